@@ -1,0 +1,1 @@
+"""What decides and remembers: study state, ledger, queue, controller, reducer, nodes and git."""

@@ -1,0 +1,87 @@
+"""`incumbent.toml` as a whole: the sections that cluster owns, joined with those of the others."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from eval.config import JudgeConfig, MetricConfig
+from proposer.config import ProposerConfig, TunerConfig
+from trainer.config import TrialConfig
+
+
+class StudySection(BaseModel):
+    """`[study]`: what is searched."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+    """Names the branch `incumbent/NAME` and the refs of its experiments."""
+    editable: Annotated[tuple[str, ...], Field(min_length=1)] = ("train.py",)
+    """Files that candidates may change, relative to the repository; all others are frozen."""
+    instructions: str = ""
+    """File with instructions to proposers, e.g. program.md."""
+    base: str = "HEAD"
+    """Commit, branch or tag that the study starts from."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_ref(cls, name: str) -> str:
+        if ".." in name or name.endswith((".", ".lock")):
+            raise ValueError("cannot be part of a git branch name")
+        return name
+
+    @field_validator("editable")
+    @classmethod
+    def _are_inside(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        for path in paths:
+            if path.startswith("/") or ".." in path.split("/") or not path:
+                raise ValueError(f"{path!r} is not a path inside the repository")
+        return paths
+
+
+class ClusterConfig(BaseModel):
+    """`[cluster]`: where trials run and what is served."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    slots: Annotated[int, Field(ge=0)] = 0
+    """CPU slots where `[trial] gpus = 0`, or fewer GPU slots than there are GPUs; 0 finds out."""
+    redis: str = ""
+    """URL of a Redis or Valkey server, e.g. redis://host:6379/0; empty starts an embedded one."""
+    address: str = ""
+    """Address of a running Ray cluster to join; empty starts a private one."""
+    lease_s: Annotated[float, Field(gt=0)] = 30.0
+    """A worker that is silent for this long loses its trial."""
+    metrics_port: Annotated[int, Field(ge=-1, le=65535)] = 0
+    """Port of `/metrics` on the loopback address; 0 picks a free one, -1 serves none."""
+    gpu_busy_mb: Annotated[float, Field(ge=0)] = 2000.0
+    """A card on which strangers hold more memory than this, in MiB, takes no trials."""
+
+
+class LimitsConfig(BaseModel):
+    """`[limits]`: when a study ends by itself. 0 means no limit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    experiments: Annotated[int, Field(ge=0)] = 0
+    """Proposals judged (the baseline and merge measurements do not count)."""
+    hours: Annotated[float, Field(ge=0)] = 0.0
+    """Wall-clock hours since the study first started."""
+    gpu_hours: Annotated[float, Field(ge=0)] = 0.0
+    """Hours of trials, summed over slots (of CPU slots where there are no GPUs)."""
+
+
+class StudyConfig(BaseModel):
+    """All of `incumbent.toml`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    study: StudySection
+    metric: MetricConfig
+    trial: TrialConfig
+    judge: JudgeConfig = JudgeConfig()
+    proposer: tuple[ProposerConfig, ...] = (ProposerConfig(kind="tuner"),)
+    """Sources of candidates; an empty list leaves the queue to `incumbent submit`."""
+    tuner: TunerConfig = TunerConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    limits: LimitsConfig = LimitsConfig()

@@ -1,0 +1,87 @@
+"""The number that a study improves, and how it is found in a log.
+
+Knows regular expressions and directions; does not know where the text comes from. Standard library
+only: the trial supervisor imports this module in an isolated interpreter that has nothing else.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Goal(StrEnum):
+    """The direction in which a metric improves."""
+
+    MINIMIZE = "minimize"
+    MAXIMIZE = "maximize"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A named number with a direction and the pattern that finds it in a line of output."""
+
+    name: str
+    goal: Goal
+    pattern: str
+    """Regular expression with one group (the number), searched in each line of the log."""
+
+    def improvement(self, new: float, old: float) -> float:
+        """Return how much better `new` is than `old`; positive is better, in the metric's unit."""
+        return old - new if self.goal is Goal.MINIMIZE else new - old
+
+    def is_better(self, new: float, old: float) -> bool:
+        """Say whether `new` is strictly better than `old`."""
+        return self.improvement(new, old) > 0
+
+
+class MetricReader:
+    """Finds the metric and other summary numbers in a log, line by line; the last value counts."""
+
+    _SUMMARY = re.compile(
+        r"^(?:METRIC\s+|>>>\s*)?(?P<name>[A-Za-z_][\w.]{0,63})\s*[:=]\s*"
+        r"(?P<value>[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)\s*$"
+    )
+    _MOST_NAMES = 64
+
+    def __init__(self, metric: Metric) -> None:
+        self._pattern = re.compile(metric.pattern)
+        self.text: str | None = None
+        """What the pattern's group last matched; None if it never did."""
+        self.count = 0
+        """How many lines the pattern matched."""
+        self.summary: dict[str, float] = {}
+        """Other `name: value`, `METRIC name=value` and `>>> name: value` lines; the last counts."""
+
+    def feed(self, line: str) -> None:
+        """Read one line (no line end, no carriage return)."""
+        found = self._pattern.search(line)
+        if found:
+            self.text = found.group(1)
+            self.count += 1
+            return
+        found = self._SUMMARY.match(line)
+        if found and (found["name"] in self.summary or len(self.summary) < self._MOST_NAMES):
+            self.summary[found["name"]] = float(found["value"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What a finished log says of the metric: a finite value, or why there is none."""
+
+    value: float | None
+    problem: str
+    """Empty when there is a value; else "missing", "not a number: ..." or "not finite: ..."."""
+
+    @classmethod
+    def of(cls, text: str | None) -> "Reading":
+        """Interpret what the pattern's group matched last."""
+        if text is None:
+            return cls(value=None, problem="missing")
+        try:
+            value = float(text)
+        except ValueError:
+            return cls(value=None, problem=f"not a number: {text[:80]!r}")
+        if not math.isfinite(value):
+            return cls(value=None, problem=f"not finite: {text[:80]}")
+        return cls(value=value, problem="")

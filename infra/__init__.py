@@ -1,0 +1,1 @@
+"""What surrounds: command line, live view, Prometheus, embedded server, and the composition root."""

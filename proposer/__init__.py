@@ -1,0 +1,1 @@
+"""What suggests: proposals, patches, and the optimiser that writes them."""

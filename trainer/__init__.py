@@ -1,0 +1,1 @@
+"""What runs: trial records, slots, worktrees, environments, and the supervised execution of a trial."""

@@ -1,0 +1,38 @@
+"""The section of `incumbent.toml` that trainer owns: `[trial]`."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class TrialConfig(BaseModel):
+    """`[trial]`: how one candidate is run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    command: Annotated[str, Field(min_length=1)]
+    """What to run in the worktree, split as a shell would split it (no shell is started)."""
+    budget_s: Annotated[float, Field(gt=0)] = 300.0
+    """What the script aims at, in seconds; it is told as INCUMBENT_BUDGET_S."""
+    timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    """Wall-clock limit in seconds, enforced on the whole process tree."""
+    gpus: Annotated[float, Field(ge=0)] = 1.0
+    """GPUs a trial takes: 1, 0.5 to share one, 2 of one node; 0 runs on CPU slots."""
+    data: tuple[str, ...] = ()
+    """Paths that trials read, `~` allowed; checked before the first trial."""
+    setup: str = ""
+    """Command run once per node, with network, before the first trial."""
+    environment: Annotated[str, Field(min_length=1)] = "current"
+    """`uv`: the repository's lock file; `current`: Incumbent's own Python; or a venv's path."""
+    sandbox: Literal["none"] = "none"
+    """`none`: the trial runs as your user, with your files and network."""
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "TrialConfig":
+        if self.timeout_s < self.budget_s:
+            raise ValueError(
+                f"timeout_s ({self.timeout_s:g}) must be at least budget_s ({self.budget_s:g})"
+            )
+        if self.gpus > 1 and self.gpus != int(self.gpus):
+            raise ValueError(f"gpus above 1 must be whole, not {self.gpus:g}")
+        return self

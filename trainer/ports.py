@@ -1,0 +1,95 @@
+"""What a worker needs from outside: work, and code. `cluster` implements both."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from trainer.trial import CommitId, SlotId, TrialOutcome, TrialSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """The place where one trial runs, as a worker presents itself."""
+
+    id: SlotId
+    incarnation: str
+    """Differs for every worker process: a new one on the same slot replaces the old one."""
+    node: str
+    device: str
+    """What a person would call it: "NVIDIA GeForce RTX 4090" or "cpu"."""
+    device_class: str
+    gpu_uuids: tuple[str, ...] = ()
+    note: str = ""
+    """Why the slot takes no work, or what shares its card; empty when all is well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to run one trial for a while."""
+
+    spec: TrialSpec
+    token: int
+    """Fencing token: a result with any other token is refused."""
+    ttl_s: float
+    """The lease is lost unless a heartbeat arrives within this many seconds."""
+
+
+class NoWork(StrEnum):
+    """Why there is no lease."""
+
+    WAIT = "wait"  # nothing is ready: ask again
+    STOP = "stop"  # the study is ending: leave the loop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a running trial stands; lost without harm."""
+
+    elapsed_s: float
+    last_line: str = ""
+    points: Mapping[str, float] = field(default_factory=dict)
+    """Latest numbers from the log, e.g. step, loss, percent."""
+
+
+class Heartbeat(StrEnum):
+    """The queue's answer to a heartbeat."""
+
+    GO_ON = "go_on"
+    CANCEL = "cancel"  # somebody cancelled the trial: end it, report CANCELLED
+    GIVE_BACK = "give_back"  # the study stops now: end it, report LOST
+    GONE = "gone"  # the lease is no longer ours: end it, report nothing
+
+
+class LeaseSource(Protocol):
+    """Where a worker gets its work.
+
+    Calls are idempotent from the worker's view: they may be repeated after a failure to connect.
+    A method raises ConnectionError while the queue is away; the worker keeps its trial running and
+    tries again until the lease's ttl has passed, then ends the trial itself (self-fencing).
+    """
+
+    def hello(self, slot: Slot) -> None:
+        """Announce the slot; leases of earlier incarnations on it are lost at once."""
+        ...
+
+    def lease(self, slot: Slot, wait_s: float) -> Lease | NoWork:
+        """Return work, waiting at most `wait_s` seconds for it."""
+        ...
+
+    def heartbeat(self, slot: Slot, lease: Lease, progress: Progress) -> Heartbeat:
+        """Extend the lease by its ttl and learn whether to go on."""
+        ...
+
+    def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome) -> bool:
+        """Commit the outcome; False if the lease was no longer ours and nothing was recorded."""
+        ...
+
+
+class CodeSource(Protocol):
+    """Where a worker gets the commits it is told to run."""
+
+    def fetch(self, commit: CommitId) -> Path:
+        """Return a local bare repository that holds `commit`; raise LookupError if none does."""
+        ...

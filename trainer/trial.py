@@ -1,0 +1,91 @@
+"""Records of one execution of a candidate.
+
+Knows what a trial is told and what came of it. Does not know who leased it or how it is judged.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+ExperimentId = NewType("ExperimentId", str)
+"""`e42`: the 42nd candidate of a study; `e0` is the baseline."""
+TrialId = NewType("TrialId", str)
+"""`e42.1`: the first trial of `e42`."""
+SlotId = NewType("SlotId", str)
+"""`cpu-0` or `gpu-0`, prefixed by the node's name where a study has several nodes."""
+CommitId = NewType("CommitId", str)
+"""Forty hexadecimal digits."""
+
+
+class Ending(StrEnum):
+    """How a trial ended. Only SCORED carries a value; a failure is never a number."""
+
+    SCORED = "scored"  # exit code 0 and a finite metric
+    CRASHED = "crashed"  # see CrashKind
+    TIMED_OUT = "timed_out"  # killed at timeout_s
+    CANCELLED = "cancelled"  # somebody asked for it
+    LOST = "lost"  # its worker or node went away, or gave it back
+
+
+class CrashKind(StrEnum):
+    """Why a crashed trial crashed."""
+
+    EXCEPTION = "exception"  # a Python traceback, or a non-zero exit code
+    SIGNAL = "signal"  # killed by a signal that we did not send
+    OUT_OF_MEMORY = "out_of_memory"  # CUDA or host memory
+    NAN = "nan"  # the metric, or the script's own report, is not finite
+    NO_METRIC = "no_metric"  # ended well, but the metric never appeared or is no number
+    NOT_STARTED = "not_started"  # command not found, not executable, or no such file
+    DISK_FULL = "disk_full"  # no space left for the log or the worktree
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialSpec:
+    """What a worker is told: which tree to run, with which seed, for how long."""
+
+    trial: TrialId
+    experiment: ExperimentId
+    attempt: int
+    """1 for the first try; a trial that is lost is queued again with the next number."""
+    commit: CommitId
+    seed: int
+    budget_s: float
+    """What the script aims at; handed to it as INCUMBENT_BUDGET_S."""
+    timeout_s: float
+    """Wall-clock limit in seconds, enforced on the whole process tree."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialOutcome:
+    """The facts of a finished trial. Says nothing of whether the candidate is any good."""
+
+    ending: Ending
+    value: float | None = None
+    """The metric; a finite number if and only if `ending` is SCORED."""
+    crash: CrashKind | None = None
+    """Set if and only if `ending` is CRASHED."""
+    reason: str = ""
+    """One line for people, e.g. "ZeroDivisionError: division by zero"; empty when scored."""
+    tail: str = ""
+    """End of the traceback or of the log, at most 4 kB; empty when scored."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Other summary numbers that the log printed, e.g. peak_vram_mb."""
+    exit_code: int | None = None
+    """The command's exit code; negative is a signal; None if it never started."""
+    stages_s: Mapping[str, float] = field(default_factory=dict)
+    """Seconds by stage: materialise, train, report."""
+    log_bytes: int = 0
+    """Bytes the trial printed, kept or not."""
+    log_dropped: int = 0
+    """Bytes between the kept first and last MiB."""
+    device_class: str = "cpu"
+    """Scores are compared within one device class."""
+
+    def __post_init__(self) -> None:
+        if (self.value is not None) != (self.ending is Ending.SCORED):
+            raise ValueError(
+                f"a value belongs to a scored trial alone: {self.ending}, {self.value}"
+            )
+        if (self.crash is not None) != (self.ending is Ending.CRASHED):
+            raise ValueError(f"a crash kind belongs to a crash alone: {self.ending}, {self.crash}")
