@@ -10,6 +10,8 @@ from eval.metric import Goal, Metric
 
 
 def _one_group(pattern: str) -> str:
+    if not pattern:
+        return pattern  # the default, which depends on the name
     try:
         groups = re.compile(pattern).groups
     except re.error as error:
@@ -22,7 +24,9 @@ def _one_group(pattern: str) -> str:
 class MetricConfig(BaseModel):
     """`[metric]`: the number to improve and where it is printed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.@-]*$", max_length=64)]
     """Name of the metric, as the log and `results.tsv` call it."""
@@ -42,7 +46,9 @@ class MetricConfig(BaseModel):
 class JudgeConfig(BaseModel):
     """`[judge]`: how a measured candidate is judged."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
 
     policy: Literal["greedy"] = "greedy"
     """`greedy`: any improvement is kept, as in plain autoresearch."""

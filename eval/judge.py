@@ -1,4 +1,4 @@
-"""Verdicts: is a candidate better than what it is compared with?
+"""Verdicts: whether a candidate is better than what it is compared with.
 
 Pure. A failed trial never reaches a judge: a failure is a status, not a number.
 """
