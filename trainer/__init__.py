@@ -1,1 +1,1 @@
-"""What runs: trial records, slots, worktrees, environments, and the supervised execution of a trial."""
+"""What runs: trial records, slots, worktrees, environments, and supervised trials."""

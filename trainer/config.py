@@ -8,7 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class TrialConfig(BaseModel):
     """`[trial]`: how one candidate is run."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
 
     command: Annotated[str, Field(min_length=1)]
     """What to run in the worktree, split as a shell would split it (no shell is started)."""

@@ -1,0 +1,230 @@
+import signal
+import time
+
+import pytest
+
+from trainer.endings import classify
+from trainer.run_records import EndedBy, RunReport
+from trainer.trial import CrashKind, Ending
+
+TRACEBACK = """step 1
+Traceback (most recent call last):
+  File "train.py", line 12, in <module>
+    main()
+    ~~~~^^
+  File "train.py", line 7, in main
+    return 1 / 0
+           ~~^~~
+ZeroDivisionError: division by zero
+"""
+CUDA = """[rank0]: Traceback (most recent call last):
+[rank0]:   File "train.py", line 3, in <module>
+[rank0]: torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has
+[rank0]: a total capacity of 79.10 GiB of which 1.2 GiB is free.
+[rank0]:[W1123 12:00:00] Warning: process group has NOT been destroyed
+"""
+CHAINED = f"""{TRACEBACK}
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "train.py", line 9, in <module>
+    raise RuntimeError("gave up")
+RuntimeError: gave up
+wandb: synced
+"""
+GROUP = """  + Exception Group Traceback (most recent call last):
+  |   File "train.py", line 1, in <module>
+  | ExceptionGroup: many (1 sub-exception)
+  +-+---------------- 1 ----------------
+    | KeyError: 'lr'
+    +------------------------------------
+"""
+SYNTAX = """  File "train.py", line 3
+    x = = 1
+        ^
+SyntaxError: invalid syntax
+"""
+OUT_OF_DISK = """Traceback (most recent call last):
+  File "train.py", line 3, in <module>
+OSError: [Errno 28] No space left on device: 'model.pt'
+"""
+CAUGHT = """Traceback (most recent call last):
+  File "train.py", line 3, in <module>
+torch.OutOfMemoryError: CUDA out of memory.
+falling back to batch 8
+Traceback (most recent call last):
+  File "train.py", line 9, in <module>
+ValueError: bad batch
+"""
+KARPATHY = "step 00010 (1.0%) | loss: 103.5 | lrm: 1.00 | dt: 325ms | remaining: 290s    FAIL\n"
+
+
+def outcome(ended_by=EndedBy.EXIT, **values):
+    report = RunReport(ended_by=ended_by, **{"exit_code": 0, **values})
+    return classify(report, device_class="H200", stages_s={"train": 3.0})
+
+
+def test_exit_code_0_and_a_finite_metric_is_scored():
+    found = outcome(
+        metric_text="0.9979", summary={"mb": 1.0}, tail="text", log_bytes=9, log_dropped=4
+    )
+    assert (found.ending, found.value, found.crash) == (Ending.SCORED, 0.9979, None)
+    assert (found.reason, found.tail, found.exit_code) == ("", "", 0)
+    assert found.metrics == {"mb": 1.0}
+    assert (found.log_bytes, found.log_dropped) == (9, 4)
+    assert (found.device_class, found.stages_s) == ("H200", {"train": 3.0})
+
+
+@pytest.mark.parametrize(
+    ("text", "crash", "reason"),
+    [
+        (None, CrashKind.NO_METRIC, "missing"),
+        ("abc", CrashKind.NO_METRIC, "not a number: 'abc'"),
+        ("nan", CrashKind.NAN, "not finite: nan"),
+        ("-inf", CrashKind.NAN, "not finite: -inf"),
+    ],
+)
+def test_exit_code_0_without_a_finite_metric_is_a_crash(text, crash, reason):
+    found = outcome(metric_text=text, tail="the end")
+    assert (found.ending, found.crash, found.value) == (Ending.CRASHED, crash, None)
+    assert found.reason == f"the metric is {reason}"
+    assert found.tail == "the end"
+
+
+@pytest.mark.parametrize(
+    ("ended_by", "ending", "crash"),
+    [
+        (EndedBy.TIMEOUT, Ending.TIMED_OUT, None),
+        (EndedBy.CANCEL, Ending.CANCELLED, None),
+        (EndedBy.SUPERVISOR_LOST, Ending.LOST, None),
+        (EndedBy.NOT_STARTED, Ending.CRASHED, CrashKind.NOT_STARTED),
+        (EndedBy.DISK_FULL, Ending.CRASHED, CrashKind.DISK_FULL),
+    ],
+)
+def test_what_was_not_a_plain_exit_has_no_value_though_a_metric_was_printed(
+    ended_by, ending, crash
+):
+    found = outcome(ended_by, metric_text="0.5", problem="what the system said", wall_s=12.34)
+    assert (found.ending, found.crash, found.value) == (ending, crash, None)
+    expected = {
+        Ending.TIMED_OUT: "stopped at its time limit, after 12.3 s",
+        Ending.CANCELLED: "cancelled",
+    }
+    assert found.reason == expected.get(ending, "what the system said")
+
+
+@pytest.mark.parametrize(
+    ("tail", "crash", "reason"),
+    [
+        (TRACEBACK, CrashKind.EXCEPTION, "ZeroDivisionError: division by zero"),
+        (CHAINED, CrashKind.EXCEPTION, "RuntimeError: gave up"),
+        (GROUP, CrashKind.EXCEPTION, "KeyError: 'lr'"),
+        (SYNTAX, CrashKind.EXCEPTION, "SyntaxError: invalid syntax"),
+        (CAUGHT, CrashKind.EXCEPTION, "ValueError: bad batch"),
+        ("usage: train.py\nbad option\n", CrashKind.EXCEPTION, "exit code 1: bad option"),
+        ("", CrashKind.EXCEPTION, "exit code 1"),
+        (CUDA, CrashKind.OUT_OF_MEMORY, "torch.OutOfMemoryError: CUDA out of memory. Tried"),
+        (TRACEBACK + "MemoryError\n", CrashKind.EXCEPTION, "ZeroDivisionError"),
+        (
+            TRACEBACK.replace("ZeroDivisionError: division by zero", "MemoryError"),
+            CrashKind.OUT_OF_MEMORY,
+            "MemoryError",
+        ),
+        ("CUDA error: out of memory\nbye\n", CrashKind.OUT_OF_MEMORY, "CUDA error: out of memory"),
+        (OUT_OF_DISK, CrashKind.DISK_FULL, "OSError: [Errno 28] No space left on device"),
+        (KARPATHY, CrashKind.NAN, "the script gave up: step 00010 (1.0%) | loss: 103.5"),
+        ("step 9 | loss: nan | x\nstopping\n", CrashKind.NAN, "step 9 | loss: nan | x"),
+        ("12 tests, 1 FAIL\n", CrashKind.EXCEPTION, "exit code 1: 12 tests, 1 FAIL"),
+        (
+            TRACEBACK.replace("ZeroDivisionError: division by zero", "ValueError: loss is NaN"),
+            CrashKind.NAN,
+            "ValueError: loss is NaN",
+        ),
+        (
+            "error: Failed to spawn: `nope`\n  Caused by: No such file\n",
+            CrashKind.NOT_STARTED,
+            "error: Failed to spawn: `nope`",
+        ),
+        (
+            "python: can't open file '/w/train.py': [Errno 2] No such file or directory\n",
+            CrashKind.NOT_STARTED,
+            "python: can't open file",
+        ),
+    ],
+)
+def test_a_crash_is_told_by_what_the_log_ends_with(tail, crash, reason):
+    found = outcome(exit_code=1, tail=tail, metric_text="0.5")
+    assert (found.ending, found.crash, found.value) == (Ending.CRASHED, crash, None)
+    assert found.reason.startswith(reason)
+
+
+@pytest.mark.parametrize("code", [126, 127])
+def test_a_shell_that_could_not_start_the_command_did_not_start_it(code):
+    found = outcome(exit_code=code, tail="sh: 1: nope: not found\n")
+    assert found.crash is CrashKind.NOT_STARTED
+    assert found.reason == f"exit code {code}: sh: 1: nope: not found"
+
+
+@pytest.mark.parametrize("code", [-signal.SIGSEGV, 128 + signal.SIGSEGV])
+def test_a_signal_is_named_also_when_a_shell_passes_it_on(code):
+    found = outcome(exit_code=code, tail="Segmentation fault\n")
+    assert (found.crash, found.reason) == (CrashKind.SIGNAL, "killed by SIGSEGV")
+
+
+def test_a_signal_without_a_name_is_told_by_its_number():
+    assert outcome(exit_code=-40).reason == "killed by signal 40"
+
+
+@pytest.mark.parametrize("code", [-signal.SIGKILL, 128 + signal.SIGKILL])
+def test_sigkill_is_out_of_memory_only_with_evidence(code):
+    assert outcome(exit_code=code).crash is CrashKind.SIGNAL
+    assert outcome(exit_code=code, oom_kills=1).crash is CrashKind.OUT_OF_MEMORY
+    assert outcome(exit_code=-signal.SIGSEGV, oom_kills=1).crash is CrashKind.SIGNAL
+
+
+def test_an_abort_for_want_of_memory_is_out_of_memory():
+    said = "terminate called after throwing an instance of 'std::bad_alloc'\n"
+    found = outcome(exit_code=-signal.SIGABRT, tail=said)
+    assert (found.crash, found.reason) == (CrashKind.OUT_OF_MEMORY, said.strip())
+
+
+def test_a_killed_data_loader_is_out_of_memory_only_with_evidence():
+    said = TRACEBACK.replace(
+        "ZeroDivisionError: division by zero",
+        "RuntimeError: DataLoader worker (pid 7) is killed by signal: Killed.",
+    )
+    assert outcome(exit_code=1, tail=said).crash is CrashKind.EXCEPTION
+    assert outcome(exit_code=1, tail=said, oom_kills=2).crash is CrashKind.OUT_OF_MEMORY
+
+
+def test_the_tail_is_the_traceback_and_not_what_came_after_it():
+    found = outcome(exit_code=1, tail="noise\n" * 900 + TRACEBACK + "goodbye\n" * 900)
+    assert found.tail.startswith("Traceback (most recent call last):")
+    assert "ZeroDivisionError" in found.tail
+    assert len(found.tail) <= 4096
+
+
+def test_a_long_traceback_keeps_its_end():
+    frames = '  File "train.py", line 1, in f\n' * 500
+    found = outcome(exit_code=1, tail=f"Traceback (most recent call last):\n{frames}KeyError: 1\n")
+    assert found.tail.endswith("KeyError: 1")
+    assert 3000 < len(found.tail) <= 4096
+    assert found.reason == "KeyError: 1"
+
+
+def test_a_reason_is_one_short_line():
+    found = outcome(exit_code=1, tail=TRACEBACK.replace("by zero", "x" * 999 + "\nmore"))
+    assert len(found.reason) == 200
+    assert "\n" not in found.reason
+
+
+@pytest.mark.parametrize("said", ["x" * 16384, "loss " * 3000, "can't open file " * 1000])
+def test_a_hostile_line_takes_no_more_time_than_others(said):
+    started = time.process_time()
+    assert outcome(exit_code=1, tail=said).crash is CrashKind.EXCEPTION
+    assert time.process_time() - started < 1
+
+
+def test_a_traceback_without_an_exception_is_no_obstacle():
+    found = outcome(exit_code=1, tail="Traceback (most recent call last):\n  File")
+    assert (found.crash, found.reason) == (CrashKind.EXCEPTION, "exit code 1: File")

@@ -1,0 +1,44 @@
+import pytest
+
+from eval.metric import Goal, Metric
+from trainer.run_records import (
+    CancelRequest,
+    EndedBy,
+    Message,
+    MessageReader,
+    RunProgress,
+    RunReport,
+    RunRequest,
+    encode,
+)
+
+METRIC = Metric(name="val_bpb", goal=Goal.MAXIMIZE, pattern=r"^val_bpb:\s+(\S+)")
+MESSAGES: list[Message] = [
+    RunRequest(
+        argv=("python", "train.py"),
+        env={"PATH": "/bin", "NOT_UTF8": b"\xff".decode(errors="surrogateescape")},
+        cwd="/tmp/é",
+        log_path="/tmp/log",
+        timeout_s=1.5,
+        metric=METRIC,
+        mark="study/cpu-0/e1.1",
+    ),
+    CancelRequest(),
+    RunProgress(elapsed_s=3.0, last_line="step 1 | loss: 2", points={"step": 1.0, "loss": 2.0}),
+    RunReport(ended_by=EndedBy.TIMEOUT, exit_code=-9, summary={"a": 1.0}, tail="line\nline\n"),
+]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_a_message_survives_the_wire(message):
+    assert MessageReader().feed(encode(message)) == [message]
+
+
+def test_messages_are_put_together_from_single_bytes():
+    reader = MessageReader()
+    stream = b"".join(encode(message) for message in MESSAGES)
+    assert [found for at in stream for found in reader.feed(bytes([at]))] == MESSAGES
+
+
+def test_messages_that_arrive_at_once_keep_their_order():
+    assert MessageReader().feed(b"".join(encode(each) for each in MESSAGES)) == MESSAGES

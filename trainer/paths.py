@@ -1,0 +1,69 @@
+"""Where a worker keeps what: the one place that joins path names within a study's folder on a node.
+
+STUDY/repo.git              bare repository (written by whoever provides the code)
+STUDY/worktrees/SLOT        where a slot's trials run; `base` is for setting up
+STUDY/logs/e42.1.log        output of a trial; e42.1-a2.log of its second attempt
+STUDY/out/e42.1-1           what a trial may leave behind (INCUMBENT_OUT)
+ENVIRONMENTS/HASH           virtual environments, shared by the studies of a node
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.trial import SlotId, TrialSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerPaths:
+    """The folders of one study on one node."""
+
+    study: Path
+    environments: Path
+
+    @property
+    def repository(self) -> Path:
+        """The study's bare repository on this node."""
+        return self.study / "repo.git"
+
+    @property
+    def base_worktree(self) -> Path:
+        """Checkout of the base commit, in which environments are made and `setup` runs."""
+        return self.study / "worktrees" / "base"
+
+    @property
+    def preparation_lock(self) -> Path:
+        """Held by the worker that prepares the node, while the others wait."""
+        return self.study / "prepare.lock"
+
+    @property
+    def environment_log(self) -> Path:
+        """Output of the last `uv sync`."""
+        return self.study / "logs" / "environment.log"
+
+    @property
+    def setup_log(self) -> Path:
+        """Output of the last run of the `setup` command."""
+        return self.study / "logs" / "setup.log"
+
+    def setup_stamp(self, key: str) -> Path:
+        """Return the file that says that this very setup has succeeded."""
+        return self.study / f"setup-{key}"
+
+    def virtual_environment(self, key: str) -> Path:
+        """Return the folder of the virtual environment for a lock file's hash."""
+        return self.environments / key
+
+    def worktree(self, slot: SlotId) -> Path:
+        """Return the slot's worktree, by a name of its own that git takes for a registration."""
+        name = re.sub(r"[^A-Za-z0-9-]", lambda found: f"_{ord(found[0]):x}_", slot)
+        return self.study / "worktrees" / f"slot-{name}"
+
+    def log(self, spec: TrialSpec) -> Path:
+        """Return where the trial's output goes."""
+        attempt = f"-a{spec.attempt}" if spec.attempt > 1 else ""
+        return self.study / "logs" / f"{spec.trial}{attempt}.log"
+
+    def out(self, spec: TrialSpec) -> Path:
+        """Return the folder that the trial may write to."""
+        return self.study / "out" / f"{spec.trial}-{spec.attempt}"

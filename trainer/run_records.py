@@ -1,0 +1,178 @@
+"""What the trial supervisor is asked, what it says meanwhile, and what it reports at the end.
+
+Knows the records and their form on the wire: one JSON object a line. Does not know processes or
+sockets. Standard library only: the supervisor imports this module in an isolated interpreter.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any
+
+from eval.metric import Goal, Metric
+
+
+class EndedBy(StrEnum):
+    """What ended a run."""
+
+    EXIT = "exit"  # the command ended by itself
+    TIMEOUT = "timeout"  # it reached timeout_s
+    CANCEL = "cancel"  # the client asked for it
+    NOT_STARTED = "not_started"  # there never was a process
+    DISK_FULL = "disk_full"  # its log could not be written
+    SUPERVISOR_LOST = "supervisor_lost"  # the supervisor went away: nothing is known of the run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """One command to run under supervision."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    """The whole environment; the mark is added to it. A bare argv[0] is looked up on its PATH."""
+    cwd: str
+    log_path: str
+    """Where stdout and stderr go, merged; an existing file is replaced."""
+    timeout_s: float
+    """Wall-clock limit in seconds, on the whole process tree."""
+    metric: Metric
+    mark: str
+    """STUDY/SLOT/TRIAL; every process of the run carries it in its environment."""
+    grace_s: float = 2.0
+    """Seconds between SIGTERM and SIGKILL at a timeout or cancellation."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+        metric = {
+            "name": self.metric.name,
+            "goal": self.metric.goal,
+            "pattern": self.metric.pattern,
+        }
+        return _values(self) | {"env": dict(self.env), "metric": metric}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "RunRequest":
+        """Undo `to_dict`."""
+        metric = values["metric"]
+        return cls(
+            **{
+                **values,
+                "argv": tuple(values["argv"]),
+                "metric": Metric(**{**metric, "goal": Goal(metric["goal"])}),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunProgress:
+    """Where a run stands."""
+
+    elapsed_s: float
+    last_line: str = ""
+    """The last non-empty line of output: printable characters only, at most 200."""
+    points: Mapping[str, float] = field(default_factory=dict)
+    """Finite numbers named in that line, e.g. step, percent, loss."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+        return _values(self) | {"points": dict(self.points)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "RunProgress":
+        """Undo `to_dict`."""
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """What came of a run: facts only, no opinion."""
+
+    ended_by: EndedBy
+    exit_code: int | None = None
+    """Of the first process; negative is a signal; None if it never started or is unknown."""
+    problem: str = ""
+    """What the operating system said where the supervisor itself failed at something."""
+    metric_text: str | None = None
+    """What the metric's pattern matched last; None if it never did."""
+    metric_count: int = 0
+    """How many lines the pattern matched."""
+    summary: Mapping[str, float] = field(default_factory=dict)
+    """Other `name: value` lines, from the log's first MiB and its end."""
+    tail: str = ""
+    """The last 16,384 characters of the log at most, as a terminal would have left them."""
+    wall_s: float = 0.0
+    """From the start to the end of the first process."""
+    cpu_s: float = 0.0
+    """User and system time of all its processes."""
+    max_rss_mb: float = 0.0
+    """Largest resident set of any one process, in MiB."""
+    log_bytes: int = 0
+    """Bytes the run printed, kept or not."""
+    log_dropped: int = 0
+    """Bytes between the kept first and last MiB."""
+    leftover_processes: int = 0
+    """How many processes were still there at the end and had to be killed."""
+    oom_kills: int = 0
+    """Processes that the kernel killed for want of memory meanwhile, anywhere on the machine."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+        return _values(self) | {"summary": dict(self.summary)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "RunReport":
+        """Undo `to_dict`."""
+        return cls(**{**values, "ended_by": EndedBy(values["ended_by"])})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequest:
+    """The wish to end the current run; meaningless, and ignored, when there is none."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+        return {}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "CancelRequest":
+        """Undo `to_dict`."""
+        return cls(**values)
+
+
+Message = RunRequest | CancelRequest | RunProgress | RunReport
+
+_KINDS: dict[str, type[Message]] = {
+    "run": RunRequest,
+    "cancel": CancelRequest,
+    "progress": RunProgress,
+    "report": RunReport,
+}
+_NAMES = {record: name for name, record in _KINDS.items()}
+
+
+def encode(message: Message) -> bytes:
+    """Return the message as one line."""
+    # Lone surrogates (file names and variables that are not UTF-8) survive as ASCII escapes.
+    return json.dumps([_NAMES[type(message)], message.to_dict()]).encode() + b"\n"
+
+
+class MessageReader:
+    """Puts messages together from the pieces that a stream socket delivers."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[Message]:
+        """Return the messages that `data` completes."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        return [_decode(line) for line in lines]
+
+
+def _decode(line: bytes) -> Message:
+    kind, values = json.loads(line)
+    return _KINDS[kind].from_dict(values)
+
+
+def _values(record: Message) -> dict[str, Any]:
+    return {each.name: getattr(record, each.name) for each in fields(record)}

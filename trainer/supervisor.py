@@ -1,0 +1,337 @@
+"""The process that owns a worker's trials: it starts them, drains, limits, and ends them all.
+
+Knows processes, pipes and time. Does not know studies, git, Ray or what a trial is for. It exists
+because a worker may die by SIGKILL at any moment and nothing of its trial may survive that: the
+supervisor lives in a session of its own, out of reach of whatever kills the worker's children and
+process group, and takes the end of its one connection, an inherited socket, as the order to kill
+everything that it started and to leave.
+
+It runs in an isolated interpreter (`python -I -S`) on the standard library alone, single-threaded:
+the death signal of a trial's first process follows the thread that started it. Should the
+supervisor be killed too, that signal ends the first process; `process_tree.sweep`, called by the
+client or by the slot's next worker, ends the rest.
+"""
+
+import errno
+import fcntl
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+from trainer.log_capture import LogCapture, parse_points
+from trainer.process_tree import (
+    MARK_VARIABLE,
+    Reaped,
+    adjust_oom_score,
+    become_subreaper,
+    count_oom_kills,
+    die_with_parent,
+    end_descendants,
+    oom_score_adjustment,
+    reap,
+)
+from trainer.run_records import (
+    CancelRequest,
+    EndedBy,
+    Message,
+    MessageReader,
+    RunProgress,
+    RunReport,
+    RunRequest,
+    encode,
+)
+
+_PIPE_BYTES = 1 << 20
+"""The most that Linux grants an unprivileged process by default; the rest is 64 KiB."""
+_PROGRESS_S = 0.5
+_FLUSH_S = 1.0
+_IDLE_S = 60.0
+_OOM_PREFERENCE = 500
+"""How much sooner, in thousandths of memory, the kernel should kill a trial than its worker."""
+
+
+class _Trial:
+    """One run, from its start to its report."""
+
+    def __init__(self, request: RunRequest, oom_score: int) -> None:
+        """Start it; raises OSError or ValueError if there is nothing to be started."""
+        self._request = request
+        self._capture = LogCapture(request.log_path, request.metric)
+        self.output, write_end = os.pipe()
+        self.is_output_open = True
+        self._ended_by = EndedBy.EXIT
+        self._exit_code: int | None = None
+        self._cpu_s = 0.0
+        self._max_rss_mb = 0.0
+        self._oom_kills = count_oom_kills()
+        self._started_at = time.monotonic()
+        self._deadline = self._started_at + request.timeout_s
+        self._progress_at = self._started_at + _PROGRESS_S
+        self._flush_at = self._started_at + _FLUSH_S
+        try:
+            with suppress(OSError):  # the user's share of pipe memory is spent: 64 KiB will do
+                fcntl.fcntl(self.output, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+            os.set_blocking(self.output, False)
+            self._first = _start(request, write_end, oom_score)
+        except BaseException:
+            os.close(self.output)
+            self._capture.close()
+            raise
+        finally:
+            os.close(write_end)
+
+    def wait_s(self) -> float:
+        """Return for how long nothing but input can happen."""
+        next_at = min(self._deadline, self._progress_at, self._flush_at)
+        return max(0.0, next_at - time.monotonic())
+
+    def read(self) -> bool:
+        """Take in what the pipe holds, at most its size; return whether there was anything."""
+        try:
+            chunk = os.read(self.output, _PIPE_BYTES)
+        except BlockingIOError:
+            return False
+        self.is_output_open = bool(chunk)
+        self._capture.feed(chunk)
+        return bool(chunk)
+
+    def stop(self, why: EndedBy) -> None:
+        """Ask the first process' group to end, and have everything killed after the grace."""
+        if self._ended_by is not EndedBy.EXIT:
+            return
+        self._ended_by = why
+        self._deadline = time.monotonic() + self._request.grace_s
+        with suppress(OSError):
+            os.killpg(self._first, signal.SIGTERM)
+
+    def progress(self) -> RunProgress | None:
+        """Return where the run stands, or None if the last answer is younger than half a second."""
+        now = time.monotonic()
+        if now < self._progress_at:
+            return None
+        self._progress_at = now + _PROGRESS_S
+        line = self._capture.last_line()
+        return RunProgress(
+            elapsed_s=now - self._started_at, last_line=line, points=parse_points(line)
+        )
+
+    def advance(self) -> RunReport | None:
+        """Do what is due; return the report if that was the end."""
+        ended, _ = reap()
+        self._account(ended)
+        now = time.monotonic()
+        if now >= self._flush_at:
+            self._flush_at = now + _FLUSH_S
+            self._capture.file.flush()
+        if self._exit_code is not None:
+            return self._finish(now)
+        if self._capture.file.problem:
+            self._ended_by = EndedBy.DISK_FULL
+            return self._finish(now)
+        if now < self._deadline:
+            return None
+        if self._ended_by is EndedBy.EXIT:
+            self.stop(EndedBy.TIMEOUT)
+            return None
+        return self._finish(now)
+
+    def _account(self, ended: list[Reaped]) -> None:
+        for each in ended:
+            self._cpu_s += each.cpu_s
+            self._max_rss_mb = max(self._max_rss_mb, each.max_rss_mb)
+            if each.pid == self._first:
+                self._exit_code = each.exit_code
+
+    def _finish(self, ended_at: float) -> RunReport:
+        killed, is_any_left = end_descendants()
+        self._account(killed)
+        leftovers = [each for each in killed if each.pid != self._first]
+        self._drain()
+        if self._capture.file.problem:
+            self._ended_by = EndedBy.DISK_FULL
+        problem = str(self._capture.file.problem or "")
+        if is_any_left:
+            problem = problem or "some processes do not die, even by SIGKILL"
+        reader = self._capture.reader
+        return RunReport(
+            ended_by=self._ended_by,
+            exit_code=self._exit_code,
+            problem=problem,
+            metric_text=reader.text,
+            metric_count=reader.count,
+            summary=reader.summary,
+            tail=self._capture.tail(),
+            wall_s=ended_at - self._started_at,
+            cpu_s=self._cpu_s,
+            max_rss_mb=self._max_rss_mb,
+            log_bytes=self._capture.file.total,
+            log_dropped=self._capture.file.dropped,
+            leftover_processes=sum(each.exit_code == -signal.SIGKILL for each in leftovers),
+            oom_kills=count_oom_kills() - self._oom_kills,
+        )
+
+    def _drain(self) -> None:
+        # Whoever held the other end is dead: what the pipe holds now is all there will be. The
+        # bound is for a process that could not be killed.
+        give_up_at = time.monotonic() + 1.0
+        while self.read() and time.monotonic() < give_up_at:
+            pass
+        os.close(self.output)
+        self._capture.close()
+
+
+class _Link:
+    """The connection to the client; never blocks, lest a busy client stall a trial's limits."""
+
+    def __init__(self, end: socket.socket) -> None:
+        end.setblocking(False)
+        self.end = end
+        self.is_open = True
+        self._reader = MessageReader()
+        self._unsent = bytearray()
+
+    @property
+    def has_unsent(self) -> bool:
+        """Say whether earlier messages still wait for the client to read."""
+        return bool(self._unsent)
+
+    def receive(self) -> list[Message]:
+        """Return what has arrived; find out whether the client is gone."""
+        try:
+            data = self.end.recv(1 << 16)
+        except BlockingIOError:
+            return []
+        except ConnectionError:
+            data = b""
+        self.is_open = bool(data)
+        return self._reader.feed(data)
+
+    def send(self, message: Message) -> None:
+        """Send, now or when the client has read enough."""
+        self._unsent += encode(message)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what the socket takes."""
+        try:
+            del self._unsent[: self.end.send(self._unsent)]
+        except BlockingIOError:
+            pass
+        except ConnectionError:
+            self.is_open = False
+
+
+class _Supervisor:
+    """The loop that serves one client, one trial at a time, until the connection ends."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._link = _Link(end)
+        self._trial: _Trial | None = None
+        self._oom_score = oom_score_adjustment() + _OOM_PREFERENCE
+        self._wake, wake_end = os.pipe()
+        for each in (self._wake, wake_end):
+            os.set_blocking(each, False)
+        # A child's end (and SIGTERM, an orderly way to leave) interrupts select through this pipe.
+        signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+
+    def serve(self) -> None:
+        """Serve until the client is gone; nothing that was started outlives this call."""
+        try:
+            while self._link.is_open:
+                self._step()
+        finally:
+            end_descendants()
+
+    def _step(self) -> None:
+        trial = self._trial
+        readers: list[socket.socket | int] = [self._link.end, self._wake]
+        if trial is not None and trial.is_output_open:
+            readers.append(trial.output)
+        writers = [self._link.end] if self._link.has_unsent else []
+        wait_s = _IDLE_S if trial is None else trial.wait_s()
+        ready, ready_to_write, _ = select.select(readers, writers, [], wait_s)
+        if ready_to_write:
+            self._link.flush()
+        if self._wake in ready and signal.SIGTERM in os.read(self._wake, 4096):
+            self._link.is_open = False
+        if self._link.end in ready:
+            for message in self._link.receive():
+                self._obey(message)
+        if trial is not None:
+            if trial.output in ready:
+                trial.read()
+            self._look_after(trial)
+
+    def _obey(self, message: Message) -> None:
+        match message:
+            case RunRequest():
+                self._run(message)
+            case CancelRequest():
+                if self._trial is not None:
+                    self._trial.stop(EndedBy.CANCEL)
+            case _:
+                raise ValueError(f"not an order: {message}")
+
+    def _run(self, request: RunRequest) -> None:
+        if self._trial is not None:
+            raise ValueError("one trial at a time")
+        reap()  # what could not be killed at the end of an earlier one
+        try:
+            self._trial = _Trial(request, self._oom_score)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            is_full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+            ended_by = EndedBy.DISK_FULL if is_full else EndedBy.NOT_STARTED
+            self._link.send(RunReport(ended_by=ended_by, problem=str(error)))
+
+    def _look_after(self, trial: _Trial) -> None:
+        if report := trial.advance():
+            self._trial = None
+            self._link.send(report)
+        elif (progress := trial.progress()) and not self._link.has_unsent:
+            self._link.send(progress)  # a client that does not read misses it
+
+
+def _start(request: RunRequest, output: int, oom_score: int) -> int:
+    supervisor = os.getpid()
+
+    def prepare() -> None:
+        die_with_parent(supervisor)
+        with suppress(OSError):
+            adjust_oom_score(oom_score)
+
+    process = subprocess.Popen(
+        request.argv,
+        cwd=request.cwd,
+        env={**request.env, MARK_VARIABLE: request.mark},
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+        preexec_fn=prepare,  # noqa: PLW1509 - no other thread exists that could hold a lock
+    )
+    # We reap by wait4, which also tells the times; this keeps Popen from waiting for it as well.
+    process.returncode = 0
+    return process.pid
+
+
+def main() -> None:
+    """Serve the client at the socket whose number is the first argument, as a detached process."""
+    if os.fork():
+        # The client waits for this process alone; the one that works is nobody's child.
+        os._exit(0)
+    # A thread of the client may have had signals blocked, which fork and exec hand down.
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    become_subreaper()
+    with socket.socket(fileno=int(sys.argv[1])) as end:
+        end.set_inheritable(False)
+        supervisor = _Supervisor(end)
+        with suppress(OSError):
+            adjust_oom_score(0)
+        supervisor.serve()

@@ -1,0 +1,157 @@
+"""A worker's hold on its trial supervisor: start a run, watch it, cancel it.
+
+Knows how the supervisor process is started and what to do when it vanishes. Does not know what it
+does with a run: see trainer/supervisor.py. Uses no threads; one thread at a time may use it.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from trainer.process_tree import sweep
+from trainer.run_records import (
+    CancelRequest,
+    EndedBy,
+    Message,
+    MessageReader,
+    RunProgress,
+    RunReport,
+    RunRequest,
+    encode,
+)
+
+_ROOT = str(Path(__file__).resolve().parent.parent)
+# Ours comes last on the path: it may be a site-packages with namesakes of the standard library.
+_BOOT = f"import sys; sys.path.append({_ROOT!r}); from trainer.supervisor import main; main()"
+_CLOSE_S = 15.0
+"""More than the supervisor's own patience with processes that do not die."""
+
+
+class Supervisor:
+    """A supervisor process, started when it is first needed and again if it was lost."""
+
+    def __init__(self, *, python: str = sys.executable) -> None:
+        self._python = python
+        self._link: socket.socket | None = None
+        self._reader = MessageReader()
+        self._request: RunRequest | None = None
+        self._started_at = 0.0
+
+    def start(self, request: RunRequest) -> None:
+        """Begin a run. Poll until its report arrives before the next one is started.
+
+        A command that cannot be started is no error here: its report says so. Raises RuntimeError
+        if a run is under way or the supervisor process cannot be started.
+        """
+        if self._request is not None:
+            raise RuntimeError(f"{self._request.mark} still runs")
+        try:
+            self._send(request)
+        except ConnectionError:  # it was killed while nothing ran
+            self._disconnect()
+            self._send(request)
+        self._request = request
+        self._started_at = time.monotonic()
+
+    def poll(self, timeout_s: float) -> RunProgress | RunReport | None:
+        """Return the report, or the latest progress, waiting at most `timeout_s` seconds for news.
+
+        None means that there is nothing new. Raises RuntimeError if no run is under way.
+        """
+        if self._request is None or self._link is None:
+            raise RuntimeError("no run is under way")
+        until = time.monotonic() + timeout_s
+        latest: RunProgress | None = None
+        while latest is None:
+            self._link.settimeout(max(0.0, until - time.monotonic()))
+            try:
+                data = self._link.recv(1 << 16)
+            except (TimeoutError, BlockingIOError):
+                return None
+            except ConnectionError:
+                data = b""
+            if not data:
+                return self._report_loss(self._request)
+            for message in self._reader.feed(data):
+                match message:
+                    case RunReport():
+                        self._request = None
+                        return message
+                    case RunProgress():
+                        latest = message
+        return latest
+
+    def cancel(self) -> None:
+        """Ask for the end of the run; its report follows. Without a run nothing happens."""
+        if self._request is not None:
+            with suppress(ConnectionError):  # the next poll finds out
+                self._send(CancelRequest())
+
+    def close(self) -> None:
+        """Kill what runs and end the supervisor; returns when both are done. May be repeated."""
+        request, self._request = self._request, None
+        if self._link is not None:
+            self._link.settimeout(_CLOSE_S)
+            with suppress(OSError):
+                self._link.shutdown(socket.SHUT_WR)
+                while self._link.recv(1 << 16):
+                    pass
+        self._disconnect()
+        if request is not None:
+            sweep(_slot_of(request))
+
+    def _send(self, message: Message) -> None:
+        if self._link is None:
+            self._link = _launch(self._python)
+            self._reader = MessageReader()
+        self._link.settimeout(None)
+        self._link.sendall(encode(message))
+
+    def _disconnect(self) -> None:
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    def _report_loss(self, request: RunRequest) -> RunReport:
+        self._request = None
+        self._disconnect()
+        return RunReport(
+            ended_by=EndedBy.SUPERVISOR_LOST,
+            problem="the trial supervisor vanished",
+            wall_s=time.monotonic() - self._started_at,
+            leftover_processes=sweep(_slot_of(request)),
+        )
+
+
+def _launch(python: str) -> socket.socket:
+    ours, theirs = socket.socketpair()
+    library_path = os.environ.get("LD_LIBRARY_PATH")  # some interpreters find libpython by it
+    try:
+        with theirs:
+            # A session of its own is out of reach of what kills the worker's process group; the
+            # double fork (in `main`) is out of reach of what kills the worker's children.
+            started = subprocess.run(
+                [python, "-I", "-S", "-c", _BOOT, str(theirs.fileno())],
+                cwd="/",
+                env={"LD_LIBRARY_PATH": library_path} if library_path else {},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                check=False,
+            )
+    except OSError as error:
+        ours.close()
+        raise RuntimeError(f"the trial supervisor cannot be started: {error}") from error
+    if started.returncode != 0:
+        ours.close()
+        raise RuntimeError(f"the trial supervisor ended at once, with code {started.returncode}")
+    return ours
+
+
+def _slot_of(request: RunRequest) -> str:
+    return request.mark.rpartition("/")[0] + "/"
