@@ -11,7 +11,9 @@ Scalar = bool | int | float | str
 class ProposerConfig(BaseModel):
     """`[[proposer]]`: one source of candidates."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
 
     kind: Literal["tuner"]
     """`tuner`: an optimiser over the constants in the editable files."""
@@ -20,7 +22,9 @@ class ProposerConfig(BaseModel):
 class SpaceConfig(BaseModel):
     """`[tuner.space.NAME]`: the range of one constant, where the default range will not do."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
 
     low: float | int | None = None
     """Smallest value."""
@@ -52,7 +56,9 @@ class SpaceConfig(BaseModel):
 class TunerConfig(BaseModel):
     """`[tuner]`: how the optimiser searches."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
 
     sampler: Literal["tpe", "random", "grid", "cmaes", "gp"] = "tpe"
     """Optuna's sampler."""

@@ -1,0 +1,75 @@
+"""The constants of all editable files together, and proposals that change some of them.
+
+Knows which reader belongs to which file, how names stay unique across files, and how a change is
+told in a hypothesis. Both the tuner and `incumbent submit` make their proposals here.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import PurePosixPath
+
+from proposer.knob import Knob, splice
+from proposer.proposal import Proposal, Scalar
+from proposer.python_knobs import read_python
+from proposer.shell_knobs import read_shell
+
+LOOKED_FOR = (
+    "assignments such as LR = 3e-4 at module level of Python files (capitals, or with a comment "
+    "`# choices: a, b` or `# range: 1e-4..1e-2 log`) and KEY=value lines of .sh and .env files"
+)
+"""What `read_constants` looks for, for messages."""
+
+
+def read_constants(files: Mapping[str, str]) -> dict[str, Knob]:
+    """Return all constants of all files by name; a name in two files is `path:NAME` in both.
+
+    Raises:
+        ValueError: a Python file with a syntax error; names the path and the line.
+    """
+    found = [knob for path, text in files.items() for knob in _read(path, text)]
+    counts = Counter(knob.name for knob in found)
+    knobs = [
+        replace(knob, name=f"{knob.path}:{knob.name}") if counts[knob.name] > 1 else knob
+        for knob in found
+    ]
+    return {knob.name: knob for knob in knobs}
+
+
+def _read(path: str, text: str) -> list[Knob]:
+    match PurePosixPath(path):
+        case PurePosixPath(suffix=".py"):
+            return read_python(path, text)
+        case PurePosixPath(suffix=".sh" | ".env") | PurePosixPath(name=".env"):
+            return read_shell(path, text)
+        case _:
+            return []
+
+
+def change(
+    files: Mapping[str, str], knobs: Mapping[str, Knob], values: Mapping[str, Scalar]
+) -> Proposal:
+    """Return the proposal that gives the named constants new values and changes nothing else.
+
+    Its parameters are the values of all `knobs` after the change.
+
+    Raises:
+        ValueError: no value differs from the present one, or a file cannot hold a value.
+    """
+    new = {name: value for name, value in values.items() if value != knobs[name].value}
+    if not new:
+        raise ValueError(
+            "changes nothing: " + ", ".join(f"{name} is {knobs[name].source}" for name in values)
+        )
+    literals: defaultdict[str, dict[Knob, str]] = defaultdict(dict)
+    for name, value in new.items():
+        literals[knobs[name].path][knobs[name]] = knobs[name].spell(value)
+    return Proposal(
+        edits={path: splice(files[path], changes) for path, changes in literals.items()},
+        hypothesis=", ".join(
+            f"{knob.name} {knob.source} -> {text}"
+            for changes in literals.values()
+            for knob, text in changes.items()
+        ),
+        parameters={name: knob.value for name, knob in knobs.items()} | new,
+    )

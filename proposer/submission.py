@@ -1,0 +1,81 @@
+"""What `incumbent submit --set` and `--grid` accept, and the proposals they make.
+
+Pure. Knows the spelling `NAME=VALUE` and what a grid is. Does not know where files come from.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+from proposer.constants import change, read_constants
+from proposer.knob import Knob, unknown
+from proposer.proposal import Proposal, Scalar
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, str]:
+    """Read `NAME=VALUE` texts, e.g. of `--set LR=0.03 --set DEPTH=10`.
+
+    Raises:
+        ValueError: a text without a name or a value, or a name given twice.
+    """
+    settings: dict[str, str] = {}
+    for text in texts:
+        name, _, value = (part.strip() for part in text.partition("="))
+        if not name or not value:
+            raise ValueError(f"{text!r} is not of the form NAME=VALUE")
+        if name in settings:
+            raise ValueError(f"{name} is set twice")
+        settings[name] = value
+    return settings
+
+
+def parse_grid(texts: Sequence[str]) -> list[dict[str, str]]:
+    """Read `NAME=VALUE,VALUE` texts; return every combination, the last name varying fastest.
+
+    Raises:
+        ValueError: as `parse_settings`, or an empty or repeated value.
+    """
+    axes = {name: values.split(",") for name, values in parse_settings(texts).items()}
+    for name, values in axes.items():
+        axes[name] = stripped = [value.strip() for value in values]
+        if not all(stripped) or len(set(stripped)) < len(stripped):
+            raise ValueError(f"{name}={','.join(values)} has an empty or a repeated value")
+    return [dict(zip(axes, values, strict=True)) for values in product(*axes.values()) if values]
+
+
+def apply_settings(files: Mapping[str, str], settings: Mapping[str, str]) -> Proposal:
+    """Return the proposal that gives constants of the editable files the values a person typed.
+
+    A value is read as the type that the constant has now, and written in its style.
+
+    Raises:
+        ValueError: no such constant (names the nearest), a value of another type, a value that the
+            constant has already, or a file that cannot be read.
+    """
+    knobs = read_constants(files)
+    values = _typed(knobs, settings)
+    for name, value in values.items():
+        if value == knobs[name].value:
+            raise ValueError(f"{name} is {knobs[name].source} already")
+    return change(files, knobs, values)
+
+
+def apply_grid(files: Mapping[str, str], points: Sequence[Mapping[str, str]]) -> list[Proposal]:
+    """Return a proposal for each point of a grid but the one that is there already.
+
+    Raises:
+        ValueError: as `apply_settings`, except that a point may repeat present values.
+    """
+    knobs = read_constants(files)
+    grid = [_typed(knobs, point) for point in points]
+    return [
+        change(files, knobs, values)
+        for values in grid
+        if any(value != knobs[name].value for name, value in values.items())
+    ]
+
+
+def _typed(knobs: Mapping[str, Knob], settings: Mapping[str, str]) -> dict[str, Scalar]:
+    for name in settings:
+        if name not in knobs:
+            raise ValueError(unknown(name, knobs))
+    return {name: knobs[name].parse(text) for name, text in settings.items()}

@@ -1,0 +1,246 @@
+"""The tuner: proposes small changes of constants, the way an optimiser would.
+
+Knows what was proposed, what came of it, and which of it the optimiser is told. Does not know how
+constants are read or written (`proposer.constants`), which values are worth trying
+(`proposer.ranges`), nor the optimiser's library (`proposer.optuna_model`).
+"""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from eval.metric import Goal
+from proposer.config import TunerConfig
+from proposer.constants import LOOKED_FOR, change, read_constants
+from proposer.knob import Knob
+from proposer.optuna_model import OptunaModel, Standing
+from proposer.proposal import Context, Proposal, Result, Scalar
+from proposer.ranges import check_names, choose_space, neighbours
+from proposer.space import Space
+from trainer.trial import CommitId, Ending, ExperimentId
+
+_TRIES = 8
+"""Suggestions looked at for one proposal before the nearest untried grid point is taken."""
+_SCAN = 2000
+"""Grid points looked at for one proposal."""
+_FINENESS = 5
+"""Points per axis of the sampler `grid`."""
+_REST_FINENESS = 64
+"""Points per axis where the grid only has to find what another sampler left over."""
+
+_Configuration = Mapping[str, Scalar]
+_Key = tuple[Scalar, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Record:
+    """One experiment, as far as the optimiser cares."""
+
+    parameters: _Configuration
+    standing: Standing
+    value: float | None = None
+
+    @classmethod
+    def of(cls, result: Result) -> "_Record":
+        """Translate a result's value and status word."""
+        if result.value is not None:
+            standing = Standing.SCORED
+        elif result.status in {Ending.CRASHED, Ending.TIMED_OUT}:
+            standing = Standing.FAILED
+        elif result.status in {Ending.CANCELLED, Ending.LOST}:
+            standing = Standing.UNKNOWN
+        else:
+            standing = Standing.RUNNING
+        return cls(parameters=result.parameters, standing=standing, value=result.value)
+
+
+class Tuner:
+    """A `Proposer` that changes a few constants of the incumbent at a time.
+
+    The range of a constant is chosen when it is first seen and stays, so that results remain
+    comparable; it is chosen anew only if the incumbent leaves it. Give the constructor the files of
+    the study's base commit, after a restart too: the ranges are then the same again.
+
+    The sampler `grid` walks through the grid points that differ from the incumbent in at most
+    `most_changes` constants, fewest changes first. It is not Optuna's, whose full product over a
+    dozen constants has no end, and which stops a study from within a loop that we do not run.
+
+    Raises:
+        ValueError: no constant to turn; a name or range in the configuration that fits none; a
+            file that cannot be read.
+    """
+
+    def __init__(self, config: TunerConfig, files: Mapping[str, str], seed: int) -> None:
+        self._config = config
+        self._seed = seed
+        self._random = random.Random(seed)  # noqa: S311 (chooses constants, guards nothing)
+        self._commit: CommitId | None = None
+        self._knobs: dict[str, Knob] = {}
+        self._spaces: dict[str, Space] = {}
+        self._current: dict[str, Scalar] = {}
+        """The incumbent's configuration; its keys are the constants that are turned."""
+        self._first: dict[str, Scalar] = {}
+        """The value of each constant when it was first seen."""
+        self._walk: Iterator[_Configuration] = iter(())
+        self._records: dict[ExperimentId, _Record] = {}
+        self._proposed: list[_Configuration] = []
+        self._model: OptunaModel | None = None
+        """What was learnt; derived from the fields above, None where it must be derived anew."""
+        self._running: dict[_Key, int] = {}
+        self._tried: set[_Key] = set()
+        knobs = read_constants(files)
+        check_names(config, knobs)
+        self._adopt(knobs)
+        if not self._current:
+            found = f", found {', '.join(knobs)} but no range to search" if knobs else ""
+            raise ValueError(
+                f"no constant to tune in {', '.join(files)}: looked for {LOOKED_FOR}{found}"
+            )
+
+    @property
+    def name(self) -> str:
+        """The tuner's name in logs and trailers."""
+        return "tuner"
+
+    def propose(self, context: Context, count: int) -> Sequence[Proposal]:
+        """Return up to `count` configurations near the incumbent's that were never tried.
+
+        Fewer, or none, where the values are used up.
+
+        Raises:
+            ValueError: the incumbent's files cannot be read; names the path and the line.
+        """
+        if context.commit != self._commit:
+            self._adopt(read_constants(context.files))
+            self._commit = context.commit
+        model = self._learn(context)
+        self._tried.add(self._key(self._current))
+        proposals: list[Proposal] = []
+        while len(proposals) < count and (found := self._next(model)):
+            proposals.append(change(context.files, self._knobs, found))
+        return proposals
+
+    def _adopt(self, knobs: Mapping[str, Knob]) -> None:
+        """Make these constants the ones that candidates start from."""
+        spaces: dict[str, Space] = {}
+        for name, knob in knobs.items():
+            known = self._spaces.get(name)
+            is_inside = known is not None and known.contains(knob.value)
+            space = known if is_inside else choose_space(knob, self._config)
+            if space is not None:
+                spaces[name] = space
+                self._first.setdefault(name, knob.value)
+        if spaces != self._spaces:
+            self._spaces = spaces
+            self._model = None
+        self._knobs = {name: knobs[name] for name in spaces}
+        self._current = {name: knob.value for name, knob in self._knobs.items()}
+        fineness = _FINENESS if self._config.sampler == "grid" else _REST_FINENESS
+        self._walk = neighbours(self._current, spaces, self._config.most_changes, fineness)
+
+    def _learn(self, context: Context) -> OptunaModel:
+        news = {
+            result.experiment: _Record.of(result) for result in context.results if result.parameters
+        }
+        if context.incumbent_value is not None and context.incumbent not in self._records:
+            incumbent = _Record(
+                parameters=self._current, standing=Standing.SCORED, value=context.incumbent_value
+            )
+            news.setdefault(context.incumbent, incumbent)
+        for experiment, record in news.items():
+            old = self._records.get(experiment)
+            if record == old:
+                continue
+            self._records[experiment] = record
+            if old is not None and old.standing is not Standing.RUNNING:
+                self._model = None  # Optuna does not take back what it was told.
+            if self._model is not None:
+                self._tell(self._model, record)
+        if self._model is None:
+            self._model = self._derive(context.metric.goal)
+        return self._model
+
+    def _derive(self, goal: Goal) -> OptunaModel:
+        # Not the bare seed: a restarted tuner would suggest again what it suggested at first.
+        seed = (self._seed + len(self._records)) % 2**32
+        self._random.seed(seed)
+        axes = {name: space.axis for name, space in self._spaces.items()}
+        sampler = "random" if self._config.sampler == "grid" else self._config.sampler
+        model = OptunaModel(axes, sampler, goal, seed)
+        self._running = {}
+        self._tried = set()
+        for record in self._records.values():
+            self._tell(model, record)
+        self._proposed = [one for one in self._proposed if self._key(one) not in self._tried]
+        for configuration in self._proposed:
+            self._tell(model, _Record(parameters=configuration, standing=Standing.RUNNING))
+        return model
+
+    def _tell(self, model: OptunaModel, record: _Record) -> None:
+        if not self._current.keys() & record.parameters.keys():
+            return
+        configuration = self._filled(record.parameters)
+        key = tuple(configuration.values())
+        self._tried.add(key)
+        number = self._running.get(key)
+        if number is not None:
+            if record.standing is not Standing.RUNNING:
+                del self._running[key]
+                model.finish(number, record.standing, record.value)
+            return
+        coordinates = self._encoded(configuration)
+        if coordinates is not None:
+            number = model.add(coordinates, record.standing, record.value)
+            if record.standing is Standing.RUNNING:
+                self._running[key] = number
+
+    def _next(self, model: OptunaModel) -> _Configuration | None:
+        """Return a configuration that was never tried, and count it as running."""
+        for configuration, notes in self._candidates(model):
+            key = self._key(configuration)
+            coordinates = self._encoded(configuration)
+            if key in self._tried or coordinates is None:
+                continue
+            self._tried.add(key)
+            self._proposed.append(configuration)
+            self._running[key] = model.add(coordinates, Standing.RUNNING, notes=notes)
+            return configuration
+        return None
+
+    def _candidates(
+        self, model: OptunaModel
+    ) -> Iterator[tuple[_Configuration, Mapping[str, object] | None]]:
+        if self._current and self._config.sampler != "grid":
+            for _ in range(_TRIES):
+                coordinates, notes = model.suggest()
+                yield self._near(coordinates), notes
+        for configuration in islice(self._walk, _SCAN):
+            yield configuration, None
+
+    def _near(self, coordinates: Mapping[str, float]) -> _Configuration:
+        """Return the incumbent's configuration with a few of the suggested values."""
+        suggested = {name: self._spaces[name].decode(at) for name, at in coordinates.items()}
+        changed = [name for name, value in self._current.items() if value != suggested[name]]
+        most = min(len(changed), self._config.most_changes)
+        chosen = self._random.sample(changed, self._random.randint(1, most)) if changed else ()
+        return {**self._current, **{name: suggested[name] for name in chosen}}
+
+    def _filled(self, parameters: _Configuration) -> _Configuration:
+        """Return all constants; one that a tree did not have yet has its first value.
+
+        A constant that appears usually names what had been written out before.
+        """
+        return {name: parameters.get(name, self._first[name]) for name in self._current}
+
+    def _key(self, configuration: _Configuration) -> _Key:
+        return tuple(self._filled(configuration).values())
+
+    def _encoded(self, configuration: _Configuration) -> dict[str, float] | None:
+        coordinates = {}
+        for name, value in configuration.items():
+            coordinate = self._spaces[name].encode(value)
+            if coordinate is None:
+                return None
+            coordinates[name] = coordinate
+        return coordinates

@@ -1,0 +1,85 @@
+"""What `--set` and `--grid` accept, and the proposals they make."""
+
+import pytest
+
+from proposer.submission import apply_grid, apply_settings, parse_grid, parse_settings
+
+FILES = {"train.py": 'LR = 3e-4\nDEPTH = 8\nMODE = "a=b"\nSEED = 1\n', "run.sh": "BATCH=32\n"}
+
+
+def test_settings_are_names_and_values() -> None:
+    texts = ["LR=0.03", " DEPTH = 10 ", "MODE=a=c"]
+    assert parse_settings(texts) == {"LR": "0.03", "DEPTH": "10", "MODE": "a=c"}
+
+
+@pytest.mark.parametrize("text", ["LR", "=3", "LR=", "LR= ", ""])
+def test_a_text_of_another_form_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not of the form NAME=VALUE"):
+        parse_settings([text])
+
+
+def test_a_name_that_is_set_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="LR is set twice"):
+        parse_settings(["LR=1", "LR=2"])
+
+
+def test_a_grid_is_every_combination_in_a_fixed_order() -> None:
+    assert parse_grid(["LR=0.01, 0.03", "DEPTH=6,8"]) == [
+        {"LR": "0.01", "DEPTH": "6"},
+        {"LR": "0.01", "DEPTH": "8"},
+        {"LR": "0.03", "DEPTH": "6"},
+        {"LR": "0.03", "DEPTH": "8"},
+    ]
+    assert parse_grid([]) == []
+
+
+@pytest.mark.parametrize("text", ["LR=1,", "LR=1,,2", "LR=1,1"])
+def test_an_empty_or_repeated_value_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="has an empty or a repeated value"):
+        parse_grid([text])
+
+
+def test_settings_become_a_proposal_in_the_style_of_the_files() -> None:
+    proposal = apply_settings(FILES, {"LR": "0.03", "DEPTH": "10", "BATCH": "64", "SEED": "2"})
+    assert proposal.edits == {
+        "train.py": 'LR = 3e-2\nDEPTH = 10\nMODE = "a=b"\nSEED = 2\n',
+        "run.sh": "BATCH=64\n",
+    }
+    assert proposal.hypothesis == "LR 3e-4 -> 3e-2, DEPTH 8 -> 10, SEED 1 -> 2, BATCH 32 -> 64"
+    assert proposal.parameters == {
+        "LR": 0.03,
+        "DEPTH": 10,
+        "MODE": "a=b",
+        "SEED": 2,
+        "BATCH": 64,
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"LRR": "1"}, r"no constant LRR; did you mean LR\?"),
+        ({"DEPTH": "8.5"}, "DEPTH is 8 now, and '8.5' is not a whole number"),
+        ({"LR": "fast"}, "LR is 3e-4 now, and 'fast' is not a number"),
+        ({"LR": "0.0003"}, "LR is 3e-4 already"),
+        ({"LR": "1", "DEPTH": "8"}, "DEPTH is 8 already"),
+        ({}, "changes nothing"),
+    ],
+)
+def test_what_cannot_be_set_is_refused(settings: dict[str, str], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        apply_settings(FILES, settings)
+
+
+def test_a_grid_leaves_out_only_the_point_that_is_there_already() -> None:
+    proposals = apply_grid(FILES, parse_grid(["LR=3e-4,1e-3", "DEPTH=6,8"]))
+    assert [proposal.hypothesis for proposal in proposals] == [
+        "DEPTH 8 -> 6",
+        "LR 3e-4 -> 1e-3, DEPTH 8 -> 6",
+        "LR 3e-4 -> 1e-3",
+    ]
+
+
+def test_a_grid_over_an_unknown_name_makes_no_proposal_at_all() -> None:
+    with pytest.raises(ValueError, match="no constant DEPHT; did you mean DEPTH"):
+        apply_grid(FILES, parse_grid(["LR=1,2", "DEPHT=6,8"]))
