@@ -12,7 +12,9 @@ from trainer.config import TrialConfig
 class StudySection(BaseModel):
     """`[study]`: what is searched."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
     """Names the branch `incumbent/NAME` and the refs of its experiments."""
@@ -42,7 +44,9 @@ class StudySection(BaseModel):
 class ClusterConfig(BaseModel):
     """`[cluster]`: where trials run and what is served."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
 
     slots: Annotated[int, Field(ge=0)] = 0
     """CPU slots where `[trial] gpus = 0`, or fewer GPU slots than there are GPUs; 0 finds out."""
@@ -61,7 +65,9 @@ class ClusterConfig(BaseModel):
 class LimitsConfig(BaseModel):
     """`[limits]`: when a study ends by itself. 0 means no limit."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
 
     experiments: Annotated[int, Field(ge=0)] = 0
     """Proposals judged (the baseline and merge measurements do not count)."""
@@ -74,7 +80,9 @@ class LimitsConfig(BaseModel):
 class StudyConfig(BaseModel):
     """All of `incumbent.toml`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
 
     study: StudySection
     metric: MetricConfig

@@ -1,0 +1,103 @@
+"""Orders: what the controller is to do next. Plain data; performed at the edge only.
+
+Performing a command twice does no harm: what it appends has the same event id both times, and git
+and the queue compare before they set.
+"""
+
+from dataclasses import dataclass
+
+from cluster.events import SubmissionReceived
+from cluster.experiment import Experiment
+from eval.judge import Judgement
+from trainer.trial import ExperimentId, TrialId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """Base of all commands."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateBaseline(Command):
+    """Make `e0` of the base commit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueTrial(Command):
+    """Put a trial of an experiment into the queue."""
+
+    experiment: Experiment
+    trial: TrialId
+    attempt: int
+    seed: int
+    priority: int
+    """Higher is leased earlier."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelTrial(Command):
+    """Take a trial out of the queue, or have its worker end it."""
+
+    trial: TrialId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveBackTrials(Command):
+    """Have every worker end what it runs and hand it back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordJudgement(Command):
+    """Write down a verdict."""
+
+    experiment: ExperimentId
+    judgement: Judgement
+    reference: ExperimentId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promote(Command):
+    """Make a winner's tree the head of the branch."""
+
+    winner: Experiment
+    replaces: Experiment
+    lacks: tuple[ExperimentId, ...]
+    """Promoted experiments whose patches the winner's tree does not hold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merge(Command):
+    """Merge a stale winner's patch onto the incumbent, as a new experiment."""
+
+    winner: Experiment
+    incumbent: Experiment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropWinner(Command):
+    """Give a stale winner up."""
+
+    winner: ExperimentId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Materialise(Command):
+    """Turn a user's submission into a candidate."""
+
+    submission: SubmissionReceived
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Propose(Command):
+    """Ask the proposers for more candidates."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishStudy(Command):
+    """End the study."""
+
+    reason: str
+    failed: bool = False

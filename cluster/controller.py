@@ -1,0 +1,282 @@
+"""The controller: reads the ledger, decides, performs, and reads again, until the study ends.
+
+All it knows is in the ledger, git and the queue; killed at any point, the next one carries on. It
+is single threaded: proposers answer from threads of their own, and a waker thread waits for events.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from queue import Empty, SimpleQueue
+
+from cluster import commands as cmd
+from cluster import events as ev
+from cluster.decisions import Circumstances, StudyPlan, decide, stop_is_complete
+from cluster.ledger import Ledger, LedgerAway
+from cluster.mirror import Mirror
+from cluster.performer import Performer
+from cluster.ports import Fleet, Observer
+from cluster.proposer_desk import Answer, ProposerDesk
+from cluster.state import StudyState
+from cluster.transitions import apply
+from cluster.trial_queue import QueueMode, TrialQueue
+from proposer.proposal import Context, Proposer
+
+log = logging.getLogger("incumbent")
+
+MIRROR_S = 3.0
+"""How often new refs are brought into the user's repository."""
+SNAPSHOT_EVENTS = 500
+"""A snapshot is taken after this many events, or a twentieth of all, whichever is more: so that
+neither readers replay much nor snapshots cost more as a study grows."""
+AWAY_S = 120.0
+"""How long the ledger's server may stay away before the controller gives up."""
+TICK_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a controller is put together from."""
+
+    ledger: Ledger
+    waiting_ledger: Ledger
+    """A second connection, for the waker's blocking reads."""
+    queue: TrialQueue
+    performer: Performer
+    mirror: Mirror
+    fleet: Fleet
+    proposers: Sequence[Proposer]
+    observers: Sequence[Observer]
+    plan: StudyPlan
+    instructions: str
+    epoch: int
+    clock: Callable[[], datetime]
+    revive: Callable[[], None]
+    """Brings an embedded server back that has died; raises if it cannot."""
+
+
+class Controller:
+    """Runs one study from where its ledger stands to its end, or to a stop."""
+
+    def __init__(self, parts: Parts, state: StudyState) -> None:
+        self._parts = parts
+        self._state = state
+        self._wakes: SimpleQueue[None] = SimpleQueue()
+        self._desk = ProposerDesk(parts.proposers, lambda: self._wakes.put(None))
+        self._snapshot_seq = state.seq
+        self._mirrored = float("-inf")
+        self._mode: QueueMode | None = None
+        self._is_over = False
+        self._observers = list(parts.observers)
+
+    @property
+    def state(self) -> StudyState:
+        """The state as of the last event read."""
+        return self._state
+
+    def run(self) -> str:
+        """Work until the study ends; return why it did.
+
+        Raises:
+            Fenced: another controller has taken over; nothing more was changed.
+            LedgerAway: the server stayed away for too long.
+        """
+        self._tell(lambda observer: observer.resume(self._state))
+        self._desk.start(self._state)
+        if not self._ended():
+            self._parts.fleet.start()
+        threading.Thread(target=self._wake_on_events, daemon=True).start()
+        try:
+            while not self._ended():
+                self._patiently(self.step)
+                self._wait()
+            self._patiently(self._finish)
+        finally:
+            self._is_over = True
+            self._desk.stop()
+            self._tell(lambda observer: observer.close())
+        return self._state.finished or "stopped"
+
+    # --- one round -------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """Read, decide and perform until nothing is left to do at this moment."""
+        self._catch_up()
+        self._set_mode()
+        for answer in self._desk.answers():
+            self._accept(answer)
+        while commands := self._decide():
+            for command in commands:
+                self._perform(command)
+            if all(isinstance(command, _REPEATED) for command in commands):
+                break  # they are waited for; deciding again would only repeat them
+        self._check_fleet()
+        self._mirror()
+        self._snapshot()
+
+    def _decide(self) -> tuple[cmd.Command, ...]:
+        circumstances = Circumstances(
+            now=self._parts.clock(),
+            asking=self._desk.asking,
+            proposal_latency_s=self._desk.latency_s,
+        )
+        return decide(self._state, self._parts.plan, circumstances)
+
+    def _perform(self, command: cmd.Command) -> None:
+        if isinstance(command, cmd.Propose):
+            self._ask(command.count)
+            return
+        self._parts.performer.perform(command, self._state)
+        self._catch_up()
+
+    def _ask(self, count: int) -> None:
+        state = self._state
+        incumbent, baseline = state.incumbent, state.baseline
+        base = incumbent or baseline
+        if base is None:
+            return
+        commit = state.incumbent_commit or state.base_commit
+        score = incumbent.score if incumbent else None
+        context = Context(
+            metric=self._parts.plan.metric,
+            incumbent=base.id,
+            incumbent_value=score.mean if score else None,
+            commit=commit,
+            files=self._parts.performer.files_at(commit),
+            instructions=self._parts.instructions,
+            seed=self._parts.plan.seed,
+        )
+        self._desk.ask(context, count, exhausted=state.exhausted)
+
+    def _accept(self, answer: Answer) -> None:
+        """Make experiments of an answer; an empty one says that its proposer has run dry."""
+        if self._state.finished or self._state.stopping:
+            return
+        for proposal in answer.proposals:
+            self._parts.performer.propose(self._state, answer.proposer, proposal, answer.context)
+            self._catch_up()
+        if not answer.proposals:
+            reason = answer.problem or "has nothing more to suggest"
+            event = ev.ProposerExhausted(proposer=answer.proposer, reason=reason)
+            self._parts.performer.record(f"{self._parts.epoch}/{answer.proposer}/exhausted", event)
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        while events := self._parts.ledger.read(self._state.seq):
+            for recorded in events:
+                self._state = apply(self._state, recorded)
+                self._note(recorded)
+                self._show(recorded)
+
+    def _show(self, recorded: ev.Recorded) -> None:
+        self._tell(lambda observer: observer.observe(recorded, self._state))
+
+    def _tell(self, tell: Callable[[Observer], None]) -> None:
+        """Tell all observers; one that fails is told nothing more, and the study goes on."""
+        for observer in tuple(self._observers):
+            try:
+                tell(observer)
+            except Exception:
+                log.exception("%s failed and is left out from now on", type(observer).__name__)
+                self._observers.remove(observer)
+
+    def _note(self, recorded: ev.Recorded) -> None:
+        """Let proposers see verdicts, failures and promotions of proposals."""
+        event = recorded.event
+        if isinstance(event, ev.TrialFinished | ev.TrialLost | ev.ExperimentJudged):
+            experiment = self._state.experiments[event.experiment]
+            judged = isinstance(event, ev.ExperimentJudged)
+            if judged or experiment.status.is_failure:
+                self._desk.note(experiment)
+
+    # --- surroundings ----------------------------------------------------------------------------
+
+    def _set_mode(self) -> None:
+        state = self._state
+        mode = QueueMode.HELD if state.is_paused else QueueMode.OPEN
+        if state.stopping or state.finished:
+            mode = QueueMode.DRAINING
+        if mode is not self._mode:
+            self._parts.queue.set_mode(mode, epoch=self._parts.epoch)
+            self._mode = mode
+
+    def _check_fleet(self) -> None:
+        for problem in self._parts.fleet.check():
+            log.warning("%s", problem.text)
+            if problem.is_fatal and not self._state.finished:
+                event = ev.StudyFinished(reason=problem.text, failed=True)
+                self._parts.performer.record(f"finished/{self._parts.epoch}", event)
+                self._catch_up()
+
+    def _mirror(self, *, is_last: bool = False) -> None:
+        if is_last or time.monotonic() - self._mirrored >= MIRROR_S:
+            self._parts.mirror.sync()
+            self._mirrored = time.monotonic()
+
+    def _snapshot(self, *, is_last: bool = False) -> None:
+        behind = self._state.seq - self._snapshot_seq
+        if behind >= max(SNAPSHOT_EVENTS, self._state.seq // 20) or (is_last and behind):
+            self._parts.ledger.save_snapshot(self._state)
+            self._snapshot_seq = self._state.seq
+
+    def _wait(self) -> None:
+        """Wait until something has happened, at most a tick."""
+        try:
+            self._wakes.get(timeout=TICK_S)
+            while True:
+                self._wakes.get_nowait()
+        except Empty:
+            pass
+
+    def _wake_on_events(self) -> None:
+        while not self._is_over:
+            seen = self._state.seq
+            try:
+                if self._parts.waiting_ledger.wait(seen, TICK_S):
+                    self._wakes.put(None)
+                    # The main thread reads the same events; wait until it has.
+                    while self._state.seq == seen and not self._is_over:
+                        time.sleep(0.002)
+            except LedgerAway:
+                time.sleep(TICK_S)
+
+    def _patiently(self, action: Callable[[], None]) -> None:
+        """Run an action, again after reviving the server if that has died."""
+        deadline = time.monotonic() + AWAY_S
+        while True:
+            try:
+                action()
+            except LedgerAway:
+                if time.monotonic() > deadline:
+                    raise
+                self._mode = None
+                time.sleep(TICK_S)
+                self._parts.revive()
+            else:
+                return
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def _ended(self) -> bool:
+        state = self._state
+        no_trial = not state.counts.get("running", 0)
+        return stop_is_complete(state) or (bool(state.finished) and no_trial)
+
+    def _finish(self) -> None:
+        self._catch_up()
+        self._set_mode()
+        self._parts.fleet.shutdown()
+        self._parts.queue.expire(now=datetime.max.replace(tzinfo=self._parts.clock().tzinfo))
+        reason = self._state.finished or "stopped"
+        event = ev.ControllerStopped(epoch=self._parts.epoch, reason=reason)
+        self._parts.performer.record(f"stopped/{self._parts.epoch}", event)
+        self._catch_up()
+        self._mirror(is_last=True)
+        self._snapshot(is_last=True)
+
+
+_REPEATED = (cmd.Propose, cmd.CancelTrial, cmd.GiveBackTrials)
+"""Commands whose effect is seen only later, by an event of somebody else."""

@@ -1,0 +1,267 @@
+"""`decide(state, plan, circumstances) -> commands`: what is to be done now. Pure.
+
+Level-triggered: it looks at the state, not at what changed, so it may be called at any time and
+after any crash. Its cost grows with what is open, not with what was ever tried.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from cluster import reducer
+from cluster.commands import (
+    CancelTrial,
+    Command,
+    CreateBaseline,
+    FinishStudy,
+    GiveBackTrials,
+    Materialise,
+    Propose,
+    QueueTrial,
+    RecordJudgement,
+)
+from cluster.experiment import Experiment, Kind, Status, TrialPhase
+from cluster.state import StudyState
+from eval.judge import Judge, Judgement, Verdict
+from eval.metric import Metric
+from trainer.trial import TrialId
+
+MOST_REJECTIONS = 200
+"""Rejected proposals in a row after which the proposers are taken to have run dry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyPlan:
+    """What of the configuration decisions depend on."""
+
+    metric: Metric
+    judge: Judge
+    proposers: tuple[str, ...]
+    """Names of the proposers; empty for a study fed by submissions alone."""
+    slots: int
+    """Slots to expect before workers have presented themselves."""
+    most_experiments: int = 0
+    most_hours: float = 0.0
+    most_slot_hours: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What decisions depend on that no event says."""
+
+    now: datetime
+    asking: int = 0
+    """Proposals that proposers are working on."""
+    proposal_latency_s: float = 0.0
+    """How long an answer takes, from the asking to the commit."""
+
+
+def decide(state: StudyState, plan: StudyPlan, circumstances: Circumstances) -> tuple[Command, ...]:
+    """Return the commands that are due, in the order in which to perform them."""
+    if state.finished:
+        return ()
+    if state.stopping:
+        return tuple(_stopping(state))
+    if state.baseline is None:
+        return (CreateBaseline(),)
+    commands: list[Command] = [*_cancellations(state), *_judgements(state, plan)]
+    if not commands:
+        commands = reducer.plan(state, plan.judge, plan.metric)
+    commands.extend(_submissions(state))
+    if not state.is_paused:
+        commands.extend(_trials(state, plan))
+        commands.extend(_proposals(state, plan, circumstances))
+    if not commands:
+        commands.extend(_ending(state, plan, circumstances))
+    return tuple(commands)
+
+
+def _stopping(state: StudyState) -> Iterator[Command]:
+    yield from _cancellations(state)
+    if state.stopping == "now" and _count(state, Status.RUNNING):
+        yield GiveBackTrials()
+
+
+def _count(state: StudyState, *statuses: Status) -> int:
+    return sum(state.counts.get(status, 0) for status in statuses)
+
+
+def _open(state: StudyState, status: Status) -> list[Experiment]:
+    found = (state.experiments[e] for e, s in state.open.items() if s is status)
+    return sorted(found, key=lambda experiment: int(experiment.id[1:]))
+
+
+def _cancellations(state: StudyState) -> Iterator[Command]:
+    for status in (Status.QUEUED, Status.RUNNING):
+        for experiment in _open(state, status):
+            if experiment.is_cancelled:
+                yield CancelTrial(trial=experiment.trials[-1].id)
+
+
+# --- judging -------------------------------------------------------------------------------------
+
+
+def _judgements(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
+    for experiment in _open(state, Status.MEASURED):
+        if experiment.kind is Kind.BASELINE:
+            start = Judgement(verdict=Verdict.KEEP, delta=0.0, reason="baseline")
+            yield RecordJudgement(
+                experiment=experiment.id, judgement=start, reference=experiment.id
+            )
+            continue
+        reference = _reference(state, experiment, plan)
+        judgement = plan.judge.judge(experiment.evidence, reference.evidence)
+        yield RecordJudgement(experiment=experiment.id, judgement=judgement, reference=reference.id)
+
+
+def _reference(state: StudyState, experiment: Experiment, plan: StudyPlan) -> Experiment:
+    """Return what an experiment has to beat: the incumbent, or its base where that is worse.
+
+    A patch made on an older incumbent may be worth merging though its tree alone is behind by now.
+    """
+    base = state.experiments[experiment.base]
+    incumbent = state.incumbent
+    if incumbent is None or incumbent.id == base.id:
+        return base
+    ahead = plan.metric.is_better(base.evidence.score.mean, incumbent.evidence.score.mean)
+    return incumbent if ahead else base
+
+
+# --- trials --------------------------------------------------------------------------------------
+
+_PRIORITY = {Kind.BASELINE: 2_000_000, Kind.MERGE: 1_000_000, Kind.PROPOSAL: 0}
+MOST_PRIORITY = 900_000
+"""Priorities of submissions stay within plus and minus this."""
+
+
+def _trials(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
+    for experiment in _open(state, Status.PROPOSED):
+        if experiment.kind is Kind.BASELINE or state.lineage:
+            yield _queue_trial(experiment, plan)
+
+
+def _queue_trial(experiment: Experiment, plan: StudyPlan) -> QueueTrial:
+    """Return the next attempt of a lost trial, or the next trial of a measured experiment."""
+    last = experiment.trials[-1] if experiment.trials else None
+    if last is not None and last.phase is TrialPhase.LOST:
+        number, attempt = int(last.id.rpartition(".")[2]), last.attempt + 1
+    else:
+        number, attempt = (int(last.id.rpartition(".")[2]) + 1 if last else 1), 1
+    bounded = max(-MOST_PRIORITY, min(MOST_PRIORITY, experiment.priority))
+    return QueueTrial(
+        experiment=experiment,
+        trial=TrialId(f"{experiment.id}.{number}"),
+        attempt=attempt,
+        seed=plan.seed + number,
+        priority=_PRIORITY[experiment.kind] + bounded,
+    )
+
+
+# --- proposals -----------------------------------------------------------------------------------
+
+
+def _submissions(state: StudyState) -> Iterator[Command]:
+    if state.lineage:  # a submission without a base of its own is a patch on the incumbent
+        for submission in sorted(state.submissions):
+            yield Materialise(submission=state.submissions[submission])
+
+
+def _proposals(
+    state: StudyState, plan: StudyPlan, circumstances: Circumstances
+) -> Iterator[Command]:
+    if limit_reached(state, plan, circumstances.now) or not _can_propose(state, plan):
+        return
+    ready = _ready(state)
+    missing = _ready_wanted(state, plan, circumstances) - ready - circumstances.asking
+    if plan.most_experiments:
+        begun = state.judged + _undecided(state) + circumstances.asking
+        missing = min(missing, plan.most_experiments - begun)
+    if missing > 0:
+        yield Propose(count=missing)
+
+
+def _can_propose(state: StudyState, plan: StudyPlan) -> bool:
+    fresh = [name for name in plan.proposers if name not in state.exhausted]
+    failed_start = state.baseline is not None and state.baseline.status.is_failure
+    return bool(fresh) and not failed_start and state.rejections_in_a_row < MOST_REJECTIONS
+
+
+def _ready(state: StudyState) -> int:
+    """Proposals that wait for a slot."""
+    return sum(
+        state.experiments[e].kind is Kind.PROPOSAL
+        for e, status in state.open.items()
+        if status in {Status.PROPOSED, Status.QUEUED}
+    )
+
+
+def _undecided(state: StudyState) -> int:
+    """Proposals that no verdict has been given on."""
+    before = {Status.PROPOSED, Status.QUEUED, Status.RUNNING, Status.MEASURED}
+    return sum(
+        state.experiments[e].kind is Kind.PROPOSAL
+        for e, status in state.open.items()
+        if status in before
+    )
+
+
+def open_slots(state: StudyState) -> int:
+    """Slots that take work."""
+    return sum(slot.is_open and not slot.note for slot in state.slots.values())
+
+
+def _ready_wanted(state: StudyState, plan: StudyPlan, circumstances: Circumstances) -> int:
+    """One candidate per slot, and what the slots use up while an answer is on its way.
+
+    More would go stale, fewer would let slots starve (Little's law: the number on the way is the
+    rate times the latency).
+    """
+    slots = open_slots(state) or plan.slots
+    rate = verdicts_per_s(state, circumstances.now)
+    return slots + math.ceil(rate * circumstances.proposal_latency_s)
+
+
+def verdicts_per_s(state: StudyState, now: datetime) -> float:
+    """Rate of verdicts on proposals over the last few, per second; 0 before there are two."""
+    if len(state.recent) < 2:
+        return 0.0
+    span = (now - state.recent[0]).total_seconds()
+    return (len(state.recent) - 1) / span if span > 0 else 0.0
+
+
+# --- endings -------------------------------------------------------------------------------------
+
+
+def limit_reached(state: StudyState, plan: StudyPlan, now: datetime) -> str:
+    """Return which limit of the study was reached, in words; empty if none."""
+    if plan.most_experiments and state.judged >= plan.most_experiments:
+        return f"{state.judged} experiments were judged"
+    hours = (now - state.started_at).total_seconds() / 3600 if state.started_at else 0.0
+    if plan.most_hours and hours >= plan.most_hours:
+        return f"{plan.most_hours:g} hours have passed"
+    if plan.most_slot_hours and state.slot_seconds / 3600 >= plan.most_slot_hours:
+        return f"{plan.most_slot_hours:g} GPU-hours were used"
+    return ""
+
+
+def _ending(state: StudyState, plan: StudyPlan, circumstances: Circumstances) -> Iterator[Command]:
+    baseline = state.baseline
+    if baseline is not None and baseline.status.is_failure:
+        words = baseline.status.value.replace("_", " ")
+        reason = f"the baseline {'was ' if words in ('lost', 'cancelled') else ''}{words}"
+        yield FinishStudy(reason=f"{reason}: {baseline.reason}", failed=True)
+    elif state.open or circumstances.asking or state.is_paused:
+        return
+    elif reached := limit_reached(state, plan, circumstances.now):
+        yield FinishStudy(reason=reached)
+    elif plan.proposers and not _can_propose(state, plan):
+        why = "; ".join(f"{name}: {reason}" for name, reason in sorted(state.exhausted.items()))
+        repeats = f"{state.rejections_in_a_row} proposals in a row were rejected"
+        yield FinishStudy(reason=f"nothing more to try ({why or repeats})")
+
+
+def stop_is_complete(state: StudyState) -> bool:
+    """Say whether a stop that was asked for has nothing left to wait for."""
+    return bool(state.stopping) and not _count(state, Status.RUNNING)

@@ -1,0 +1,309 @@
+"""Facts of the past, as the ledger holds them.
+
+Every event is frozen and says what happened, never what should. Who may write which: the controller
+writes under its epoch, the queue under a lease's fencing token, and people's requests are free.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from cluster.experiment import Kind
+from eval.judge import Verdict
+from proposer.proposal import Scalar
+from trainer.trial import CommitId, ExperimentId, SlotId, TrialId, TrialOutcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Base of all events."""
+
+
+# --- the study -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyStarted(Event):
+    """A study began, from this commit."""
+
+    study: str
+    base_commit: CommitId
+    metric: str
+    goal: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerStarted(Event):
+    """A controller took over; those of earlier epochs can append nothing more."""
+
+    epoch: int
+    pid: int
+    node: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerStopped(Event):
+    """The controller of this epoch ended in good order."""
+
+    epoch: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyFinished(Event):
+    """A limit was reached or there is nothing left to do."""
+
+    reason: str
+    failed: bool = False
+    """True when the study cannot go on, e.g. because the baseline crashed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotOpened(Event):
+    """A worker presented itself, for the first time or with something new to say."""
+
+    slot: SlotId
+    incarnation: str
+    node: str
+    device: str
+    device_class: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotClosed(Event):
+    """A slot is gone."""
+
+    slot: SlotId
+    reason: str
+
+
+# --- what people ask for -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmissionReceived(Event):
+    """A user handed in a candidate: exactly one of patch, branch or settings."""
+
+    submission: str
+    hypothesis: str
+    priority: int = 0
+    patch: str = ""
+    branch: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Constants by name, as `--set NAME=VALUE` spells them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequested(Event):
+    """Somebody wants an experiment ended."""
+
+    experiment: ExperimentId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryRequested(Event):
+    """Somebody wants an ended experiment run again."""
+
+    experiment: ExperimentId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseRequested(Event):
+    """Start no more trials; let those that run finish."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeRequested(Event):
+    """Start trials again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRequested(Event):
+    """End the study's processes; `now` gives running trials back instead of finishing them."""
+
+    now: bool = False
+
+
+# --- experiments ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentProposed(Event):
+    """A candidate was committed under its own ref."""
+
+    experiment: ExperimentId
+    kind: Kind
+    commit: CommitId
+    tree: str
+    base: ExperimentId
+    base_commit: CommitId
+    lines: int
+    proposer: str
+    hypothesis: str
+    priority: int = 0
+    parameters: Mapping[str, Scalar] = field(default_factory=dict)
+    submission: str = ""
+    merge_of: ExperimentId = ExperimentId("")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalRejected(Event):
+    """A proposal cost nothing: it repeats a tree, does not apply, or touches frozen files."""
+
+    proposer: str
+    hypothesis: str
+    reason: str
+    duplicate_of: ExperimentId = ExperimentId("")
+    submission: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposerExhausted(Event):
+    """A proposer has nothing more to suggest, or failed."""
+
+    proposer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialQueued(Event):
+    """A trial waits for a slot."""
+
+    trial: TrialId
+    experiment: ExperimentId
+    attempt: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialStarted(Event):
+    """A worker leased a trial."""
+
+    trial: TrialId
+    experiment: ExperimentId
+    attempt: int
+    slot: SlotId
+    node: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialFinished(Event):
+    """A trial ended and its result was accepted, once."""
+
+    trial: TrialId
+    experiment: ExperimentId
+    attempt: int
+    outcome: TrialOutcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialLost(Event):
+    """An attempt will never report: its lease ran out, or the study gave it back."""
+
+    trial: TrialId
+    experiment: ExperimentId
+    attempt: int
+    reason: str
+    is_given_back: bool = False
+    """True when the study itself ended it; that does not count against the experiment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentJudged(Event):
+    """The judge spoke."""
+
+    experiment: ExperimentId
+    verdict: Verdict
+    delta: float
+    reason: str
+    reference: ExperimentId
+    """The experiment that it was compared with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promoted(Event):
+    """A winner's tree became the head of the branch."""
+
+    experiment: ExperimentId
+    commit: CommitId
+    replaces: ExperimentId
+    lacks: tuple[ExperimentId, ...] = ()
+    """Promoted experiments whose patches its tree does not hold; they rejoin as candidates."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeConflicted(Event):
+    """A stale winner's patch and the incumbent's touch the same lines."""
+
+    experiment: ExperimentId
+    against: ExperimentId
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeRedundant(Event):
+    """A stale winner's patch is already in the incumbent."""
+
+    experiment: ExperimentId
+    against: ExperimentId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WinnerDropped(Event):
+    """A stale winner was merged as often as is allowed, or its merge brought nothing."""
+
+    experiment: ExperimentId
+    reason: str
+
+
+EVENT_TYPES: Mapping[str, type[Event]] = {
+    cls.__name__: cls
+    for cls in (
+        StudyStarted,
+        ControllerStarted,
+        ControllerStopped,
+        StudyFinished,
+        SlotOpened,
+        SlotClosed,
+        SubmissionReceived,
+        CancelRequested,
+        RetryRequested,
+        PauseRequested,
+        ResumeRequested,
+        StopRequested,
+        ExperimentProposed,
+        ProposalRejected,
+        ProposerExhausted,
+        TrialQueued,
+        TrialStarted,
+        TrialFinished,
+        TrialLost,
+        ExperimentJudged,
+        Promoted,
+        MergeConflicted,
+        MergeRedundant,
+        WinnerDropped,
+    )
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """An event on its way into the ledger."""
+
+    id: str
+    """Appending twice under one id records one event."""
+    at: datetime
+    event: Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """An event in the ledger."""
+
+    seq: int
+    """1 for the first event of the study, then without gaps."""
+    id: str
+    at: datetime
+    event: Event

@@ -1,0 +1,189 @@
+"""Records of experiments and their trials, and the states an experiment passes through.
+
+Plain data. How the states follow one another is `cluster.transitions`; what to do about them is
+`cluster.decisions`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from eval.judge import Evidence, Verdict
+from eval.score import Score
+from proposer.proposal import Scalar
+from trainer.trial import CommitId, Ending, ExperimentId, SlotId, TrialId, TrialOutcome
+
+
+class Kind(StrEnum):
+    """Why an experiment exists."""
+
+    BASELINE = "baseline"  # the unmodified base commit, e0
+    PROPOSAL = "proposal"  # a proposer's or a user's candidate
+    MERGE = "merge"  # a stale winner merged onto the incumbent, to be measured again
+
+
+class Status(StrEnum):
+    """Where an experiment stands."""
+
+    PROPOSED = "proposed"  # a commit exists; no trial of it is queued
+    QUEUED = "queued"  # a trial waits for a slot
+    RUNNING = "running"  # a trial is on a slot
+    MEASURED = "measured"  # its trial was scored; no verdict yet
+    WINNER = "winner"  # judged better than its reference, not on the branch yet
+    MERGING = "merging"  # a stale winner; the experiment that merges it is being measured
+    KEPT = "kept"  # promoted: it was the incumbent, or still is
+    DISCARDED = "discarded"  # judged not better
+    CRASHED = "crashed"  # its trial crashed
+    TIMED_OUT = "timed_out"  # its trial ran into timeout_s
+    CANCELLED = "cancelled"  # somebody cancelled it
+    LOST = "lost"  # its workers went away too often
+    CONFLICTED = "conflicted"  # a stale winner whose patch conflicts with the incumbent's
+    MERGED = "merged"  # a stale winner whose patch is on the branch by way of a merge
+    DROPPED = "dropped"  # a stale winner whose merge brought nothing
+
+    @property
+    def is_terminal(self) -> bool:
+        """Say whether nothing more happens by itself."""
+        return self not in _OPEN
+
+    @property
+    def is_failure(self) -> bool:
+        """Say whether its trial failed, so that there is no number."""
+        return self in {Status.CRASHED, Status.TIMED_OUT, Status.CANCELLED, Status.LOST}
+
+
+_OPEN = frozenset(
+    {
+        Status.PROPOSED,
+        Status.QUEUED,
+        Status.RUNNING,
+        Status.MEASURED,
+        Status.WINNER,
+        Status.MERGING,
+    }
+)
+
+FAILURE_OF_ENDING: Mapping[Ending, Status] = {
+    Ending.CRASHED: Status.CRASHED,
+    Ending.TIMED_OUT: Status.TIMED_OUT,
+    Ending.CANCELLED: Status.CANCELLED,
+    Ending.LOST: Status.LOST,
+}
+
+
+class TrialPhase(StrEnum):
+    """Where a trial stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHED = "finished"  # `outcome` is set
+    LOST = "lost"  # this attempt was lost or given back; another may follow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One attempt at one execution of a candidate."""
+
+    id: TrialId
+    attempt: int
+    seed: int
+    phase: TrialPhase
+    queued_at: datetime
+    slot: SlotId = SlotId("")
+    node: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    outcome: TrialOutcome | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds on the slot; 0 while it has not ended."""
+        if self.started_at is None or self.finished_at is None:
+            return 0.0
+        return (self.finished_at - self.started_at).total_seconds()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """One candidate and all that was learnt of it."""
+
+    id: ExperimentId
+    kind: Kind
+    status: Status
+    commit: CommitId
+    tree: str
+    base: ExperimentId
+    """The incumbent whose tree the patch was made on; for the baseline its own id."""
+    base_commit: CommitId
+    lines: int
+    """Lines of all editable files together."""
+    proposer: str
+    hypothesis: str
+    proposed_at: datetime
+    priority: int = 0
+    """Higher runs earlier among proposals."""
+    parameters: Mapping[str, Scalar] = field(default_factory=dict)
+    merge_of: ExperimentId = ExperimentId("")
+    """For a merge: the winner whose patch it carries."""
+    merged_as: ExperimentId = ExperimentId("")
+    """For a stale winner: the latest experiment that carries its patch."""
+    generation: int = 0
+    """How many merges lie between this experiment and the proposal it carries."""
+    trials: tuple[Trial, ...] = ()
+    losses: int = 0
+    """Attempts lost without the study's own wish."""
+    is_cancelled: bool = False
+    """Somebody asked to cancel it; its trial may still run."""
+    verdict: Verdict | None = None
+    delta: float | None = None
+    """Improvement over the reference that it was judged against; positive is better."""
+    reason: str = ""
+    """Why it ended as it did, in one line."""
+    judged_at: datetime | None = None
+    promoted: CommitId = CommitId("")
+    """The commit on the branch, once it was promoted."""
+    story: tuple[tuple[int, str], ...] = ()
+    """Sequence number and name of every event that concerned it."""
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """Metric of each scored trial, in order."""
+        outcomes = (trial.outcome for trial in self.trials)
+        return tuple(o.value for o in outcomes if o is not None and o.value is not None)
+
+    @property
+    def score(self) -> Score | None:
+        """What its trials say, all of one device class; None before one was scored."""
+        values = self.values
+        if not values:
+            return None
+        return Score(values=values, device_class=self.last_outcome.device_class)
+
+    @property
+    def evidence(self) -> Evidence:
+        """What a judge is shown; raises ValueError without a scored trial."""
+        score = self.score
+        if score is None:
+            raise ValueError(f"{self.id} has no score")
+        return Evidence(score=score, lines=self.lines)
+
+    @property
+    def last_outcome(self) -> TrialOutcome:
+        """Outcome of the latest finished trial; raises ValueError if none has finished."""
+        for trial in reversed(self.trials):
+            if trial.outcome is not None:
+                return trial.outcome
+        raise ValueError(f"no trial of {self.id} has finished")
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds that its trials took on slots, lost attempts included."""
+        return sum(trial.seconds for trial in self.trials)
+
+    def trial(self, trial: TrialId, attempt: int) -> Trial:
+        """Return one attempt; raises KeyError if there was none."""
+        for record in reversed(self.trials):
+            if record.id == trial and record.attempt == attempt:
+                return record
+        raise KeyError(f"{trial} has no attempt {attempt}")

@@ -1,0 +1,211 @@
+"""The fleet: a process of its own that brings up Ray, the queue actor and the workers.
+
+It is the only driver of Ray. When the raylet or Ray's control store dies, Ray may take its driver
+along; it takes this process then, not the controller, which starts another. When the controller
+dies, this process leaves, and the detached actors go on; the next one finds them by name.
+
+Protocol: settings as JSON in the file named by the only argument; reports as JSON lines on standard
+output; the word `shutdown` on standard input ends everything, end of file only this process.
+"""
+
+import json
+import logging
+import select
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cluster.codec import from_json
+from cluster.fleet_settings import FleetSettings
+from cluster.ours import assert_ours
+from cluster.queue_actor import QueueActor
+from cluster.ray_cluster import PrivateRay, RayFailed, RayProcess
+from cluster.worker_actor import WorkerActor, WorkerSettings
+from trainer.config import TrialConfig
+from trainer.paths import WorkerPaths
+from trainer.trial import CommitId
+
+CHECK_S = 0.25
+PING_S = 5.0
+BACKOFF_S = 2.0
+MOST_FAILURES = 5
+"""A worker that fails this often in a row, with no trial between, is reported as fatal."""
+
+
+class FleetFailed(RuntimeError):
+    """The fleet cannot come up, and will not by trying again."""
+
+
+class _Fleet:
+    def __init__(self, settings: FleetSettings) -> None:
+        self._settings = settings
+        self._trial = TrialConfig.model_validate_json(json.dumps(dict(settings.trial)))
+        self._private = PrivateRay(
+            runtime=Path(settings.runtime),
+            directory=Path(settings.directory),
+            empty=Path(settings.empty),
+            slots=settings.slots,
+        )
+        self._ray: RayProcess | None = None
+        self._queue: Any = None
+        self._workers: dict[str, Any] = {}
+        self._runs: dict[Any, str] = {}
+        self._failures: dict[str, int] = {}
+        self._due: dict[str, float] = {}
+        self._pinged = 0.0
+
+    # --- coming up -------------------------------------------------------------------------------
+
+    def join(self) -> None:
+        """Find or start Ray, and connect to it."""
+        address = self._settings.address
+        if not address:
+            self._ray = self._private.find() or self._private.start()
+            address = self._ray.address
+        ray.init(
+            address=address,
+            namespace=self._settings.study,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+
+    def populate(self) -> int:
+        """Find or make the queue actor and a worker per slot; return how many slots there are."""
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        common = {
+            "lifetime": "detached",
+            "get_if_exists": True,
+            "scheduling_strategy": here,
+            "num_cpus": 0,
+            "max_restarts": -1,
+        }
+        queue = ray.remote(QueueActor).options(name="queue", max_concurrency=1000, **common)
+        settings = self._settings
+        self._queue = queue.remote(settings.url, settings.study, settings.lease_s)
+        ray.get(self._queue.start.remote())
+        slots = self._count_slots()
+        wanted = WorkerSettings(
+            study=settings.study,
+            base=CommitId(settings.base),
+            paths=WorkerPaths(
+                study=Path(settings.directory), environments=Path(settings.environments)
+            ),
+            trial=self._trial,
+            metric=settings.metric,
+            slots=slots,
+            gpu_busy_mb=settings.gpu_busy_mb,
+        )
+        resources: dict[str, Any] = {"resources": {"incumbent_slot": 1}}
+        if self._trial.gpus:
+            resources = {"num_gpus": self._trial.gpus}
+        elif settings.address:
+            resources = {}  # a joined cluster knows nothing of our slots
+        for number in range(slots):
+            name = f"worker-{number}"
+            actor = ray.remote(WorkerActor).options(name=name, **common, **resources)
+            self._workers[name] = actor.remote(replace(wanted, number=number))
+            self._run(name)
+        return slots
+
+    def _count_slots(self) -> int:
+        if not self._trial.gpus:
+            return self._settings.slots
+        here = ray.get_runtime_context().get_node_id()
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]
+        gpus = sum(node["Resources"].get("GPU", 0.0) for node in nodes if node["NodeID"] == here)
+        found = int(gpus // self._trial.gpus)
+        if not found:
+            raise FleetFailed(
+                f"a trial needs {self._trial.gpus:g} GPU, and Ray sees {gpus:g} on this machine "
+                "(set [trial] gpus = 0 to run on CPU slots)"
+            )
+        return min(found, self._settings.slots) if self._settings.slots else found
+
+    def _run(self, name: str) -> None:
+        self._runs[self._workers[name].run.remote()] = name
+
+    # --- keeping up ------------------------------------------------------------------------------
+
+    def tend(self) -> None:
+        """See what has died, and bring it back; raises RayFailed once Ray itself is gone."""
+        if self._ray is not None and not self._ray.is_alive():
+            raise RayFailed("Ray has died")
+        now = time.monotonic()
+        for name in [name for name, due in self._due.items() if due <= now]:
+            del self._due[name]
+            self._run(name)
+        done, _ = ray.wait(list(self._runs), timeout=0) if self._runs else ([], [])
+        for run in done:
+            self._see(self._runs.pop(run), run)
+        if now - self._pinged > PING_S:
+            # An actor that Ray restarts is started by this call.
+            self._queue.ping.remote()
+            self._pinged = now
+
+    def _see(self, name: str, run: Any) -> None:  # noqa: ANN401 - Ray's own reference
+        """Look at a run that has ended: drained, or died and to be run again."""
+        try:
+            ray.get(run)
+        except ray.exceptions.RayActorError:
+            say("problem", f"{name} died; it is started again")
+        except Exception as error:  # noqa: BLE001 - whatever ended it, the study is to go on
+            count = self._failures[name] = self._failures.get(name, 0) + 1
+            text = f"{name} failed: {_cause(error)}"
+            say("fatal" if count >= MOST_FAILURES else "problem", text)
+        else:
+            self._failures[name] = 0
+        self._due[name] = time.monotonic() + BACKOFF_S
+
+    # --- going down ------------------------------------------------------------------------------
+
+    def shutdown(self) -> None:
+        """End the actors, and Ray if it is ours."""
+        for actor in (*self._workers.values(), self._queue):
+            if actor is not None:
+                ray.kill(actor, no_restart=True)
+        ray.shutdown()
+        if not self._settings.address:
+            self._private.stop()
+
+
+def _cause(error: Exception) -> str:
+    cause = getattr(error, "cause", None) or error
+    return f"{type(cause).__name__}: {cause}".splitlines()[0][:500]
+
+
+def say(kind: str, text: str) -> None:
+    """Report to the controller."""
+    sys.stdout.write(json.dumps({"kind": kind, "text": text}) + "\n")
+    sys.stdout.flush()
+
+
+def _ordered(timeout_s: float) -> str | None:
+    """Return an order from the controller: "" if it is gone, None if there is none."""
+    ready, _, _ = select.select([sys.stdin], [], [], timeout_s)
+    return sys.stdin.readline().strip() if ready else None
+
+
+def main() -> int:
+    """Run the fleet until told to end, or until Ray or the controller is gone."""
+    assert_ours()
+    fleet = _Fleet(from_json(FleetSettings, Path(sys.argv[1]).read_bytes()))
+    try:
+        fleet.join()
+        say("ready", f"{fleet.populate()} slots")
+        while (order := _ordered(CHECK_S)) is None:
+            fleet.tend()
+    except FleetFailed as error:
+        say("fatal", str(error))
+        return 1
+    except (RayFailed, ConnectionError, ray.exceptions.RayError) as error:
+        say("problem", _cause(error))
+        return 1
+    if order == "shutdown":
+        fleet.shutdown()
+        say("down", "everything was ended")
+    return 0

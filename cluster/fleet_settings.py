@@ -1,0 +1,29 @@
+"""What the controller tells the fleet process, through a file of JSON."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from eval.metric import Metric
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetSettings:
+    """What the fleet is told."""
+
+    study: str
+    base: str
+    """Commit that environments are prepared at."""
+    url: str
+    """Of the ledger's server, for the queue actor."""
+    directory: str
+    runtime: str
+    environments: str
+    empty: str
+    address: str
+    """Of a Ray cluster to join; empty for a private one."""
+    slots: int
+    lease_s: float
+    gpu_busy_mb: float
+    trial: Mapping[str, Any] = field(default_factory=dict)
+    metric: Metric

@@ -1,0 +1,78 @@
+"""What must hold of every state, whatever happened. Checked after every test."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from cluster.experiment import Experiment, Kind, Status, TrialPhase
+from cluster.state import StudyState
+from cluster.transitions import is_judged
+from trainer.trial import Ending
+
+
+class Broken(AssertionError):
+    """A state that cannot be."""
+
+
+def check(state: StudyState) -> None:
+    """Raise Broken, naming everything that does not hold."""
+    problems = [*_indexes(state), *_branch(state)]
+    for experiment in state.experiments.values():
+        problems.extend(f"{experiment.id}: {text}" for text in _experiment(experiment))
+    if problems:
+        raise Broken("; ".join(problems))
+
+
+def _indexes(state: StudyState) -> Iterator[str]:
+    everything = dict(state.experiments)
+    counts = Counter(e.status.value for e in everything.values())
+    if {k: n for k, n in state.counts.items() if n} != counts:
+        yield f"counts say {dict(state.counts)}, experiments {dict(counts)}"
+    is_open = {e.id: e.status for e in everything.values() if not e.status.is_terminal}
+    if dict(state.open) != is_open:
+        yield f"open says {dict(state.open)}, experiments {is_open}"
+    if state.judged != sum(is_judged(e.kind, e.status) for e in everything.values()):
+        yield f"judged says {state.judged}"
+    first: dict[str, str] = {}
+    for number in range(len(everything)):
+        experiment = next((e for e in everything.values() if e.id == f"e{number}"), None)
+        if experiment is None:
+            yield f"e{number} is missing"
+            continue
+        first.setdefault(experiment.tree, experiment.id)
+    if dict(state.trees) != first:
+        yield "trees names other first experiments"
+
+
+def _branch(state: StudyState) -> Iterator[str]:
+    for experiment in state.lineage:
+        found = state.experiments[experiment]
+        if found.status is not Status.KEPT:
+            yield f"{experiment} is on the branch but {found.status}"
+        if not found.values:
+            yield f"{experiment} is on the branch without a score of its tree"
+    if len(set(state.lineage)) != len(state.lineage):
+        yield f"lineage {state.lineage} repeats itself"
+    if state.lineage and state.incumbent_commit != _head(state):
+        yield "the incumbent's commit is not what was promoted last"
+
+
+def _head(state: StudyState) -> str:
+    last = state.experiments[state.lineage[-1]]
+    return last.promoted or state.base_commit
+
+
+def _experiment(experiment: Experiment) -> Iterator[str]:
+    running = [t for t in experiment.trials if t.phase is TrialPhase.RUNNING]
+    queued = [t for t in experiment.trials if t.phase is TrialPhase.QUEUED]
+    if len(running) != (experiment.status is Status.RUNNING):
+        yield f"{experiment.status} with {len(running)} running trials"
+    if len(queued) != (experiment.status is Status.QUEUED):
+        yield f"{experiment.status} with {len(queued)} queued trials"
+    if len({(t.id, t.attempt) for t in experiment.trials}) != len(experiment.trials):
+        yield "an attempt appears twice"
+    scored = [t for t in experiment.trials if t.outcome and t.outcome.ending is Ending.SCORED]
+    needs_score = {Status.MEASURED, Status.WINNER, Status.KEPT, Status.DISCARDED, Status.MERGED}
+    if experiment.status in needs_score and not scored:
+        yield f"{experiment.status} without a score"
+    if bool(experiment.merge_of) != (experiment.kind is Kind.MERGE):
+        yield f"a {experiment.kind} that carries {experiment.merge_of or 'nothing'}"

@@ -1,0 +1,6 @@
+-- Set what the next heartbeat of a lease is answered. ARGV: epoch, answer, tokens.
+if is_fenced(ARGV[1]) then return redis.error_reply('FENCED') end
+for i = 3, #ARGV do
+  if redis.call('HEXISTS', LEASES, ARGV[i]) == 1 then redis.call('HSET', ANSWERS, ARGV[i], ARGV[2]) end
+end
+return 1

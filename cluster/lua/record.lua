@@ -1,0 +1,21 @@
+-- Prelude of every script: the one way in which events enter the ledger.
+--
+-- KEYS: 1 meta (hash: seq, epoch, count, mode)   2 events (stream, ids SEQ-0)   3 ids (hash: event id -> seq)
+--       4 ready (sorted set: -priority, COUNT|TRIAL|ATTEMPT)   5 specs (hash: TRIAL|ATTEMPT -> JSON)
+--       6 leases (hash: token -> JSON)   7 expiry (sorted set: seconds, token)   8 answers (hash: token -> word)
+local META, EVENTS, IDS, READY = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local SPECS, LEASES, EXPIRY, ANSWERS = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+
+-- Refuse a controller whose epoch is over. An empty epoch is a writer that is fenced otherwise.
+local function is_fenced(epoch)
+  return epoch ~= '' and redis.call('HGET', META, 'epoch') ~= epoch
+end
+
+-- Append an event unless its id is known; true if it was appended.
+local function record(id, payload)
+  if redis.call('HEXISTS', IDS, id) == 1 then return false end
+  local seq = redis.call('HINCRBY', META, 'seq', 1)
+  redis.call('XADD', EVENTS, seq .. '-0', 'e', payload)
+  redis.call('HSET', IDS, id, seq)
+  return true
+end

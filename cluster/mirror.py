@@ -1,0 +1,166 @@
+"""Brings a study's refs into the user's repository, and touches nothing else there.
+
+Knows the refs `refs/incumbent/<study>/*` and the branch `incumbent/<study>`. Does not know what
+they mean. The study's own repository is the truth; this is a copy of it for people to look at.
+
+Neither `git push` nor `git fetch`: a push runs hooks on both sides and obeys the settings of the
+receiver, and a fetch walks every ref on both sides at each call. Instead a pack of what is new is
+handed over, and `git update-ref --stdin` sets the refs by compare-and-set with hooks off. Objects
+come first, so that a kill in between leaves no ref to something missing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.study_repository import StudyRepository
+from trainer.git_command import GitCommand, GitError
+
+_BATCH = 1000
+"""Refs handed over at a time: their objects pass through memory."""
+_LOOSE_BELOW = 100
+"""Objects from which on a pack is kept as a pack; git's own fetch.unpackLimit."""
+_KNOWN = 64
+"""Refs that both sides have and that are named to keep the pack small: the latest."""
+_PACK_EVERY = 512
+_IDENTITY = {"GIT_COMMITTER_NAME": "Incumbent", "GIT_COMMITTER_EMAIL": "incumbent@localhost"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MirrorState:
+    """What one round brought."""
+
+    mirrored: int
+    """Experiments whose refs are new in the user's repository."""
+    message: str
+    """What is not up to date there and what to do about it, one line; empty when all is well."""
+
+
+class Mirror:
+    """Keeps the refs of one study in the repository at `target` up to date.
+
+    Checkouts, index, stash, untracked files and all other refs stay as they are.
+    """
+
+    def __init__(self, study: StudyRepository, target: Path) -> None:
+        self._study = study
+        self._target = target
+        self._git = GitCommand(target, user_config=True)
+        self._there: dict[str, str] | None = None
+        self._done: Mapping[str, str] | None = None
+
+    def sync(self) -> MirrorState:
+        """Bring over what is new.
+
+        Costs one git process where nothing is. A target that is away or refuses is reported in the
+        state; the next call tries again. What is there is read once and after every failure, so
+        refs that somebody deletes come back then, and not before. Raises GitError if the study's
+        own refs cannot be read.
+        """
+        truth = self._list(self._study.git, self._study.experiments_prefix, self._study.branch_ref)
+        if truth == self._done:
+            return MirrorState(mirrored=0, message="")
+        mirrored = 0
+        try:
+            if self._there is None:
+                self._there = self._list(self._git, self._study.experiments_prefix)
+            mirrored = self._bring_experiments(truth, self._there)
+            message = self._bring_branch(truth, self._there)
+        except GitError as error:
+            self._there = None
+            message = f"cannot bring the study's results to {self._target}: {error}"
+        self._done = None if message else truth
+        return MirrorState(mirrored=mirrored, message=message)
+
+    def _list(self, git: GitCommand, *patterns: str) -> dict[str, str]:
+        lines = git.text("for-each-ref", "--format=%(refname) %(objectname)", *patterns)
+        return dict(line.split() for line in lines.splitlines())
+
+    def _bring_experiments(self, truth: Mapping[str, str], there: dict[str, str]) -> int:
+        wanted = [
+            (name, commit, there.get(name, ""))
+            for name, commit in truth.items()
+            if name != self._study.branch_ref and there.get(name) != commit
+        ]
+        known = self._known(truth, there) if wanted else []
+        packed = len(there) // _PACK_EVERY
+        for start in range(0, len(wanted), _BATCH):
+            batch = wanted[start : start + _BATCH]
+            self._transfer([commit for _, commit, _ in batch], known)
+            self._set_refs(batch)
+            there.update((name, commit) for name, commit, _ in batch)
+        if len(there) // _PACK_EVERY > packed:
+            # Thousands of loose refs slow the user's git down. Only from git 2.42 on can ours be
+            # packed without the user's; until then `git gc` does it some day.
+            pattern = f"{self._study.experiments_prefix}*"
+            self._git.run("pack-refs", "--include", pattern, check=False)
+        return len(wanted)
+
+    def _bring_branch(self, truth: Mapping[str, str], there: Mapping[str, str]) -> str:
+        """Move the branch forward; return why it stays where it is, if it does."""
+        ref = self._study.branch_ref
+        branch = ref.removeprefix("refs/heads/")
+        new = truth.get(ref)
+        old, worktree = self._look_at_branch()
+        if new is None or new == old:
+            return ""
+        if worktree:
+            return (
+                f"branch {branch} is checked out in {worktree}, so it stays at {old[:10]} while "
+                f"the study is at {new[:10]}: check out something else there "
+                "(git switch --detach) and it follows"
+            )
+        if old and not self._is_ancestor(old, new):
+            return (
+                f"branch {branch} in {self._target} has commits that are not the study's "
+                f"({old[:10]}), so it is left alone: give them a branch of their own "
+                f"(git branch -m {branch} NAME) and it is made anew"
+            )
+        self._transfer([new], self._known(truth, there))
+        self._set_refs([(ref, new, old)])
+        return ""
+
+    def _look_at_branch(self) -> tuple[str, str]:
+        """Return the branch's commit there, and the checkout that is on it; empty if none."""
+        style = "--format=%(objectname) %(worktreepath)"
+        shown = self._git.run("for-each-ref", style, self._study.branch_ref).stdout
+        commit, _, worktree = shown.decode("utf-8", "replace").removesuffix("\n").partition(" ")
+        return commit, worktree
+
+    def _is_ancestor(self, old: str, new: str) -> bool:
+        # A commit that the study has never seen fails as well: it is somebody else's.
+        question = ("merge-base", "--is-ancestor", old, new)
+        return self._study.git.run(*question, check=False).status == 0
+
+    def _known(self, truth: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
+        """Return commits that both sides have, history included."""
+        latest = [name for name in list(there)[-_KNOWN:] if truth.get(name) == there[name]]
+        sources = self._list(self._study.git, "refs/source/").values()
+        question = "".join(f"{commit}\n" for commit in sources).encode()
+        answers = self._git.run("cat-file", "--batch-check", stdin=question).stdout.decode()
+        present = [line.split()[0] for line in answers.splitlines() if " commit " in line]
+        return present + [there[name] for name in latest]
+
+    def _transfer(self, commits: Sequence[str], known: Sequence[str]) -> None:
+        revisions = [*commits, "--not", *known]
+        pack = self._study.git.run(
+            *("pack-objects", "--revs", "--stdout", "--quiet", "--delta-base-offset"),
+            stdin="".join(f"{revision}\n" for revision in revisions).encode(),
+        ).stdout
+        objects = int.from_bytes(pack[8:12], "big")  # the pack's header holds their number
+        if objects >= _LOOSE_BELOW:
+            self._git.run("index-pack", "--stdin", stdin=pack)
+        elif objects:
+            self._git.run("unpack-objects", "-q", stdin=pack)
+
+    def _set_refs(self, changes: Sequence[tuple[str, str, str]]) -> None:
+        """Set refs from their old values, all of them or none."""
+        lines = [
+            f"update {name} {new} {old}" if old else f"create {name} {new}"
+            for name, new, old in changes
+        ]
+        self._git.run(
+            *("update-ref", "-m", "incumbent: mirror the study", "--stdin"),
+            stdin="".join(f"{line}\n" for line in lines).encode(),
+            env=_IDENTITY,
+        )

@@ -1,0 +1,52 @@
+"""What the controller needs from outside, beside ledger, queue and git."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from cluster.events import Recorded
+from cluster.state import StudyState
+
+
+class Observer(Protocol):
+    """Reads along: results.tsv, pictures, metrics. Must not fail, and must be quick."""
+
+    def observe(self, recorded: Recorded, state: StudyState) -> None:
+        """See one event and the state after it. After a restart, only new events are shown."""
+        ...
+
+    def resume(self, state: StudyState) -> None:
+        """See the state from which a controller begins; called once, before any event."""
+        ...
+
+    def close(self) -> None:
+        """Write what was held back."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetProblem:
+    """What keeps workers from running."""
+
+    text: str
+    is_fatal: bool = False
+
+
+class Fleet(Protocol):
+    """The workers of a study, kept alive from outside the controller."""
+
+    def start(self) -> None:
+        """Begin to bring the workers up; those of an earlier controller are found again."""
+        ...
+
+    def check(self) -> Sequence[FleetProblem]:
+        """Return what has gone wrong since the last call; restarts what has died."""
+        ...
+
+    def shutdown(self) -> None:
+        """End all workers and everything that was started for them, and nothing else."""
+        ...
+
+    def detach(self) -> None:
+        """Leave the workers running."""
+        ...

@@ -1,0 +1,129 @@
+"""Asks proposers ahead of need, each in a thread of its own, so that no answer holds up the queue.
+
+Knows which results each proposer has seen. Keeps no truth: it is built anew from the state at each
+start, and what was asked then and never answered is simply asked again.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from queue import SimpleQueue
+
+from cluster.experiment import Experiment, Kind, Status
+from cluster.state import StudyState
+from proposer.proposal import Context, Proposal, Proposer, Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a proposer came up with, or why it did not."""
+
+    proposer: str
+    asked: int
+    context: Context
+    proposals: Sequence[Proposal] = ()
+    problem: str = ""
+    """Why there are no proposals; empty if there are, or if there simply are none."""
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class _Seat:
+    """One proposer and what stands between it and the controller."""
+
+    proposer: Proposer
+    questions: SimpleQueue[tuple[Context, int] | None] = field(default_factory=SimpleQueue)
+    shown: int = 0
+    """How many results it has seen."""
+    asking: int = 0
+
+
+class ProposerDesk:
+    """The controller's side of all proposers. Not thread safe; call it from one thread."""
+
+    def __init__(self, proposers: Sequence[Proposer], wake: Callable[[], None]) -> None:
+        self._seats = {proposer.name: _Seat(proposer=proposer) for proposer in proposers}
+        self._answers: SimpleQueue[Answer] = SimpleQueue()
+        self._results: list[Result] = []
+        self._wake = wake
+        self._latency_s = 0.0
+
+    def start(self, state: StudyState) -> None:
+        """Note all results so far, and begin to listen for questions."""
+        ended = (e for e in state.experiments.values() if _is_result(e))
+        for experiment in sorted(ended, key=lambda e: (e.story[-1][0], int(e.id[1:]))):
+            self.note(experiment)
+        for seat in self._seats.values():
+            threading.Thread(target=self._serve, args=(seat,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Ask nothing more; an answer on its way is dropped."""
+        for seat in self._seats.values():
+            seat.questions.put(None)
+
+    @property
+    def asking(self) -> int:
+        """Proposals that were asked for and have not been answered."""
+        return sum(seat.asking for seat in self._seats.values())
+
+    @property
+    def latency_s(self) -> float:
+        """How long an answer takes; a moving average."""
+        return self._latency_s
+
+    def note(self, experiment: Experiment) -> None:
+        """Note an experiment that came to an end; proposers see it with their next question."""
+        if _is_result(experiment):
+            self._results.append(_result(experiment))
+
+    def ask(self, context: Context, count: int, *, exhausted: Mapping[str, str]) -> None:
+        """Share `count` proposals among the proposers that are idle and not exhausted."""
+        free = [s for name, s in self._seats.items() if not s.asking and name not in exhausted]
+        for place, seat in enumerate(free):
+            share = count // len(free) + (place < count % len(free))
+            if share:
+                news = self._results[seat.shown :]
+                seat.shown = len(self._results)
+                seat.asking = share
+                seat.questions.put((replace(context, results=tuple(news)), share))
+
+    def answers(self) -> list[Answer]:
+        """Return what has come in since the last call."""
+        found = []
+        while not self._answers.empty():
+            answer = self._answers.get()
+            self._seats[answer.proposer].asking = 0
+            weight = 0.3 if self._latency_s else 1.0
+            self._latency_s += weight * (answer.seconds - self._latency_s)
+            found.append(answer)
+        return found
+
+    def _serve(self, seat: _Seat) -> None:
+        while (question := seat.questions.get()) is not None:
+            context, count = question
+            start = time.monotonic()
+            answer = Answer(proposer=seat.proposer.name, asked=count, context=context)
+            try:
+                answer = replace(answer, proposals=seat.proposer.propose(context, count))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the study goes on without
+                answer = replace(answer, problem=f"{type(error).__name__}: {error}")
+            self._answers.put(replace(answer, seconds=time.monotonic() - start))
+            self._wake()
+
+
+def _is_result(experiment: Experiment) -> bool:
+    is_scored = experiment.status is Status.KEPT or experiment.verdict is not None
+    return experiment.status.is_failure or is_scored
+
+
+def _result(experiment: Experiment) -> Result:
+    score = None if experiment.status.is_failure else experiment.score
+    return Result(
+        experiment=experiment.id,
+        parameters=experiment.parameters,
+        proposer="" if experiment.kind is Kind.BASELINE else experiment.proposer,
+        hypothesis=experiment.hypothesis,
+        status=experiment.status.value,
+        value=score.mean if score else None,
+    )

@@ -1,0 +1,155 @@
+"""The queue as workers see it: a named Ray actor on the controller's node, over the trial queue.
+
+Workers need no route to Redis. A worker's call may hang while there is no work; that it then dies
+loses nothing, since a lease that nobody heartbeats expires, and a newer worker on the same slot
+ends the older one's lease and wait at once.
+"""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+
+from cluster.ledger import LedgerAway
+from cluster.ours import assert_ours
+from cluster.progress import ProgressStore
+from cluster.redis_queue import RedisTrialQueue
+from cluster.redis_store import RedisStore, connect
+from cluster.trial_queue import QueueMode
+from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
+from trainer.trial import SlotId, TrialOutcome
+
+POLL_S = 0.01
+"""How often the store is asked for work while workers wait."""
+IDLE_POLL_S = 0.05
+"""The same, once they have waited for a second."""
+EXPIRE_S = 1.0
+"""How often leases are looked over."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class QueueActor:
+    """See trainer.ports.LeaseSource; every method may raise LedgerAway."""
+
+    def __init__(self, url: str, study: str, lease_s: float) -> None:
+        assert_ours()
+        store = RedisStore(connect(url), study)
+        self._queue = RedisTrialQueue(store)
+        self._progress = ProgressStore(store)
+        self._ttl_s = lease_s
+        self._seen: dict[SlotId, tuple[Slot, float]] = {}
+        self._work = asyncio.Event()
+        self._waiting = 0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin to look for work and for silent workers; calling it again does nothing."""
+        if not self._tasks:
+            self._tasks = [
+                asyncio.create_task(self._watch_for_work()),
+                asyncio.create_task(self._watch_for_silence()),
+            ]
+
+    async def hello(self, slot: Slot) -> None:
+        """Announce a slot."""
+        await self.start()
+        self._seen[slot.id] = (slot, time.monotonic())
+        self._queue.greet(slot, now=_now())
+
+    async def lease(self, slot: Slot, wait_s: float) -> Lease | NoWork:
+        """Return work, waiting for it at most `wait_s` seconds; a slot with a note gets none."""
+        await self._meet(slot)
+        deadline = time.monotonic() + wait_s
+        while True:
+            mode = self._queue.mode()
+            if mode is QueueMode.DRAINING:
+                return NoWork.STOP
+            if self._seen[slot.id][0].incarnation != slot.incarnation:
+                return NoWork.WAIT  # a newer worker has the slot
+            if mode is QueueMode.OPEN and not slot.note:
+                lease = self._queue.lease(slot, now=_now(), ttl_s=self._ttl_s)
+                if lease is not None:
+                    return lease
+            if time.monotonic() >= deadline:
+                return NoWork.WAIT
+            await self._something_new(deadline)
+
+    async def _meet(self, slot: Slot) -> None:
+        """Note that a slot is alive; one that this process does not know is greeted again."""
+        known = self._seen.get(slot.id)
+        if known is None or known[0] != slot:
+            await self.hello(slot)
+        else:
+            self._seen[slot.id] = (slot, time.monotonic())
+
+    async def _something_new(self, deadline: float) -> None:
+        self._waiting += 1
+        try:
+            left = max(0.0, deadline - time.monotonic())
+            await asyncio.wait_for(self._work.wait(), timeout=left)
+        except TimeoutError:
+            pass
+        finally:
+            self._waiting -= 1
+
+    async def _watch_for_work(self) -> None:
+        """Wake the waiting workers when there is work or the mode has changed."""
+        mode = QueueMode.OPEN
+        quiet_since = time.monotonic()
+        while True:
+            is_quiet = time.monotonic() - quiet_since > 1.0
+            await asyncio.sleep(IDLE_POLL_S if is_quiet else POLL_S)
+            if not self._waiting:
+                continue
+            try:
+                before, mode = mode, self._queue.mode()
+                has_work = mode is QueueMode.OPEN and self._queue.depth().ready > 0
+            except LedgerAway:
+                await asyncio.sleep(EXPIRE_S)
+                continue
+            if has_work or mode is not before:
+                quiet_since = time.monotonic()
+                self._work.set()
+                self._work = asyncio.Event()
+
+    async def _watch_for_silence(self) -> None:
+        """Expire leases, and close slots that nothing was heard of."""
+        while True:
+            await asyncio.sleep(EXPIRE_S)
+            try:
+                self._queue.expire(now=_now())
+                for slot, (_, seen) in list(self._seen.items()):
+                    if time.monotonic() - seen > 3 * self._ttl_s:
+                        del self._seen[slot]
+                        self._queue.close_slot(slot, "fell silent", now=_now())
+            except LedgerAway:
+                continue
+
+    async def heartbeat(self, slot: Slot, lease: Lease, progress: Progress) -> Heartbeat:
+        """Extend a lease and store how far its trial is."""
+        await self._meet(slot)
+        now = _now()
+        answer = self._queue.extend(slot, lease.token, now=now, ttl_s=self._ttl_s)
+        if answer is not Heartbeat.GONE:
+            self._progress.record(lease.spec.trial, progress, now)
+        return answer
+
+    async def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome) -> bool:
+        """Commit an outcome, once."""
+        await self._meet(slot)
+        accepted = self._queue.complete(lease.token, outcome, now=_now())
+        self._progress.forget(lease.spec.trial)
+        return accepted
+
+    async def goodbye(self, slot: Slot, reason: str) -> None:
+        """Close a slot."""
+        if self._seen.pop(slot.id, None) is not None:
+            self._queue.close_slot(slot.id, reason, now=_now())
+
+    async def ping(self) -> bool:
+        """Say that the actor is up and reaches its store; raises LedgerAway."""
+        await self.start()
+        self._queue.mode()
+        return True

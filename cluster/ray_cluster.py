@@ -1,0 +1,163 @@
+"""A private Ray for one study, started with `ray start --block` in a session of its own.
+
+`--block` makes one process the owner of all others: when one of them dies, or it is terminated, it
+ends the rest. So the study's Ray is exactly one process id, is ended without touching any other
+Ray of this machine, and outlives whoever started it.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from cluster.environment import allowed_environment
+
+START_S = 60.0
+STOP_S = 3.0
+"""How long Ray may take to end by itself; with live actors it would take ten seconds."""
+OBJECT_STORE_BYTES = 80 * 1024 * 1024
+"""Little goes through Ray's object store; its least size is 75 MiB."""
+
+
+class RayFailed(RuntimeError):
+    """Ray does not start; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RayProcess:
+    """A Ray that was started for this study."""
+
+    pid: int
+    created: float
+    """Creation time of the process: a pid alone may be somebody else's by now."""
+    address: str
+
+    def is_alive(self) -> bool:
+        """Say whether it still runs."""
+        try:
+            process = psutil.Process(self.pid)
+            is_zombie = process.status() == psutil.STATUS_ZOMBIE
+            return abs(process.create_time() - self.created) < 1.0 and not is_zombie
+        except psutil.Error:
+            return False
+
+
+class PrivateRay:
+    """Starts, finds and ends the study's own Ray."""
+
+    def __init__(self, *, runtime: Path, directory: Path, empty: Path, slots: int) -> None:
+        self._temporary = runtime / "ray"
+        self._record = directory / "ray.json"
+        self._token = directory / "ray.token"
+        self._log = directory / "ray.log"
+        self._empty = empty
+        self._slots = slots
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def environment(self) -> Mapping[str, str]:
+        """Return the variables with which Ray's processes and its drivers start."""
+        if not self._token.exists():
+            descriptor = os.open(self._token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_hex(32))
+        return {
+            **allowed_environment(),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self._token),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            # Ray then takes itself for a cluster of one machine, and binds 127.0.0.1 alone.
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONSAFEPATH": "1",
+            "AUTOSCALER_METRIC_PORT": "0",
+            "DASHBOARD_METRIC_PORT": "0",
+        }
+
+    def find(self) -> RayProcess | None:
+        """Return the Ray that runs already; None if there is none."""
+        try:
+            found = RayProcess(**json.loads(self._record.read_text("utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+        return found if found.is_alive() else None
+
+    def start(self) -> RayProcess:
+        """Start Ray and wait until it can be joined; raises RayFailed."""
+        address_file = self._temporary / "ray_current_cluster"
+        shutil.rmtree(self._temporary, ignore_errors=True)  # sessions that have ended, with logs
+        with self._log.open("wb") as log:
+            process = self._process = subprocess.Popen(
+                self._command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=dict(self.environment()),
+                cwd=self._empty,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_S
+        while not (address_file.exists() and address_file.read_text().strip()):
+            if process.poll() is not None:
+                raise RayFailed(f"Ray does not start: {self._last_words()}")
+            if time.monotonic() > deadline:
+                process.terminate()
+                raise RayFailed(f"Ray did not start in {START_S:g} s: see {self._log}")
+            time.sleep(0.05)
+        started = RayProcess(
+            pid=process.pid,
+            created=psutil.Process(process.pid).create_time(),
+            address=address_file.read_text().strip(),
+        )
+        facts = {"pid": started.pid, "created": started.created, "address": started.address}
+        self._record.write_text(json.dumps(facts), "utf-8")
+        return started
+
+    def _command(self) -> list[str]:
+        program = "from ray.scripts.scripts import main; main()"
+        return [
+            *(sys.executable, "-I", "-c", program, "start", "--head", "--block", "--port=0"),
+            "--num-cpus=0",  # else Ray starts an idle Python per core
+            f"--resources={json.dumps({'incumbent_slot': self._slots})}",
+            "--include-dashboard=false",
+            "--disable-usage-stats",
+            f"--object-store-memory={OBJECT_STORE_BYTES}",
+            f"--temp-dir={self._temporary}",
+        ]
+
+    def stop(self) -> None:
+        """End the study's Ray, if it runs."""
+        found = self.find()
+        if found is None:
+            return
+        members = _session(found.pid)
+        psutil.Process(found.pid).send_signal(signal.SIGTERM)
+        _, alive = psutil.wait_procs(members, timeout=STOP_S)
+        for process in alive:
+            process.kill()
+        psutil.wait_procs(alive, timeout=STOP_S)
+        self._record.unlink(missing_ok=True)
+
+    def _last_words(self) -> str:
+        lines = self._log.read_text("utf-8", "replace").splitlines()
+        return " / ".join(line.strip() for line in lines if line.strip())[-600:]
+
+
+def _session(pid: int) -> list[psutil.Process]:
+    """Return all processes in the session that `pid` leads."""
+    members = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == pid:
+                members.append(process)
+        except OSError:
+            continue
+    return members

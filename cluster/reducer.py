@@ -1,0 +1,83 @@
+"""The reducer: which winner goes onto the branch, and how. Pure.
+
+A merge queue in the manner of Zuul and bors, for measurements instead of tests:
+
+- a fresh winner (made on the incumbent) is promoted;
+- a stale winner that beats the incumbent alone supersedes it, and the patches that it lacks rejoin;
+- any other stale winner is three-way merged onto the incumbent and measured again;
+- a winner that was merged `MOST_MERGES` times and went stale each time is dropped.
+
+A promotion rests on a score measured on exactly the promoted tree.
+"""
+
+from collections.abc import Iterator
+
+from cluster.commands import Command, DropWinner, Merge, Promote
+from cluster.experiment import Experiment, Status
+from cluster.state import StudyState
+from eval.judge import Judge, Verdict
+from eval.metric import Metric
+from trainer.trial import ExperimentId
+
+MOST_MERGES = 3
+"""Generations of merges that one proposal may go through before it is dropped."""
+
+
+def plan(state: StudyState, judge: Judge, metric: Metric) -> list[Command]:
+    """Return what to do with the winners: one promotion, or the merges and drops that are due.
+
+    A promotion moves the incumbent, so nothing else is planned beside it.
+    """
+    incumbent = state.incumbent
+    if incumbent is None:
+        return []
+    winners = _winners(state, metric)
+    for winner in winners:
+        if winner.base == incumbent.id:
+            return [Promote(winner=winner, replaces=incumbent, lacks=())]
+    for winner in winners:
+        if judge.judge(winner.evidence, incumbent.evidence).verdict is Verdict.KEEP:
+            return [Promote(winner=winner, replaces=incumbent, lacks=_lacks(state, winner))]
+    return [*_merges(winners, incumbent), *_rejoin(state, incumbent), *_spent(state)]
+
+
+def _winners(state: StudyState, metric: Metric) -> list[Experiment]:
+    """All open winners, best first; ties go to the older one."""
+    found = [state.experiments[e] for e, status in state.open.items() if status is Status.WINNER]
+    sign = metric.improvement(1.0, 0.0)
+
+    def rank(winner: Experiment) -> tuple[float, int]:
+        return (-sign * winner.evidence.score.mean, int(winner.id[1:]))
+
+    return sorted(found, key=rank)
+
+
+def _lacks(state: StudyState, winner: Experiment) -> tuple[ExperimentId, ...]:
+    """Promoted experiments that came after the winner's base, oldest first."""
+    if winner.base not in state.lineage:
+        return ()  # its base was itself superseded; what rejoined then is merged as it comes
+    return state.lineage[state.lineage.index(winner.base) + 1 :]
+
+
+def _merges(winners: list[Experiment], incumbent: Experiment) -> Iterator[Command]:
+    for winner in winners:
+        if winner.generation >= MOST_MERGES:
+            yield DropWinner(winner=winner.id, reason=f"still stale after {MOST_MERGES} merges")
+        else:
+            yield Merge(winner=winner, incumbent=incumbent)
+
+
+def _rejoin(state: StudyState, incumbent: Experiment) -> Iterator[Command]:
+    for left_behind in state.rejoining:
+        yield Merge(winner=state.experiments[left_behind], incumbent=incumbent)
+
+
+def _spent(state: StudyState) -> Iterator[Command]:
+    """Drop winners whose merge ended without reaching the branch."""
+    for experiment, status in state.open.items():
+        if status is not Status.MERGING:
+            continue
+        merge = state.experiments[state.experiments[experiment].merged_as]
+        if merge.status.is_terminal and merge.status not in {Status.KEPT, Status.MERGED}:
+            reason = f"merged as {merge.id}, which was {merge.status.value.replace('_', ' ')}"
+            yield DropWinner(winner=experiment, reason=reason)

@@ -1,0 +1,96 @@
+"""The state of a study: a fold over its events.
+
+Frozen, with persistent maps, so that applying an event costs what it changes. The indexes beside
+`experiments` (open, trees, counts) only spare walks over all of them; `cluster.invariants` holds
+them to what they are derived from.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from immutables import Map
+
+from cluster.events import SubmissionReceived
+from cluster.experiment import Experiment, Status
+from trainer.trial import CommitId, ExperimentId, SlotId, TrialId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotState:
+    """A place where trials run."""
+
+    slot: SlotId
+    incarnation: str
+    node: str
+    device: str
+    device_class: str
+    note: str = ""
+    is_open: bool = True
+    trial: TrialId = TrialId("")
+    """The trial that runs there; empty when idle."""
+    since: datetime | None = None
+    """When that trial started."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyState:
+    """All that the events of a study say."""
+
+    seq: int = 0
+    """Sequence number of the last event applied."""
+    study: str = ""
+    base_commit: CommitId = CommitId("")
+    metric: str = ""
+    goal: str = "minimize"
+    started_at: datetime | None = None
+    epoch: int = 0
+
+    experiments: Map[ExperimentId, Experiment] = field(default_factory=Map)
+    open: Map[ExperimentId, Status] = field(default_factory=Map)
+    """Experiments that are not terminal."""
+    trees: Map[str, ExperimentId] = field(default_factory=Map)
+    """The first experiment of each tree."""
+    counts: Map[str, int] = field(default_factory=Map)
+    """Experiments by status word."""
+    judged: int = 0
+    """Proposals that came to a verdict or a failure of their own; what `--experiments` counts."""
+    lineage: tuple[ExperimentId, ...] = ()
+    """Promoted experiments whose patches the incumbent's tree holds; the last is the incumbent."""
+    incumbent_commit: CommitId = CommitId("")
+    """Head of the branch."""
+    rejoining: tuple[ExperimentId, ...] = ()
+    """Promoted experiments that a superseding winner left behind and that wait for a merge."""
+    promotions: int = 0
+
+    slots: Map[SlotId, SlotState] = field(default_factory=Map)
+    submissions: Map[str, SubmissionReceived] = field(default_factory=Map)
+    """Not yet turned into an experiment or a rejection."""
+    exhausted: Map[str, str] = field(default_factory=Map)
+    """Why a proposer has nothing more, by its name."""
+    rejections_in_a_row: int = 0
+    slot_seconds: float = 0.0
+    """Time that trials held slots."""
+    recent: tuple[datetime, ...] = ()
+    """When the last proposals were judged, oldest first; for the rate."""
+
+    is_paused: bool = False
+    stopping: str = ""
+    """"" while the study runs; "finish" or "now" once a stop was asked for."""
+    finished: str = ""
+    """Why the study ended by itself; empty while it has not."""
+    is_failed: bool = False
+
+    @property
+    def incumbent(self) -> Experiment | None:
+        """The best so far; None until the baseline was scored."""
+        return self.experiments[self.lineage[-1]] if self.lineage else None
+
+    @property
+    def baseline(self) -> Experiment | None:
+        """The unmodified start; None until it was queued."""
+        return self.experiments.get(ExperimentId("e0"))
+
+    @property
+    def next_experiment(self) -> ExperimentId:
+        """The id that the next candidate gets."""
+        return ExperimentId(f"e{len(self.experiments)}")

@@ -1,0 +1,299 @@
+"""The queue of trials: leases with fencing tokens over the ledger. Port and in-memory version."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+
+from cluster.events import (
+    Draft,
+    Event,
+    SlotClosed,
+    SlotOpened,
+    TrialFinished,
+    TrialLost,
+    TrialQueued,
+    TrialStarted,
+)
+from cluster.ledger import InMemoryLedger
+from trainer.ports import Heartbeat, Lease, Slot
+from trainer.trial import Ending, SlotId, TrialId, TrialOutcome, TrialSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A lease as the queue remembers it."""
+
+    spec: TrialSpec
+    token: int
+    slot: SlotId
+    incarnation: str
+    node: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Depth:
+    """How much work there is."""
+
+    ready: int
+    running: int
+
+
+class QueueMode(StrEnum):
+    """What workers are told when they ask for work."""
+
+    OPEN = "open"  # the next trial
+    HELD = "held"  # to wait: the study is paused
+    DRAINING = "draining"  # to leave: the study stops
+
+
+class TrialQueue(Protocol):
+    """Trials that wait for a slot or are on one.
+
+    Every change of a trial's place and the event that tells of it are one atomic step: a trial is
+    never leased without TrialStarted, and a result is either recorded and its lease gone, or
+    neither. Tokens only grow; whoever comes with an old one is told so and changes nothing.
+    Highest priority first, then first come, first served. All methods raise LedgerAway while the
+    server is gone, and may be repeated afterwards.
+    """
+
+    def put(self, spec: TrialSpec, *, priority: int, now: datetime, epoch: int) -> None:
+        """Queue a trial and record TrialQueued; does nothing if that attempt is known already."""
+        ...
+
+    def lease(self, slot: Slot, *, now: datetime, ttl_s: float) -> Lease | None:
+        """Take the first trial for `slot`; None if there is none."""
+        ...
+
+    def extend(self, slot: Slot, token: int, *, now: datetime, ttl_s: float) -> Heartbeat:
+        """Keep a lease alive and learn whether the trial is still wanted."""
+        ...
+
+    def complete(self, token: int, outcome: TrialOutcome, *, now: datetime) -> bool:
+        """Record an outcome and end its lease; False if the token holds no lease.
+
+        An outcome that ended LOST is recorded as TrialLost: the trial was given back.
+        """
+        ...
+
+    def cancel(self, trial: TrialId, *, now: datetime, epoch: int) -> None:
+        """Take a trial out of the queue, recorded as CANCELLED; or mark its lease for it."""
+        ...
+
+    def give_back_all(self, *, epoch: int) -> None:
+        """Have the next heartbeat of every lease answered with GIVE_BACK."""
+        ...
+
+    def expire(self, *, now: datetime) -> int:
+        """End leases that ran out, each recorded as TrialLost; return how many."""
+        ...
+
+    def greet(self, slot: Slot, *, now: datetime) -> None:
+        """Record SlotOpened; leases that an earlier incarnation holds on the slot are lost."""
+        ...
+
+    def close_slot(self, slot: SlotId, reason: str, *, now: datetime) -> None:
+        """Record SlotClosed."""
+        ...
+
+    def held(self) -> Sequence[Held]:
+        """Return all leases."""
+        ...
+
+    def depth(self) -> Depth:
+        """Return how many trials wait and run."""
+        ...
+
+    def set_mode(self, mode: QueueMode, *, epoch: int) -> None:
+        """Say what workers are told when they ask for work."""
+        ...
+
+    def mode(self) -> QueueMode:
+        """Return what workers are told when they ask for work; OPEN to begin with."""
+        ...
+
+
+def queued_event(spec: TrialSpec, now: datetime) -> Draft:
+    """Return the event that tells of a queued trial."""
+    event = TrialQueued(
+        trial=spec.trial, experiment=spec.experiment, attempt=spec.attempt, seed=spec.seed
+    )
+    return Draft(id=f"{spec.trial}/{spec.attempt}/queued", at=now, event=event)
+
+
+def started_event(spec: TrialSpec, slot: Slot, now: datetime) -> Draft:
+    """Return the event that tells of a lease."""
+    event = TrialStarted(
+        trial=spec.trial,
+        experiment=spec.experiment,
+        attempt=spec.attempt,
+        slot=slot.id,
+        node=slot.node,
+    )
+    return Draft(id=f"{spec.trial}/{spec.attempt}/started", at=now, event=event)
+
+
+def ended_event(spec: TrialSpec, outcome: TrialOutcome, now: datetime) -> Draft:
+    """Return the event that tells of an outcome; one id for all ways to end, so only one counts."""
+    ended: Event
+    if outcome.ending is Ending.LOST:
+        ended = lost_event(spec, outcome.reason, now, is_given_back=True).event
+    else:
+        ended = TrialFinished(
+            trial=spec.trial, experiment=spec.experiment, attempt=spec.attempt, outcome=outcome
+        )
+    return Draft(id=f"{spec.trial}/{spec.attempt}/ended", at=now, event=ended)
+
+
+def lost_event(
+    spec: TrialSpec, reason: str, now: datetime, *, is_given_back: bool = False
+) -> Draft:
+    """Return the event that tells of a lost attempt."""
+    event = TrialLost(
+        trial=spec.trial,
+        experiment=spec.experiment,
+        attempt=spec.attempt,
+        reason=reason,
+        is_given_back=is_given_back,
+    )
+    return Draft(id=f"{spec.trial}/{spec.attempt}/ended", at=now, event=event)
+
+
+def cancelled(reason: str = "cancelled before it started") -> TrialOutcome:
+    """Return the outcome of a trial that never ran."""
+    return TrialOutcome(ending=Ending.CANCELLED, reason=reason)
+
+
+def opened_event(slot: Slot, now: datetime) -> Draft:
+    """Return the event that tells of a slot."""
+    event = SlotOpened(
+        slot=slot.id,
+        incarnation=slot.incarnation,
+        node=slot.node,
+        device=slot.device,
+        device_class=slot.device_class,
+        note=slot.note,
+    )
+    return Draft(id=f"{slot.id}/{slot.incarnation}/{now.timestamp():.6f}", at=now, event=event)
+
+
+def closed_event(slot: SlotId, reason: str, now: datetime) -> Draft:
+    """Return the event that tells of a slot's end."""
+    event = SlotClosed(slot=slot, reason=reason)
+    return Draft(id=f"{slot}/closed/{now.timestamp():.6f}", at=now, event=event)
+
+
+class InMemoryTrialQueue:
+    """A queue that lives as long as its process."""
+
+    def __init__(self, ledger: InMemoryLedger) -> None:
+        self._ledger = ledger
+        self._ready: list[tuple[int, int, TrialSpec]] = []
+        self._known: set[tuple[TrialId, int]] = set()
+        self._leases: dict[int, Held] = {}
+        self._answers: dict[int, Heartbeat] = {}
+        self._count = 0
+        self._mode = QueueMode.OPEN
+
+    def put(self, spec: TrialSpec, *, priority: int, now: datetime, epoch: int) -> None:
+        """See TrialQueue."""
+        self._ledger.append([queued_event(spec, now)], epoch=epoch)
+        if (spec.trial, spec.attempt) not in self._known:
+            self._known.add((spec.trial, spec.attempt))
+            self._count += 1
+            self._ready.append((-priority, self._count, spec))
+            self._ready.sort(key=lambda item: item[:2])
+
+    def lease(self, slot: Slot, *, now: datetime, ttl_s: float) -> Lease | None:
+        """See TrialQueue."""
+        if not self._ready:
+            return None
+        _, _, spec = self._ready.pop(0)
+        self._count += 1
+        held = Held(
+            spec=spec,
+            token=self._count,
+            slot=slot.id,
+            incarnation=slot.incarnation,
+            node=slot.node,
+            expires_at=now + timedelta(seconds=ttl_s),
+        )
+        self._leases[held.token] = held
+        self._ledger.append([started_event(spec, slot, now)])
+        return Lease(spec=spec, token=held.token, ttl_s=ttl_s)
+
+    def extend(self, slot: Slot, token: int, *, now: datetime, ttl_s: float) -> Heartbeat:
+        """See TrialQueue."""
+        held = self._leases.get(token)
+        if held is None or held.incarnation != slot.incarnation:
+            return Heartbeat.GONE
+        self._leases[token] = replace(held, expires_at=now + timedelta(seconds=ttl_s))
+        return self._answers.get(token, Heartbeat.GO_ON)
+
+    def complete(self, token: int, outcome: TrialOutcome, *, now: datetime) -> bool:
+        """See TrialQueue."""
+        held = self._end(token)
+        if held is None:
+            return False
+        self._ledger.append([ended_event(held.spec, outcome, now)])
+        return True
+
+    def _end(self, token: int) -> Held | None:
+        self._answers.pop(token, None)
+        return self._leases.pop(token, None)
+
+    def cancel(self, trial: TrialId, *, now: datetime, epoch: int) -> None:
+        """See TrialQueue."""
+        for item in self._ready:
+            if item[2].trial == trial:
+                self._ledger.append([ended_event(item[2], cancelled(), now)], epoch=epoch)
+                self._ready.remove(item)
+                return
+        for token, held in self._leases.items():
+            if held.spec.trial == trial:
+                self._answers[token] = Heartbeat.CANCEL
+
+    def give_back_all(self, *, epoch: int) -> None:  # noqa: ARG002 - one process, one controller
+        """See TrialQueue."""
+        for token in self._leases:
+            self._answers[token] = Heartbeat.GIVE_BACK
+
+    def expire(self, *, now: datetime) -> int:
+        """See TrialQueue."""
+        over = [held for held in self._leases.values() if held.expires_at <= now]
+        for held in over:
+            self._lose(held, f"{held.slot} fell silent", now)
+        return len(over)
+
+    def _lose(self, held: Held, reason: str, now: datetime) -> None:
+        self._end(held.token)
+        self._ledger.append([lost_event(held.spec, reason, now)])
+
+    def greet(self, slot: Slot, *, now: datetime) -> None:
+        """See TrialQueue."""
+        self._ledger.append([opened_event(slot, now)])
+        for held in list(self._leases.values()):
+            if held.slot == slot.id and held.incarnation != slot.incarnation:
+                self._lose(held, f"the worker on {slot.id} was replaced", now)
+
+    def close_slot(self, slot: SlotId, reason: str, *, now: datetime) -> None:
+        """See TrialQueue."""
+        self._ledger.append([closed_event(slot, reason, now)])
+
+    def held(self) -> Sequence[Held]:
+        """See TrialQueue."""
+        return list(self._leases.values())
+
+    def depth(self) -> Depth:
+        """See TrialQueue."""
+        return Depth(ready=len(self._ready), running=len(self._leases))
+
+    def set_mode(self, mode: QueueMode, *, epoch: int) -> None:  # noqa: ARG002 - as above
+        """See TrialQueue."""
+        self._mode = mode
+
+    def mode(self) -> QueueMode:
+        """See TrialQueue."""
+        return self._mode

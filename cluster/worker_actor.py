@@ -1,0 +1,188 @@
+"""The Ray side of a worker: one detached actor per slot, around trainer.worker.Worker.
+
+Imports no torch: a worker's memory is what a study pays for each idle slot.
+"""
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+
+from cluster.ours import assert_ours
+from eval.metric import Metric
+from trainer.config import TrialConfig
+from trainer.environment import prepare
+from trainer.gpu import NvmlGpus
+from trainer.materialise import Materialiser
+from trainer.paths import WorkerPaths
+from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
+from trainer.slots import Claim, Unavailable, claim_cpu, claim_gpus
+from trainer.supervisor_client import Supervisor
+from trainer.trial import CommitId, SlotId, TrialOutcome
+from trainer.worker import Worker
+
+CALL_S = 10.0
+"""How long a call may take beyond its own wait before it counts as a failure to connect. Well
+below the time of a lease: a worker cut off must notice before its lease has run out."""
+RETRY_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """What a worker is told when it is made."""
+
+    study: str
+    base: CommitId
+    paths: WorkerPaths
+    trial: TrialConfig
+    metric: Metric
+    slots: int
+    gpu_busy_mb: float
+    number: int = 0
+    """Which of the study's workers it is."""
+
+
+class RayLeaseSource:
+    """trainer.ports.LeaseSource over the queue actor; a queue that is away is a ConnectionError."""
+
+    def __init__(self, find: Callable[[], Any]) -> None:
+        self._find = find
+        self._actor: Any = None
+
+    def hello(self, slot: Slot) -> None:
+        """See LeaseSource."""
+        self._call("hello", slot)
+
+    def lease(self, slot: Slot, wait_s: float) -> Lease | NoWork:
+        """See LeaseSource."""
+        found: Lease | NoWork = self._call("lease", slot, wait_s, patience_s=CALL_S + wait_s)
+        return found
+
+    def heartbeat(self, slot: Slot, lease: Lease, progress: Progress) -> Heartbeat:
+        """See LeaseSource."""
+        answer: Heartbeat = self._call("heartbeat", slot, lease, progress)
+        return answer
+
+    def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome) -> bool:
+        """See LeaseSource."""
+        accepted: bool = self._call("complete", slot, lease, outcome)
+        return accepted
+
+    def _call(self, method: str, *args: object, patience_s: float = CALL_S) -> Any:  # noqa: ANN401
+        try:
+            if self._actor is None:
+                self._actor = self._find()
+            return ray.get(getattr(self._actor, method).remote(*args), timeout=patience_s)
+        except RayTaskError as error:
+            if isinstance(error.cause, ConnectionError):
+                raise error.cause from None
+            raise
+        except (RayActorError, GetTimeoutError, ValueError) as error:
+            # A ValueError is Ray's word for an actor of this name not being there.
+            self._actor = None
+            raise ConnectionError(f"the queue is away: {error}") from error
+
+
+class LocalCode:
+    """trainer.ports.CodeSource on the node that holds the study's repository."""
+
+    def __init__(self, repository: Path) -> None:
+        self._repository = repository
+
+    def fetch(self, commit: CommitId) -> Path:  # noqa: ARG002 - every commit is there
+        """See CodeSource."""
+        return self._repository
+
+
+class WorkerActor:
+    """One slot's worker. `run` is its only long call and stays on the actor's main thread."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        assert_ours()
+        self._settings = settings
+        self._incarnation = uuid.uuid4().hex[:12]
+
+    def run(self) -> str:
+        """Claim a device, then run trials until the study drains; return why it ended."""
+        source = RayLeaseSource(lambda: ray.get_actor("queue"))
+        claim = self._claim(source)
+        if claim is None:
+            return "drained"
+        settings = self._settings
+        slot = self._slot(claim)
+        try:
+            environment = prepare(
+                settings.trial,
+                base=settings.base,
+                repository=settings.paths.repository,
+                paths=settings.paths,
+                study=settings.study,
+            )
+            materialiser = Materialiser(
+                study=settings.study,
+                slot=slot,
+                paths=settings.paths,
+                environment=environment,
+                metric=settings.metric,
+                code=LocalCode(settings.paths.repository),
+                threads=0
+                if settings.trial.gpus
+                else max(1, (os.cpu_count() or 1) // settings.slots),
+            )
+            supervisor = Supervisor()
+            Worker(slot=slot, leases=source, materialiser=materialiser, supervisor=supervisor).run()
+        finally:
+            claim.release()
+        return "drained"
+
+    def facts(self) -> dict[str, object]:
+        """Return what tests ask of a worker process."""
+        return {"pid": os.getpid(), "environment": dict(os.environ), "cwd": str(Path.cwd())}
+
+    def _claim(self, source: RayLeaseSource) -> Claim | None:
+        """Wait until a device is free of other studies and strangers; None if told to leave."""
+        told = ""
+        while isinstance(found := self._try_claim(), Unavailable):
+            slot = self._slot(found)
+            try:
+                if told != found.reason:
+                    source.hello(slot)
+                    told = found.reason
+                if source.lease(slot, 0.0) is NoWork.STOP:
+                    return None
+            except ConnectionError:
+                told = ""
+            time.sleep(RETRY_S)
+        return found
+
+    def _try_claim(self) -> Claim | Unavailable:
+        settings = self._settings
+        if not settings.trial.gpus:
+            count = max(settings.slots, os.cpu_count() or 1)
+            return claim_cpu(study=settings.study, count=count, worker=settings.number)
+        return claim_gpus(
+            study=settings.study,
+            share=settings.trial.gpus,
+            indexes=[int(index) for index in ray.get_gpu_ids()],
+            worker=settings.number,
+            gpus=NvmlGpus(),
+            busy_mb=settings.gpu_busy_mb,
+        )
+
+    def _slot(self, found: Claim | Unavailable) -> Slot:
+        return Slot(
+            id=SlotId(found.name),
+            incarnation=self._incarnation,
+            node=socket.gethostname(),
+            device=found.device,
+            device_class=found.device_class,
+            gpu_uuids=found.gpu_uuids if isinstance(found, Claim) else (),
+            note=found.reason if isinstance(found, Unavailable) else "",
+        )

@@ -1,0 +1,256 @@
+"""The configuration file: what is read, and that every mistake is named with its cure."""
+
+from pathlib import Path
+
+import pytest
+
+from cluster.config import StudyConfig
+from cluster.config_file import ConfigError, load_config
+from cluster.config_keys import ConfigKey, describe_keys
+
+LEAST = """
+[study]
+name = "mar5"
+[metric]
+name = "val_loss"
+goal = "minimize"
+[trial]
+command = "python train.py"
+"""
+
+JARGON = (
+    "pydantic",
+    "Input should",
+    "Value error",
+    "Extra inputs",
+    "type=",
+    "NoneType",
+    "Traceback",
+)
+
+
+def read(folder: Path, text: str) -> StudyConfig:
+    path = folder / "incumbent.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_config(path)
+
+
+def problems(folder: Path, text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        read(folder, text)
+    message = str(caught.value)
+    assert message == "\n".join(caught.value.problems)
+    assert not [word for word in JARGON if word in message]
+    prefix = f"{folder / 'incumbent.toml'}:"
+    assert all(line.startswith(prefix) for line in message.splitlines())
+    return [line.removeprefix(prefix).strip() for line in message.splitlines()]
+
+
+def test_the_least_file_is_enough(tmp_path: Path) -> None:
+    config = read(tmp_path, LEAST)
+    assert config.study.name == "mar5"
+    assert config.study.editable == ("train.py",)
+    assert [proposer.kind for proposer in config.proposer] == ["tuner"]
+
+
+def test_lists_and_whole_numbers_are_taken_where_tuples_and_floats_are_meant(
+    tmp_path: Path,
+) -> None:
+    text = LEAST + 'budget_s = 60\ngpus = 0\ndata = ["~/.cache/a", "b"]\n[limits]\nhours = 8\n'
+    config = read(tmp_path, text)
+    assert (config.trial.budget_s, config.trial.gpus, config.limits.hours) == (60.0, 0.0, 8.0)
+    assert config.trial.data == ("~/.cache/a", "b")
+
+
+def test_nested_tables_are_read(tmp_path: Path) -> None:
+    text = LEAST + '[tuner.space.LR]\nlow = 0.1\nhigh = 1\n[tuner.space.ACT]\nchoices = ["a", 2]\n'
+    space = read(tmp_path, text).tuner.space
+    assert (space["LR"].low, space["LR"].high) == (0.1, 1)
+    assert space["ACT"].choices == ("a", 2)
+
+
+def test_an_empty_list_of_proposers_is_possible(tmp_path: Path) -> None:
+    assert read(tmp_path, "proposer = []\n" + LEAST).proposer == ()
+
+
+def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "incumbent.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + LEAST.replace("\n", "\r\n").encode())
+    assert load_config(path).study.name == "mar5"
+
+
+@pytest.mark.parametrize(
+    ("added", "expected"),
+    [
+        # keys
+        ("timeot_s = 3", "[trial] timeot_s: unknown key; did you mean timeout_s?"),
+        ("xyzzy = 3", "[trial] xyzzy: unknown key; there are command, budget_s, timeout_s, gpus,"),
+        ('goal = "minimize"', "[trial] goal: belongs in [metric]"),
+        ("[tuner]\nspce = 1", "[tuner] spce: unknown key; did you mean space?"),
+        ("[tuner.space.LR]\nlw = 1\nhigh = 2", "[tuner.space.LR] lw: unknown key; did you mean"),
+        ('[[proposer]]\nkind = "tuner"\n[[proposer]]\nkind = "tuner"\nknd = 1',
+         "[[proposer]] 2 knd: unknown key; did you mean kind?"),
+        ("[[proposer]]", '[[proposer]] 1 kind: is missing, e.g. kind = "tuner"'),
+        # sections
+        ("[limts]\nhours = 1", "[limts]: unknown section; did you mean [limits]?"),
+        ("[xyzzy]\nhours = 1", "[xyzzy]: unknown section; there are [study], [metric], [trial],"),
+        ('[proposer]\nkind = "tuner"',
+         "[[proposer]]: must be written [[proposer]], its keys below; it is a table"),
+        ('[[judge]]\npolicy = "greedy"',
+         "[judge]: must be written [judge], its keys below; it is a list"),
+        ("[tuner]\nspace = 3", "[tuner.space]: must be written [tuner.space], its keys"),
+        ("[tuner.space]\nLR = 3", "[tuner.space.LR]: must be written [tuner.space.LR], its keys"),
+        # types
+        ('timeout_s = "600"', '[trial] timeout_s: must be a number, not the string "600"'),
+        ("gpus = true", "[trial] gpus: must be a number, not true"),
+        ("setup = 3", "[trial] setup: must be a string, not 3"),
+        ("setup = {a = 1}", "[trial] setup: must be a string, not a table"),
+        ('data = "x"', '[trial] data: must be a list of strings, not the string "x"'),
+        ('data = ["a", 1]', "[trial] data item 2: must be a string, not 1"),
+        ("[cluster]\nslots = 4.5", "[cluster] slots: must be a whole number, not 4.5"),
+        ('[judge]\nsimplicity = "yes"',
+         '[judge] simplicity: must be true or false, not the string "yes"'),
+        ('[tuner.space.LR]\nlow = "a"\nhigh = 1',
+         '[tuner.space.LR] low: must be a number, not the string "a"'),
+        ("[tuner.space.LR]\nchoices = [1, [2]]",
+         "[tuner.space.LR] choices item 2: must be true or false or number or string, not a list"),
+        ("setup = 2026-03-05", '[trial] setup: is a date or time; if text is meant, quote it'),
+        # values
+        ("timeout_s = -1", "[trial] timeout_s: must be above 0, not -1"),
+        ("timeout_s = inf", "[trial] timeout_s: must be a finite number, not inf"),
+        ("data = [nan]", "[trial] data item 1: must be a finite number, not nan"),
+        ("gpus = -0.5", "[trial] gpus: must be at least 0, not -0.5"),
+        ("gpus = 1.5", "[trial]: gpus above 1 must be whole, not 1.5"),
+        ("timeout_s = 1", "[trial]: timeout_s (1) must be at least budget_s (300)"),
+        ('environment = ""', "[trial] environment: must not be empty"),
+        ("[cluster]\nmetrics_port = 99999", "[cluster] metrics_port: must be at most 65535, not"),
+        ('[judge]\npolicy = "lucky"', '[judge] policy: must be "greedy", not "lucky"'),
+        ('[tuner]\nsampler = "bayes"',
+         '[tuner] sampler: must be "tpe" or "random" or "grid" or "cmaes" or "gp", not "bayes"'),
+        ("[tuner.space.LR]\nlow = 3", "[tuner.space.LR]: needs both low and high"),
+        ("[tuner.space.LR]\nlow = 3\nhigh = 1", "[tuner.space.LR]: low (3) must be below high (1)"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named_with_its_key_and_cure(
+    tmp_path: Path, added: str, expected: str
+) -> None:
+    (problem,) = problems(tmp_path, LEAST + added)
+    assert problem.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ('name = "mar5"', 'name = "a b"', '[study] name: "a b" is not possible; allowed are'),
+        ('name = "mar5"', f'name = "{"a" * 70}"', "[study] name: is too long: 70 characters, of"),
+        ('name = "mar5"', 'name = "a..b"', "[study] name: cannot be part of a git branch name"),
+        ('name = "mar5"', "name = 2026-03-05", "[study] name: is a date or time; if text is meant"),
+        ('name = "mar5"', 'name = "m"\neditable = []', "[study] editable: must not be empty"),
+        ('name = "mar5"', 'name = "m"\neditable = ["../x"]',
+         "[study] editable: '../x' is not a path inside the repository"),
+        ('name = "val_loss"', 'name = "val loss"',
+         '[metric] name: "val loss" is not possible; allowed are letters, digits, "_"'),
+        ('goal = "minimize"', 'goal = "min"',
+         '[metric] goal: must be "minimize" or "maximize", not "min"'),
+        ('goal = "minimize"', "", '[metric] goal: is missing, e.g. goal = "minimize"'),
+        ('goal = "minimize"', 'goal = "minimize"\npattern = "(a"',
+         "[metric] pattern: is not a regular expression: missing )"),
+        ('goal = "minimize"', 'goal = "minimize"\npattern = "a"',
+         "[metric] pattern: must have exactly one group, the number; it has 0"),
+        ('command = "python train.py"', "",
+         '[trial] command: is missing, e.g. command = "python train.py"'),
+        ('[trial]\ncommand = "python train.py"\n', "",
+         '[trial]: the section is missing; it needs command = "python train.py"'),
+        ("[study]", "gpus = 1\n[study]", "gpus: belongs in [trial]"),
+        ("[study]", "xyzzy = 1\n[study]", "xyzzy: stands above the first section; there are"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_what_is_required_is_named_too(
+    tmp_path: Path, old: str, new: str, expected: str
+) -> None:
+    (problem,) = problems(tmp_path, LEAST.replace(old, new, 1))
+    assert problem.startswith(expected)
+
+
+def test_every_problem_has_a_line_of_its_own(tmp_path: Path) -> None:
+    text = LEAST + 'timeot_s = 1\nbudget_s = "1"\n[limits]\nhours = -1\n'
+    assert [problem.split(":")[0] for problem in problems(tmp_path, text)] == [
+        "[trial] budget_s",
+        "[trial] timeot_s",
+        "[limits] hours",
+    ]
+
+
+def test_an_empty_file_is_told_what_it_needs(tmp_path: Path) -> None:
+    assert problems(tmp_path, "") == [
+        '[study]: the section is missing; it needs name = "mar5"',
+        '[metric]: the section is missing; it needs name = "val_loss", goal = "minimize"',
+        '[trial]: the section is missing; it needs command = "python train.py"',
+    ]
+
+
+def test_a_long_value_is_cut(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, f'{LEAST}gpus = "{"x" * 1000}"')
+    assert len(problem) < 120
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[study", "1: is not valid TOML: Expected ']'"),
+        ('[study]\nname = "a\n', "2: is not valid TOML: "),
+        ("[study]\n\nname =", "3: is not valid TOML: Invalid value"),
+        ('[study]\nname = "a"\nname = "b"', "3: is not valid TOML: Cannot overwrite a value"),
+        ("[limits]\nhours = " + "9" * 5000, "is not valid TOML: a value is out of all bounds"),
+        ("a = " + "[" * 5000, "is not valid TOML: a value is out of all bounds"),
+    ],
+)
+def test_what_is_not_toml_is_named_with_its_line(tmp_path: Path, text: str, expected: str) -> None:
+    (problem,) = problems(tmp_path, text)
+    assert problem.startswith(expected)
+
+
+def test_what_is_not_text_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "incumbent.toml"
+    path.write_bytes(b'[study]\nname = "\xff"\n')
+    with pytest.raises(ConfigError, match=r"incumbent\.toml:2: is not UTF-8 text"):
+        load_config(path)
+
+
+def test_a_missing_file_leads_to_init(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml: no such file; `incumbent init` writes one"):
+        load_config(tmp_path / "none.toml")
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load_config(tmp_path)
+
+
+@pytest.mark.parametrize("key", describe_keys(), ids=lambda key: f"{key.section} {key.name}")
+def test_every_key_has_a_type_and_an_explanation(key: ConfigKey) -> None:
+    assert key.type
+    assert key.text.endswith(".") or key.text.endswith("`.")
+    assert "\n" not in key.text
+
+
+def test_keys_are_described_section_by_section() -> None:
+    keys = {(key.section, key.name): key for key in describe_keys()}
+    assert keys["[study]", "name"].is_required
+    assert keys["[study]", "editable"].default == '["train.py"]'
+    assert keys["[study]", "editable"].type == "list of strings, not empty"
+    assert keys["[metric]", "goal"].type == '"minimize" or "maximize"'
+    assert keys["[trial]", "budget_s"].type == "number, above 0"
+    assert keys["[trial]", "budget_s"].default == "300"
+    assert keys["[[proposer]]", "kind"].is_required
+    assert keys["[tuner.space.NAME]", "low"].default == "unset"
+    assert keys["[cluster]", "metrics_port"].type == "whole number, at least -1, at most 65535"
+
+
+def test_the_examples_that_errors_give_are_possible(tmp_path: Path) -> None:
+    needed = [problem.split(" needs ")[1] for problem in problems(tmp_path, "")]
+    text = "".join(
+        f"[{section}]\n" + "\n".join(example.split(", ")) + "\n"
+        for section, example in zip(("study", "metric", "trial"), needed, strict=True)
+    )
+    assert read(tmp_path, text).study.name == "mar5"

@@ -1,0 +1,341 @@
+"""The contract of cluster.trial_queue.TrialQueue, run over every implementation.
+
+The state machine at the end compares each implementation with a model, step by step.
+"""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from cluster import events as ev
+from cluster.ledger import Fenced, InMemoryLedger, Ledger
+from cluster.redis_ledger import RedisLedger
+from cluster.redis_queue import RedisTrialQueue
+from cluster.redis_store import RedisStore, connect
+from cluster.trial_queue import Depth, InMemoryTrialQueue, QueueMode, TrialQueue
+from trainer.ports import Heartbeat, Lease, Slot
+from trainer.trial import CommitId, Ending, ExperimentId, SlotId, TrialId, TrialOutcome, TrialSpec
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+TTL = 30.0
+
+
+def spec(number: int, attempt: int = 1) -> TrialSpec:
+    return TrialSpec(
+        trial=TrialId(f"e{number}.1"),
+        experiment=ExperimentId(f"e{number}"),
+        attempt=attempt,
+        commit=CommitId("a" * 40),
+        seed=1,
+        budget_s=1.0,
+        timeout_s=2.0,
+    )
+
+
+def slot(number: int = 0, incarnation: str = "first") -> Slot:
+    return Slot(
+        id=SlotId(f"cpu-{number}"),
+        incarnation=incarnation,
+        node="here",
+        device="cpu",
+        device_class="cpu",
+    )
+
+
+SCORED = TrialOutcome(ending=Ending.SCORED, value=1.5)
+GIVEN_BACK = TrialOutcome(ending=Ending.LOST, reason="given back")
+
+
+@dataclass
+class Bench:
+    """A queue, the ledger below it, and the epoch of its controller."""
+
+    queue: TrialQueue
+    ledger: Ledger
+    epoch: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.epoch = self.ledger.begin_epoch()
+
+    def put(self, number: int, priority: int = 0, attempt: int = 1) -> None:
+        self.queue.put(spec(number, attempt), priority=priority, now=NOW, epoch=self.epoch)
+
+    def lease(self, taker: Slot | None = None, now: datetime = NOW) -> Lease | None:
+        return self.queue.lease(taker or slot(), now=now, ttl_s=TTL)
+
+    def told(self) -> list[str]:
+        return [type(recorded.event).__name__ for recorded in self.ledger.read(0)]
+
+    def last(self) -> ev.Event:
+        return self.ledger.read(0)[-1].event
+
+
+def make(kind: str, url: str) -> Bench:
+    if kind == "memory":
+        ledger = InMemoryLedger()
+        return Bench(InMemoryTrialQueue(ledger), ledger)
+    store = RedisStore(connect(url), f"test-{uuid.uuid4().hex[:12]}")
+    return Bench(RedisTrialQueue(store), RedisLedger(store))
+
+
+@pytest.fixture(params=["memory", "redis"])
+def bench(request: pytest.FixtureRequest, server_url: str) -> Iterator[Bench]:
+    made = make(request.param, server_url)
+    yield made
+    if isinstance(made.queue, RedisTrialQueue):
+        made.queue._store.client.close()
+
+
+def test_highest_priority_first_then_first_come_first_served(bench: Bench) -> None:
+    for number, priority in [(1, 0), (2, 5), (3, 0), (4, 5), (5, -1)]:
+        bench.put(number, priority)
+    leases = [bench.lease() for _ in range(6)]
+    assert [lease.spec.trial if lease else None for lease in leases] == [
+        *("e2.1", "e4.1", "e1.1", "e3.1", "e5.1", None)
+    ]
+
+
+def test_a_lease_and_the_event_that_tells_of_it_come_together(bench: Bench) -> None:
+    bench.put(1)
+    assert bench.queue.depth() == Depth(ready=1, running=0)
+    lease = bench.lease()
+    assert lease is not None
+    assert bench.queue.depth() == Depth(ready=0, running=1)
+    assert bench.told() == ["TrialQueued", "TrialStarted"]
+    started = bench.last()
+    assert isinstance(started, ev.TrialStarted)
+    assert (started.trial, started.slot, started.node) == ("e1.1", "cpu-0", "here")
+
+
+def test_putting_an_attempt_twice_queues_it_once(bench: Bench) -> None:
+    bench.put(1)
+    bench.put(1)
+    assert bench.queue.depth().ready == 1
+    assert bench.lease() is not None
+    bench.put(1)
+    assert bench.queue.depth().ready == 0
+
+
+def test_a_result_counts_once(bench: Bench) -> None:
+    bench.put(1)
+    lease = bench.lease()
+    assert lease is not None
+    assert bench.queue.complete(lease.token, SCORED, now=NOW)
+    assert not bench.queue.complete(lease.token, SCORED, now=NOW)
+    assert bench.told().count("TrialFinished") == 1
+    assert bench.queue.depth() == Depth(ready=0, running=0)
+
+
+def test_a_silent_worker_loses_its_lease_and_its_late_result_is_refused(bench: Bench) -> None:
+    bench.put(1)
+    lease = bench.lease()
+    assert lease is not None
+    assert bench.queue.expire(now=NOW + timedelta(seconds=TTL - 1)) == 0
+    assert bench.queue.expire(now=NOW + timedelta(seconds=TTL)) == 1
+    lost = bench.last()
+    assert isinstance(lost, ev.TrialLost)
+    assert not lost.is_given_back
+    assert not bench.queue.complete(lease.token, SCORED, now=NOW)
+    assert bench.queue.extend(slot(), lease.token, now=NOW, ttl_s=TTL) is Heartbeat.GONE
+    assert bench.told() == ["TrialQueued", "TrialStarted", "TrialLost"]
+
+
+def test_a_heartbeat_keeps_a_lease_alive(bench: Bench) -> None:
+    bench.put(1)
+    lease = bench.lease()
+    assert lease is not None
+    later = NOW + timedelta(seconds=TTL - 1)
+    assert bench.queue.extend(slot(), lease.token, now=later, ttl_s=TTL) is Heartbeat.GO_ON
+    assert bench.queue.expire(now=NOW + timedelta(seconds=TTL + 1)) == 0
+    assert bench.queue.expire(now=later + timedelta(seconds=TTL)) == 1
+
+
+def test_a_new_worker_on_a_slot_ends_the_lease_of_the_old_one(bench: Bench) -> None:
+    bench.queue.greet(slot(), now=NOW)
+    bench.put(1)
+    bench.put(2)
+    old, other = bench.lease(), bench.lease(slot(1))
+    assert old is not None
+    assert other is not None
+    bench.queue.greet(slot(0, "second"), now=NOW + timedelta(seconds=1))
+    assert [held.token for held in bench.queue.held()] == [other.token]
+    assert bench.queue.extend(slot(), old.token, now=NOW, ttl_s=TTL) is Heartbeat.GONE
+    # The same incarnation greeting again keeps what it holds.
+    bench.queue.greet(slot(1), now=NOW + timedelta(seconds=2))
+    assert len(bench.queue.held()) == 1
+
+
+def test_a_trial_is_given_back_without_a_result(bench: Bench) -> None:
+    bench.put(1)
+    lease = bench.lease()
+    assert lease is not None
+    bench.queue.give_back_all(epoch=bench.epoch)
+    assert bench.queue.extend(slot(), lease.token, now=NOW, ttl_s=TTL) is Heartbeat.GIVE_BACK
+    assert bench.queue.complete(lease.token, GIVEN_BACK, now=NOW)
+    lost = bench.last()
+    assert isinstance(lost, ev.TrialLost)
+    assert lost.is_given_back
+    bench.put(1, attempt=2)
+    again = bench.lease()
+    assert again is not None
+    assert again.spec.attempt == 2
+    assert bench.queue.extend(slot(), again.token, now=NOW, ttl_s=TTL) is Heartbeat.GO_ON
+
+
+def test_a_waiting_trial_is_cancelled_at_once(bench: Bench) -> None:
+    bench.put(1)
+    bench.put(2)
+    bench.queue.cancel(TrialId("e1.1"), now=NOW, epoch=bench.epoch)
+    finished = bench.last()
+    assert isinstance(finished, ev.TrialFinished)
+    assert finished.outcome.ending is Ending.CANCELLED
+    lease = bench.lease()
+    assert lease is not None
+    assert lease.spec.trial == "e2.1"
+
+
+def test_a_running_trial_is_cancelled_by_the_answer_to_its_heartbeat(bench: Bench) -> None:
+    bench.put(1)
+    lease = bench.lease()
+    assert lease is not None
+    bench.queue.cancel(TrialId("e1.1"), now=NOW, epoch=bench.epoch)
+    assert bench.queue.extend(slot(), lease.token, now=NOW, ttl_s=TTL) is Heartbeat.CANCEL
+    assert bench.told() == ["TrialQueued", "TrialStarted"]
+
+
+def test_a_controller_whose_epoch_is_over_changes_nothing(bench: Bench) -> None:
+    bench.put(1)
+    bench.ledger.begin_epoch()
+    with pytest.raises(Fenced):
+        bench.put(2)
+    with pytest.raises(Fenced):
+        bench.queue.cancel(TrialId("e1.1"), now=NOW, epoch=bench.epoch)
+    assert bench.queue.depth() == Depth(ready=1, running=0)
+
+
+def test_the_mode_is_kept(bench: Bench) -> None:
+    assert bench.queue.mode() is QueueMode.OPEN
+    bench.queue.set_mode(QueueMode.DRAINING, epoch=bench.epoch)
+    assert bench.queue.mode() is QueueMode.DRAINING
+
+
+def test_slots_open_and_close_in_the_ledger(bench: Bench) -> None:
+    bench.queue.greet(slot(), now=NOW)
+    bench.queue.close_slot(SlotId("cpu-0"), "gone", now=NOW)
+    assert bench.told() == ["SlotOpened", "SlotClosed"]
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """Any order of puts, leases, heartbeats, results, expiries and replacements, beside a model."""
+
+    kind = "memory"
+    url = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bench = make(self.kind, self.url)
+        self.now = NOW
+        self.ready: list[tuple[int, int, int]] = []
+        self.leased: dict[int, tuple[int, str, datetime]] = {}
+        self.ended: set[int] = set()
+        self.count = 0
+
+    @rule(priority=st.integers(-3, 3))
+    def put(self, priority: int) -> None:
+        self.count += 1
+        self.bench.put(self.count, priority)
+        self.ready.append((-priority, self.count, self.count))
+
+    @rule(taker=st.integers(0, 2))
+    def lease(self, taker: int) -> None:
+        lease = self.bench.queue.lease(slot(taker), now=self.now, ttl_s=TTL)
+        if not self.ready:
+            assert lease is None
+            return
+        expected = min(self.ready)
+        self.ready.remove(expected)
+        assert lease is not None
+        assert lease.spec.trial == f"e{expected[2]}.1"
+        assert lease.token not in self.leased
+        self.leased[lease.token] = (expected[2], f"cpu-{taker}", self.now + timedelta(seconds=TTL))
+
+    @rule(seconds=st.integers(1, 20))
+    def time_passes(self, seconds: int) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    @precondition(lambda self: self.leased)
+    @rule(data=st.data())
+    def beat(self, data: st.DataObject) -> None:
+        token = data.draw(st.sampled_from(sorted(self.leased)))
+        number, name, _ = self.leased[token]
+        taker = slot(int(name[-1]))
+        answer = self.bench.queue.extend(taker, token, now=self.now, ttl_s=TTL)
+        assert answer is Heartbeat.GO_ON
+        self.leased[token] = (number, name, self.now + timedelta(seconds=TTL))
+
+    @rule(token=st.integers(0, 40))
+    def complete(self, token: int) -> None:
+        accepted = self.bench.queue.complete(token, SCORED, now=self.now)
+        assert accepted == (token in self.leased)
+        if accepted:
+            self.ended.add(self.leased.pop(token)[0])
+
+    @rule()
+    def expire(self) -> None:
+        over = {token for token, held in self.leased.items() if held[2] <= self.now}
+        assert self.bench.queue.expire(now=self.now) == len(over)
+        for token in over:
+            self.ended.add(self.leased.pop(token)[0])
+
+    @rule(taker=st.integers(0, 2))
+    def replace(self, taker: int) -> None:
+        new = slot(taker, uuid.uuid4().hex)
+        self.bench.queue.greet(new, now=self.now)
+        for token in [t for t, held in self.leased.items() if held[1] == new.id]:
+            self.ended.add(self.leased.pop(token)[0])
+
+    @invariant()
+    def depth_agrees(self) -> None:
+        expected = Depth(ready=len(self.ready), running=len(self.leased))
+        assert self.bench.queue.depth() == expected
+
+    def teardown(self) -> None:
+        ended = [
+            recorded.event.trial
+            for recorded in self.bench.ledger.read(0, limit=100_000)
+            if isinstance(recorded.event, ev.TrialFinished | ev.TrialLost)
+        ]
+        assert len(ended) == len(set(ended))
+        assert set(ended) == {f"e{number}.1" for number in self.ended}
+        if isinstance(self.bench.queue, RedisTrialQueue):
+            self.bench.queue._store.client.close()
+
+
+MACHINE = settings(
+    max_examples=60,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+@pytest.mark.parametrize("kind", ["memory", "redis"])
+def test_any_order_of_calls_agrees_with_the_model(kind: str, server_url: str) -> None:
+    class Machine(QueueMachine):
+        pass
+
+    Machine.kind = kind
+    Machine.url = server_url
+    run_state_machine_as_test(Machine, settings=MACHINE)

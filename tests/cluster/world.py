@@ -1,0 +1,254 @@
+"""A study without machines: decisions are performed on paper, outcomes come from the test.
+
+Every event goes through the in-memory ledger and the codec. The trees are words; a merge joins two.
+"""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from cluster import commands as cmd
+from cluster import events as ev
+from cluster.codec import decode_state, encode_state
+from cluster.decisions import Circumstances, StudyPlan, decide
+from cluster.experiment import Kind, Status
+from cluster.invariants import check
+from cluster.ledger import InMemoryLedger, catch_up, load
+from cluster.state import StudyState
+from eval.judge import GreedyJudge
+from eval.metric import Goal, Metric
+from trainer.trial import (
+    CommitId,
+    CrashKind,
+    Ending,
+    ExperimentId,
+    SlotId,
+    TrialOutcome,
+)
+
+METRIC = Metric(name="loss", goal=Goal.MINIMIZE, pattern=r"^loss: (\S+)")
+BASE = CommitId("base")
+
+
+def scored(value: float) -> TrialOutcome:
+    return TrialOutcome(ending=Ending.SCORED, value=value)
+
+
+CRASHED = TrialOutcome(ending=Ending.CRASHED, crash=CrashKind.EXCEPTION, reason="Boom")
+TIMED_OUT = TrialOutcome(ending=Ending.TIMED_OUT, reason="timed out")
+
+
+class World:
+    """A ledger, its state, and somebody who does what is decided."""
+
+    def __init__(self, *, slots: int = 2, experiments: int = 0, proposers: tuple[str, ...] = ()):
+        self.ledger = InMemoryLedger()
+        self.state = StudyState()
+        self.now = datetime(2026, 3, 1, tzinfo=UTC)
+        self.plan = StudyPlan(
+            metric=METRIC,
+            judge=GreedyJudge(metric=METRIC),
+            proposers=proposers,
+            slots=slots,
+            most_experiments=experiments,
+        )
+        self.slots = slots
+        self.asked = 0
+        self.merge_outcome = "clean"
+        self.claims: list[tuple[ExperimentId, float, float]] = []
+        self.happen(
+            "start",
+            ev.StudyStarted(study="s", base_commit=BASE, metric="loss", goal="minimize"),
+        )
+        self.restart()
+
+    # --- events ----------------------------------------------------------------------------------
+
+    def happen(self, event_id: str, event: ev.Event) -> None:
+        self.now += timedelta(seconds=1)
+        self.ledger.append([ev.Draft(id=event_id, at=self.now, event=event)])
+        self.state = catch_up(self.ledger, self.state)
+
+    def restart(self) -> None:
+        epoch = self.ledger.begin_epoch()
+        self.state = load(self.ledger)
+        self.happen(f"controller/{epoch}", ev.ControllerStarted(epoch=epoch, pid=1, node="n"))
+
+    def verify(self) -> None:
+        check(self.state)
+        assert load(self.ledger) == self.state
+        assert decode_state(encode_state(self.state)) == self.state
+
+    # --- decisions -------------------------------------------------------------------------------
+
+    def decide(self) -> tuple[cmd.Command, ...]:
+        circumstances = Circumstances(now=self.now, asking=self.asked)
+        return decide(self.state, self.plan, circumstances)
+
+    def settle(self) -> None:
+        """Perform what is decided until nothing more is."""
+        for _ in range(100):
+            commands = self.decide()
+            if not commands:
+                return
+            for command in commands:
+                self.perform(command)
+        raise AssertionError(f"never settles: {commands}")
+
+    def perform(self, command: cmd.Command) -> None:
+        method = f"_{type(command).__name__.lower()}"
+        getattr(self, method)(command)
+
+    def _createbaseline(self, _: cmd.CreateBaseline) -> None:
+        self.found(Kind.BASELINE, "base", BASE, base=ExperimentId("e0"))
+
+    def _queuetrial(self, command: cmd.QueueTrial) -> None:
+        event = ev.TrialQueued(
+            trial=command.trial,
+            experiment=command.experiment.id,
+            attempt=command.attempt,
+            seed=command.seed,
+        )
+        self.happen(f"{command.trial}/{command.attempt}/queued", event)
+
+    def _canceltrial(self, command: cmd.CancelTrial) -> None:
+        experiment = ExperimentId(command.trial.partition(".")[0])
+        outcome = TrialOutcome(ending=Ending.CANCELLED, reason="cancelled")
+        self.end(experiment, outcome)
+
+    def _givebacktrials(self, _: cmd.GiveBackTrials) -> None:
+        for experiment in self.in_status(Status.RUNNING):
+            self.lose(experiment, is_given_back=True)
+
+    def _recordjudgement(self, command: cmd.RecordJudgement) -> None:
+        judgement = command.judgement
+        event = ev.ExperimentJudged(
+            experiment=command.experiment,
+            verdict=judgement.verdict,
+            delta=judgement.delta,
+            reason=judgement.reason,
+            reference=command.reference,
+        )
+        n = len(self.state.experiments[command.experiment].values)
+        self.happen(f"{command.experiment}/judged/{n}", event)
+
+    def _promote(self, command: cmd.Promote) -> None:
+        winner, replaced = command.winner, command.replaces
+        assert replaced.id == self.state.lineage[-1]
+        self.claims.append((winner.id, winner.evidence.score.mean, replaced.evidence.score.mean))
+        event = ev.Promoted(
+            experiment=winner.id,
+            commit=CommitId(f"p-{winner.id}"),
+            replaces=replaced.id,
+            lacks=command.lacks,
+        )
+        self.happen(f"{winner.id}/promoted", event)
+
+    def _merge(self, command: cmd.Merge) -> None:
+        winner, incumbent = command.winner, command.incumbent
+        name = f"{winner.id}/merge/{incumbent.id}"
+        if self.merge_outcome == "conflict":
+            self.happen(
+                name,
+                ev.MergeConflicted(experiment=winner.id, against=incumbent.id, paths=("train.py",)),
+            )
+        elif self.merge_outcome == "redundant":
+            self.happen(name, ev.MergeRedundant(experiment=winner.id, against=incumbent.id))
+        else:
+            tree = f"{incumbent.tree}+{winner.tree}"
+            self.found(Kind.MERGE, tree, CommitId(f"m-{tree}"), incumbent.id, winner.id)
+
+    def _dropwinner(self, command: cmd.DropWinner) -> None:
+        event = ev.WinnerDropped(experiment=command.winner, reason=command.reason)
+        self.happen(f"{command.winner}/dropped", event)
+
+    def _finishstudy(self, command: cmd.FinishStudy) -> None:
+        event = ev.StudyFinished(reason=command.reason, failed=command.failed)
+        self.happen(f"finished/{self.state.epoch}", event)
+
+    def _propose(self, command: cmd.Propose) -> None:
+        self.asked += command.count
+
+    # --- what the test makes happen --------------------------------------------------------------
+
+    def found(
+        self,
+        kind: Kind,
+        tree: str,
+        commit: CommitId,
+        base: ExperimentId,
+        merge_of: ExperimentId = ExperimentId(""),
+    ) -> ExperimentId:
+        experiment = self.state.next_experiment
+        event = ev.ExperimentProposed(
+            experiment=experiment,
+            kind=kind,
+            commit=commit,
+            tree=tree,
+            base=base,
+            base_commit=self.state.incumbent_commit or BASE,
+            lines=100,
+            proposer="test",
+            hypothesis=f"try {tree}",
+            merge_of=merge_of,
+        )
+        self.happen(f"{experiment}/proposed", event)
+        return experiment
+
+    def propose(self, *, lines: int = 100) -> ExperimentId:
+        self.asked = max(0, self.asked - 1)
+        base = self.state.lineage[-1] if self.state.lineage else ExperimentId("e0")
+        tree = f"t{len(self.state.experiments)}"
+        event_base = self.found(Kind.PROPOSAL, tree, CommitId(f"c-{tree}"), base)
+        if lines != 100:
+            experiment = replace(self.state.experiments[event_base], lines=lines)
+            self.state = replace(
+                self.state, experiments=self.state.experiments.set(event_base, experiment)
+            )
+        return event_base
+
+    def in_status(self, *statuses: Status) -> list[ExperimentId]:
+        return sorted(e for e, status in self.state.open.items() if status in statuses)
+
+    def start(self, experiment: ExperimentId, slot: str = "cpu-0") -> None:
+        trial = self.state.experiments[experiment].trials[-1]
+        event = ev.TrialStarted(
+            trial=trial.id,
+            experiment=experiment,
+            attempt=trial.attempt,
+            slot=SlotId(slot),
+            node="n",
+        )
+        self.happen(f"{trial.id}/{trial.attempt}/started", event)
+
+    def end(self, experiment: ExperimentId, outcome: TrialOutcome) -> None:
+        trial = self.state.experiments[experiment].trials[-1]
+        event = ev.TrialFinished(
+            trial=trial.id, experiment=experiment, attempt=trial.attempt, outcome=outcome
+        )
+        self.happen(f"{trial.id}/{trial.attempt}/ended", event)
+
+    def lose(self, experiment: ExperimentId, *, is_given_back: bool = False) -> None:
+        trial = self.state.experiments[experiment].trials[-1]
+        event = ev.TrialLost(
+            trial=trial.id,
+            experiment=experiment,
+            attempt=trial.attempt,
+            reason="gone",
+            is_given_back=is_given_back,
+        )
+        self.happen(f"{trial.id}/{trial.attempt}/ended", event)
+
+    def run(self, experiment: ExperimentId, outcome: TrialOutcome) -> Status:
+        """Settle, run the experiment's queued trial to this end, and settle again."""
+        self.settle()
+        self.start(experiment)
+        self.end(experiment, outcome)
+        self.settle()
+        return self.status(experiment)
+
+    def status(self, experiment: str) -> Status:
+        return self.state.experiments[ExperimentId(experiment)].status
+
+    def baseline(self, value: float = 1.0) -> None:
+        self.settle()
+        self.run(ExperimentId("e0"), scored(value))
