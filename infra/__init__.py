@@ -1,1 +1,1 @@
-"""What surrounds: command line, live view, Prometheus, embedded server, and the composition root."""
+"""What surrounds: command line, views, Prometheus, embedded server, composition root."""

@@ -1,0 +1,46 @@
+"""`incumbent cancel` and `incumbent retry`."""
+
+from typing import Annotated
+
+import typer
+
+from infra.cli.output import print_json, say
+from infra.cli.study_choice import JsonOption, StudyOption, UsageProblem, choose_study
+
+ExperimentArgument = Annotated[str, typer.Argument(help="An experiment, such as e42.")]
+
+
+def cancel(
+    experiment: ExperimentArgument, study: StudyOption = "", as_json: JsonOption = False
+) -> None:
+    """End an experiment: out of the queue, or off its slot."""
+    _ask(experiment, study, as_json, is_retry=False)
+
+
+def retry(
+    experiment: ExperimentArgument, study: StudyOption = "", as_json: JsonOption = False
+) -> None:
+    """Run an experiment again that failed, was cancelled or was discarded."""
+    _ask(experiment, study, as_json, is_retry=True)
+
+
+def _ask(name: str, study_name: str, as_json: bool, *, is_retry: bool) -> None:
+    from cluster.events import CancelRequested, RetryRequested
+    from cluster.transitions import TRANSITIONS
+    from infra.requests import request
+    from infra.study import opened
+    from trainer.trial import ExperimentId
+
+    kind = RetryRequested if is_retry else CancelRequested
+    verb = "retry" if is_retry else "cancel"
+    with opened(choose_study(study_name)) as study:
+        found = study.state().experiments.get(ExperimentId(name))
+        if found is None:
+            raise UsageProblem(f"there is no experiment {name} (see `incumbent log`)")
+        if found.status not in TRANSITIONS[kind]:
+            raise UsageProblem(f"{name} is {found.status}: there is nothing to {verb}")
+        request(study, kind(experiment=found.id))
+    if as_json:
+        print_json({"experiment": name, "requested": verb})
+    else:
+        say(f"{verb} of {name} requested")

@@ -1,0 +1,70 @@
+"""`incumbent demo`."""
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra.cli.output import note, print_json, say
+from infra.cli.study_choice import JsonOption, UsageProblem
+
+
+def demo(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Where to make the demo's repository; default: a new one.")
+    ] = None,
+    experiments: Annotated[
+        int, typer.Option("--experiments", "-n", min=1, help="How many to try.")
+    ] = 24,
+    slots: Annotated[int, typer.Option("--slots", min=1, help="CPU slots.")] = 2,
+    as_json: JsonOption = False,
+) -> None:
+    """Improve a small classifier of handwritten digits, for real, in about two minutes."""
+    from cluster.config_file import load_config
+    from cluster.source_repository import SourceRepository
+    from infra.attach import gather
+    from infra.cli.cmd_run import start
+    from infra.demo_study import create_demo_repository
+    from infra.launch import CONFIG, prepare_study
+    from infra.settings import overridden
+
+    _check_installed()
+    target = folder or Path(tempfile.mkdtemp(prefix="incumbent-demo-")) / "digits"
+    try:
+        repository = create_demo_repository(target.absolute())
+    except FileExistsError as error:
+        raise UsageProblem(str(error)) from error
+    note(f"a repository with a poor train.py: {repository}")
+    source = SourceRepository.find(repository)
+    config = overridden(load_config(repository / CONFIG), experiments=experiments, slots=slots)
+    prepared = prepare_study(source, config)
+    study = prepared.study
+    try:
+        code = start(prepared, detach=False, as_json=False)
+        state = study.state()
+        facts = gather(study, state, config)
+    finally:
+        study.server.release(study.client)
+    if as_json:
+        print_json(facts)
+    if code == 0 and state.finished and not state.promotions:
+        note("nothing improved")
+        code = 1
+    if code == 0 and not as_json:
+        _say_what_next(repository, facts["branch"], facts["paths"]["picture"])
+    raise typer.Exit(code)
+
+
+def _check_installed() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("sklearn") is None:
+        raise UsageProblem("the demo needs scikit-learn: pip install 'incumbent[demo]'")
+
+
+def _say_what_next(repository: Path, branch: str, picture: str) -> None:
+    say(f"picture      {picture}")
+    say(f"branch       git -C {repository} log -p {branch}")
+    say(f"experiments  cd {repository}; incumbent log; incumbent show e1; incumbent diff e1")
+    say("your own     cd YOUR-REPOSITORY; incumbent init; incumbent run")

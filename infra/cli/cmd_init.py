@@ -1,0 +1,49 @@
+"""`incumbent init`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra.cli.output import print_json, say
+from infra.cli.study_choice import JsonOption, UsageProblem
+
+
+def init(
+    path: Annotated[Path, typer.Argument(help="The research repository.")] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite incumbent.toml.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write incumbent.toml for a repository, by looking at it."""
+    from infra.config_writer import render
+    from infra.detect import detect
+    from infra.home import write_atomically
+    from infra.launch import find_config
+    from trainer.gpu import NvmlGpus
+
+    source, file = find_config(path)
+    if file.exists() and not force:
+        raise UsageProblem(f"{file} exists already (--force overwrites it)")
+    detected = detect(source.toplevel, has_gpu=bool(NvmlGpus().look()))
+    write_atomically(file, render(detected))
+    if as_json:
+        print_json(
+            {
+                "path": str(file),
+                "assumed": [
+                    {"key": f"{f.section}.{f.key}", "value": f.value, "why": f.why}
+                    for f in detected.findings
+                ],
+                "questions": [f"{q.section}.{q.key}: {q.text}" for q in detected.questions],
+            }
+        )
+        return
+    say(f"wrote {file}, assuming:")
+    for finding in detected.findings:
+        say(f"  [{finding.section}] {finding.key} = {finding.value!r}  ({finding.why})")
+    for question in detected.questions:
+        say(f"  please answer: [{question.section}] {question.key}: {question.text}")
+    if detected.questions:
+        say("answer what is asked in the file, then: incumbent run")
+        raise typer.Exit(1)
+    say("next: incumbent run")

@@ -1,0 +1,60 @@
+"""`incumbent logs`."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra.cli.output import print_json
+from infra.cli.study_choice import JsonOption, StudyOption, UsageProblem, choose_study
+
+LOOK_S = 0.2
+
+
+def logs(
+    experiment: Annotated[str, typer.Argument(help="An experiment, or one trial: e42, e42.1.")],
+    study: StudyOption = "",
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the trial ends.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a trial printed, without terminal escapes."""
+    from infra.plain_text import printable_lines
+    from infra.study import opened
+    from infra.trial_logs import find_log, is_running
+
+    home = choose_study(study)
+    with opened(home) as found:
+        state = found.state()
+    path = find_log(home, state, experiment)
+    if path is None:
+        raise UsageProblem(f"no trial of {experiment} has started (see `incumbent log`)")
+    if as_json:
+        print_json(
+            {"trial": path.stem, "path": str(path), "text": printable_lines(_read(path, 0)[0])}
+        )
+        return
+    offset = 0
+    while True:
+        text, offset = _read(path, offset)
+        if text:
+            sys.stdout.write(printable_lines(text) + "\n" * text.endswith("\n"))
+            sys.stdout.flush()
+        if not follow or not text:
+            with opened(home) as found:
+                if not follow or not is_running(found.state(), path.stem):
+                    return
+        time.sleep(LOOK_S)
+
+
+def _read(path: Path, offset: int) -> tuple[str, int]:
+    """Return the text after `offset`, with progress lines apart, and the new offset."""
+    with path.open("rb") as file:
+        if file.seek(0, 2) < offset:
+            offset = 0  # it was cut in the middle, and is read again
+        file.seek(offset)
+        data = file.read()
+    return data.decode("utf-8", "replace").replace("\r", "\n"), offset + len(data)

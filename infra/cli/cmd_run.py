@@ -1,0 +1,108 @@
+"""`incumbent run`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infra.cli.output import note, print_json
+from infra.cli.study_choice import JsonOption, UsageProblem
+
+if TYPE_CHECKING:
+    from cluster.config import StudyConfig
+    from infra.launch import Prepared
+
+
+def run(
+    path: Annotated[Path, typer.Argument(help="The research repository.")] = Path(),
+    experiments: Annotated[
+        int | None, typer.Option("--experiments", "-n", min=0, help="Stop after this many.")
+    ] = None,
+    hours: Annotated[
+        float | None, typer.Option("--hours", min=0, help="Stop after so long.")
+    ] = None,
+    slots: Annotated[
+        int | None, typer.Option("--slots", min=1, help="CPU slots, or fewer GPUs than there are.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option("--address", help="Join this Ray cluster instead of an own one.")
+    ] = None,
+    sandbox: Annotated[
+        str | None, typer.Option("--sandbox", help="How trials are confined: none.")
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Start it and return at once.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a study (baseline, propose, train, judge, merge), or attach to one that runs."""
+    prepared = _prepare(path, experiments, hours, slots, address, sandbox)
+    for line in prepared.notes:
+        note(line)
+    try:
+        code = start(prepared, detach=detach, as_json=as_json)
+    finally:
+        prepared.study.server.release(prepared.study.client)
+    raise typer.Exit(code)
+
+
+def _prepare(
+    path: Path,
+    experiments: int | None,
+    hours: float | None,
+    slots: int | None,
+    address: str | None,
+    sandbox: str | None,
+) -> "Prepared":
+    from cluster.config_file import load_config
+    from infra.launch import find_config, prepare_study
+    from infra.settings import overridden
+
+    if sandbox not in {None, "none"}:
+        raise UsageProblem(f"--sandbox {sandbox}: the only choice is none")
+    source, file = find_config(path)
+    if not file.exists():
+        raise UsageProblem(f"there is no {file.name} in {source.toplevel}: run `incumbent init`")
+    config = overridden(
+        load_config(file), experiments=experiments, hours=hours, slots=slots, address=address
+    )
+    return prepare_study(source, config)
+
+
+def start(prepared: "Prepared", *, detach: bool, as_json: bool) -> int:
+    """Start the controller unless it runs, and follow it; return the exit code."""
+    from infra.attach import follow, gather
+    from infra.closing import last_words
+    from infra.controller_process import find_controller, start_controller
+    from infra.live_view import make_view
+    from infra.settings import load_settings, save_settings
+
+    study, config = prepared.study, prepared.config
+    running = find_controller(study.home)
+    process = None
+    if running is not None:
+        note(f"attached to the controller that runs already (process {running.pid})")
+        _warn_of_changes(load_settings(study.home), config)
+    else:
+        save_settings(study.home, config)
+        note("sandbox: none - trials run as you, with your files and network")
+        process = start_controller(study.home)
+    if detach:
+        if as_json:
+            print_json({"study": study.home.name, "directory": str(study.home.directory)})
+        else:
+            note(f"study {study.home.name} runs; `incumbent watch` follows it, `stop` ends it")
+        return 0
+    with make_view(as_json=as_json) as view:
+        left, state = follow(study, view, config, process=process)
+    if as_json:
+        print_json(gather(study, state, config))
+    return last_words(study, left, state, config)
+
+
+def _warn_of_changes(old: "StudyConfig", new: "StudyConfig") -> None:
+    from infra.settings import differences
+
+    changed = differences(old, new)
+    if changed:
+        note(f"changes to {', '.join(changed)} count from the next `incumbent run` on")

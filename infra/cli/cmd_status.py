@@ -1,0 +1,26 @@
+"""`incumbent status`."""
+
+from infra.cli.output import print_json
+from infra.cli.study_choice import JsonOption, StudyOption, choose_study
+
+
+def status(study: StudyOption = "", as_json: JsonOption = False) -> None:
+    """Show where a study stands: best so far, slots, queue, rate."""
+    from infra.attach import gather
+    from infra.home import StudyProblem
+    from infra.settings import load_settings
+    from infra.study import opened
+
+    home = choose_study(study)
+    try:
+        config = load_settings(home)
+    except StudyProblem:
+        config = None  # it was created by a submission and never ran
+    with opened(home) as found:
+        facts = gather(found, found.state(), config)
+    if as_json:
+        print_json(facts)
+    else:
+        from infra.tables import render_status
+
+        render_status(facts)

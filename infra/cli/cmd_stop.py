@@ -1,0 +1,46 @@
+"""`incumbent stop`."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from infra.cli.output import note, print_json, say
+from infra.cli.study_choice import JsonOption, StudyOption, choose_study
+
+PATIENCE_S = 0.2
+
+
+def stop(
+    study: StudyOption = "",
+    now: Annotated[
+        bool, typer.Option("--now", help="Give running trials back instead of finishing them.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """End everything that the study started, and nothing else; `run` carries on later."""
+    from cluster.events import StopRequested
+    from infra.controller_process import find_controller
+    from infra.leftovers import end_leftovers
+    from infra.requests import request
+    from infra.study import opened
+
+    home = choose_study(study)
+    was_running = find_controller(home) is not None
+    if was_running:
+        with opened(home) as found:
+            request(found, StopRequested(now=now))
+        if not now:
+            note("finishing what runs (--now gives it back)")
+        while find_controller(home) is not None:
+            time.sleep(PATIENCE_S)
+    # A controller that was killed leaves Ray and its workers running: they are ours to end.
+    ended = end_leftovers(home)
+    with opened(home):
+        pass  # so is its server, which stops with the last who uses it
+    if as_json:
+        print_json({"study": home.name, "was_running": was_running, "ended_leftovers": ended})
+    elif was_running or ended:
+        say(f"stopped; `incumbent run` in {home.repository} carries on")
+    else:
+        say("nothing was running")

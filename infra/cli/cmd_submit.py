@@ -1,0 +1,172 @@
+"""`incumbent submit`."""
+
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infra.cli.output import note, print_json, say
+from infra.cli.study_choice import JsonOption, UsageProblem
+
+if TYPE_CHECKING:
+    from cluster.config import StudyConfig
+    from cluster.events import SubmissionReceived
+    from infra.study import OpenStudy
+
+LOOK_S = 0.3
+
+
+def submit(
+    path: Annotated[Path, typer.Argument(help="The research repository.")] = Path(),
+    patch: Annotated[
+        Path | None, typer.Option("--patch", help="A patch file; - reads standard input.")
+    ] = None,
+    branch: Annotated[str, typer.Option("--branch", help="A branch of your repository.")] = "",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A constant: NAME=VALUE; may be repeated.")
+    ] = None,
+    grid: Annotated[
+        list[str] | None, typer.Option("--grid", help="Values to combine: 'NAME=V1,V2'; repeats.")
+    ] = None,
+    message: Annotated[str, typer.Option("--message", "-m", help="What it is to try.")] = "",
+    priority: Annotated[
+        int, typer.Option("--priority", help="Higher runs earlier; proposers use 0.")
+    ] = 1,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the verdict.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Queue experiments of your own: a patch, a branch, or other values of constants."""
+    from cluster.config_file import load_config
+    from infra.launch import find_config, prepare_study
+    from infra.requests import request
+
+    source, file = find_config(path)
+    if not file.exists():
+        raise UsageProblem(f"there is no {file.name} in {source.toplevel}: run `incumbent init`")
+    config = load_config(file)
+    prepared = prepare_study(source, config)
+    study = prepared.study
+    try:
+        made = _submissions(study, config, patch, branch, settings, grid, message, priority)
+        for submission in made:
+            request(study, submission)
+        verdicts = _wait(study, [s.submission for s in made]) if wait else {}
+    finally:
+        study.server.release(study.client)
+    _report(made, verdicts, as_json=as_json)
+    if wait and any(v.get("status") == "rejected" for v in verdicts.values()):
+        raise typer.Exit(1)
+
+
+def _submissions(
+    study: "OpenStudy",
+    config: "StudyConfig",
+    patch: Path | None,
+    branch: str,
+    settings: list[str] | None,
+    grid: list[str] | None,
+    message: str,
+    priority: int,
+) -> "list[SubmissionReceived]":
+    """Check what can be checked now, and return what to hand in; raises UsageProblem."""
+    from cluster.events import SubmissionReceived
+    from proposer.patch import PatchRejected, check_patch
+
+    kinds = [bool(patch), bool(branch), bool(settings), bool(grid)]
+    if sum(kinds) != 1:
+        raise UsageProblem("say exactly one of --patch, --branch, --set and --grid")
+
+    def received(**what: object) -> SubmissionReceived:
+        fields = {"hypothesis": message, **what}
+        return SubmissionReceived(
+            submission=f"s-{uuid.uuid4().hex[:8]}",
+            priority=priority,
+            **fields,  # type: ignore[arg-type]
+        )
+
+    if patch is not None:
+        text = _read(patch)
+        try:
+            paths = check_patch(text, config.study.editable)
+        except PatchRejected as error:
+            raise UsageProblem(f"the patch is refused: {error}") from error
+        return [received(patch=text, hypothesis=message or f"patch of {', '.join(paths)}")]
+    if branch:
+        return [received(branch=branch, hypothesis=message or f"branch {branch}")]
+    try:
+        return _of_settings(study, config, settings, grid, received, message)
+    except ValueError as error:
+        raise UsageProblem(str(error)) from error
+
+
+def _of_settings(
+    study: "OpenStudy",
+    config: "StudyConfig",
+    settings: list[str] | None,
+    grid: list[str] | None,
+    received: "Callable[..., SubmissionReceived]",
+    message: str,
+) -> "list[SubmissionReceived]":
+    from cluster.study_repository import StudyRepository
+    from proposer.submission import apply_settings, parse_grid, parse_settings
+
+    state = study.state()
+    repository = StudyRepository.open(study.home.git, study=config.study.name)
+    commit = state.incumbent_commit or state.base_commit
+    files = repository.read_files(commit, config.study.editable)
+    wanted = [parse_settings(settings)] if settings else parse_grid(grid or [])
+    made = []
+    for one in wanted:
+        hypothesis = message or apply_settings(files, one).hypothesis
+        made.append(received(settings=dict(one), hypothesis=hypothesis))
+    return made
+
+
+def _read(patch: Path) -> str:
+    try:
+        data = sys.stdin.buffer.read() if str(patch) == "-" else patch.read_bytes()
+    except OSError as error:
+        raise UsageProblem(f"cannot read {patch}: {error.strerror}") from error
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _wait(study: "OpenStudy", names: list[str]) -> dict[str, dict[str, object]]:
+    """Wait until every submission has come to an end; return what became of each."""
+    from infra.controller_process import find_controller
+    from infra.submission_fate import SubmissionFates
+
+    if find_controller(study.home) is None:
+        note("the study does not run: waiting for `incumbent run`")
+    fates = SubmissionFates(names)
+    while True:
+        fates.read(study.ledger)
+        if fates.are_known():
+            return fates.facts()
+        time.sleep(LOOK_S)
+
+
+def _report(
+    made: "list[SubmissionReceived]",
+    verdicts: dict[str, dict[str, object]],
+    *,
+    as_json: bool,
+) -> None:
+    rows = [
+        {
+            "submission": s.submission,
+            "hypothesis": s.hypothesis,
+            "priority": s.priority,
+            **verdicts.get(s.submission, {}),
+        }
+        for s in made
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        status = f": {row['status']} {row.get('reason', '')}".rstrip() if "status" in row else ""
+        say(f"{row.get('experiment') or row['submission']} {row['hypothesis']}{status}")

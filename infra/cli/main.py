@@ -1,0 +1,76 @@
+"""Entry point of `incumbent`: the verbs, and what happens when one of them fails.
+
+A verb imports what it needs when it runs, so that `incumbent --help` stays instant.
+"""
+
+import os
+import sys
+
+import typer
+
+from infra.cli import (
+    cmd_cancel,
+    cmd_demo,
+    cmd_diff,
+    cmd_doctor,
+    cmd_init,
+    cmd_log,
+    cmd_logs,
+    cmd_pause,
+    cmd_run,
+    cmd_show,
+    cmd_status,
+    cmd_stop,
+    cmd_submit,
+    cmd_top,
+    cmd_watch,
+)
+
+app = typer.Typer(
+    name="incumbent",
+    help="A distributed experiment queue across GPUs for autoresearch.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command("init")(cmd_init.init)
+app.command("run")(cmd_run.run)
+app.command("submit")(cmd_submit.submit)
+app.command("status")(cmd_status.status)
+app.command("watch")(cmd_watch.watch)
+app.command("log")(cmd_log.log)
+app.command("show")(cmd_show.show)
+app.command("diff")(cmd_diff.diff)
+app.command("logs")(cmd_logs.logs)
+app.command("top")(cmd_top.top)
+app.command("pause")(cmd_pause.pause)
+app.command("resume")(cmd_pause.resume)
+app.command("cancel")(cmd_cancel.cancel)
+app.command("retry")(cmd_cancel.retry)
+app.command("stop")(cmd_stop.stop)
+app.command("demo")(cmd_demo.demo)
+app.command("doctor")(cmd_doctor.doctor)
+
+
+def main() -> None:
+    """Run the command line; every expected failure is one short message and an exit code."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has left; Python would complain again when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        from infra.cli.problems import explain
+
+        explained = explain(error)
+        if explained is None:
+            raise
+        message, code = explained
+        sys.stderr.write(f"error: {message}\n")
+        sys.exit(code)

@@ -1,0 +1,44 @@
+"""Which exceptions are a user's business, and their exit codes. Imported only when one occurs."""
+
+import errno
+
+from cluster.codec import SchemaError
+from cluster.config_file import ConfigError
+from cluster.ledger import Fenced, LedgerAway
+from cluster.ours import Shadowed
+from cluster.redis_store import WrongServer
+from cluster.source_repository import SourceProblem
+from infra.cli.study_choice import UsageProblem
+from infra.controller_process import ControllerRuns
+from infra.embedded_server import ServerFailed
+from infra.home import StudyProblem
+from trainer.git_command import GitError
+
+USAGE = 2
+FAILURE = 1
+
+_USAGE = (ConfigError, SourceProblem, UsageProblem)
+_FAILURE = (
+    ControllerRuns,
+    Fenced,
+    GitError,
+    LedgerAway,
+    SchemaError,
+    ServerFailed,
+    Shadowed,
+    StudyProblem,
+    WrongServer,
+)
+
+
+def explain(error: Exception) -> tuple[str, int] | None:
+    """Return a message and an exit code; None for a defect of ours, which shows its traceback."""
+    if isinstance(error, _USAGE):
+        return str(error), USAGE
+    if isinstance(error, _FAILURE):
+        return str(error), FAILURE
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return f"no space left on the disk: {error.filename or ''}".rstrip(": "), FAILURE
+    if isinstance(error, PermissionError):
+        return f"permission denied: {error.filename}", FAILURE
+    return None

@@ -1,0 +1,50 @@
+"""Which study a command is about: named, or the one of the repository here, or the only one."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra.home import StudyHome, studies
+
+StudyOption = Annotated[
+    str, typer.Option("--study", "-s", help="Name of the study; default: the one of this folder.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class UsageProblem(ValueError):
+    """A command that cannot be meant; the message says what to do."""
+
+
+def choose_study(name: str = "", folder: Path | None = None) -> StudyHome:
+    """Return the home of the study that is meant; raises UsageProblem if there is no telling."""
+    here = (folder or Path.cwd()).resolve()
+    repository, configured = _configured(here)
+    known = studies()
+    wanted = name or configured
+    found = [home for home in known if wanted in {home.name, home.id}] if wanted else known
+    nearby = [home for home in found if home.repository == repository]
+    if len(nearby or found) == 1:
+        return (nearby or found)[0]
+    if not found:
+        cure = "`incumbent run` starts it" if repository else "go to its repository"
+        raise UsageProblem(f"there is no study{f' {wanted}' if wanted else ''} yet: {cure}")
+    names = ", ".join(home.id for home in found)
+    raise UsageProblem(f"which study? Say --study with one of: {names}")
+
+
+def _configured(here: Path) -> tuple[Path | None, str]:
+    """Return the repository that holds `here`, and the study that its incumbent.toml names."""
+    for folder in (here, *here.parents):
+        path = folder / "incumbent.toml"
+        if path.is_file():
+            try:
+                name = tomllib.loads(path.read_text("utf-8")).get("study", {}).get("name", "")
+            except (ValueError, AttributeError, OSError):
+                name = ""  # `incumbent run` says what is wrong with it
+            return folder, name if isinstance(name, str) else ""
+        if (folder / ".git").exists():
+            return folder, ""
+    return None, ""

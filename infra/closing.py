@@ -1,0 +1,51 @@
+"""What is said when a run has ended."""
+
+import sys
+
+from cluster.config import StudyConfig
+from cluster.state import StudyState
+from infra.attach import Left, gather
+from infra.plain_text import printable_lines
+from infra.study import OpenStudy
+from infra.tables import render_summary
+
+
+def last_words(study: OpenStudy, left: Left, state: StudyState, config: StudyConfig | None) -> int:
+    """Say how it ended and how to go on, on standard error; return the exit code."""
+    home = study.home
+    if left is Left.DETACHED:
+        _say("the study goes on; `incumbent run` attaches again, `incumbent stop` ends it")
+        return 0
+    if left is Left.DIED:
+        _say(f"the controller died; its last words, from {home.controller_log}:")
+        _say(_tail(home.controller_log.read_text("utf-8", "replace")))
+        _say("`incumbent run` carries on where it was")
+        return 1
+    if state.is_failed:
+        _say(f"failed: {state.finished}")
+        _say(_failed_baseline(state))
+        return 1
+    render_summary(gather(study, state, config), file=sys.stderr)
+    if not state.finished:
+        _say(f"stopped; `incumbent run` in {home.repository} carries on")
+    return 0
+
+
+def _say(text: str) -> None:
+    if text:
+        sys.stderr.write(text + "\n")
+
+
+def _tail(text: str, lines: int = 8) -> str:
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def _failed_baseline(state: StudyState) -> str:
+    """Return the end of the baseline's log, if it is what failed."""
+    baseline = state.baseline
+    if baseline is None or not baseline.status.is_failure:
+        return ""
+    try:
+        return printable_lines(baseline.last_outcome.tail)
+    except ValueError:
+        return ""

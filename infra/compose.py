@@ -1,0 +1,146 @@
+"""The composition root of the controller: which part is made of which."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cluster.config import StudyConfig
+from cluster.controller import Controller, Parts
+from cluster.decisions import StudyPlan
+from cluster.fleet_process import FleetProcess
+from cluster.fleet_settings import FleetSettings
+from cluster.mirror import Mirror
+from cluster.performer import Performer
+from cluster.ports import Fleet, Observer
+from cluster.redis_ledger import RedisLedger
+from cluster.redis_store import RedisStore, connect
+from cluster.state import StudyState
+from cluster.study_repository import StudyRepository
+from infra.picture import PictureObserver
+from infra.prometheus import MetricsObserver
+from infra.results_tsv import ResultsTsv
+from infra.study import OpenStudy
+from proposer.proposal import Proposer
+from proposer.tuner import Tuner
+
+
+def now() -> datetime:
+    """Return the time, aware and in UTC."""
+    return datetime.now(UTC)
+
+
+def cpu_slots(config: StudyConfig) -> int:
+    """Return how many CPU slots a study gets: as configured, else half the cores, at least 2."""
+    return config.cluster.slots or max(2, (os.cpu_count() or 1) // 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingredients:
+    """What a controller is composed of; a benchmark or a test swaps one for its own."""
+
+    study: OpenStudy
+    config: StudyConfig
+    epoch: int
+    fleet: Fleet
+    proposers: Sequence[Proposer]
+    observers: Sequence[Observer]
+    revive: Callable[[], None]
+
+
+def controller(ingredients: Ingredients, state: StudyState) -> Controller:
+    """Put a controller together."""
+    study, config = ingredients.study, ingredients.config
+    metric = config.metric.metric()
+    repository = StudyRepository.open(study.home.git, study=config.study.name)
+    plan = StudyPlan(
+        metric=metric,
+        judge=config.judge.judge(metric),
+        proposers=tuple(proposer.name for proposer in ingredients.proposers),
+        slots=cpu_slots(config),
+        most_experiments=config.limits.experiments,
+        most_hours=config.limits.hours,
+        most_slot_hours=config.limits.gpu_hours,
+    )
+    performer = Performer(
+        ledger=study.ledger,
+        queue=study.queue,
+        repository=repository,
+        source=study.home.repository,
+        editable=config.study.editable,
+        metric=metric,
+        budget_s=config.trial.budget_s,
+        timeout_s=config.trial.timeout_s,
+        epoch=ingredients.epoch,
+        clock=now,
+    )
+    waiting = RedisStore(connect(study.server.url), study.home.id)
+    parts = Parts(
+        ledger=study.ledger,
+        waiting_ledger=RedisLedger(waiting),
+        queue=study.queue,
+        performer=performer,
+        mirror=Mirror(repository, study.home.repository),
+        fleet=ingredients.fleet,
+        proposers=ingredients.proposers,
+        observers=ingredients.observers,
+        plan=plan,
+        instructions=_instructions(repository, state, config),
+        epoch=ingredients.epoch,
+        clock=now,
+        revive=ingredients.revive,
+    )
+    return Controller(parts, state)
+
+
+def _instructions(repository: StudyRepository, state: StudyState, config: StudyConfig) -> str:
+    path = config.study.instructions
+    if not path:
+        return ""
+    try:
+        return repository.read_files(state.base_commit, [path])[path]
+    except KeyError:
+        return ""
+
+
+def ray_fleet(study: OpenStudy, config: StudyConfig) -> FleetProcess:
+    """Return the fleet of Ray workers."""
+    home = study.home
+    settings = FleetSettings(
+        study=home.id,
+        base=study.state().base_commit,
+        url=study.server.url,
+        directory=str(home.directory),
+        runtime=str(home.runtime()),
+        environments=str(home.environments),
+        empty=str(home.empty),
+        address=config.cluster.address,
+        slots=config.cluster.slots if config.trial.gpus else cpu_slots(config),
+        lease_s=config.cluster.lease_s,
+        gpu_busy_mb=config.cluster.gpu_busy_mb,
+        trial=config.trial.model_dump(mode="json"),
+        metric=config.metric.metric(),
+    )
+    return FleetProcess(settings, log=home.fleet_log)
+
+
+def proposers(study: OpenStudy, config: StudyConfig) -> list[Proposer]:
+    """Return the study's sources of candidates.
+
+    Raises:
+        ValueError: the tuner finds nothing to tune; the message says what it looked for.
+    """
+    if not config.proposer:
+        return []
+    repository = StudyRepository.open(study.home.git, study=config.study.name)
+    files = repository.read_files(study.state().base_commit, config.study.editable)
+    return [Tuner(config.tuner, files, seed=0)]
+
+
+def observers(study: OpenStudy, config: StudyConfig) -> tuple[list[Observer], MetricsObserver]:
+    """Return those who read along, and the one among them that serves metrics."""
+    metric = config.metric.metric()
+    home = study.home
+    metrics = MetricsObserver(metric, port=config.cluster.metrics_port)
+    picture = PictureObserver(metric, png=home.picture("png"), svg=home.picture("svg"))
+    return [ResultsTsv(home.results, metric), picture, metrics], metrics

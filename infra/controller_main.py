@@ -1,0 +1,138 @@
+"""The controller process: `python -I -c PROGRAM STUDY_DIRECTORY`."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+from cluster import events as ev
+from cluster.config import StudyConfig
+from cluster.ledger import Fenced, LedgerAway, load
+from cluster.ours import assert_ours
+from cluster.redis_ledger import RedisLedger
+from cluster.redis_store import RedisStore, connect
+from infra import compose
+from infra.controller_process import ControllerRuns, announce, sole_controller
+from infra.home import StudyHome, StudyProblem
+from infra.settings import load_settings
+from infra.study import OpenStudy, Server, join, redis_url
+from proposer.proposal import Proposer
+from trainer.environment import EnvironmentFailed, prepare
+from trainer.paths import WorkerPaths
+
+log = logging.getLogger("incumbent")
+
+
+def main() -> int:
+    """Run the controller of the study in the directory that is the only argument."""
+    assert_ours()
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    home = StudyHome.read(Path(sys.argv[1]))
+    try:
+        with sole_controller(home):
+            announce(home)
+            return _run(home)
+    except (ControllerRuns, StudyProblem, Fenced, LedgerAway) as error:
+        log.error("%s", error)  # noqa: TRY400 - an expected failure, told in one line
+        return 1
+
+
+def _run(home: StudyHome) -> int:
+    config = load_settings(home)
+    server = Server(home, redis_url(home))
+    client = server.ensure()
+    study = join(home, server, client)
+    try:
+        epoch = study.ledger.begin_epoch()
+        started = ev.ControllerStarted(epoch=epoch, pid=os.getpid(), node=socket.gethostname())
+        _record(study, f"controller/{epoch}", started, epoch)
+        suggest, problem = _proposers(study, config)
+        problem = problem or _prepared(study, config)
+        if problem:
+            failure = ev.StudyFinished(reason=problem, failed=True)
+            _record(study, f"finished/{epoch}", failure, epoch)
+        signal.signal(signal.SIGTERM, lambda *_: _ask_to_stop(study))
+        watching, metrics = compose.observers(study, config)
+        announce(home, metrics.address)
+        study.progress.set_phase("starting Ray")
+        ingredients = compose.Ingredients(
+            study=study,
+            config=config,
+            epoch=epoch,
+            fleet=compose.ray_fleet(study, config),
+            proposers=suggest,
+            observers=watching,
+            revive=server.revive,
+        )
+        controller = compose.controller(ingredients, study.state())
+        log.info("the controller ends: %s", controller.run())
+        study.progress.set_phase("")
+        return 1 if controller.state.is_failed else 0
+    finally:
+        server.release(client)
+
+
+def _proposers(study: OpenStudy, config: StudyConfig) -> tuple[list[Proposer], str]:
+    """Return the proposers, or why there are none."""
+    try:
+        return compose.proposers(study, config), ""
+    except (ValueError, KeyError) as error:
+        return [], str(error)
+
+
+def _record(study: OpenStudy, event_id: str, event: ev.Event, epoch: int | None = None) -> None:
+    study.ledger.append([ev.Draft(id=event_id, at=compose.now(), event=event)], epoch=epoch)
+
+
+def _ask_to_stop(study: OpenStudy) -> None:
+    """Stop in good order on SIGTERM, as `incumbent stop` does."""
+    _record(study, f"sigterm/{os.getpid()}", ev.StopRequested())
+
+
+class _Interrupted(Exception):
+    """A stop was asked for while trials were not even prepared."""
+
+
+def _prepared(study: OpenStudy, config: StudyConfig) -> str:
+    """Make the node ready for trials; return why that failed, or "" if it did not.
+
+    A stop that is asked for meanwhile ends the preparation: it can take minutes.
+    """
+    study.progress.set_phase("preparing the environment")
+    done = threading.Event()
+    signal.signal(signal.SIGTERM, _interrupt)
+    threading.Thread(target=_interrupt_on_stop, args=(study.server, study, done)).start()
+    home = study.home
+    try:
+        prepare(
+            config.trial,
+            base=study.state().base_commit,
+            repository=home.git,
+            paths=WorkerPaths(study=home.directory, environments=home.environments),
+            study=home.id,
+            show=lambda line: study.progress.set_phase(f"preparing: {line.strip()[:100]}"),
+        )
+    except EnvironmentFailed as error:
+        return str(error)
+    except _Interrupted:
+        _ask_to_stop(study)
+    finally:
+        done.set()
+    return ""
+
+
+def _interrupt(*_: object) -> None:
+    raise _Interrupted
+
+
+def _interrupt_on_stop(server: Server, study: OpenStudy, done: threading.Event) -> None:
+    ledger = RedisLedger(RedisStore(connect(server.url), study.home.id))
+    while not done.wait(timeout=0.2):
+        if load(ledger).stopping and not done.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
+            return

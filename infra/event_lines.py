@@ -1,0 +1,171 @@
+"""One line of plain words for each event: stories, and views on what is no terminal. Pure.
+
+A line begins with a word that says what happened and the id that it happened to, so that it can be
+searched for: `kept e7`, `crashed e9.1`. These words are stable.
+"""
+
+from functools import singledispatch
+
+from cluster import events as ev
+from cluster.experiment import Kind
+from cluster.state import StudyState
+from eval.judge import Verdict
+from infra.plain_text import number, one_line, signed
+from trainer.trial import Ending, ExperimentId
+
+
+def event_line(event: ev.Event, state: StudyState) -> str:
+    """Return the line of an event; `state` is the one after it, or a later one."""
+    return one_line(_line(event, state))
+
+
+@singledispatch
+def _line(event: ev.Event, _state: StudyState) -> str:
+    raise TypeError(f"no words for {type(event).__name__}")
+
+
+@_line.register
+def _(event: ev.StudyStarted, _state: StudyState) -> str:
+    return f"study {event.study}: {event.goal} {event.metric}, from {event.base_commit[:7]}"
+
+
+@_line.register
+def _(event: ev.ControllerStarted, _state: StudyState) -> str:
+    return f"controller started: process {event.pid} on {event.node}, epoch {event.epoch}"
+
+
+@_line.register
+def _(event: ev.ControllerStopped, _state: StudyState) -> str:
+    return f"controller stopped: {event.reason}"
+
+
+@_line.register
+def _(event: ev.StudyFinished, _state: StudyState) -> str:
+    return f"{'failed' if event.failed else 'finished'}: {event.reason}"
+
+
+@_line.register
+def _(event: ev.SlotOpened, _state: StudyState) -> str:
+    note = f" ({event.note})" if event.note else ""
+    return f"slot {event.slot} on {event.node}: {event.device}{note}"
+
+
+@_line.register
+def _(event: ev.SlotClosed, _state: StudyState) -> str:
+    return f"closed {event.slot}: {event.reason}"
+
+
+@_line.register
+def _(event: ev.SubmissionReceived, _state: StudyState) -> str:
+    return f"submitted {event.submission}: {event.hypothesis}"
+
+
+@_line.register
+def _(event: ev.CancelRequested, _state: StudyState) -> str:
+    return f"cancel {event.experiment}"
+
+
+@_line.register
+def _(event: ev.RetryRequested, _state: StudyState) -> str:
+    return f"retry {event.experiment}"
+
+
+@_line.register
+def _(_event: ev.PauseRequested, _state: StudyState) -> str:
+    return "pause"
+
+
+@_line.register
+def _(_event: ev.ResumeRequested, _state: StudyState) -> str:
+    return "resume"
+
+
+@_line.register
+def _(event: ev.StopRequested, _state: StudyState) -> str:
+    return "stop now" if event.now else "stop"
+
+
+@_line.register
+def _(event: ev.ExperimentProposed, _state: StudyState) -> str:
+    if event.kind is Kind.MERGE:
+        return f"merging {event.merge_of} onto {event.base} as {event.experiment}"
+    return f"proposed {event.experiment} by {event.proposer}: {event.hypothesis}"
+
+
+@_line.register
+def _(event: ev.ProposalRejected, _state: StudyState) -> str:
+    return f"rejected {event.submission or event.proposer}: {event.hypothesis}: {event.reason}"
+
+
+@_line.register
+def _(event: ev.ProposerExhausted, _state: StudyState) -> str:
+    return f"exhausted {event.proposer}: {event.reason}"
+
+
+@_line.register
+def _(event: ev.TrialQueued, _state: StudyState) -> str:
+    return f"queued {event.trial}{_attempt(event.attempt)}, seed {event.seed}"
+
+
+@_line.register
+def _(event: ev.TrialStarted, state: StudyState) -> str:
+    hypothesis = state.experiments[event.experiment].hypothesis
+    return f"started {event.trial} on {event.slot}{_attempt(event.attempt)}: {hypothesis}"
+
+
+@_line.register
+def _(event: ev.TrialFinished, state: StudyState) -> str:
+    outcome = event.outcome
+    if outcome.ending is Ending.SCORED:
+        return f"scored {event.trial}: {state.metric} {number(outcome.value)}"
+    return f"{outcome.ending} {event.trial}: {outcome.reason}"
+
+
+@_line.register
+def _(event: ev.TrialLost, _state: StudyState) -> str:
+    word = "given back" if event.is_given_back else "lost"
+    return f"{word} {event.trial}{_attempt(event.attempt)}: {event.reason}"
+
+
+@_line.register
+def _(event: ev.ExperimentJudged, state: StudyState) -> str:
+    if state.experiments[event.experiment].kind is Kind.BASELINE:
+        return f"baseline {event.experiment}"
+    word = {Verdict.KEEP: "winner", Verdict.DISCARD: "discarded", Verdict.REPLICATE: "replicate"}
+    evidence = f"{signed(event.delta)} against {event.reference}"
+    return f"{word[event.verdict]} {event.experiment}: {event.reason} ({evidence})"
+
+
+@_line.register
+def _(event: ev.Promoted, state: StudyState) -> str:
+    experiment = state.experiments[event.experiment]
+    score = experiment.score
+    best = f"{state.metric} {number(score.mean if score else None)}"
+    lacks = f", which leaves behind {_list(event.lacks)}" if event.lacks else ""
+    return (
+        f"kept {event.experiment}: {best}, replaces {event.replaces}{lacks}, "
+        f"as {event.commit[:7]}: {experiment.hypothesis}"
+    )
+
+
+@_line.register
+def _(event: ev.MergeConflicted, _state: StudyState) -> str:
+    return f"conflicted {event.experiment}: with {event.against} in {', '.join(event.paths)}"
+
+
+@_line.register
+def _(event: ev.MergeRedundant, _state: StudyState) -> str:
+    return f"merged {event.experiment}: already in {event.against}"
+
+
+@_line.register
+def _(event: ev.WinnerDropped, _state: StudyState) -> str:
+    return f"dropped {event.experiment}: {event.reason}"
+
+
+def _attempt(attempt: int) -> str:
+    return f", attempt {attempt}" if attempt > 1 else ""
+
+
+def _list(experiments: tuple[ExperimentId, ...]) -> str:
+    return ", ".join(experiments)

@@ -1,0 +1,166 @@
+"""The shapes of what `--json` prints; tables and live views are drawn from the same.
+
+A number that there is none of is null, never NaN; times are ISO 8601 with their offset.
+"""
+
+from typing import Any, NotRequired, TypedDict
+
+
+class MetricFacts(TypedDict):
+    """What is improved."""
+
+    name: str
+    goal: str
+
+
+class BaselineFacts(TypedDict):
+    """The unmodified start."""
+
+    experiment: str
+    commit: str
+    score: float | None
+
+
+class IncumbentFacts(TypedDict):
+    """The best so far."""
+
+    experiment: str
+    commit: str
+    """Head of the branch."""
+    score: float | None
+    hypothesis: str
+    improvement: float | None
+    """Over the baseline, in the metric's unit; positive is better."""
+    improvement_percent: float | None
+    """The same, of the baseline's absolute score."""
+
+
+class SlotFacts(TypedDict):
+    """A slot, and what it runs."""
+
+    slot: str
+    node: str
+    device: str
+    device_class: str
+    state: str
+    """busy, idle, blocked (see `note`) or closed."""
+    note: str
+    trial: str
+    experiment: str
+    hypothesis: str
+    seconds: float | None
+    """For how long the trial has run."""
+    last_line: str
+    """The last line that the trial printed."""
+    points: dict[str, float]
+    """The latest numbers of its curve."""
+
+
+class QueueFacts(TypedDict):
+    """Experiments on their way."""
+
+    ready: int
+    running: int
+
+
+class ExperimentFacts(TypedDict):
+    """One experiment, as `log` lists it."""
+
+    id: str
+    kind: str
+    status: str
+    score: float | None
+    delta: float | None
+    """Improvement over what it was judged against; positive is better."""
+    commit: str
+    promoted: str
+    """Its commit on the branch; empty if it was not promoted."""
+    base: str
+    proposer: str
+    hypothesis: str
+    seconds: float
+    """Wall-clock time of its trials."""
+    slot: str
+    node: str
+    reason: str
+
+
+class StatusFacts(TypedDict):
+    """A study at one moment."""
+
+    study: str
+    branch: str
+    phase: str
+    """What the study is doing, in words."""
+    running: bool
+    """Whether a controller is alive."""
+    paused: bool
+    stopping: str
+    finished: str
+    failed: bool
+    started_at: str | None
+    seconds: float
+    """Since it first started."""
+    metric: MetricFacts
+    incumbent: IncumbentFacts
+    baseline: BaselineFacts
+    experiments: dict[str, int]
+    """How many there are of each status."""
+    judged: int
+    promotions: int
+    rate_per_hour: float
+    queue: QueueFacts
+    slots: list[SlotFacts]
+    slot_hours: float
+    """Of trials that have ended."""
+    limits: dict[str, float]
+    paths: dict[str, str]
+    recent: list[ExperimentFacts]
+    """The experiments that came to an end last, the latest first."""
+
+
+class TrialFacts(TypedDict):
+    """One attempt at one execution."""
+
+    trial: str
+    attempt: int
+    phase: str
+    seed: int
+    slot: str
+    node: str
+    queued_at: str
+    started_at: str | None
+    finished_at: str | None
+    seconds: float
+    outcome: dict[str, Any] | None
+    """The trial's record (trainer.trial.TrialOutcome), field by field."""
+
+
+class StoryFacts(TypedDict):
+    """One event of an experiment's story."""
+
+    seq: int
+    event: str
+    at: NotRequired[str]
+    text: NotRequired[str]
+
+
+class ShowFacts(ExperimentFacts):
+    """Everything about one experiment."""
+
+    tree: str
+    base_commit: str
+    lines: int
+    parameters: dict[str, bool | int | float | str]
+    priority: int
+    proposed_at: str
+    judged_at: str | None
+    verdict: str | None
+    values: list[float]
+    standard_error: float | None
+    device_class: str
+    generation: int
+    merge_of: str
+    merged_as: str
+    trials: list[TrialFacts]
+    story: list[StoryFacts]

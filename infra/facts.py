@@ -1,0 +1,297 @@
+"""What a study's state says, as JSON can hold it. Pure: clock and heartbeats are handed in.
+
+One source for `--json`, tables and live views, so that they agree. Reads the state alone; does not
+know where the ledger or the files of a study are.
+"""
+
+import heapq
+import math
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from cluster.codec import to_plain
+from cluster.decisions import verdicts_per_s
+from cluster.events import Recorded
+from cluster.experiment import Experiment, Status, Trial
+from cluster.state import SlotState, StudyState
+from eval.metric import Goal
+from infra.event_lines import event_line
+from infra.fact_records import (
+    BaselineFacts,
+    ExperimentFacts,
+    IncumbentFacts,
+    ShowFacts,
+    SlotFacts,
+    StatusFacts,
+    StoryFacts,
+    TrialFacts,
+)
+from infra.fates import end_seq
+from trainer.ports import Progress
+from trainer.trial import ExperimentId, TrialId
+
+RECENT = 8
+"""How many of the latest results a status holds."""
+
+
+def status_facts(
+    state: StudyState,
+    *,
+    now: datetime,
+    is_running: bool,
+    progress: Mapping[TrialId, Progress],
+    phase: str = "",
+    limits: Mapping[str, float] | None = None,
+    paths: Mapping[str, str] | None = None,
+) -> StatusFacts:
+    """Return a study at one moment.
+
+    Args:
+        state: the study's state.
+        now: the time, aware.
+        is_running: whether a controller is alive.
+        progress: the latest heartbeat of each running trial.
+        phase: what the controller says it is doing; derived from the state where it says nothing.
+        limits: the study's limits by name; passed through.
+        paths: where things are, by name; passed through.
+    """
+    queued = (Status.PROPOSED, Status.QUEUED)
+    return {
+        "study": state.study,
+        "branch": f"incumbent/{state.study}",
+        "phase": (is_running and phase) or _phase(state, is_running=is_running),
+        "running": is_running,
+        "paused": state.is_paused,
+        "stopping": state.stopping,
+        "finished": state.finished,
+        "failed": state.is_failed,
+        "started_at": _time(state.started_at),
+        "seconds": _since(state.started_at, now) or 0.0,
+        "metric": {"name": state.metric, "goal": state.goal},
+        "incumbent": _incumbent(state),
+        "baseline": _baseline(state),
+        "experiments": {status.value: state.counts.get(status, 0) for status in Status},
+        "judged": state.judged,
+        "promotions": state.promotions,
+        "rate_per_hour": 3600 * verdicts_per_s(state, now) if is_running else 0.0,
+        "queue": {
+            "ready": sum(state.counts.get(status, 0) for status in queued),
+            "running": state.counts.get(Status.RUNNING, 0),
+        },
+        "slots": [_slot(state, slot, progress, now) for slot in _by_name(state)],
+        "slot_hours": state.slot_seconds / 3600,
+        "limits": dict(limits or {}),
+        "paths": dict(paths or {}),
+        "recent": [_experiment(experiment) for experiment in _recent(state)],
+    }
+
+
+def log_facts(state: StudyState) -> list[ExperimentFacts]:
+    """Return all experiments, oldest first."""
+    return [_experiment(e) for e in sorted(state.experiments.values(), key=_number)]
+
+
+def show_facts(
+    state: StudyState, experiment: ExperimentId, events: Iterable[Recorded]
+) -> ShowFacts:
+    """Return everything about one experiment.
+
+    Args:
+        state: the study's state.
+        experiment: its id.
+        events: the study's events, or as many of them as are at hand: they give its story times.
+
+    Raises:
+        KeyError: there is no such experiment.
+    """
+    found = state.experiments[experiment]
+    score = found.score
+    return {
+        **_experiment(found),
+        "tree": found.tree,
+        "base_commit": found.base_commit,
+        "lines": found.lines,
+        "parameters": dict(found.parameters),
+        "priority": found.priority,
+        "proposed_at": found.proposed_at.isoformat(),
+        "judged_at": _time(found.judged_at),
+        "verdict": found.verdict.value if found.verdict else None,
+        "values": list(found.values),
+        "standard_error": _finite(score.standard_error) if score else None,
+        "device_class": score.device_class if score else "",
+        "generation": found.generation,
+        "merge_of": found.merge_of,
+        "merged_as": found.merged_as,
+        "trials": [_trial(trial) for trial in found.trials],
+        "story": _story(state, found, events),
+    }
+
+
+def slot_condition(slot: SlotState) -> str:
+    """Return busy, idle, blocked (it takes no work: its note says why) or closed."""
+    if not slot.is_open:
+        return "closed"
+    if slot.trial:
+        return "busy"
+    return "blocked" if slot.note else "idle"
+
+
+def _phase(state: StudyState, *, is_running: bool) -> str:
+    """Say in words what the study is doing."""
+    if state.finished:
+        return f"{'failed' if state.is_failed else 'finished'}: {state.finished}"
+    if not is_running:
+        return "stopped" if state.seq else "not started"
+    if state.stopping:
+        running = state.counts.get(Status.RUNNING, 0)
+        return f"stopping: {running} trial{'' if running == 1 else 's'} still running"
+    if state.is_paused:
+        return "paused"
+    if not any(slot.is_open for slot in state.slots.values()):
+        return "waiting for workers"
+    return "searching" if state.lineage else "measuring the baseline"
+
+
+def _incumbent(state: StudyState) -> IncumbentFacts:
+    incumbent, baseline = state.incumbent, state.baseline
+    score, start = _score(incumbent), _score(baseline)
+    gain = percent = None
+    if score is not None and start is not None:
+        gain = start - score if state.goal == Goal.MINIMIZE else score - start
+        percent = 100 * gain / abs(start) if start else None
+    return {
+        "experiment": incumbent.id if incumbent else "",
+        "commit": state.incumbent_commit,
+        "score": score,
+        "hypothesis": incumbent.hypothesis if incumbent else "",
+        "improvement": _finite(gain),
+        "improvement_percent": _finite(percent),
+    }
+
+
+def _baseline(state: StudyState) -> BaselineFacts:
+    baseline = state.baseline
+    return {
+        "experiment": baseline.id if baseline else "",
+        "commit": state.base_commit,
+        "score": _score(baseline),
+    }
+
+
+def _slot(
+    state: StudyState, slot: SlotState, progress: Mapping[TrialId, Progress], now: datetime
+) -> SlotFacts:
+    experiment = ExperimentId(slot.trial.rpartition(".")[0])
+    heard = progress.get(slot.trial) or Progress(elapsed_s=0.0)
+    found = state.experiments.get(experiment)
+    return {
+        "slot": slot.slot,
+        "node": slot.node,
+        "device": slot.device,
+        "device_class": slot.device_class,
+        "state": slot_condition(slot),
+        "note": slot.note,
+        "trial": slot.trial,
+        "experiment": experiment,
+        "hypothesis": found.hypothesis if found else "",
+        "seconds": _since(slot.since, now),
+        "last_line": heard.last_line,
+        "points": {name: value for name, value in heard.points.items() if math.isfinite(value)},
+    }
+
+
+def _by_name(state: StudyState) -> list[SlotState]:
+    """Slots in natural order: gpu-2 before gpu-10."""
+
+    def key(slot: SlotState) -> tuple[str, int, str]:
+        name, _, index = slot.slot.rpartition("-")
+        return (name, int(index), "") if index.isdecimal() else (slot.slot, 0, slot.slot)
+
+    return sorted(state.slots.values(), key=key)
+
+
+def _recent(state: StudyState) -> list[Experiment]:
+    ended = (e for e in state.experiments.values() if e.status.is_terminal)
+    return heapq.nlargest(RECENT, ended, key=lambda e: (end_seq(e), _number(e)))
+
+
+def _experiment(experiment: Experiment) -> ExperimentFacts:
+    ran = [trial for trial in experiment.trials if trial.slot]
+    return {
+        "id": experiment.id,
+        "kind": experiment.kind.value,
+        "status": experiment.status.value,
+        "score": _score(experiment),
+        "delta": _finite(experiment.delta),
+        "commit": experiment.commit,
+        "promoted": experiment.promoted,
+        "base": experiment.base,
+        "proposer": experiment.proposer,
+        "hypothesis": experiment.hypothesis,
+        "seconds": experiment.seconds,
+        "slot": ran[-1].slot if ran else "",
+        "node": ran[-1].node if ran else "",
+        "reason": experiment.reason,
+    }
+
+
+def _trial(trial: Trial) -> TrialFacts:
+    return {
+        "trial": trial.id,
+        "attempt": trial.attempt,
+        "phase": trial.phase.value,
+        "seed": trial.seed,
+        "slot": trial.slot,
+        "node": trial.node,
+        "queued_at": trial.queued_at.isoformat(),
+        "started_at": _time(trial.started_at),
+        "finished_at": _time(trial.finished_at),
+        "seconds": trial.seconds,
+        "outcome": _outcome(trial),
+    }
+
+
+def _outcome(trial: Trial) -> dict[str, object] | None:
+    if trial.outcome is None:
+        return None
+    plain: dict[str, object] = to_plain(trial.outcome)
+    # A script may print 1e999, which is infinite, and JSON holds no such number.
+    plain["metrics"] = {k: _finite(v) for k, v in trial.outcome.metrics.items()}
+    return plain
+
+
+def _story(
+    state: StudyState, experiment: Experiment, events: Iterable[Recorded]
+) -> list[StoryFacts]:
+    seqs = {seq for seq, _ in experiment.story}
+    found = {recorded.seq: recorded for recorded in events if recorded.seq in seqs}
+    story: list[StoryFacts] = []
+    for seq, name in experiment.story:
+        line: StoryFacts = {"seq": seq, "event": name}
+        if seq in found:
+            line["at"] = found[seq].at.isoformat()
+            line["text"] = event_line(found[seq].event, state)
+        story.append(line)
+    return story
+
+
+def _score(experiment: Experiment | None) -> float | None:
+    score = experiment.score if experiment else None
+    return _finite(score.mean) if score else None
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _time(at: datetime | None) -> str | None:
+    return at.isoformat() if at else None
+
+
+def _since(start: datetime | None, now: datetime) -> float | None:
+    # Clocks of nodes differ a little: a trial may seem to start in the future.
+    return max(0.0, (now - start).total_seconds()) if start else None
+
+
+def _number(experiment: Experiment) -> int:
+    return int(experiment.id[1:])

@@ -1,0 +1,136 @@
+"""How each experiment ended, in the order in which it was known. Pure.
+
+`results.tsv`, the progress picture and the metrics are written event by event while a controller
+runs, and as a whole when it starts again. Both ways read from here, so that they agree. An end
+never changes; an experiment that is retried comes to a further one.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from statistics import fmean
+
+from cluster.events import Event, Promoted, Recorded
+from cluster.experiment import FAILURE_OF_ENDING, Experiment, Status
+from cluster.state import StudyState
+from trainer.trial import CommitId, ExperimentId, TrialOutcome
+
+
+class Fate(StrEnum):
+    """What became of a patch, in autoresearch's words and two more."""
+
+    KEEP = "keep"  # on the branch, by itself; the baseline too
+    DISCARD = "discard"  # not better, or it could not be merged
+    CRASH = "crash"  # it ended without a number
+    MERGED = "merged"  # on the branch by way of another experiment, which has its own fate
+    UNKNOWN = "unknown"  # cancelled or lost, which says nothing of the patch
+
+
+_FATES = {
+    Status.KEPT: Fate.KEEP,
+    Status.DISCARDED: Fate.DISCARD,
+    Status.CONFLICTED: Fate.DISCARD,
+    Status.DROPPED: Fate.DISCARD,
+    Status.CRASHED: Fate.CRASH,
+    Status.TIMED_OUT: Fate.CRASH,
+    Status.MERGED: Fate.MERGED,
+    Status.CANCELLED: Fate.UNKNOWN,
+    Status.LOST: Fate.UNKNOWN,
+}
+_NONE = ExperimentId("")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """An experiment came to an end."""
+
+    seq: int
+    """The event that ended it."""
+    experiment: Experiment
+    status: Status
+    """What it ended as; that of `experiment` is another if it was retried since."""
+    outcomes: tuple[TrialOutcome, ...]
+    """Of its trials that had finished by then."""
+
+    @property
+    def fate(self) -> Fate:
+        """What became of the patch."""
+        return _FATES[self.status]
+
+    @property
+    def commit(self) -> CommitId:
+        """What was promoted where it was, and the candidate otherwise."""
+        promoted = self.experiment.promoted if self.fate is Fate.KEEP else ""
+        return CommitId(promoted or self.experiment.commit)
+
+    @property
+    def value(self) -> float | None:
+        """Mean of the metric over the trials; None for a failure."""
+        values = [outcome.value for outcome in self.outcomes if outcome.value is not None]
+        return fmean(values) if values and not self.status.is_failure else None
+
+
+def all_ends(state: StudyState) -> list[End]:
+    """Return every end so far, in order."""
+    found = (end for experiment in state.experiments.values() for end in ends(experiment))
+    return sorted(found, key=_order)
+
+
+def ends_by(recorded: Recorded, state: StudyState) -> list[End]:
+    """Return the ends that one event made, in order; `state` is the one after it."""
+    found = (end for experiment in _concerned(recorded.event, state) for end in ends(experiment))
+    return sorted((end for end in found if end.seq == recorded.seq), key=_order)
+
+
+def ends(experiment: Experiment) -> Iterator[End]:
+    """Yield the ends of one experiment, oldest first: one before each retry, and the present."""
+    outcomes = tuple(trial.outcome for trial in experiment.trials if trial.outcome is not None)
+    finished, begin = 0, 0
+    for index, (_, name) in enumerate(experiment.story):
+        if name == "RetryRequested":
+            part = experiment.story[begin:index]
+            status = _status_before_retry(part, outcomes[:finished])
+            yield End(
+                seq=part[-1][0], experiment=experiment, status=status, outcomes=outcomes[:finished]
+            )
+            begin = index
+        finished += name == "TrialFinished"
+    if experiment.status.is_terminal:
+        yield End(
+            seq=end_seq(experiment),
+            experiment=experiment,
+            status=experiment.status,
+            outcomes=outcomes,
+        )
+
+
+def end_seq(experiment: Experiment) -> int:
+    """Return the event that ended an experiment; a promoted patch may be merged again later."""
+    if experiment.status is not Status.KEPT:
+        return experiment.story[-1][0]
+    return max(seq for seq, name in experiment.story if name in {"ExperimentJudged", "Promoted"})
+
+
+def _status_before_retry(
+    story: tuple[tuple[int, str], ...], outcomes: tuple[TrialOutcome, ...]
+) -> Status:
+    """Tell from the events up to a retry what the experiment had ended as."""
+    last = story[-1][1]
+    if last == "ExperimentJudged":
+        return Status.DISCARDED
+    if last == "TrialFinished":
+        return FAILURE_OF_ENDING[outcomes[-1].ending]
+    is_cancelled = any(name == "CancelRequested" for _, name in story)
+    return Status.CANCELLED if is_cancelled else Status.LOST
+
+
+def _concerned(event: Event, state: StudyState) -> Iterator[Experiment]:
+    name: ExperimentId = getattr(event, "experiment", _NONE)
+    while (experiment := state.experiments.get(name)) is not None:
+        yield experiment
+        # A promotion ends the winners whose patches it carries as well.
+        name = experiment.merge_of if isinstance(event, Promoted) else _NONE
+
+
+def _order(end: End) -> tuple[int, int]:
+    return end.seq, int(end.experiment.id[1:])

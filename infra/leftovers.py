@@ -1,0 +1,33 @@
+"""Ends what a killed controller left behind: the fleet, Ray, workers, and their trials."""
+
+from pathlib import Path
+
+import psutil
+
+from cluster.ray_cluster import PrivateRay
+from infra.home import StudyHome
+from trainer.process_tree import sweep
+
+
+def end_leftovers(home: StudyHome) -> bool:
+    """End the processes of a study that has no controller; say whether there were any."""
+    ray = PrivateRay(runtime=home.runtime(), directory=home.directory, empty=home.empty, slots=0)
+    fleet = _fleet(home.directory)
+    for process in fleet:
+        process.terminate()
+    psutil.wait_procs(fleet, timeout=5)
+    found = ray.find() is not None
+    ray.stop()
+    swept = sweep(f"{home.id}/")
+    return bool(fleet) or found or swept > 0
+
+
+def _fleet(directory: Path) -> list[psutil.Process]:
+    """Return the fleet processes of the study: told by the settings file they were given."""
+    wanted = str(directory / "fleet.json")
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        arguments = process.info["cmdline"] or []
+        if arguments and arguments[-1] == wanted and "-c" in arguments:
+            found.append(process)
+    return found

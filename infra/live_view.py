@@ -1,0 +1,90 @@
+"""Shows a study while it runs: a picture of it in a terminal, lines elsewhere. An edge to rich."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from cluster import events as ev
+from cluster.experiment import Kind
+from cluster.state import StudyState
+from infra.event_lines import event_line
+from infra.fact_records import StatusFacts
+from infra.plain_text import one_line
+from infra.tables import make_console, status_view
+
+_LINES_BESIDE_SLOTS = 20
+_UNSHOWN = (ev.TrialQueued, ev.SubmissionReceived, ev.StudyStarted)
+"""Events of which nobody waits to hear."""
+
+
+class LiveView:
+    """One picture of the study, drawn over and over."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+
+    def observe(self, recorded: ev.Recorded, state: StudyState) -> None:
+        """Do nothing: the facts show it."""
+
+    def update(self, facts: StatusFacts) -> None:
+        """Draw the study as it is now."""
+        most = max(4, self._live.console.height - _LINES_BESIDE_SLOTS)
+        self._live.update(status_view(facts, most_slots=most), refresh=True)
+
+    def notice(self, text: str) -> None:
+        """Say something, above the picture."""
+        self._live.console.print(Text(one_line(text)))
+
+
+class PlainView:
+    """One line for each event of interest: the time, what happened, and to whom."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def observe(self, recorded: ev.Recorded, state: StudyState) -> None:
+        """Print the event's line, if it is of interest."""
+        if _is_shown(recorded.event):
+            line = event_line(recorded.event, state)
+            self._write(f"{recorded.at.astimezone():%H:%M:%S} {line}")
+
+    def update(self, facts: StatusFacts) -> None:
+        """Do nothing: the events have told it."""
+
+    def notice(self, text: str) -> None:
+        """Say something beside the events."""
+        self._write(one_line(text))
+
+    def _write(self, line: str) -> None:
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+
+@contextmanager
+def make_view(*, as_json: bool = False) -> Iterator[LiveView | PlainView]:
+    """Yield the view that suits where output goes; standard output stays free for JSON if asked."""
+    stream = sys.stderr if as_json else sys.stdout
+    console = make_console(stream)
+    if console.is_terminal and not console.is_dumb_terminal:
+        with _live(console) as live:
+            yield LiveView(live)
+    else:
+        yield PlainView(stream)
+
+
+def _live(console: Console) -> Live:
+    # It vanishes at the end: what is left to say is said by whoever asked for the view.
+    return Live(console=console, auto_refresh=False, transient=True)
+
+
+def _is_shown(event: ev.Event) -> bool:
+    if isinstance(event, ev.ExperimentProposed):
+        return event.kind is Kind.MERGE
+    if isinstance(event, ev.ProposalRejected):
+        return bool(event.submission)
+    return not isinstance(event, _UNSHOWN)

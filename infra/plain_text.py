@@ -1,0 +1,50 @@
+"""Words and numbers for people, out of text that nobody vouches for. Pure.
+
+Hypotheses, log lines and notes come from candidates and models. Before a terminal, a table or a
+picture shows one, it passes through here: what could move a cursor, change a colour, reverse the
+reading direction or start a new line is gone afterwards.
+"""
+
+import re
+
+_ESCAPE = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # control sequences, e.g. colours
+    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # operating system commands, e.g. window titles
+    r"|\x1b[ -/]*[0-~]"
+)
+
+
+def one_line(text: str, most: int = 0) -> str:
+    """Return printable characters on one line, at most `most` of them if that is given."""
+    printable = "".join(c if c.isprintable() else " " for c in _ESCAPE.sub("", text))
+    line = " ".join(printable.split())
+    return line if not most or len(line) <= most else line[: most - 1].rstrip() + "…"
+
+
+def printable_lines(text: str) -> str:
+    """Return the lines of a log with nothing but printable characters in them."""
+    lines = _ESCAPE.sub("", text).expandtabs(4).splitlines()
+    return "\n".join("".join(c if c.isprintable() else " " for c in line) for line in lines)
+
+
+def number(value: float | None) -> str:
+    """Return a score with up to six significant digits; a dash for none."""
+    return "-" if value is None else f"{value:.6g}"
+
+
+def signed(value: float | None) -> str:
+    """Return a difference with its sign; a dash for none."""
+    return "-" if value is None else f"{value:+.3g}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in its two largest units: 42s, 3m20s, 1h12m, 2d03h."""
+    whole = max(0, round(seconds))
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d{hours:02}h"
+    if hours:
+        return f"{hours}h{minutes:02}m"
+    return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"

@@ -1,0 +1,255 @@
+"""Facts as tables for people. An edge to rich; the live view is the other.
+
+Text that comes from candidates, models or logs is never read as markup: it enters as `Text`, with
+everything unprintable taken out. Fits 80 columns; what is longer is cut, and `--json` has it all.
+"""
+
+import sys
+from collections.abc import Iterable
+from typing import TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from infra.fact_records import ExperimentFacts, ShowFacts, SlotFacts, StatusFacts, TrialFacts
+from infra.plain_text import duration, number, one_line, printable_lines, signed
+
+WIDTH_OF_A_PIPE = 120
+_STYLES = {
+    "kept": "green",
+    "merged": "green",
+    "winner": "cyan",
+    "merging": "cyan",
+    "running": "bold",
+    "busy": "bold",
+    "discarded": "dim",
+    "idle": "dim",
+    "closed": "dim",
+    "crashed": "red",
+    "timed_out": "red",
+    "blocked": "red",
+    "lost": "yellow",
+    "conflicted": "yellow",
+    "dropped": "yellow",
+    "cancelled": "yellow",
+}
+
+
+def render_status(facts: StatusFacts, *, file: TextIO | None = None) -> None:
+    """Print a study at one moment."""
+    make_console(file).print(status_view(facts))
+
+
+def render_log(
+    rows: Iterable[ExperimentFacts], *, metric: str = "score", file: TextIO | None = None
+) -> None:
+    """Print experiments, one a line; the scores under the metric's name."""
+    make_console(file).print(_experiments(rows, metric))
+
+
+def render_show(facts: ShowFacts, *, metric: str = "score", file: TextIO | None = None) -> None:
+    """Print everything about one experiment."""
+    make_console(file).print(_show(facts, metric))
+
+
+def render_summary(facts: StatusFacts, *, file: TextIO | None = None) -> None:
+    """Print how a study stands at the end of a run, and where its results are."""
+    grid = _grid()
+    _add(grid, "best", _best(facts))
+    _add(grid, "", one_line(facts["incumbent"]["hypothesis"]))
+    _add(grid, "judged", _judged(facts))
+    _add(grid, "branch", facts["branch"])
+    for name in ("results", "picture"):
+        _add(grid, name, facts["paths"].get(name, ""))
+    make_console(file).print(grid)
+
+
+def make_console(file: TextIO | None = None) -> Console:
+    """Return a console that takes nothing for markup; a pipe gets lines of a fixed width."""
+    stream = file or sys.stdout
+    width = None if stream.isatty() else WIDTH_OF_A_PIPE
+    return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
+
+
+def status_view(facts: StatusFacts, *, most_slots: int = 0) -> RenderableType:
+    """Return a study at one moment; of its slots at most that many, if given."""
+    head = Text()
+    head.append(one_line(facts["study"]), style="bold")
+    head.append(f"  {facts['branch']}  ", style="dim")
+    head.append(one_line(facts["phase"]), style="red" if facts["failed"] else "cyan")
+    head.append(f"  {duration(facts['seconds'])}", style="dim")
+    grid = _grid()
+    _add(grid, "best", _best(facts))
+    _add(grid, "", one_line(facts["incumbent"]["hypothesis"]))
+    _add(grid, "judged", _judged(facts))
+    _add(grid, "queue", _queue(facts))
+    parts: list[RenderableType] = [head, grid]
+    if facts["slots"]:
+        parts += [Text(), _slots(facts["slots"], most_slots)]
+    if facts["recent"]:
+        parts += [Text(), _experiments(facts["recent"], facts["metric"]["name"])]
+    return Group(*parts)
+
+
+def _best(facts: StatusFacts) -> Text:
+    metric, best, start = facts["metric"], facts["incumbent"], facts["baseline"]
+    if best["score"] is None:
+        return Text("no score yet", style="dim")
+    text = Text(f"{one_line(metric['name'])} {number(best['score'])}", style="bold")
+    text.append(f"  {best['experiment']} at {best['commit'][:7]}", style="not bold")
+    if best["improvement"] and start["score"] is not None:
+        percent = best["improvement_percent"]
+        gain = f"{percent:.3g} % better" if percent is not None else signed(best["improvement"])
+        text.append(f"  {gain} than {number(start['score'])}", style="not bold green")
+    return text
+
+
+def _judged(facts: StatusFacts) -> Text:
+    limit = facts["limits"].get("experiments")
+    of = f" of {limit:.0f}" if limit else ""
+    text = Text(f"{facts['judged']}{of}, {facts['promotions']} promoted")
+    if facts["rate_per_hour"]:
+        text.append(f", {facts['rate_per_hour']:.3g} an hour")
+    ended = ("crashed", "timed_out", "lost", "conflicted")
+    for status in (status for status in ended if facts["experiments"].get(status)):
+        text.append(f", {facts['experiments'][status]} {_words(status)}", style=_STYLES[status])
+    return text
+
+
+def _queue(facts: StatusFacts) -> Text:
+    queue = facts["queue"]
+    hours = f"{facts['slot_hours']:.3g} slot hours used"
+    return Text(f"{queue['ready']} ready, {queue['running']} running, {hours}")
+
+
+def _slots(slots: list[SlotFacts], most: int) -> Table:
+    table = _table("slot", "trial", "for")
+    _flexible(table, "hypothesis", "last line")
+    shown = slots[:most] if most else slots
+    for slot in shown:
+        is_busy = slot["state"] == "busy"
+        table.add_row(
+            Text(one_line(slot["slot"])),
+            Text(slot["trial"] if is_busy else slot["state"], style=_STYLES[slot["state"]]),
+            Text(duration(slot["seconds"]) if is_busy and slot["seconds"] is not None else ""),
+            Text(one_line(slot["hypothesis"] if is_busy else slot["note"])),
+            Text(one_line(slot["last_line"]), style="dim"),
+        )
+    if hidden := slots[len(shown) :]:
+        busy = sum(slot["state"] == "busy" for slot in hidden)
+        table.add_row(Text("…"), Text(f"{len(hidden)} more"), Text(), Text(f"{busy} of them busy"))
+    return table
+
+
+def _experiments(rows: Iterable[ExperimentFacts], metric: str) -> Table:
+    table = _table("id", "status", one_line(metric, 12), "delta", "time", "proposer")
+    _flexible(table, "hypothesis")
+    for row in rows:
+        table.add_row(
+            Text(row["id"]),
+            _status(row["status"]),
+            Text(number(row["score"])),
+            Text(signed(row["delta"])),
+            Text(duration(row["seconds"]) if row["seconds"] else ""),
+            Text(one_line(row["proposer"], 12)),
+            Text(one_line(row["hypothesis"])),
+        )
+    return table
+
+
+def _show(facts: ShowFacts, metric: str) -> RenderableType:
+    head = Text.assemble((facts["id"], "bold"), "  ", _status(facts["status"]))
+    head.append(f"  {one_line(facts['hypothesis'])}")
+    score = Text(number(facts["score"]))
+    if facts["standard_error"] is not None:
+        score.append(f" ± {facts['standard_error']:.2g}, {len(facts['values'])} trials")
+    grid = _grid()
+    _add(grid, one_line(metric), score if facts["score"] is not None else "")
+    _add(grid, "delta", signed(facts["delta"]) if facts["delta"] is not None else "")
+    _add(grid, "reason", one_line(facts["reason"]))
+    _add(grid, "commit", facts["commit"])
+    _add(grid, "promoted", facts["promoted"])
+    _add(grid, "base", f"{facts['base']} at {facts['base_commit'][:7]}")
+    _add(grid, "proposer", one_line(facts["proposer"]))
+    _add(grid, "merge of", facts["merge_of"])
+    _add(grid, "merged as", facts["merged_as"])
+    for name, value in sorted(facts["parameters"].items()):
+        _add(grid, one_line(name), one_line(str(value)))
+    parts: list[RenderableType] = [head, grid]
+    if facts["trials"]:
+        parts += [Text(), _trials(facts["trials"])]
+    parts += [Text(), _story(facts), *_tail(facts)]
+    return Group(*parts)
+
+
+def _trials(trials: list[TrialFacts]) -> Table:
+    table = _table("trial", "ending", "value", "time", "slot")
+    _flexible(table, "reason")
+    for trial in trials:
+        outcome = trial["outcome"] or {}
+        table.add_row(
+            Text(trial["trial"] + (f" #{trial['attempt']}" if trial["attempt"] > 1 else "")),
+            _status(str(outcome.get("ending", trial["phase"]))),
+            Text(number(outcome.get("value"))),
+            Text(duration(trial["seconds"]) if trial["seconds"] else ""),
+            Text(one_line(trial["slot"])),
+            Text(one_line(str(outcome.get("reason", "")))),
+        )
+    return table
+
+
+def _story(facts: ShowFacts) -> Table:
+    table = _table("event", "at")
+    _flexible(table, "what")
+    for line in facts["story"]:
+        at = line.get("at", "")[:19].replace("T", " ")
+        what = line.get("text", line["event"])
+        table.add_row(Text(str(line["seq"])), Text(at, style="dim"), Text(one_line(what)))
+    return table
+
+
+def _tail(facts: ShowFacts) -> Iterable[RenderableType]:
+    """Yield the end of the log of the last trial, if that failed."""
+    outcome = facts["trials"][-1]["outcome"] if facts["trials"] else None
+    tail = printable_lines(str(outcome["tail"])) if outcome else ""
+    if tail:
+        yield Text()
+        yield Padding(Text(tail, style="dim"), (0, 0, 0, 2))
+
+
+def _status(status: str) -> Text:
+    return Text(_words(status), style=_STYLES.get(status, ""))
+
+
+def _words(status: str) -> str:
+    return status.replace("_", " ")
+
+
+def _grid() -> Table:
+    """Return a table of names and values without lines."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    return grid
+
+
+def _add(grid: Table, name: str, value: Text | str) -> None:
+    """Add a line, unless there is nothing to say."""
+    if value:
+        grid.add_row(Text(name), value if isinstance(value, Text) else Text(value))
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    return table
+
+
+def _flexible(table: Table, *columns: str) -> None:
+    """Add columns that share what width is left; longer text is cut."""
+    table.expand = True
+    for column in columns:
+        table.add_column(column, no_wrap=True, overflow="ellipsis", ratio=1)

@@ -1,0 +1,304 @@
+"""Tells studies event by event, through the real transitions, with a clock of its own."""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from cluster import events as ev
+from cluster.experiment import Kind
+from cluster.ports import Observer
+from cluster.state import StudyState
+from cluster.transitions import apply
+from eval.judge import Verdict
+from eval.metric import Goal, Metric
+from trainer.trial import CommitId, CrashKind, Ending, ExperimentId, SlotId, TrialId, TrialOutcome
+
+BEGIN = datetime(2026, 8, 1, 12, tzinfo=UTC)
+O = TypeVar("O", bound=Observer)  # noqa: E741 - an observer
+
+
+def metric(goal: Goal = Goal.MINIMIZE, name: str = "val_loss") -> Metric:
+    return Metric(name=name, goal=goal, pattern=rf"^{name}: (\S+)")
+
+
+def commit(word: str) -> CommitId:
+    return CommitId(hashlib.sha1(word.encode(), usedforsecurity=False).hexdigest())
+
+
+class Study:
+    """A study; those who watch it see each event as it happens."""
+
+    def __init__(self, *, goal: str = "minimize", slots: int = 2) -> None:
+        self.state = StudyState()
+        self.events: list[ev.Recorded] = []
+        self.now = BEGIN
+        self._watchers: list[Observer] = []
+        self.tell(
+            ev.StudyStarted(study="mar5", base_commit=commit("base"), metric="val_loss", goal=goal),
+            ev.ControllerStarted(epoch=1, pid=4711, node="box"),
+        )
+        for index in range(slots):
+            self.open_slot(f"cpu-{index}")
+
+    def watch(self, observer: O) -> O:
+        observer.resume(self.state)
+        self._watchers.append(observer)
+        return observer
+
+    def tell(self, *events: ev.Event, after: float = 1.0) -> None:
+        """Record events, each `after` seconds after the one before."""
+        for event in events:
+            self.now += timedelta(seconds=after)
+            seq = len(self.events) + 1
+            recorded = ev.Recorded(seq=seq, id=f"event-{seq}", at=self.now, event=event)
+            self.state = apply(self.state, recorded)
+            self.events.append(recorded)
+            for watcher in self._watchers:
+                watcher.observe(recorded, self.state)
+
+    def open_slot(self, slot: str, *, note: str = "") -> None:
+        self.tell(
+            ev.SlotOpened(
+                slot=SlotId(slot),
+                incarnation=f"{slot}/1",
+                node="box",
+                device="cpu",
+                device_class="cpu",
+                note=note,
+            )
+        )
+
+    # --- experiments -----------------------------------------------------------------------------
+
+    def propose(
+        self,
+        hypothesis: str,
+        *,
+        kind: Kind = Kind.PROPOSAL,
+        base: str = "",
+        merge_of: str = "",
+        proposer: str = "tuner",
+    ) -> ExperimentId:
+        experiment = self.state.next_experiment
+        incumbent = self.state.incumbent
+        self.tell(
+            ev.ExperimentProposed(
+                experiment=experiment,
+                kind=kind,
+                commit=commit(experiment),
+                tree=f"tree of {experiment}",
+                base=ExperimentId(base) or (incumbent.id if incumbent else experiment),
+                base_commit=self.state.incumbent_commit or self.state.base_commit,
+                lines=100,
+                proposer=proposer,
+                hypothesis=hypothesis,
+                parameters={"LR": 0.1},
+                merge_of=ExperimentId(merge_of),
+            )
+        )
+        return experiment
+
+    def start(self, experiment: str, *, slot: str = "cpu-0", attempt: int = 1) -> TrialId:
+        name = ExperimentId(experiment)
+        finished = [t for t in self.state.experiments[name].trials if t.outcome is not None]
+        trial = TrialId(f"{name}.{len(finished) + 1}")
+        self.tell(
+            ev.TrialQueued(trial=trial, experiment=name, attempt=attempt, seed=1),
+            ev.TrialStarted(
+                trial=trial, experiment=name, attempt=attempt, slot=SlotId(slot), node="box"
+            ),
+        )
+        return trial
+
+    def finish(self, experiment: str, outcome: TrialOutcome, *, seconds: float = 10.0) -> None:
+        name = ExperimentId(experiment)
+        last = self.state.experiments[name].trials[-1]
+        event = ev.TrialFinished(
+            trial=last.id, experiment=name, attempt=last.attempt, outcome=outcome
+        )
+        self.tell(event, after=seconds)
+
+    def lose(self, experiment: str, *, is_given_back: bool = False) -> None:
+        name = ExperimentId(experiment)
+        last = self.state.experiments[name].trials[-1]
+        self.tell(
+            ev.TrialLost(
+                trial=last.id,
+                experiment=name,
+                attempt=last.attempt,
+                reason="the lease ran out",
+                is_given_back=is_given_back,
+            )
+        )
+
+    def measure(self, experiment: str, value: float, *, slot: str = "cpu-0") -> None:
+        self.start(experiment, slot=slot)
+        self.finish(experiment, scored(value))
+
+    def judge(self, experiment: str, verdict: Verdict, delta: float = 0.1) -> None:
+        is_kept = verdict is Verdict.KEEP
+        self.tell(
+            ev.ExperimentJudged(
+                experiment=ExperimentId(experiment),
+                verdict=verdict,
+                delta=delta if is_kept else -delta,
+                reason="better" if is_kept else "worse",
+                reference=self.state.lineage[-1] if self.state.lineage else ExperimentId("e0"),
+            )
+        )
+
+    def promote(self, experiment: str, *, lacks: tuple[str, ...] = ()) -> None:
+        self.tell(
+            ev.Promoted(
+                experiment=ExperimentId(experiment),
+                commit=commit(f"promotion of {experiment}"),
+                replaces=self.state.lineage[-1],
+                lacks=tuple(map(ExperimentId, lacks)),
+            )
+        )
+
+    # --- whole lives -----------------------------------------------------------------------------
+
+    def baseline(self, value: float) -> ExperimentId:
+        experiment = self.propose("baseline", kind=Kind.BASELINE, proposer="baseline")
+        self.measure(experiment, value)
+        self.judge(experiment, Verdict.KEEP, 0.0)
+        return experiment
+
+    def keep(self, hypothesis: str, value: float) -> ExperimentId:
+        experiment = self.win(hypothesis, value)
+        self.promote(experiment)
+        return experiment
+
+    def win(self, hypothesis: str, value: float, *, base: str = "") -> ExperimentId:
+        experiment = self.propose(hypothesis, base=base)
+        self.measure(experiment, value)
+        self.judge(experiment, Verdict.KEEP)
+        return experiment
+
+    def discard(self, hypothesis: str, value: float) -> ExperimentId:
+        experiment = self.propose(hypothesis)
+        self.measure(experiment, value, slot="cpu-1")
+        self.judge(experiment, Verdict.DISCARD)
+        return experiment
+
+    def crash(self, hypothesis: str) -> ExperimentId:
+        experiment = self.propose(hypothesis)
+        self.start(experiment)
+        self.finish(experiment, crashed())
+        return experiment
+
+    def merge(self, winner: str) -> ExperimentId:
+        hypothesis = self.state.experiments[ExperimentId(winner)].hypothesis
+        return self.propose(hypothesis, kind=Kind.MERGE, merge_of=winner, proposer="reducer")
+
+
+def scored(value: float, metrics: Mapping[str, float] | None = None) -> TrialOutcome:
+    return TrialOutcome(
+        ending=Ending.SCORED,
+        value=value,
+        metrics=metrics if metrics is not None else {"peak_vram_mb": 45060.2},
+        exit_code=0,
+        stages_s={"materialise": 0.02, "train": 9.5, "report": 0.005},
+    )
+
+
+def crashed() -> TrialOutcome:
+    return TrialOutcome(
+        ending=Ending.CRASHED,
+        crash=CrashKind.EXCEPTION,
+        reason="ZeroDivisionError: division by zero",
+        tail='  File "train.py", line 3\nZeroDivisionError: division by zero',
+        exit_code=1,
+        stages_s={"materialise": 0.02, "train": 0.4},
+    )
+
+
+def failed(ending: Ending) -> TrialOutcome:
+    return TrialOutcome(ending=ending, reason=f"it was {ending}")
+
+
+def eventful() -> list[ev.Event]:
+    """Return the events of a study in which everything happens that can."""
+    study = Study()
+    study.baseline(0.41)
+    study.keep("LR 0.1 -> 0.2", 0.38)  # e1
+    study.discard("DEPTH 2 -> 1", 0.44)  # e2
+    study.crash("DEPTH 2 -> 0")  # e3
+    slow = study.propose("DEPTH 2 -> 99")  # e4
+    study.start(slow)
+    study.finish(slow, failed(Ending.TIMED_OUT))
+    unwanted = study.propose("no")  # e5
+    study.tell(ev.CancelRequested(experiment=unwanted))
+    lost = study.propose("WIDTH 8 -> 16")  # e6
+    for attempt in (1, 2, 3):
+        study.start(lost, attempt=attempt)
+        study.lose(lost)
+    _merges(study)
+    study.tell(ev.RetryRequested(experiment=ExperimentId("e3")))
+    study.measure("e3", 0.2)
+    study.judge("e3", Verdict.KEEP)
+    study.promote("e3")
+    study.tell(ev.RetryRequested(experiment=ExperimentId("e2")))
+    study.start("e2")
+    study.finish("e2", crashed())
+    for experiment in (unwanted, lost):
+        study.tell(ev.RetryRequested(experiment=experiment))
+        study.measure(experiment, 0.5)
+        study.judge(experiment, Verdict.DISCARD)
+    _requests(study)
+    return [recorded.event for recorded in study.events]
+
+
+def _merges(study: Study) -> None:
+    """Let winners go stale: e7 lands by way of its second merge; of others nothing comes."""
+    stale = [study.win(f"patch {index}", 0.36, base="e1") for index in range(4)]  # e7 .. e10
+    study.keep("WIDTH 8 -> 12", 0.34)  # e11
+    first = study.merge(stale[0])  # e12
+    study.measure(first, 0.33)
+    study.judge(first, Verdict.KEEP)
+    study.keep("BATCH 8 -> 16", 0.32)  # e13: the first merge is stale, too
+    second = study.merge(first)  # e14
+    study.measure(second, 0.31)
+    study.judge(second, Verdict.KEEP)
+    study.promote(second)
+    study.tell(
+        ev.MergeConflicted(experiment=stale[1], against=second, paths=("train.py",)),
+        ev.MergeRedundant(experiment=stale[2], against=second),
+    )
+    useless = study.merge(stale[3])  # e15
+    study.start(useless)
+    study.finish(useless, crashed())
+    study.tell(ev.WinnerDropped(experiment=stale[3], reason=f"merged as {useless}, which crashed"))
+    alone = study.win("a better start", 0.25, base="e1")  # e16
+    study.promote(alone, lacks=("e11", "e13", "e14"))
+    again = study.merge("e11")  # e17: what was left behind rejoins
+    study.measure(again, 0.26)
+    study.judge(again, Verdict.DISCARD)
+    study.tell(
+        ev.MergeConflicted(experiment=ExperimentId("e13"), against=alone, paths=("train.py",)),
+        ev.MergeRedundant(experiment=ExperimentId("e14"), against=alone),
+    )
+
+
+def _requests(study: Study) -> None:
+    study.tell(
+        ev.SubmissionReceived(submission="s1", hypothesis="mine", settings={"LR": "1"}),
+        ev.ProposalRejected(
+            proposer="user", hypothesis="mine", reason="the same tree as e1", submission="s1"
+        ),
+        ev.ProposalRejected(proposer="tuner", hypothesis="LR 0.2 -> 0.1", reason="known"),
+        ev.ProposerExhausted(proposer="tuner", reason="every point of the grid was tried"),
+        ev.PauseRequested(),
+        ev.ResumeRequested(),
+    )
+    given_back = study.propose("LR 0.2 -> 0.3")  # e18
+    study.start(given_back)
+    study.lose(given_back, is_given_back=True)
+    study.tell(
+        ev.StudyFinished(reason="nothing more to try"),
+        ev.SlotClosed(slot=SlotId("cpu-1"), reason="its worker died"),
+        ev.StopRequested(now=True),
+        ev.ControllerStopped(epoch=1, reason="stopped"),
+    )

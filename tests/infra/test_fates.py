@@ -1,0 +1,79 @@
+"""How experiments ended, told event by event and told at once."""
+
+import pytest
+
+from cluster.experiment import Status
+from infra.fates import Fate, all_ends, ends, ends_by
+from tests.infra.study_factory import Study, eventful, failed
+from trainer.trial import Ending, ExperimentId
+
+
+def fates_of(study: Study) -> list[tuple[str, str]]:
+    return [(end.experiment.id, end.fate.value) for end in all_ends(study.state)]
+
+
+def test_ends_seen_one_by_one_are_those_told_at_once() -> None:
+    study, seen = Study(slots=0), []
+    for event in eventful()[2:]:
+        study.tell(event)
+        found = ends_by(study.events[-1], study.state)
+        seen += [(e.seq, e.experiment.id, e.status, e.fate, e.value, e.commit) for e in found]
+    told = [
+        (e.seq, e.experiment.id, e.status, e.fate, e.value, e.commit) for e in all_ends(study.state)
+    ]
+    assert len(told) > 20
+    assert told == seen
+
+
+def test_every_terminal_status_has_a_fate() -> None:
+    study = Study(slots=0)
+    study.tell(*eventful()[2:])
+    assert {end.status for end in all_ends(study.state)} == {s for s in Status if s.is_terminal}
+
+
+def test_a_promotion_settles_the_winners_that_it_carries_before_itself() -> None:
+    study = Study()
+    study.baseline(0.4)
+    stale = study.win("patch", 0.3)
+    study.keep("other", 0.35)
+    merge = study.merge(stale)
+    study.measure(merge, 0.2)
+    study.judge(merge, verdict := study.state.experiments[stale].verdict)
+    assert verdict is not None
+    study.promote(merge)
+    assert fates_of(study) == [("e0", "keep"), ("e2", "keep"), ("e1", "merged"), ("e3", "keep")]
+
+
+def test_a_promoted_experiment_that_is_merged_again_keeps_its_place() -> None:
+    study = Study()
+    study.baseline(0.4)
+    early = study.keep("early", 0.35)
+    better = study.win("better", 0.2, base="e0")
+    study.promote(better, lacks=(early,))
+    study.merge(early)
+    assert fates_of(study) == [("e0", "keep"), ("e1", "keep"), ("e2", "keep")]
+
+
+@pytest.mark.parametrize(
+    ("ending", "fate"),
+    [
+        (Ending.CRASHED, Fate.CRASH),
+        (Ending.TIMED_OUT, Fate.CRASH),
+        (Ending.CANCELLED, Fate.UNKNOWN),
+        (Ending.LOST, Fate.UNKNOWN),
+    ],
+)
+def test_a_retry_leaves_the_earlier_end_as_it_was(ending: Ending, fate: Fate) -> None:
+    from cluster.events import RetryRequested
+    from tests.infra.study_factory import crashed
+
+    study = Study()
+    study.baseline(0.4)
+    tried = study.propose("tried twice")
+    study.start(tried)
+    study.finish(tried, crashed() if ending is Ending.CRASHED else failed(ending))
+    first = list(ends(study.state.experiments[tried]))
+    study.tell(RetryRequested(experiment=tried))
+    study.measure(tried, 0.5)
+    found = list(ends(study.state.experiments[ExperimentId(tried)]))
+    assert [(end.seq, end.fate, end.value) for end in found] == [(first[0].seq, fate, None)]
