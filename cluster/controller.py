@@ -54,6 +54,8 @@ class Parts:
     instructions: str
     epoch: int
     clock: Callable[[], datetime]
+    notify: Callable[[str], None]
+    """Shows people a standing notice in place of the last; "" takes it away."""
     revive: Callable[[], None]
     """Brings an embedded server back that has died; raises if it cannot."""
 
@@ -68,6 +70,7 @@ class Controller:
         self._desk = ProposerDesk(parts.proposers, lambda: self._wakes.put(None))
         self._snapshot_seq = state.seq
         self._mirrored = float("-inf")
+        self._mirror_message = ""
         self._mode: QueueMode | None = None
         self._is_over = False
         self._observers = list(parts.observers)
@@ -88,7 +91,8 @@ class Controller:
         self._desk.start(self._state)
         if not self._ended():
             self._parts.fleet.start()
-        threading.Thread(target=self._wake_on_events, daemon=True).start()
+        waker = threading.Thread(target=self._wake_on_events, daemon=True)
+        waker.start()
         try:
             while not self._ended():
                 self._patiently(self.step)
@@ -96,6 +100,7 @@ class Controller:
             self._patiently(self._finish)
         finally:
             self._is_over = True
+            waker.join()
             self._desk.stop()
             self._tell(lambda observer: observer.close())
         return self._state.finished or "stopped"
@@ -213,7 +218,11 @@ class Controller:
 
     def _mirror(self, *, is_last: bool = False) -> None:
         if is_last or time.monotonic() - self._mirrored >= MIRROR_S:
-            self._parts.mirror.sync()
+            message = self._parts.mirror.sync().message
+            if message != self._mirror_message:
+                self._mirror_message = message
+                self._parts.notify(message)
+                log.info("mirror: %s", message or "up to date")
             self._mirrored = time.monotonic()
 
     def _snapshot(self, *, is_last: bool = False) -> None:

@@ -164,8 +164,8 @@ def _queue_trial(experiment: Experiment, plan: StudyPlan) -> QueueTrial:
 
 def _submissions(state: StudyState) -> Iterator[Command]:
     if state.lineage:  # a submission without a base of its own is a patch on the incumbent
-        for submission in sorted(state.submissions):
-            yield Materialise(submission=state.submissions[submission])
+        for submission in sorted(state.submissions, key=lambda waiting: -waiting.priority):
+            yield Materialise(submission=submission)
 
 
 def _proposals(

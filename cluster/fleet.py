@@ -10,8 +10,10 @@ output; the word `shutdown` on standard input ends everything, end of file only 
 
 import json
 import logging
+import os
 import select
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -51,7 +53,6 @@ class _Fleet:
             empty=Path(settings.empty),
             slots=settings.slots,
         )
-        self._ray: RayProcess | None = None
         self._queue: Any = None
         self._workers: dict[str, Any] = {}
         self._runs: dict[Any, str] = {}
@@ -65,8 +66,9 @@ class _Fleet:
         """Find or start Ray, and connect to it."""
         address = self._settings.address
         if not address:
-            self._ray = self._private.find() or self._private.start()
-            address = self._ray.address
+            own = self._private.find() or self._private.start()
+            address = own.address
+            threading.Thread(target=_leave_with, args=(own,), daemon=True).start()
         ray.init(
             address=address,
             namespace=self._settings.study,
@@ -132,9 +134,7 @@ class _Fleet:
     # --- keeping up ------------------------------------------------------------------------------
 
     def tend(self) -> None:
-        """See what has died, and bring it back; raises RayFailed once Ray itself is gone."""
-        if self._ray is not None and not self._ray.is_alive():
-            raise RayFailed("Ray has died")
+        """See what has died, and bring it back."""
         now = time.monotonic()
         for name in [name for name, due in self._due.items() if due <= now]:
             del self._due[name]
@@ -164,13 +164,19 @@ class _Fleet:
     # --- going down ------------------------------------------------------------------------------
 
     def shutdown(self) -> None:
-        """End the actors, and Ray if it is ours."""
+        """End the actors; the controller ends Ray itself."""
         for actor in (*self._workers.values(), self._queue):
             if actor is not None:
                 ray.kill(actor, no_restart=True)
         ray.shutdown()
-        if not self._settings.address:
-            self._private.stop()
+
+
+def _leave_with(own: RayProcess) -> None:
+    """End this process when its Ray ends: Ray's own calls would go on waiting for a minute."""
+    while own.is_alive():
+        time.sleep(CHECK_S)
+    say("problem", "Ray has died")
+    os._exit(1)
 
 
 def _cause(error: Exception) -> str:

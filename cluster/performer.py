@@ -5,6 +5,7 @@ they tell, git compares before it sets, and the queue knows what it holds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import singledispatchmethod
 from pathlib import Path
@@ -18,8 +19,23 @@ from cluster.study_repository import Candidate, Conflict, Redundant, Rejected, S
 from cluster.submissions import materialise
 from cluster.trial_queue import TrialQueue
 from eval.metric import Metric
-from proposer.proposal import Context, Proposal
+from proposer.proposal import Context, Proposal, Scalar
 from trainer.trial import CommitId, ExperimentId, TrialSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Origin:
+    """Where a candidate comes from: what its event says beside what git says."""
+
+    kind: Kind
+    base: ExperimentId
+    base_commit: CommitId
+    proposer: str
+    hypothesis: str
+    priority: int = 0
+    parameters: Mapping[str, Scalar] = field(default_factory=dict)
+    submission: str = ""
+    merge_of: ExperimentId = ExperimentId("")
 
 
 class Performer:
@@ -72,63 +88,46 @@ class Performer:
             message=proposal.hypothesis,
             author=author,
         )
-        common = ev.SubmissionReceived(submission="", hypothesis=proposal.hypothesis)
-        self._enter(state, made, context.incumbent, context.commit, author, common, proposal)
+        origin = _Origin(
+            kind=Kind.PROPOSAL,
+            base=context.incumbent,
+            base_commit=context.commit,
+            proposer=author,
+            hypothesis=proposal.hypothesis,
+            parameters=proposal.parameters,
+        )
+        self._enter(state, made, origin)
 
-    def _enter(
+    def _enter(self, state: StudyState, made: Candidate | Rejected, origin: _Origin) -> None:
+        """Record a proposal or a submission that git has made a candidate of, or refused."""
+        if isinstance(made, Rejected):
+            self._reject(state, origin, made.reason)
+        elif made.tree in state.trees:
+            self._reject(state, origin, "the same tree as {}", state.trees[made.tree])
+        else:
+            self._found(state, made, origin)
+
+    def _reject(
         self,
         state: StudyState,
-        made: Candidate | Rejected,
-        base: ExperimentId,
-        base_commit: CommitId,
-        author: str,
-        submission: ev.SubmissionReceived,
-        proposal: Proposal | None = None,
+        origin: _Origin,
+        reason: str,
+        duplicate_of: ExperimentId = ExperimentId(""),
     ) -> None:
-        """Record a proposal or a submission that git has made a candidate of, or refused."""
-        duplicate = state.trees.get(made.tree) if isinstance(made, Candidate) else None
-        if isinstance(made, Rejected) or duplicate is not None:
-            reason = made.reason if isinstance(made, Rejected) else f"the same tree as {duplicate}"
-            event_id = f"{submission.submission}/rejected" if submission.submission else ""
-            self.record(
-                event_id or f"seq{state.seq}/rejected",
-                ev.ProposalRejected(
-                    proposer=author,
-                    hypothesis=submission.hypothesis,
-                    reason=reason,
-                    duplicate_of=duplicate or ExperimentId(""),
-                    submission=submission.submission,
-                ),
-            )
-            return
-        self._found(
-            state,
-            made,
-            kind=Kind.PROPOSAL,
-            base=base,
-            base_commit=base_commit,
-            proposer=author,
-            hypothesis=submission.hypothesis,
-            priority=submission.priority,
-            parameters=proposal.parameters if proposal else {},
-            submission=submission.submission,
+        # A submission is refused once; a proposer may come with the same idea again and again.
+        name = origin.submission or f"after/{state.seq}"
+        self.record(
+            f"{name}/rejected",
+            ev.ProposalRejected(
+                proposer=origin.proposer,
+                hypothesis=origin.hypothesis,
+                reason=reason.format(duplicate_of),
+                duplicate_of=duplicate_of,
+                submission=origin.submission,
+            ),
         )
 
-    def _found(  # noqa: PLR0913 - the fields of one event
-        self,
-        state: StudyState,
-        made: Candidate,
-        *,
-        kind: Kind,
-        base: ExperimentId,
-        base_commit: CommitId,
-        proposer: str,
-        hypothesis: str,
-        priority: int = 0,
-        parameters: Mapping[str, bool | int | float | str] | None = None,
-        submission: str = "",
-        merge_of: ExperimentId = ExperimentId(""),
-    ) -> None:
+    def _found(self, state: StudyState, made: Candidate, origin: _Origin) -> None:
         """Give a candidate its ref and its number."""
         experiment = state.next_experiment
         self._repository.keep_ref(experiment, made.commit)
@@ -136,18 +135,18 @@ class Performer:
             f"{experiment}/proposed",
             ev.ExperimentProposed(
                 experiment=experiment,
-                kind=kind,
+                kind=origin.kind,
                 commit=made.commit,
                 tree=made.tree,
-                base=base,
-                base_commit=base_commit,
+                base=origin.base,
+                base_commit=origin.base_commit,
                 lines=made.lines,
-                proposer=proposer,
-                hypothesis=hypothesis,
-                priority=priority,
-                parameters=parameters or {},
-                submission=submission,
-                merge_of=merge_of,
+                proposer=origin.proposer,
+                hypothesis=origin.hypothesis,
+                priority=origin.priority,
+                parameters=origin.parameters,
+                submission=origin.submission,
+                merge_of=origin.merge_of,
             ),
         )
 
@@ -168,15 +167,14 @@ class Performer:
             lines=self._repository.count_lines(base, self._editable),
             changed=(),
         )
-        self._found(
-            state,
-            made,
+        origin = _Origin(
             kind=Kind.BASELINE,
             base=ExperimentId("e0"),
             base_commit=base,
             proposer="baseline",
             hypothesis="baseline",
         )
+        self._found(state, made, origin)
 
     @perform.register
     def _queue_trial(self, command: cmd.QueueTrial, _: StudyState) -> None:
@@ -259,9 +257,7 @@ class Performer:
         elif isinstance(merged, Redundant):
             self.record(event_id, ev.MergeRedundant(experiment=winner.id, against=incumbent.id))
         else:
-            self._found(
-                state,
-                merged,
+            origin = _Origin(
                 kind=Kind.MERGE,
                 base=incumbent.id,
                 base_commit=state.incumbent_commit,
@@ -269,6 +265,7 @@ class Performer:
                 hypothesis=winner.hypothesis,
                 merge_of=winner.id,
             )
+            self._found(state, merged, origin)
 
     @perform.register
     def _drop(self, command: cmd.DropWinner, _: StudyState) -> None:
@@ -287,7 +284,17 @@ class Performer:
             editable=self._editable,
             source=self._source,
         )
-        self._enter(state, made, base, base_commit, "user", submission, proposal)
+        origin = _Origin(
+            kind=Kind.PROPOSAL,
+            base=base,
+            base_commit=base_commit,
+            proposer="user",
+            hypothesis=submission.hypothesis,
+            priority=submission.priority,
+            parameters=proposal.parameters if proposal else {},
+            submission=submission.submission,
+        )
+        self._enter(state, made, origin)
 
     @perform.register
     def _finish(self, command: cmd.FinishStudy, _: StudyState) -> None:

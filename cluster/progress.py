@@ -31,6 +31,7 @@ class ProgressStore:
         self._latest = store.key("progress")
         self._curve = store.key("curve:")
         self._phase = store.key("phase")
+        self._notice = store.key("notice")
 
     def record(self, trial: TrialId, progress: Progress, now: datetime) -> None:
         """Store what a heartbeat brought."""
@@ -61,8 +62,20 @@ class ProgressStore:
 
     def phase(self) -> str:
         """Return what the controller is at; empty if it never said."""
+        return self._text(self._phase)
+
+    def set_notice(self, text: str) -> None:
+        """Say what people should know for as long as it holds; "" takes it back."""
         with translated():
-            text = cast("bytes | None", self._client.get(self._phase))
+            self._client.set(self._notice, text)
+
+    def notice(self) -> str:
+        """Return the standing notice; empty if there is none."""
+        return self._text(self._notice)
+
+    def _text(self, key: str) -> str:
+        with translated():
+            text = cast("bytes | None", self._client.get(key))
         return text.decode() if text else ""
 
     def curve(self, trial: TrialId) -> list[Point]:

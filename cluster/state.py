@@ -63,8 +63,8 @@ class StudyState:
     promotions: int = 0
 
     slots: Map[SlotId, SlotState] = field(default_factory=Map)
-    submissions: Map[str, SubmissionReceived] = field(default_factory=Map)
-    """Not yet turned into an experiment or a rejection."""
+    submissions: tuple[SubmissionReceived, ...] = ()
+    """Not yet turned into an experiment or a rejection, in order of arrival."""
     exhausted: Map[str, str] = field(default_factory=Map)
     """Why a proposer has nothing more, by its name."""
     rejections_in_a_row: int = 0

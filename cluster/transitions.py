@@ -190,7 +190,7 @@ def _slot_closed(state: StudyState, event: ev.SlotClosed, _: ev.Recorded) -> Stu
 
 
 def _submission(state: StudyState, event: ev.SubmissionReceived, _: ev.Recorded) -> StudyState:
-    return replace(state, submissions=state.submissions.set(event.submission, event))
+    return replace(state, submissions=(*state.submissions, event))
 
 
 def _cancel_requested(state: StudyState, event: ev.CancelRequested, rec: ev.Recorded) -> StudyState:
@@ -271,9 +271,8 @@ def _proposed(state: StudyState, event: ev.ExperimentProposed, rec: ev.Recorded)
     return _left_behind(_step(state, rec, source.id, after, merged_as=new.id), source.id)
 
 
-def _answered(state: StudyState, submission: str) -> Map[str, ev.SubmissionReceived]:
-    waiting = state.submissions
-    return waiting.delete(submission) if submission in waiting else waiting
+def _answered(state: StudyState, submission: str) -> tuple[ev.SubmissionReceived, ...]:
+    return tuple(waiting for waiting in state.submissions if waiting.submission != submission)
 
 
 def _left_behind(state: StudyState, experiment: ExperimentId) -> StudyState:

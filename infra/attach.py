@@ -11,6 +11,7 @@ from typing import Protocol
 
 from cluster import events as ev
 from cluster.config import StudyConfig
+from cluster.decisions import open_slots
 from cluster.ledger import LedgerAway
 from cluster.state import StudyState
 from cluster.transitions import apply
@@ -66,7 +67,8 @@ def gather(study: OpenStudy, state: StudyState, config: StudyConfig | None = Non
         now=datetime.now(UTC),
         is_running=controller is not None,
         progress=study.progress.latest(),
-        phase=study.progress.phase(),
+        # Once a slot is open, what the study does is told by its state.
+        phase="" if open_slots(state) else study.progress.phase(),
         limits={name: value for name, value in limits.items() if value},
         paths=paths,
     )

@@ -88,6 +88,7 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
         instructions=_instructions(repository, state, config),
         epoch=ingredients.epoch,
         clock=now,
+        notify=study.progress.set_notice,
         revive=ingredients.revive,
     )
     return Controller(parts, state)

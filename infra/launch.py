@@ -36,6 +36,7 @@ def prepare_study(source: SourceRepository, config: StudyConfig) -> Prepared:
         LedgerAway, WrongServer, ServerFailed: there is no server to keep the ledger.
     """
     require_git()
+    config = _placed(config, source.toplevel)
     home = StudyHome.locate(source.toplevel, config.study.name)
     base = source.resolve(config.study.base)
     if not home.exists():
@@ -57,6 +58,17 @@ def prepare_study(source: SourceRepository, config: StudyConfig) -> Prepared:
         server.release(study.client)
         raise
     return Prepared(study=study, config=config, notes=tuple(_notes(source, state, base)))
+
+
+def _placed(config: StudyConfig, toplevel: Path) -> StudyConfig:
+    """Take a relative path of a virtual environment as one in the repository."""
+    named = config.trial.environment
+    if named in {"uv", "current"}:
+        return config
+    path = toplevel / Path(named).expanduser()
+    return config.model_copy(
+        update={"trial": config.trial.model_copy(update={"environment": str(path)})}
+    )
 
 
 def _check_files(source: SourceRepository, base: str, config: StudyConfig) -> None:

@@ -34,6 +34,8 @@ _LAST_LINES = 15
 _LOOK_S = 0.1
 _LOCK_FILES = ("pyproject.toml", "uv.lock", ".python-version")
 _STAMP = "incumbent-synced"
+_FILLED_ON_USE = frozenset({"~/.cache/huggingface", "~/.cache/torch"})
+"""Caches of models, which hold nothing on a machine that has not needed any."""
 
 
 class EnvironmentFailed(RuntimeError):
@@ -202,6 +204,8 @@ class _Preparation:
             stamp.touch()
 
     def _check_data(self) -> None:
+        for path in _FILLED_ON_USE.intersection(self.config.data):
+            Path(path).expanduser().mkdir(parents=True, exist_ok=True)
         missing = [path for path in self.config.data if not Path(path).expanduser().exists()]
         if missing:
             cure = "Put it there, correct [trial] data, or have [trial] setup make it."

@@ -1,0 +1,378 @@
+"""The controller over a real server and real git; the slots are threads that compute scores."""
+
+import re
+import subprocess
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from cluster import events as ev
+from cluster.controller import Controller, Parts
+from cluster.decisions import StudyPlan
+from cluster.experiment import Status
+from cluster.invariants import check
+from cluster.ledger import Fenced, load
+from cluster.mirror import Mirror
+from cluster.performer import Performer
+from cluster.ports import FleetProblem
+from cluster.redis_ledger import RedisLedger
+from cluster.redis_queue import RedisTrialQueue
+from cluster.redis_store import RedisStore, connect
+from cluster.state import StudyState
+from cluster.study_repository import StudyRepository
+from cluster.trial_queue import QueueMode
+from eval.judge import GreedyJudge
+from eval.metric import Goal, Metric
+from proposer.proposal import Context, Proposal
+from trainer.ports import Slot
+from trainer.trial import CommitId, CrashKind, Ending, SlotId, TrialOutcome
+
+METRIC = Metric(name="loss", goal=Goal.MINIMIZE, pattern=r"^loss: (\S+)")
+START = "A = 1\n\n\n# between\n\n\nB = 1\n"
+
+
+def loss_of(text: str) -> TrialOutcome:
+    """A is best at 3 and B at 5; a file without them crashes."""
+    found = dict(re.findall(r"^(A|B) = (\d+)$", text, re.MULTILINE))
+    if set(found) != {"A", "B"}:
+        return TrialOutcome(ending=Ending.CRASHED, crash=CrashKind.EXCEPTION, reason="NameError")
+    return TrialOutcome(
+        ending=Ending.SCORED, value=float(abs(int(found["A"]) - 3) + abs(int(found["B"]) - 5))
+    )
+
+
+class ThreadFleet:
+    """Slots as threads: each leases, scores the file of the leased commit, and completes."""
+
+    def __init__(self, bench: "Bench", slots: int, *, together: int = 1) -> None:
+        self._bench = bench
+        self._barrier = threading.Barrier(together) if together > 1 else None
+        self._threads = [
+            threading.Thread(target=self._serve, args=(number,), daemon=True)
+            for number in range(slots)
+        ]
+        self.problems: list[FleetProblem] = []
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def check(self) -> Sequence[FleetProblem]:
+        found, self.problems = self.problems, []
+        return found
+
+    def shutdown(self) -> None:
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(timeout=10)
+
+    def detach(self) -> None:
+        """Nothing: the threads end with the queue's mode."""
+
+    def _serve(self, number: int) -> None:
+        queue = RedisTrialQueue(self._bench.store())
+        slot = Slot(
+            id=SlotId(f"cpu-{number}"),
+            incarnation=uuid.uuid4().hex,
+            node="here",
+            device="cpu",
+            device_class="cpu",
+        )
+        queue.greet(slot, now=now())
+        while queue.mode() is not QueueMode.DRAINING:
+            lease = queue.lease(slot, now=now(), ttl_s=30) if queue.mode() == "open" else None
+            if lease is None:
+                threading.Event().wait(0.005)
+                continue
+            if self._barrier is not None and lease.spec.experiment != "e0":
+                try:
+                    self._barrier.wait(timeout=0.3)
+                except threading.BrokenBarrierError:
+                    self._barrier.reset()
+            text = self._bench.repository.git.text("show", f"{lease.spec.commit}:train.py")
+            queue.complete(lease.token, loss_of(text), now=now())
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Script:
+    """A proposer that says what it was told to, one list of files an answer."""
+
+    name = "script"
+
+    def __init__(self, *answers: Sequence[str]) -> None:
+        self._answers = list(answers)
+        self.contexts: list[Context] = []
+
+    def propose(self, context: Context, count: int) -> Sequence[Proposal]:
+        self.contexts.append(context)
+        texts = self._answers.pop(0) if self._answers else []
+        return [
+            Proposal(edits={"train.py": text}, hypothesis=" ".join(text.split()))
+            for text in texts[:count]
+        ]
+
+
+@dataclass
+class Bench:
+    """One study: a user's repository, the study's own, and keys in the server."""
+
+    url: str
+    study: str
+    user: Path
+    repository: StudyRepository
+    base: CommitId
+    notices: list[str] = field(default_factory=list)
+    clients: list[RedisStore] = field(default_factory=list)
+
+    def store(self) -> RedisStore:
+        made = RedisStore(connect(self.url), self.study)
+        self.clients.append(made)
+        return made
+
+    @property
+    def ledger(self) -> RedisLedger:
+        return RedisLedger(self.store())
+
+    def controller(
+        self, fleet: Callable[["Bench"], ThreadFleet], *proposers: Script, experiments: int = 0
+    ) -> Controller:
+        ledger = self.ledger
+        epoch = ledger.begin_epoch()
+        started = ev.ControllerStarted(epoch=epoch, pid=1, node="here")
+        ledger.append([ev.Draft(id=f"controller/{epoch}", at=now(), event=started)])
+        queue = RedisTrialQueue(self.store())
+        performer = Performer(
+            ledger=ledger,
+            queue=queue,
+            repository=self.repository,
+            source=self.user,
+            editable=("train.py",),
+            metric=METRIC,
+            budget_s=1,
+            timeout_s=2,
+            epoch=epoch,
+            clock=now,
+        )
+        plan = StudyPlan(
+            metric=METRIC,
+            judge=GreedyJudge(metric=METRIC),
+            proposers=tuple(proposer.name for proposer in proposers),
+            slots=2,
+            most_experiments=experiments,
+        )
+        parts = Parts(
+            ledger=ledger,
+            waiting_ledger=self.ledger,
+            queue=queue,
+            performer=performer,
+            mirror=Mirror(self.repository, self.user),
+            fleet=fleet(self),
+            proposers=proposers,
+            observers=(),
+            plan=plan,
+            instructions="",
+            epoch=epoch,
+            clock=now,
+            notify=self.notices.append,
+            revive=lambda: None,
+        )
+        return Controller(parts, load(ledger))
+
+    def ask(self, event: ev.Event) -> None:
+        self.ledger.append([ev.Draft(id=uuid.uuid4().hex, at=now(), event=event)])
+
+    def branch(self) -> list[str]:
+        shown = self.repository.git.text("log", "--format=%s", self.repository.branch_ref)
+        return shown.splitlines()
+
+    def head_text(self) -> str:
+        return self.repository.git.text("show", f"{self.repository.branch_ref}:train.py")
+
+
+@pytest.fixture
+def bench(tmp_path: Path, server_url: str, study_id: str, make_repository) -> Iterator[Bench]:
+    user = make_repository({"train.py": START, "prepare.py": "frozen\n"})
+    repository = StudyRepository.create(
+        tmp_path / "study.git", study="s", source=user.path, base="HEAD"
+    )
+    base = repository.resolve(user.git("rev-parse", "HEAD"))
+    made = Bench(url=server_url, study=study_id, user=user.path, repository=repository, base=base)
+    started = ev.StudyStarted(study="s", base_commit=base, metric="loss", goal="minimize")
+    made.ledger.append([ev.Draft(id="study", at=now(), event=started)])
+    yield made
+    check(load(made.ledger))
+    for store in made.clients:
+        store.client.close()
+
+
+def edited(**constants: int) -> str:
+    text = START
+    for name, value in constants.items():
+        text = text.replace(f"{name} = 1\n", f"{name} = {value}\n")
+    return text
+
+
+def statuses(state: StudyState) -> dict[str, Status]:
+    return {experiment: record.status for experiment, record in state.experiments.items()}
+
+
+def test_two_winners_of_one_wave_end_stacked_on_the_branch(bench: Bench) -> None:
+    script = Script([edited(A=3), edited(B=5)])
+    controller = bench.controller(lambda b: ThreadFleet(b, 2, together=2), script, experiments=2)
+    assert controller.run() == "2 experiments were judged"
+    text = bench.head_text()
+    assert "A = 3" in text
+    assert "B = 5" in text
+    state = controller.state
+    assert sorted(statuses(state).values()) == sorted([Status.KEPT] * 3 + [Status.MERGED])
+    merge = state.incumbent
+    assert merge is not None
+    assert merge.score is not None
+    assert merge.score.mean == 0.0
+    assert bench.repository.tree_of(state.incumbent_commit) == merge.tree
+
+
+def test_winners_that_change_the_same_line_conflict_and_both_are_named(bench: Bench) -> None:
+    script = Script([edited(A=3), edited(A=2)])
+    controller = bench.controller(lambda b: ThreadFleet(b, 2, together=2), script, experiments=2)
+    controller.run()
+    state = controller.state
+    conflicted = [e for e in state.experiments.values() if e.status is Status.CONFLICTED]
+    superseded = [e for e in state.experiments.values() if e.id not in state.lineage]
+    # Whichever came first: the better one ends on the branch, the other is told why it did not.
+    assert "A = 3" in bench.head_text()
+    assert conflicted or superseded
+    for experiment in conflicted:
+        assert re.fullmatch(r"conflicts with e\d in train\.py", experiment.reason)
+
+
+def test_identical_trees_are_refused_before_they_cost_anything(bench: Bench) -> None:
+    script = Script([edited(A=2)], [edited(A=2)], [START], [edited(A=3)])
+    controller = bench.controller(lambda b: ThreadFleet(b, 1), script, experiments=2)
+    controller.run()
+    state = controller.state
+    assert len({e.tree for e in state.experiments.values()}) == len(state.experiments)
+    rejected = [r.event for r in bench.ledger.read(0) if isinstance(r.event, ev.ProposalRejected)]
+    assert [(event.reason, event.duplicate_of) for event in rejected][:1] == [
+        ("the same tree as e1", "e1")
+    ]
+
+
+def test_a_proposer_sees_each_result_once_and_failures_too(bench: Bench) -> None:
+    script = Script([edited(A=2)], ["A = 1\n"], [edited(A=9)])
+    controller = bench.controller(lambda b: ThreadFleet(b, 1), script, experiments=3)
+    controller.run()
+    seen = [result for context in script.contexts for result in context.results]
+    assert len({result.experiment for result in seen}) == len(seen)
+    again = Script([edited(A=7)])
+    bench.controller(lambda b: ThreadFleet(b, 1), again, experiments=4).run()
+    shown = {r.experiment: r for context in again.contexts for r in context.results}
+    assert {"e0", "e1", "e2", "e3"} <= set(shown)
+    assert shown["e2"].value is None
+    assert shown["e2"].status == "crashed"
+    assert shown["e1"].value == 5.0
+
+
+def test_a_proposer_that_fails_or_runs_dry_ends_the_study_with_its_reason(bench: Bench) -> None:
+    class Broken(Script):
+        def propose(self, context: Context, count: int) -> Sequence[Proposal]:
+            raise RuntimeError("no more money")
+
+    controller = bench.controller(lambda b: ThreadFleet(b, 1), Broken())
+    assert "script: RuntimeError: no more money" in controller.run()
+
+
+def test_a_baseline_that_crashes_ends_the_study_and_nothing_is_searched(bench: Bench) -> None:
+    script = Script([edited(A=3)])
+    broken = bench.repository.commit_edits(
+        base=bench.base, edits={"train.py": "x\n"}, editable=["train.py"], message="m", author="a"
+    )
+    started = ev.StudyStarted(study="s", base_commit=broken.commit, metric="loss", goal="minimize")
+    bench.ask(started)
+    controller = bench.controller(lambda b: ThreadFleet(b, 1), script)
+    assert controller.run() == "the baseline crashed: NameError"
+    assert controller.state.is_failed
+    assert controller.state.counts.get("discarded", 0) == 0
+
+
+def test_submissions_become_experiments_or_are_rejected_with_the_reason(bench: Bench) -> None:
+    good = "--- a/train.py\n+++ b/train.py\n@@ -1,3 +1,3 @@\n-A = 1\n+A = 3\n \n \n"
+    frozen = "--- a/prepare.py\n+++ b/prepare.py\n@@ -1 +1 @@\n-frozen\n+thawed\n"
+
+    def submitted(name: str, **what: object) -> None:
+        bench.ask(ev.SubmissionReceived(submission=name, hypothesis=name, **what))
+
+    submitted("one", patch=good, priority=3)
+    submitted("two", settings={"B": "5"})
+    submitted("three", patch=frozen)
+    submitted("four", settings={"C": "5"})
+    submitted("five", settings={"A": "3"})
+    controller = bench.controller(lambda b: ThreadFleet(b, 1))
+
+    def stop_when_done() -> None:
+        # e1 is kept, e2 supersedes it, and their merge is kept too.
+        while load(bench.ledger).counts.get("kept", 0) < 4:
+            threading.Event().wait(0.02)
+        bench.ask(ev.StopRequested())
+
+    threading.Thread(target=stop_when_done, daemon=True).start()
+    assert controller.run() == "stopped"
+    events = [recorded.event for recorded in bench.ledger.read(0)]
+    proposed = {e.submission for e in events if isinstance(e, ev.ExperimentProposed)}
+    rejected = {e.submission: e.reason for e in events if isinstance(e, ev.ProposalRejected)}
+    assert proposed - {""} == {"one", "two"}
+    assert "prepare.py" in rejected["three"]
+    assert "C" in rejected["four"]
+    assert rejected["five"] == "the same tree as e1"  # e1 has the higher priority
+    assert "A = 3" in bench.head_text()
+    assert "B = 5" in bench.head_text()
+
+
+def test_the_second_of_two_controllers_fences_the_first(bench: Bench) -> None:
+    first = bench.controller(lambda b: ThreadFleet(b, 0), Script([edited(A=3)]))
+    bench.controller(lambda b: ThreadFleet(b, 0))
+    with pytest.raises(Fenced):
+        first.run()
+
+
+def test_the_mirror_waits_while_the_branch_is_checked_out_and_says_so(bench: Bench) -> None:
+    subprocess.run(["git", "branch", "incumbent/s"], cwd=bench.user, check=True)
+    subprocess.run(["git", "checkout", "-q", "incumbent/s"], cwd=bench.user, check=True)
+    before = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=bench.user)
+    controller = bench.controller(lambda b: ThreadFleet(b, 1), Script([edited(A=3)]), experiments=1)
+    controller.run()
+    assert subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=bench.user) == before
+    assert "incumbent/s" in bench.notices[-1]
+    assert bench.branch()[0] == "A = 3 # between B = 1"
+
+
+def test_a_controller_that_dies_between_git_and_ledger_promotes_once(bench: Bench) -> None:
+    controller = bench.controller(lambda b: ThreadFleet(b, 1), Script([edited(A=3)]), experiments=1)
+    performer = controller._parts.performer
+    record = performer.record
+
+    class Killed(RuntimeError):
+        pass
+
+    def die_before_promoted(event_id: str, event: ev.Event) -> None:
+        if isinstance(event, ev.Promoted):
+            raise Killed
+        record(event_id, event)
+
+    performer.record = die_before_promoted  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        controller.run()
+    assert bench.branch()[0].startswith("A = 3")
+    assert load(bench.ledger).promotions == 0
+    second = bench.controller(lambda b: ThreadFleet(b, 1), Script(), experiments=1)
+    second.run()
+    assert load(bench.ledger).promotions == 1
+    assert len(bench.branch()) == 2
