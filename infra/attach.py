@@ -69,6 +69,7 @@ def gather(study: OpenStudy, state: StudyState, config: StudyConfig | None = Non
         progress=study.progress.latest(),
         # Once a slot is open, what the study does is told by its state.
         phase="" if open_slots(state) else study.progress.phase(),
+        notice=study.progress.notice(),
         limits={name: value for name, value in limits.items() if value},
         paths=paths,
     )

@@ -26,6 +26,7 @@ from eval.metric import Goal, Metric
 from infra.fates import Fate
 from infra.labels import Area, Label, Placed, place
 from infra.picture import Order, Point
+from infra.plain_text import one_line
 
 INK, FAINT, GRID = "#1f2328", "#8c959f", "#eaeef2"
 KEPT, DISCARDED, CRASHED = "#1a7f37", "#b1bac4", "#cf222e"
@@ -115,9 +116,9 @@ class _Chart:
             bbox_to_anchor=(1.0, -0.05),
             ncols=6,
             frameon=False,
-            fontsize=9,
+            fontsize=8.5,
             handletextpad=0.3,
-            columnspacing=1.4,
+            columnspacing=1.2,
             borderaxespad=0.0,
         )
         self._figure.draw_without_rendering()  # the layout settles, so that pixels can be compared
@@ -147,7 +148,7 @@ class _Chart:
     def _set_limits(self) -> None:
         best = min((self._sign * value for _, _, value in self._scored), default=0.0)
         span = (self._worst - best) or abs(best) * 0.1 or 1.0
-        room = 0.22 if len(self._kept) > 1 else 0.12  # below the staircase, for labels and crashes
+        room = 0.25 if len(self._kept) > 1 else 0.12  # below the staircase, for labels and crashes
         worse, better = self._worst + 0.1 * span, best - room * span
         low, high = sorted((self._sign * worse, self._sign * better))
         self._axes.set_ylim(low, high)
@@ -252,7 +253,7 @@ class _Chart:
         labels = [self._measured(x, point, value) for x, point, value in points]
         for (x, point, value), found in zip(points, self._placed(labels), strict=True):
             if found is not None:
-                self._write(point.label, (x, value), found)
+                self._write(point, (x, value), found)
 
     def _labelled(self) -> list[tuple[int, Point, float]]:
         """Return the kept points with the largest improvements, the largest first."""
@@ -261,13 +262,17 @@ class _Chart:
         return [*(point for _, point in steps[:MOST_LABELS]), *self._kept[:1]]
 
     def _measured(self, x: int, point: Point, value: float) -> Label:
-        text = self._axes.text(x, value, point.label, fontsize=LABEL_PT)
-        extent = text.get_window_extent()
-        text.remove()
         left, middle = self._axes.transData.transform((x, value))
-        return Label(x=left, y=middle, width=extent.width, height=1.15 * extent.height)
+        widths = []
+        for form in _forms(point):
+            text = self._axes.text(x, value, form, fontsize=LABEL_PT)
+            extent = text.get_window_extent()
+            widths.append(extent.width)
+            text.remove()
+        height = 1.6 * LABEL_PT * self._figure.dpi / 72
+        return Label(x=left, y=middle, widths=tuple(widths), height=height)
 
-    def _write(self, label: str, at: tuple[float, float], found: Placed) -> None:
+    def _write(self, point: Point, at: tuple[float, float], found: Placed) -> None:
         """Write a label at its place; a line leads back to its point if that is far."""
         points = 72 / self._figure.dpi
         # The corner of the tilted text's box that is nearest to the point.
@@ -282,8 +287,9 @@ class _Chart:
             "shrinkB": 4,
         }
         self._axes.annotate(
-            label,
+            _forms(point)[found.form],
             at,
+            gid=f"label-{point.experiment}",
             xytext=(found.dx * points, found.dy * points),
             textcoords="offset points",
             ha="left" if found.is_ahead else "right",
@@ -309,6 +315,11 @@ class _Chart:
 
 _NAMES = {Fate.DISCARD: "discarded", Fate.MERGED: "merged"}
 _DIRECTIONS = {Goal.MINIMIZE: "lower is better", Goal.MAXIMIZE: "higher is better"}
+
+
+def _forms(point: Point) -> list[str]:
+    """Return a label and shorter forms of it, the longest first."""
+    return list(dict.fromkeys([point.label, one_line(point.label, 24), one_line(point.label, 12)]))
 
 
 def _count(number: int, word: str) -> str:

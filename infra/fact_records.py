@@ -92,6 +92,8 @@ class StatusFacts(TypedDict):
     branch: str
     phase: str
     """What the study is doing, in words."""
+    notice: str
+    """What people should know and perhaps do, e.g. why the branch in their repository waits."""
     running: bool
     """Whether a controller is alive."""
     paused: bool

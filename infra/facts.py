@@ -41,6 +41,7 @@ def status_facts(
     is_running: bool,
     progress: Mapping[TrialId, Progress],
     phase: str = "",
+    notice: str = "",
     limits: Mapping[str, float] | None = None,
     paths: Mapping[str, str] | None = None,
 ) -> StatusFacts:
@@ -52,6 +53,7 @@ def status_facts(
         is_running: whether a controller is alive.
         progress: the latest heartbeat of each running trial.
         phase: what the controller says it is doing; derived from the state where it says nothing.
+        notice: what people should know for as long as it holds; passed through.
         limits: the study's limits by name; passed through.
         paths: where things are, by name; passed through.
     """
@@ -60,6 +62,7 @@ def status_facts(
         "study": state.study,
         "branch": f"incumbent/{state.study}",
         "phase": (is_running and phase) or _phase(state, is_running=is_running),
+        "notice": notice,
         "running": is_running,
         "paused": state.is_paused,
         "stopping": state.stopping,

@@ -2,17 +2,21 @@
 
 All labels are tilted by one angle, so in axes turned by that angle each is an upright box. A label
 starts at its point (ahead), or ends there (behind); where that is taken it moves away from the
-curve, step by step. Labels are placed one after the other, and one that fits nowhere is left out.
+curve, step by step, or takes a shorter form. Labels are placed one after the other, and one that
+fits nowhere is left out.
 """
 
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 MOST_STEPS = 12
 DOT_COST = 3.0
 """Covering a dot is as bad as being moved by so many steps."""
+FORM_COST = 8.0
+"""And so is each shorter form."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +25,8 @@ class Label:
 
     x: float
     y: float
-    width: float
+    widths: tuple[float, ...]
+    """Of the text and of shorter forms of it, the longest first."""
     height: float
 
 
@@ -46,6 +51,8 @@ class Placed:
     """The label starts at the point; otherwise it ends there."""
     steps: int
     """How far it was moved away."""
+    form: int
+    """Which of its widths it has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +117,7 @@ def place(
         for candidate, box in _candidates(label, axes, tilt, gap):
             if not _is_free(box, axes, area, taken):
                 continue
-            cost = candidate.steps + DOT_COST * _covered(box, turned)
+            cost = candidate.steps + FORM_COST * candidate.form + DOT_COST * _covered(box, turned)
             if best is None or cost < best[0]:
                 best = (cost, box, candidate)
         placed.append(best[2] if best else None)
@@ -122,22 +129,16 @@ def place(
 def _candidates(
     label: Label, axes: _Turned, tilt: float, gap: float
 ) -> Iterator[tuple[Placed, _Box]]:
-    for steps in range(MOST_STEPS + 1):
-        for is_ahead in (True, False):
-            side = 1.0 if is_ahead else -1.0
-            dx = side * gap * axes.cos
-            # Half a step at least: a staircase runs on level from its points.
-            away = math.copysign((steps + 0.5) * label.height, tilt)
-            dy = side * (gap * axes.sin + away)
-            u, v = axes.turn(label.x + dx, label.y + dy)
-            start = u if is_ahead else u - label.width
-            box = _Box(
-                u0=start,
-                u1=start + label.width,
-                v0=v - label.height / 2,
-                v1=v + label.height / 2,
-            )
-            yield Placed(dx=dx, dy=dy, is_ahead=is_ahead, steps=steps), box
+    sides = ((True, 1.0), (False, -1.0))
+    forms = enumerate(label.widths)
+    for (form, width), steps, (is_ahead, side) in product(forms, range(MOST_STEPS + 1), sides):
+        # Half a step at least: a staircase runs on level from its points.
+        away = math.copysign((steps + 0.5) * label.height, tilt)
+        dx, dy = side * gap * axes.cos, side * (gap * axes.sin + away)
+        u, v = axes.turn(label.x + dx, label.y + dy)
+        start, half = (u if is_ahead else u - width), label.height / 2
+        box = _Box(u0=start, v0=v - half, u1=start + width, v1=v + half)
+        yield Placed(dx=dx, dy=dy, is_ahead=is_ahead, steps=steps, form=form), box
 
 
 def _is_free(box: _Box, axes: _Turned, area: Area, taken: Sequence[_Box]) -> bool:

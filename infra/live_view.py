@@ -1,5 +1,6 @@
 """Shows a study while it runs: a picture of it in a terminal, lines elsewhere. An edge to rich."""
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from cluster import events as ev
+from cluster.codec import to_plain
 from cluster.experiment import Kind
 from cluster.state import StudyState
 from infra.event_lines import event_line
@@ -63,6 +65,31 @@ class PlainView:
     def _write(self, line: str) -> None:
         self._stream.write(line + "\n")
         self._stream.flush()
+
+
+class JsonLinesView:
+    """One JSON object a line for each event, for programs."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def observe(self, recorded: ev.Recorded, state: StudyState) -> None:
+        """Print the event."""
+        line = {
+            "seq": recorded.seq,
+            "at": recorded.at.isoformat(),
+            "event": type(recorded.event).__name__,
+            "text": event_line(recorded.event, state),
+            "data": to_plain(recorded.event),
+        }
+        self._stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._stream.flush()
+
+    def update(self, facts: StatusFacts) -> None:
+        """Do nothing: the events have told it."""
+
+    def notice(self, text: str) -> None:
+        """Do nothing: what is said beside the events is for people."""
 
 
 @contextmanager

@@ -106,15 +106,20 @@ class PictureObserver:
             self._wake.wait()
             self._wake.clear()
             start = time.monotonic()
-            self._draw()
-            spent = time.monotonic() - start
-            self._closing.wait(max(self._interval_s, spent / SHARE))
+            if self._draw():
+                spent = time.monotonic() - start
+                self._closing.wait(max(self._interval_s, spent / SHARE))
 
-    def _draw(self) -> None:
+    def _draw(self) -> bool:
+        """Draw what there is; return False if that has been done."""
         points = tuple(self._points)
         if len(points) == self._drawn:
-            return
+            return False
         self._drawn = len(points)
+        self._render(points)
+        return True
+
+    def _render(self, points: tuple[Point, ...]) -> None:
         order = Order(metric=self._metric, png=str(self._png), svg=str(self._svg), points=points)
         try:
             done = subprocess.run(

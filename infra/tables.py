@@ -85,6 +85,8 @@ def status_view(facts: StatusFacts, *, most_slots: int = 0) -> RenderableType:
     _add(grid, "", one_line(facts["incumbent"]["hypothesis"]))
     _add(grid, "judged", _judged(facts))
     _add(grid, "queue", _queue(facts))
+    if facts["notice"]:
+        _add(grid, "note", Text(one_line(facts["notice"]), style="yellow"))
     parts: list[RenderableType] = [head, grid]
     if facts["slots"]:
         parts += [Text(), _slots(facts["slots"], most_slots)]
@@ -120,8 +122,8 @@ def _judged(facts: StatusFacts) -> Text:
 
 def _queue(facts: StatusFacts) -> Text:
     queue = facts["queue"]
-    hours = f"{facts['slot_hours']:.3g} slot hours used"
-    return Text(f"{queue['ready']} ready, {queue['running']} running, {hours}")
+    used = duration(3600 * facts["slot_hours"])
+    return Text(f"{queue['ready']} ready, {queue['running']} running, {used} of slots used")
 
 
 def _slots(slots: list[SlotFacts], most: int) -> Table:

@@ -3,7 +3,7 @@
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -112,17 +112,26 @@ def _of_settings(
     message: str,
 ) -> "list[SubmissionReceived]":
     from cluster.study_repository import StudyRepository
-    from proposer.submission import apply_settings, parse_grid, parse_settings
+    from proposer.submission import (
+        apply_settings,
+        leave_out_present,
+        parse_grid,
+        parse_settings,
+    )
 
     state = study.state()
     repository = StudyRepository.open(study.home.git, study=config.study.name)
     commit = state.incumbent_commit or state.base_commit
     files = repository.read_files(commit, config.study.editable)
-    wanted = [parse_settings(settings)] if settings else parse_grid(grid or [])
+    wanted: Sequence[Mapping[str, str]] = [parse_settings(settings or [])]
+    if grid:
+        points = parse_grid(grid)
+        # Of a grid whose only point is there already, say so as of a single setting.
+        wanted = leave_out_present(files, points) or points
     made = []
     for one in wanted:
-        hypothesis = message or apply_settings(files, one).hypothesis
-        made.append(received(settings=dict(one), hypothesis=hypothesis))
+        proposal = apply_settings(files, one)
+        made.append(received(settings=dict(one), hypothesis=message or proposal.hypothesis))
     return made
 
 

@@ -1,17 +1,18 @@
 """`incumbent watch`."""
 
+import sys
+
 import typer
 
-from infra.cli.output import note, print_json
 from infra.cli.study_choice import JsonOption, StudyOption, UsageProblem, choose_study
 
 
 def watch(study: StudyOption = "", as_json: JsonOption = False) -> None:
     """Follow a running study; Ctrl-C leaves it running. With --json, one event a line."""
-    from infra.attach import follow, gather
+    from infra.attach import Left, follow
     from infra.closing import last_words
     from infra.controller_process import find_controller
-    from infra.live_view import make_view
+    from infra.live_view import JsonLinesView, make_view
     from infra.settings import load_settings
     from infra.study import opened
 
@@ -20,10 +21,9 @@ def watch(study: StudyOption = "", as_json: JsonOption = False) -> None:
         raise UsageProblem(f"the study {home.name} does not run (`incumbent run` starts it)")
     config = load_settings(home)
     with opened(home) as found:
-        with make_view(as_json=as_json) as view:
-            left, state = follow(found, view, config, may_stop=False)
         if as_json:
-            print_json(gather(found, state, config))
-        elif not state.study:
-            note("nothing was recorded")
+            left, _ = follow(found, JsonLinesView(sys.stdout), config, may_stop=False)
+            raise typer.Exit(left is Left.DIED)
+        with make_view() as view:
+            left, state = follow(found, view, config, may_stop=False)
         raise typer.Exit(last_words(found, left, state, config))

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from cluster import events as ev
-from cluster.experiment import Kind
+from cluster.experiment import Kind, TrialPhase
 from cluster.ports import Observer
 from cluster.state import StudyState
-from cluster.transitions import apply
+from cluster.transitions import MOST_LOSSES, apply
 from eval.judge import Verdict
 from eval.metric import Goal, Metric
 from trainer.trial import CommitId, CrashKind, Ending, ExperimentId, SlotId, TrialId, TrialOutcome
@@ -99,12 +99,19 @@ class Study:
         )
         return experiment
 
-    def start(self, experiment: str, *, slot: str = "cpu-0", attempt: int = 1) -> TrialId:
+    def start(self, experiment: str, *, slot: str = "cpu-0") -> TrialId:
+        """Queue and lease the next trial, or the next attempt of one that was lost."""
         name = ExperimentId(experiment)
-        finished = [t for t in self.state.experiments[name].trials if t.outcome is not None]
-        trial = TrialId(f"{name}.{len(finished) + 1}")
+        number, attempt = 1, 1
+        for last in self.state.experiments[name].trials[-1:]:
+            number = int(last.id.rpartition(".")[2])
+            if last.phase is TrialPhase.LOST:
+                attempt = last.attempt + 1
+            else:
+                number += 1
+        trial = TrialId(f"{name}.{number}")
         self.tell(
-            ev.TrialQueued(trial=trial, experiment=name, attempt=attempt, seed=1),
+            ev.TrialQueued(trial=trial, experiment=name, attempt=attempt, seed=number),
             ev.TrialStarted(
                 trial=trial, experiment=name, attempt=attempt, slot=SlotId(slot), node="box"
             ),
@@ -232,8 +239,8 @@ def eventful() -> list[ev.Event]:
     unwanted = study.propose("no")  # e5
     study.tell(ev.CancelRequested(experiment=unwanted))
     lost = study.propose("WIDTH 8 -> 16")  # e6
-    for attempt in (1, 2, 3):
-        study.start(lost, attempt=attempt)
+    for _ in range(MOST_LOSSES):
+        study.start(lost)
         study.lose(lost)
     _merges(study)
     study.tell(ev.RetryRequested(experiment=ExperimentId("e3")))

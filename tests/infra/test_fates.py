@@ -2,10 +2,12 @@
 
 import pytest
 
+from cluster.events import RetryRequested
 from cluster.experiment import Status
+from eval.judge import Verdict
 from infra.fates import Fate, all_ends, ends, ends_by
-from tests.infra.study_factory import Study, eventful, failed
-from trainer.trial import Ending, ExperimentId
+from tests.infra.study_factory import Study, crashed, eventful, failed
+from trainer.trial import Ending
 
 
 def fates_of(study: Study) -> list[tuple[str, str]]:
@@ -38,8 +40,7 @@ def test_a_promotion_settles_the_winners_that_it_carries_before_itself() -> None
     study.keep("other", 0.35)
     merge = study.merge(stale)
     study.measure(merge, 0.2)
-    study.judge(merge, verdict := study.state.experiments[stale].verdict)
-    assert verdict is not None
+    study.judge(merge, Verdict.KEEP)
     study.promote(merge)
     assert fates_of(study) == [("e0", "keep"), ("e2", "keep"), ("e1", "merged"), ("e3", "keep")]
 
@@ -64,9 +65,6 @@ def test_a_promoted_experiment_that_is_merged_again_keeps_its_place() -> None:
     ],
 )
 def test_a_retry_leaves_the_earlier_end_as_it_was(ending: Ending, fate: Fate) -> None:
-    from cluster.events import RetryRequested
-    from tests.infra.study_factory import crashed
-
     study = Study()
     study.baseline(0.4)
     tried = study.propose("tried twice")
@@ -75,5 +73,5 @@ def test_a_retry_leaves_the_earlier_end_as_it_was(ending: Ending, fate: Fate) ->
     first = list(ends(study.state.experiments[tried]))
     study.tell(RetryRequested(experiment=tried))
     study.measure(tried, 0.5)
-    found = list(ends(study.state.experiments[ExperimentId(tried)]))
+    found = list(ends(study.state.experiments[tried]))
     assert [(end.seq, end.fate, end.value) for end in found] == [(first[0].seq, fate, None)]

@@ -1,0 +1,71 @@
+"""The words for events, which scripts may search for."""
+
+import re
+
+from cluster.events import EVENT_TYPES
+from infra.event_lines import event_line
+from tests.infra.study_factory import Study, eventful
+
+WORDS = """\
+study mar5: minimize val_loss, from COMMIT
+controller started: process 4711 on box, epoch 1
+slot cpu-0 on box: cpu
+proposed e0 by baseline: baseline
+queued e0.1, seed 1
+started e0.1 on cpu-0: baseline
+scored e0.1: val_loss 0.41
+baseline e0
+winner e1: better (+0.1 against e0)
+kept e1: val_loss 0.38, replaces e0, as COMMIT: LR 0.1 -> 0.2
+discarded e2: worse (-0.1 against e1)
+crashed e3.1: ZeroDivisionError: division by zero
+timed_out e4.1: it was timed_out
+cancel e5
+lost e6.1: the lease ran out
+queued e6.1, attempt 2, seed 1
+started e6.1 on cpu-0, attempt 2: WIDTH 8 -> 16
+merging e7 onto e11 as e12
+conflicted e8: with e14 in train.py
+merged e9: already in e14
+dropped e10: merged as e15, which crashed
+kept e16: val_loss 0.25, replaces e14, which leaves behind e11, e13, e14, \
+as COMMIT: a better start
+retry e3
+submitted s1: mine
+rejected s1: mine: the same tree as e1
+rejected tuner: LR 0.2 -> 0.1: known
+exhausted tuner: every point of the grid was tried
+pause
+resume
+given back e18.1: the lease ran out
+finished: nothing more to try
+closed cpu-1: its worker died
+stop now
+controller stopped: stopped
+"""
+
+
+def test_each_event_has_its_words() -> None:
+    study, lines = Study(slots=0), []
+    events = eventful()
+    assert {type(event) for event in events} == set(EVENT_TYPES.values())
+    for index, event in enumerate(events):
+        if index >= 2:
+            study.tell(event)
+        lines.append(re.sub(r"\b[0-9a-f]{7}\b", "COMMIT", event_line(event, study.state)))
+    assert [line for line in WORDS.splitlines() if line not in lines] == []
+
+
+def test_the_words_are_the_same_later() -> None:
+    study = Study(slots=0)
+    at_once = []
+    for event in eventful()[2:]:
+        study.tell(event)
+        at_once.append(event_line(event, study.state))
+    assert [event_line(recorded.event, study.state) for recorded in study.events[2:]] == at_once
+
+
+def test_a_line_is_one_line_whatever_a_hypothesis_holds() -> None:
+    study = Study()
+    study.propose("a\nkept e99: \x1b[2Jb")
+    assert event_line(study.events[-1].event, study.state) == "proposed e0 by tuner: a kept e99: b"

@@ -1,0 +1,233 @@
+"""What --json prints."""
+
+import json
+import subprocess
+import sys
+from datetime import timedelta
+from typing import get_type_hints
+
+import pytest
+
+from cluster import events as ev
+from cluster.experiment import Status
+from cluster.state import StudyState
+from infra.fact_records import ExperimentFacts, ShowFacts, StatusFacts
+from infra.facts import RECENT, log_facts, show_facts, status_facts
+from tests.infra.study_factory import BEGIN, Study, commit, eventful, scored
+from trainer.ports import Progress
+from trainer.trial import ExperimentId, SlotId, TrialId
+
+
+def status(study: Study, **more: object) -> StatusFacts:
+    given = {"now": study.now, "is_running": True, "progress": {}, **more}
+    return status_facts(study.state, **given)
+
+
+@pytest.fixture
+def whole() -> Study:
+    study = Study(slots=0)
+    study.tell(*eventful()[2:])
+    return study
+
+
+def test_facts_are_plain_json_with_every_promised_key(whole: Study) -> None:
+    for facts, shape in (
+        (status(whole), StatusFacts),
+        (log_facts(whole.state)[1], ExperimentFacts),
+        (show_facts(whole.state, ExperimentId("e3"), whole.events), ShowFacts),
+    ):
+        assert json.loads(json.dumps(facts, allow_nan=False)) == facts
+        assert set(facts) == set(get_type_hints(shape))
+
+
+def test_the_status_of_a_study_says_what_is_best_and_by_how_much() -> None:
+    study = Study()
+    study.baseline(0.4)
+    study.keep("LR 0.1 -> 0.2", 0.3)
+    facts = status(study)
+    assert facts["branch"] == "incumbent/mar5"
+    assert facts["metric"] == {"name": "val_loss", "goal": "minimize"}
+    assert facts["baseline"]["score"] == 0.4
+    incumbent = facts["incumbent"]
+    assert (incumbent["experiment"], incumbent["score"]) == ("e1", 0.3)
+    assert incumbent["commit"] == commit("promotion of e1")
+    assert incumbent["improvement"] == pytest.approx(0.1)
+    assert incumbent["improvement_percent"] == pytest.approx(25)
+    assert facts["recent"][0]["id"] == "e1"
+
+
+def test_an_improvement_upwards_is_positive_too() -> None:
+    study = Study(goal="maximize")
+    study.baseline(-0.5)
+    study.keep("x", -0.4)
+    assert status(study)["incumbent"]["improvement_percent"] == pytest.approx(20)
+
+
+def test_a_baseline_of_zero_has_no_percent() -> None:
+    study = Study(goal="maximize")
+    study.baseline(0.0)
+    study.keep("x", 2.0)
+    incumbent = status(study)["incumbent"]
+    assert (incumbent["improvement"], incumbent["improvement_percent"]) == (2.0, None)
+
+
+def test_a_study_that_has_not_begun_has_facts_as_well() -> None:
+    facts = status_facts(StudyState(), now=BEGIN, is_running=False, progress={})
+    assert facts["incumbent"]["score"] is None
+    assert facts["phase"] == "not started"
+    assert facts["experiments"] == {word.value: 0 for word in Status}
+    assert json.dumps(facts, allow_nan=False)
+
+
+def test_slots_tell_what_they_run_and_for_how_long() -> None:
+    study = Study(slots=1)
+    study.open_slot("gpu-10", note="a stranger holds 20 GB")
+    study.open_slot("gpu-2")
+    study.tell(ev.SlotClosed(slot=SlotId("gpu-2"), reason="its worker died"))
+    trial = study.start(study.propose("LR 0.1 -> 0.2"))
+    heard = Progress(elapsed_s=7, last_line="step 3", points={"loss": 0.5, "bad": float("nan")})
+    facts = status(study, now=study.now + timedelta(seconds=8), progress={trial: heard})
+    slots = {slot["slot"]: slot for slot in facts["slots"]}
+    assert list(slots) == ["cpu-0", "gpu-2", "gpu-10"]
+    states = [slot["state"] for slot in slots.values()]
+    assert states == ["busy", "closed", "blocked"]
+    busy = slots["cpu-0"]
+    assert (busy["trial"], busy["experiment"], busy["hypothesis"]) == (
+        "e0.1",
+        "e0",
+        "LR 0.1 -> 0.2",
+    )
+    assert (busy["seconds"], busy["last_line"], busy["points"]) == (8, "step 3", {"loss": 0.5})
+    assert slots["gpu-10"]["note"] == "a stranger holds 20 GB"
+
+
+def test_the_queue_counts_what_waits_and_what_runs() -> None:
+    study = Study()
+    study.baseline(0.4)
+    study.start(study.propose("runs"))
+    study.propose("waits")
+    assert status(study)["queue"] == {"ready": 1, "running": 1}
+
+
+def test_the_rate_is_that_of_verdicts_while_a_controller_lives() -> None:
+    study = Study()
+    study.baseline(0.4)
+    for _ in range(3):
+        study.discard("x", 0.5)  # every 14 s
+    assert status(study)["rate_per_hour"] == pytest.approx(3600 / 14)
+    assert status(study, is_running=False)["rate_per_hour"] == 0
+
+
+def test_the_phase_follows_the_study() -> None:
+    study = Study(slots=0)
+    phases = [status(study, phase="starting Ray")["phase"], status(study)["phase"]]
+    study.open_slot("cpu-0")
+    phases.append(status(study)["phase"])
+    study.baseline(0.4)
+    phases.append(status(study)["phase"])
+    study.tell(ev.PauseRequested())
+    phases.append(status(study)["phase"])
+    study.start(study.propose("x"))
+    study.tell(ev.StopRequested())
+    phases.append(status(study)["phase"])
+    phases.append(status(study, is_running=False)["phase"])
+    study.tell(ev.StudyFinished(reason="the baseline crashed", failed=True))
+    phases.append(status(study)["phase"])
+    assert phases == [
+        "starting Ray",
+        "waiting for workers",
+        "measuring the baseline",
+        "searching",
+        "paused",
+        "stopping: 1 trial still running",
+        "stopped",
+        "failed: the baseline crashed",
+    ]
+
+
+def test_only_the_latest_results_are_recent(whole: Study) -> None:
+    recent = status(whole)["recent"]
+    assert len(recent) == RECENT
+    assert [facts["id"] for facts in recent[:4]] == ["e6", "e5", "e2", "e3"]
+
+
+def test_the_log_lists_all_experiments_in_order() -> None:
+    study = Study()
+    study.baseline(0.4)
+    study.discard("DEPTH 2 -> 1", 0.5)
+    for _ in range(9):
+        study.propose("waits")
+    log = log_facts(study.state)
+    assert [facts["id"] for facts in log] == [f"e{n}" for n in range(11)]
+    assert log[1] == {
+        "id": "e1",
+        "kind": "proposal",
+        "status": "discarded",
+        "score": 0.5,
+        "delta": -0.1,
+        "commit": commit("e1"),
+        "promoted": "",
+        "base": "e0",
+        "proposer": "tuner",
+        "hypothesis": "DEPTH 2 -> 1",
+        "seconds": 10,
+        "slot": "cpu-1",
+        "node": "box",
+        "reason": "worse",
+    }
+    assert (log[10]["score"], log[10]["delta"]) == (None, None)
+
+
+def test_an_experiment_shows_its_trials_and_its_story_with_times(whole: Study) -> None:
+    facts = show_facts(whole.state, ExperimentId("e3"), whole.events)
+    endings = [trial["outcome"]["ending"] for trial in facts["trials"]]
+    assert (facts["status"], facts["verdict"], endings) == ("kept", "keep", ["crashed", "scored"])
+    assert [line["event"] for line in facts["story"]][:4] == [
+        "ExperimentProposed",
+        "TrialQueued",
+        "TrialStarted",
+        "TrialFinished",
+    ]
+    times = {recorded.seq: recorded.at.isoformat() for recorded in whole.events}
+    assert all(line["at"] == times[line["seq"]] for line in facts["story"])
+    assert facts["story"][3]["text"] == "crashed e3.1: ZeroDivisionError: division by zero"
+
+
+def test_a_story_without_its_events_is_told_without_times(whole: Study) -> None:
+    story = show_facts(whole.state, ExperimentId("e1"), [])["story"]
+    assert story[0].keys() == {"seq", "event"}
+
+
+def test_an_unknown_experiment_is_a_key_error(whole: Study) -> None:
+    with pytest.raises(KeyError):
+        show_facts(whole.state, ExperimentId("e999"), [])
+
+
+def test_a_number_that_json_cannot_hold_is_null() -> None:
+    study = Study()
+    experiment = study.propose("prints 1e999")
+    study.start(experiment)
+    study.finish(experiment, scored(0.5, {"tokens": float("inf"), "steps": 3.0}))
+    facts = show_facts(study.state, experiment, study.events)
+    assert facts["standard_error"] is None
+    assert facts["trials"][0]["outcome"]["metrics"] == {"tokens": None, "steps": 3.0}
+    assert json.dumps(facts, allow_nan=False)
+
+
+def test_reading_commands_import_nothing_heavy() -> None:
+    program = (
+        "import sys; import infra.facts, infra.tables, infra.live_view, infra.results_tsv, "
+        "infra.picture; heavy = {'ray', 'torch', 'matplotlib', 'prometheus_client', 'numpy'}; "
+        "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_trial_that_nothing_was_heard_of_yet_has_no_line() -> None:
+    study = Study(slots=1)
+    study.start(study.propose("x"))
+    facts = status(study, progress={TrialId("e9.1"): Progress(elapsed_s=1, last_line="other")})
+    assert facts["slots"][0]["last_line"] == ""
