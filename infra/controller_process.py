@@ -10,13 +10,16 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import IO
 
 from cluster.environment import allowed_environment
 from infra.home import StudyHome
 
+LOCK_S = 2.0
 PROGRAM = "from infra.controller_main import main; raise SystemExit(main())"
 
 
@@ -57,15 +60,25 @@ def sole_controller(home: StudyHome) -> Iterator[None]:
     """Be the one controller of a study; raises ControllerRuns, naming the other."""
     descriptor = os.open(home.controller, os.O_RDWR | os.O_CREAT, 0o600)
     with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        # Whoever asks whether there is a controller holds the lock for a moment, too.
+        deadline = time.monotonic() + LOCK_S
+        while not (is_ours := _try_lock(file)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if not is_ours:
             other = find_controller(home) or _unnamed()
             raise ControllerRuns(
                 f"the study {home.name} has a controller already: process {other.pid} on "
                 f"{other.node} (`incumbent stop` ends it)"
-            ) from None
+            )
         yield
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def announce(home: StudyHome, metrics: str = "") -> None:

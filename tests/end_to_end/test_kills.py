@@ -1,6 +1,6 @@
 """kill -9 of every process of a study: nothing recorded is lost, nothing counts twice, it goes on.
 
-Repeat with INCUMBENT_KILL_ROUNDS=20 to play the whole sequence that often, at other moments.
+Repeat with KILL_ROUNDS=20 to play the whole sequence that often, at other moments.
 """
 
 import json
@@ -25,7 +25,7 @@ from infra.home import StudyHome
 from infra.leftovers import end_leftovers
 from infra.study import OpenStudy, opened
 
-ROUNDS = int(os.environ.get("INCUMBENT_KILL_ROUNDS", "1"))
+ROUNDS = int(os.environ.get("KILL_ROUNDS", "1"))
 EXPERIMENTS = 40
 PROGRAM = Path(sys.executable).with_name("incumbent")
 
