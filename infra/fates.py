@@ -26,7 +26,7 @@ class Fate(StrEnum):
     UNKNOWN = "unknown"  # cancelled or lost, which says nothing of the patch
 
 
-_FATES = {
+FATE_OF_STATUS = {
     Status.KEPT: Fate.KEEP,
     Status.DISCARDED: Fate.DISCARD,
     Status.CONFLICTED: Fate.DISCARD,
@@ -55,7 +55,7 @@ class End:
     @property
     def fate(self) -> Fate:
         """What became of the patch."""
-        return _FATES[self.status]
+        return FATE_OF_STATUS[self.status]
 
     @property
     def commit(self) -> CommitId:

@@ -150,11 +150,6 @@ class StudyHome:
         return self.directory / "fleet.log"
 
     @property
-    def setup_log(self) -> Path:
-        """Output of the environment's and the study's set-up."""
-        return self.directory / "setup.log"
-
-    @property
     def results(self) -> Path:
         """The table in autoresearch's format."""
         return self.directory / "results.tsv"

@@ -26,7 +26,7 @@ from infra.home import write_atomically
 from infra.plain_text import one_line
 from trainer.trial import TrialOutcome
 
-_ROWS = (Fate.KEEP, Fate.DISCARD, Fate.CRASH)
+ROWS = (Fate.KEEP, Fate.DISCARD, Fate.CRASH)
 
 
 class ResultsTsv:
@@ -74,7 +74,7 @@ class ResultsTsv:
 
 
 def _rows(ends: Iterable[End]) -> str:
-    return "".join(_row(end) for end in ends if end.fate in _ROWS)
+    return "".join(_row(end) for end in ends if end.fate in ROWS)
 
 
 def _row(end: End) -> str:

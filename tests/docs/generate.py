@@ -1,0 +1,272 @@
+"""Writes the generated sections of docs/ anew: `make docs`, or `python -m tests.docs.generate`.
+
+Knows which section of which page comes from which part of the program. Prose around the sections is
+written by hand and left alone. tests/docs/test_docs.py fails while a section is stale.
+"""
+
+import ast
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import groupby
+from pathlib import Path
+
+import typer
+
+from cluster.config_keys import ConfigKey, describe_keys
+from cluster.events import EVENT_TYPES, ExperimentProposed
+from cluster.experiment import FAILURE_OF_ENDING, Kind, Status, TrialPhase
+from cluster.steps import TRANSITIONS
+from eval.judge import Verdict
+from infra import fates, results_tsv
+from infra.cli.main import app
+from infra.prometheus import describe_metrics
+from trainer.trial import CrashKind, Ending, TrialOutcome
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+NO_ROW = "no row"
+
+
+# --- pages ---------------------------------------------------------------------------------------
+
+
+class MissingSection(LookupError):
+    """A page has no markers for a section that belongs on it."""
+
+
+def rendered(text: str, sections: Mapping[str, Callable[[], str]]) -> str:
+    """Return a page with its generated sections as they should be.
+
+    Raises:
+        MissingSection: the page lacks the markers of a section.
+    """
+    for name, render in sections.items():
+        begin, end = f"<!-- generated: {name} -->\n", f"<!-- end: {name} -->"
+        head, found, rest = text.partition(begin)
+        _, found_end, tail = rest.partition(end)
+        if not (found and found_end):
+            raise MissingSection(f"the page needs the lines {begin.strip()} and {end}")
+        text = f"{head}{begin}\n{render().strip()}\n\n{end}{tail}"
+    return text
+
+
+def main() -> int:
+    """Rewrite the pages that are stale, and name them."""
+    for page, sections in PAGES.items():
+        path = DOCS / page
+        before = path.read_text("utf-8")
+        after = rendered(before, sections)
+        if after != before:
+            path.write_text(after, "utf-8")
+            sys.stdout.write(f"wrote {path.relative_to(ROOT)}\n")
+    return 0
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    cells = ([cell.replace("|", r"\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def code(text: str) -> str:
+    """Return text set as code."""
+    return f"`{text}`"
+
+
+# --- configuration, commands, metrics ------------------------------------------------------------
+
+
+def configuration_keys() -> str:
+    """Return every key of incumbent.toml, by section."""
+    parts = []
+    for section, keys in groupby(describe_keys(), key=lambda key: key.section):
+        rows = [(code(k.name), k.type, _default(k), k.text) for k in keys]
+        parts.append(f"### {code(section)}\n\n{table(('key', 'type', 'default', 'meaning'), rows)}")
+    return "\n\n".join(parts)
+
+
+def _default(key: ConfigKey) -> str:
+    if key.is_required:
+        return "required"
+    return key.default if key.default == "unset" else code(key.default)
+
+
+def verbs() -> Mapping[str, typer.core.TyperCommand]:
+    """Return the verbs of the command line by name, in the order of `incumbent --help`."""
+    return typer.main.get_command(app).commands
+
+
+def commands() -> str:
+    """Return every verb with its arguments and options."""
+    return "\n\n".join(_command(name, command) for name, command in verbs().items())
+
+
+def _command(name: str, command: typer.core.TyperCommand) -> str:
+    context = typer.Context(command)
+    usage = " ".join(["incumbent", name, *command.collect_usage_pieces(context)])
+    records = (parameter.get_help_record(context) for parameter in command.params)
+    rows = [(code(names), " ".join(text.split())) for names, text in filter(None, records)]
+    about = " ".join((command.help or "").split())
+    return f"### {name}\n\n{about}\n\n    {usage}\n\n{table(('parameter', 'meaning'), rows)}"
+
+
+def metrics() -> str:
+    """Return every metric that is served."""
+    rows = [
+        (code(m.name), m.type, ", ".join(map(code, m.labels)) or "none", m.help)
+        for m in describe_metrics()
+    ]
+    return table(("metric", "type", "labels", "meaning"), rows)
+
+
+# --- states --------------------------------------------------------------------------------------
+
+
+def comments(kind: type[StrEnum]) -> Mapping[str, str]:
+    """Return the comment behind each member of an enumeration, by the member's value."""
+    source = inspect.getsource(kind)
+    found = re.findall(r'^    \w+ = "(\w+)"(?:  # (.*))?$', source, re.MULTILINE)
+    return dict(found)
+
+
+def members(kind: type[StrEnum]) -> str:
+    """Return the members of an enumeration and what they mean."""
+    rows = [(code(value), text) for value, text in comments(kind).items()]
+    return table(("word", "meaning"), rows)
+
+
+def statuses() -> str:
+    """Return every status, whether it is final, and the row that it makes in results.tsv."""
+    rows = [
+        (
+            code(status),
+            comments(Status)[status],
+            "yes" if status.is_terminal else "no",
+            tsv_row(status) if status.is_terminal else "not yet",
+        )
+        for status in Status
+    ]
+    return table(("status", "meaning", "final", "`results.tsv`"), rows)
+
+
+def tsv_row(status: Status) -> str:
+    """Return the status word of the row that an experiment of this status gets."""
+    fate = fates.FATE_OF_STATUS[status]
+    return code(fate) if fate in results_tsv.ROWS else NO_ROW
+
+
+def endings() -> str:
+    """Return every ending of a trial, with what becomes of the experiment and its row."""
+    rows = []
+    for ending in Ending:
+        status = FAILURE_OF_ENDING.get(ending, Status.MEASURED)
+        row = tsv_row(status) if status.is_terminal else "`keep` or `discard`, at the verdict"
+        rows.append((code(ending), comments(Ending)[ending], code(status), row))
+    return table(("ending", "meaning", "status of the experiment", "`results.tsv`"), rows)
+
+
+def transitions() -> str:
+    """Return every step that an experiment may take."""
+    steps = [
+        (code(before), code(event.__name__), ", ".join(map(code, sorted(after))))
+        for before in Status
+        for event, table_ in TRANSITIONS.items()
+        for status, after in table_.items()
+        if status is before
+    ]
+    first = ("none", code(ExperimentProposed.__name__), code(Status.PROPOSED))
+    return table(("from", "event", "to"), [first, *steps])
+
+
+# --- events --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldText:
+    """A field of a record, as its source tells of it."""
+
+    name: str
+    type: str
+    default: str
+    """As Python; empty for a field that must be given."""
+    text: str
+
+
+def fields(record: type) -> list[FieldText]:
+    """Return the fields of a dataclass with the docstrings under them."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(record))).body[0].body
+    found = []
+    for node, following in zip(body, [*body[1:], ast.Pass()], strict=True):
+        if isinstance(node, ast.AnnAssign):
+            is_docstring = isinstance(following, ast.Expr)
+            text = inspect.cleandoc(following.value.value) if is_docstring else ""
+            found.append(
+                FieldText(
+                    name=node.target.id,
+                    type=ast.unparse(node.annotation),
+                    default=_literal(node.value),
+                    text=" ".join(text.split()),
+                )
+            )
+    return found
+
+
+def _literal(node: ast.expr | None) -> str:
+    if node is None:
+        return ""
+    if isinstance(node, ast.Call) and node.keywords:
+        return "{}"  # field(default_factory=dict)
+    return ast.unparse(node.args[0] if isinstance(node, ast.Call) else node)
+
+
+def events() -> str:
+    """Return every event with its fields."""
+    return "\n\n".join(_record(EVENT_TYPES[name]) for name in EVENT_TYPES)
+
+
+def outcome() -> str:
+    """Return the fields of a trial's outcome."""
+    return _fields(TrialOutcome)
+
+
+def _record(record: type) -> str:
+    about = inspect.cleandoc(record.__doc__ or "")
+    return f"### {record.__name__}\n\n{about}\n\n{_fields(record)}".rstrip()
+
+
+def _fields(record: type) -> str:
+    lines = []
+    for field in fields(record):
+        default = f", default `{field.default}`" if field.default else ""
+        text = f": {field.text}" if field.text else ""
+        lines.append(f"- `{field.name}` ({code(field.type)}{default}){text}")
+    return "\n".join(lines)
+
+
+PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
+    "commands.md": {"commands": commands},
+    "configuration.md": {"keys": configuration_keys},
+    "metrics.md": {"metrics": metrics},
+    "states-and-events.md": {
+        "statuses": statuses,
+        "transitions": transitions,
+        "endings": endings,
+        "crash kinds": lambda: members(CrashKind),
+        "kinds": lambda: members(Kind),
+        "trial phases": lambda: members(TrialPhase),
+        "verdicts": lambda: members(Verdict),
+        "outcome": outcome,
+        "events": events,
+    },
+}
+"""Which generated sections each page has, and what renders them."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

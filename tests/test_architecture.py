@@ -1,0 +1,158 @@
+"""What import-linter's contracts in pyproject.toml rest on, and what a command costs to start."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster import events as ev
+from cluster.config_file import load_config
+from cluster.experiment import Kind
+from cluster.ours import PACKAGES
+from cluster.source_repository import SourceRepository
+from eval.judge import Verdict
+from infra.demo_study import create_demo_repository
+from infra.launch import CONFIG, prepare_study
+from infra.study import OpenStudy
+from trainer.trial import CommitId, Ending, ExperimentId, SlotId, TrialId, TrialOutcome
+
+ROOT = Path(__file__).parent.parent
+E0, E0_1 = ExperimentId("e0"), TrialId("e0.1")
+HEAVY = ("libcst", "matplotlib", "optuna", "ray", "scipy", "torch")
+
+
+@pytest.fixture(scope="module")
+def project() -> Mapping[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def contracts(project: Mapping[str, Any], kind: str) -> list[Mapping[str, Any]]:
+    return [c for c in project["tool"]["importlinter"]["contracts"] if c["type"] == kind]
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            name = path.relative_to(ROOT).as_posix()
+            if "demo_template" not in name:  # a user's script, run in a repository of its own
+                yield name, ast.parse(path.read_bytes())
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    """Yield the top-level name of every import, inside functions too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module, "no import is relative"
+            yield node.module.partition(".")[0]
+
+
+def test_every_package_is_a_layer(project: Mapping[str, Any]) -> None:
+    linter = project["tool"]["importlinter"]
+    (layers,) = contracts(project, "layers")
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert packages == set(PACKAGES)
+    assert packages == set(linter["root_packages"])
+    assert packages == set(layers["layers"])
+    assert packages == set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
+    assert packages == set(project["tool"]["mypy"]["packages"])
+
+
+def test_every_third_party_library_is_confined_to_its_edge(project: Mapping[str, Any]) -> None:
+    confined = {m for c in contracts(project, "protected") for m in c["protected_modules"]}
+    found = {library for _, tree in modules() for library in imports(tree)}
+    assert found - set(sys.stdlib_module_names) - set(PACKAGES) == confined
+
+
+def test_no_module_rebinds_a_builtin_by_importing_one_of_our_packages_whole() -> None:
+    for name, tree in modules():
+        whole = {
+            alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import)
+            for alias in node.names
+        }
+        assert not whole & set(PACKAGES), f"{name}: from {PACKAGES} import names, not modules"
+
+
+# --- what a command imports ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A research repository with a study whose baseline was measured; its server stays up."""
+    directory = tmp_path_factory.mktemp("reading")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INCUMBENT_HOME", str(directory / "state"))
+        repository = create_demo_repository(directory / "digits")
+        source = SourceRepository.find(repository)
+        study = prepare_study(source, load_config(repository / CONFIG)).study
+        measure_baseline(study)
+        yield repository
+        study.server.release(study.client)
+
+
+def measure_baseline(study: OpenStudy) -> None:
+    base = study.state().base_commit
+    told = (
+        ev.ExperimentProposed(
+            experiment=E0,
+            kind=Kind.BASELINE,
+            commit=CommitId(base),
+            tree="a tree",
+            base=E0,
+            base_commit=base,
+            lines=100,
+            proposer="",
+            hypothesis="baseline",
+        ),
+        ev.TrialQueued(trial=E0_1, experiment=E0, attempt=1, seed=1),
+        ev.TrialStarted(trial=E0_1, experiment=E0, attempt=1, slot=SlotId("cpu-0"), node="box"),
+        ev.TrialFinished(
+            trial=E0_1,
+            experiment=E0,
+            attempt=1,
+            outcome=TrialOutcome(ending=Ending.SCORED, value=1.5),
+        ),
+        ev.ExperimentJudged(
+            experiment=E0, verdict=Verdict.KEEP, delta=0.0, reason="baseline", reference=E0
+        ),
+    )
+    now = datetime.now(UTC)
+    drafts = [ev.Draft(id=type(event).__name__, at=now, event=event) for event in told]
+    study.ledger.append(drafts)
+    (study.home.logs / f"{E0_1}.log").write_text("val_loss: 1.5\n", "utf-8")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["--help", "status", "log", "show e0", "diff e0", "logs e0", "top", "status --json"],
+)
+def test_a_reading_command_imports_nothing_heavy(command: str, repository: Path) -> None:
+    program = (
+        "import atexit, json, sys\n"
+        "atexit.register(lambda: print(json.dumps(sorted(sys.modules)), file=sys.stderr))\n"
+        "from infra.cli.main import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command.split()],
+        cwd=repository,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = {name.partition(".")[0] for name in json.loads(done.stderr.splitlines()[-1])}
+    assert "typer" in loaded
+    assert not loaded & set(HEAVY)
