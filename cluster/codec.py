@@ -6,7 +6,7 @@ that wrote it; one that is newer than this program is refused instead of half un
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from immutables import Map
@@ -47,10 +47,17 @@ def _from_map(value: object) -> object:
     raise NotImplementedError(f"cannot encode {type(value).__name__}")
 
 
-def _to_map(kind: type, value: object) -> object:
-    if get_origin(kind) is Map:
-        return Map(msgspec.convert(value, dict[get_args(kind)], dec_hook=_to_map))  # type: ignore[misc]
-    raise NotImplementedError(f"cannot decode {kind}")
+def _stored_state() -> type[msgspec.Struct]:
+    """Return a record of the state's fields in which persistent maps are dicts.
+
+    msgspec makes dicts of records in one go; any other mapping it would first make a dict of dicts,
+    which takes six times as long (0.4 s at 10,000 experiments).
+    """
+    fields = []
+    for name, kind in get_type_hints(StudyState).items():
+        stored = dict[get_args(kind)] if get_origin(kind) is Map else kind  # type: ignore[misc]
+        fields.append((name, stored | msgspec.UnsetType, msgspec.UNSET))
+    return msgspec.defstruct("StoredState", fields)
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_from_map)
@@ -58,7 +65,7 @@ _envelopes = msgspec.json.Decoder(_Envelope)
 _bodies: Mapping[str, msgspec.json.Decoder[Any]] = {
     name: msgspec.json.Decoder(kind) for name, kind in EVENT_TYPES.items()
 }
-_states = msgspec.json.Decoder(StudyState, dec_hook=_to_map)
+_states = msgspec.json.Decoder(_stored_state())
 
 
 def encode_draft(draft: Draft) -> bytes:
@@ -95,9 +102,15 @@ def decode_state(payload: bytes) -> StudyState:
     """Read a snapshot back; raises SchemaError if it is damaged or from a newer program."""
     check_version(payload)
     try:
-        return _states.decode(msgspec.json.decode(payload, type=_Snapshot).state)
+        stored = _states.decode(msgspec.json.decode(payload, type=_Snapshot).state)
     except msgspec.MsgspecError as error:
         raise SchemaError(f"the snapshot is damaged: {error}") from error
+    fields: dict[str, Any] = {
+        name: Map(value) if isinstance(value, dict) else value
+        for name in stored.__struct_fields__
+        if (value := getattr(stored, name)) is not msgspec.UNSET
+    }
+    return StudyState(**fields)
 
 
 def check_version(payload: bytes) -> None:

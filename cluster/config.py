@@ -61,6 +61,13 @@ class ClusterConfig(BaseModel):
     gpu_busy_mb: Annotated[float, Field(ge=0)] = 2000.0
     """A card on which strangers hold more memory than this, in MiB, takes no trials."""
 
+    @field_validator("redis")
+    @classmethod
+    def _is_url(cls, url: str) -> str:
+        if url and not url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("is not the URL of a server, e.g. redis://host:6379/0")
+        return url
+
 
 class LimitsConfig(BaseModel):
     """`[limits]`: when a study ends by itself. 0 means no limit."""

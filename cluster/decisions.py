@@ -17,6 +17,7 @@ from cluster.commands import (
     FinishStudy,
     GiveBackTrials,
     Materialise,
+    Promote,
     Propose,
     QueueTrial,
     RecordJudgement,
@@ -63,7 +64,7 @@ def decide(state: StudyState, plan: StudyPlan, circumstances: Circumstances) -> 
     if state.finished:
         return ()
     if state.stopping:
-        return tuple(_stopping(state))
+        return tuple(_stopping(state, plan))
     if state.baseline is None:
         return (CreateBaseline(),)
     commands: list[Command] = [*_cancellations(state), *_judgements(state, plan)]
@@ -78,8 +79,14 @@ def decide(state: StudyState, plan: StudyPlan, circumstances: Circumstances) -> 
     return tuple(commands)
 
 
-def _stopping(state: StudyState) -> Iterator[Command]:
+def _stopping(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
+    """Finish what runs, its verdicts and promotions included; begin nothing."""
     yield from _cancellations(state)
+    if judgements := list(_judgements(state, plan)):
+        yield from judgements
+    else:
+        winners = reducer.plan(state, plan.judge, plan.metric)
+        yield from (command for command in winners if isinstance(command, Promote))
     if state.stopping == "now" and _count(state, Status.RUNNING):
         yield GiveBackTrials()
 

@@ -36,7 +36,8 @@ CHECK_S = 0.25
 PING_S = 5.0
 BACKOFF_S = 2.0
 MOST_FAILURES = 5
-"""A worker that fails this often in a row, with no trial between, is reported as fatal."""
+WINDOW_S = 120.0
+"""A worker that ends badly `MOST_FAILURES` times within this many seconds is reported as fatal."""
 
 
 class FleetFailed(RuntimeError):
@@ -56,7 +57,7 @@ class _Fleet:
         self._queue: Any = None
         self._workers: dict[str, Any] = {}
         self._runs: dict[Any, str] = {}
-        self._failures: dict[str, int] = {}
+        self._failures: dict[str, list[float]] = {}
         self._due: dict[str, float] = {}
         self._pinged = 0.0
 
@@ -148,18 +149,20 @@ class _Fleet:
             self._pinged = now
 
     def _see(self, name: str, run: Any) -> None:  # noqa: ANN401 - Ray's own reference
-        """Look at a run that has ended: drained, or died and to be run again."""
+        """Look at a run that has ended: drained, or ended badly and to be run again."""
+        now = time.monotonic()
+        self._due[name] = now + BACKOFF_S
         try:
             ray.get(run)
         except ray.exceptions.RayActorError:
-            say("problem", f"{name} died; it is started again")
+            text = f"{name} died; it is started again"
         except Exception as error:  # noqa: BLE001 - whatever ended it, the study is to go on
-            count = self._failures[name] = self._failures.get(name, 0) + 1
             text = f"{name} failed: {_cause(error)}"
-            say("fatal" if count >= MOST_FAILURES else "problem", text)
         else:
-            self._failures[name] = 0
-        self._due[name] = time.monotonic() + BACKOFF_S
+            return
+        recent = [at for at in self._failures.get(name, []) if now - at < WINDOW_S]
+        self._failures[name] = [*recent, now]
+        say("fatal" if len(recent) + 1 >= MOST_FAILURES else "problem", text)
 
     # --- going down ------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from cluster.experiment import Experiment, Kind, Status, TrialPhase
 from cluster.state import StudyState
-from cluster.transitions import is_judged
+from cluster.steps import is_judged
 from trainer.trial import Ending
 
 

@@ -69,8 +69,12 @@ class ProposerDesk:
 
     @property
     def latency_s(self) -> float:
-        """How long an answer takes; a moving average."""
-        return self._latency_s
+        """How long it takes at most until a need is answered that arises now.
+
+        Twice the moving average of an answer: a proposer answers one question at a time, so what
+        comes up just after a question waits for that answer and for the next.
+        """
+        return 2 * self._latency_s
 
     def note(self, experiment: Experiment) -> None:
         """Note an experiment that came to an end; proposers see it with their next question."""

@@ -54,9 +54,7 @@ class QueueActor:
 
     async def hello(self, slot: Slot) -> None:
         """Announce a slot."""
-        await self.start()
-        self._seen[slot.id] = (slot, time.monotonic())
-        self._queue.greet(slot, now=_now())
+        await self._meet(slot)
 
     async def lease(self, slot: Slot, wait_s: float) -> Lease | NoWork:
         """Return work, waiting for it at most `wait_s` seconds; a slot with a note gets none."""
@@ -77,12 +75,15 @@ class QueueActor:
             await self._something_new(deadline)
 
     async def _meet(self, slot: Slot) -> None:
-        """Note that a slot is alive; one that this process does not know is greeted again."""
+        """Note that a slot is alive, and greet one that this process does not know.
+
+        While a study drains, its workers come and go every other second: that is no news.
+        """
         known = self._seen.get(slot.id)
         if known is None or known[0] != slot:
-            await self.hello(slot)
-        else:
-            self._seen[slot.id] = (slot, time.monotonic())
+            await self.start()
+            self._queue.greet(slot, now=_now())
+        self._seen[slot.id] = (slot, time.monotonic())
 
     async def _something_new(self, deadline: float) -> None:
         self._waiting += 1

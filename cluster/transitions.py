@@ -1,12 +1,10 @@
 """`apply(state, recorded) -> state`: what each event changes. Pure.
 
-One table holds every step an experiment may take; anything else raises IllegalTransition, which
-carries the experiment's whole story.
+Which steps an experiment may take is `cluster.steps`' to say.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 from immutables import Map
@@ -14,113 +12,27 @@ from immutables import Map
 from cluster import events as ev
 from cluster.experiment import FAILURE_OF_ENDING, Experiment, Kind, Status, Trial, TrialPhase
 from cluster.state import SlotState, StudyState
+from cluster.steps import TRANSITIONS, step
 from eval.judge import Verdict
 from trainer.trial import Ending, ExperimentId, SlotId, TrialId
 
 MOST_LOSSES = 3
 """An experiment whose attempts were lost this often is given up."""
-RECENT = 32
-"""How many verdict times are remembered for the rate."""
 
 S = Status
-TRANSITIONS: dict[type[ev.Event], dict[Status, frozenset[Status]]] = {
-    ev.TrialQueued: {S.PROPOSED: frozenset({S.QUEUED})},
-    ev.TrialStarted: {S.QUEUED: frozenset({S.RUNNING})},
-    ev.TrialFinished: {
-        S.RUNNING: frozenset({S.MEASURED, S.CRASHED, S.TIMED_OUT, S.CANCELLED, S.LOST}),
-        S.QUEUED: frozenset({S.CANCELLED}),
-    },
-    ev.TrialLost: {S.RUNNING: frozenset({S.PROPOSED, S.LOST, S.CANCELLED})},
-    ev.ExperimentJudged: {
-        S.MEASURED: frozenset({S.WINNER, S.DISCARDED, S.PROPOSED, S.KEPT}),
-    },
-    ev.Promoted: {S.WINNER: frozenset({S.KEPT}), S.MERGING: frozenset({S.MERGED})},
-    ev.ExperimentProposed: {S.WINNER: frozenset({S.MERGING}), S.KEPT: frozenset({S.KEPT})},
-    ev.MergeConflicted: {S.WINNER: frozenset({S.CONFLICTED}), S.KEPT: frozenset({S.KEPT})},
-    ev.MergeRedundant: {S.WINNER: frozenset({S.MERGED}), S.KEPT: frozenset({S.KEPT})},
-    ev.WinnerDropped: {S.WINNER: frozenset({S.DROPPED}), S.MERGING: frozenset({S.DROPPED})},
-    ev.CancelRequested: {
-        S.PROPOSED: frozenset({S.CANCELLED}),
-        S.QUEUED: frozenset({S.QUEUED}),
-        S.RUNNING: frozenset({S.RUNNING}),
-    },
-    ev.RetryRequested: {
-        status: frozenset({S.PROPOSED})
-        for status in (S.CRASHED, S.TIMED_OUT, S.CANCELLED, S.LOST, S.DISCARDED)
-    },
-}
-"""What an event may make of an experiment: event -> status before -> statuses after."""
-
-
-class IllegalTransition(RuntimeError):
-    """An event that cannot follow what was recorded of an experiment."""
-
-    def __init__(self, event: ev.Event, experiment: Experiment, after: Status | None) -> None:
-        story = ", ".join(f"{seq}:{name}" for seq, name in experiment.story)
-        step = f"{experiment.status} -> {after}" if after else experiment.status
-        super().__init__(
-            f"{type(event).__name__} cannot follow in {experiment.id} ({step}); its story: {story}"
-        )
-        self.event = event
-        self.experiment = experiment
 
 
 def apply(state: StudyState, recorded: ev.Recorded) -> StudyState:
     """Return the state after one more event.
 
     Raises:
-        IllegalTransition: the event cannot follow what was recorded before.
+        cluster.steps.IllegalTransition: the event cannot follow what was recorded before.
         ValueError: a gap in the sequence numbers.
     """
     if recorded.seq != state.seq + 1:
         raise ValueError(f"event {recorded.seq} cannot follow event {state.seq}")
     handler = _HANDLERS[type(recorded.event)]
     return replace(handler(state, recorded.event, recorded), seq=recorded.seq)
-
-
-def _step(
-    state: StudyState,
-    recorded: ev.Recorded,
-    experiment: ExperimentId,
-    after: Status,
-    **changes: Any,  # noqa: ANN401 - dataclasses.replace takes any field
-) -> StudyState:
-    """Move one experiment to `after`, as the table allows, and keep the indexes true."""
-    before = state.experiments[experiment]
-    allowed = TRANSITIONS[type(recorded.event)].get(before.status, frozenset())
-    if after not in allowed:
-        raise IllegalTransition(recorded.event, before, after)
-    line = (recorded.seq, type(recorded.event).__name__)
-    moved = replace(before, status=after, story=(*before.story, line), **changes)
-    return _stored(state, moved, before.status, recorded.at)
-
-
-def _stored(state: StudyState, new: Experiment, before: Status, at: datetime) -> StudyState:
-    """Put an experiment into the state and keep the indexes true."""
-    experiments = state.experiments.set(new.id, new)
-    if new.status is before:
-        return replace(state, experiments=experiments)
-    counts = state.counts.set(before, state.counts.get(before, 0) - 1)
-    counts = counts.set(new.status, counts.get(new.status, 0) + 1)
-    is_open = state.open.set(new.id, new.status)
-    if new.status.is_terminal:
-        is_open = is_open.delete(new.id)
-    changed = replace(state, experiments=experiments, counts=counts, open=is_open)
-    return _count_judged(changed, new, before, at)
-
-
-def _count_judged(state: StudyState, new: Experiment, before: Status, at: datetime) -> StudyState:
-    counted = int(is_judged(new.kind, new.status)) - int(is_judged(new.kind, before))
-    if not counted:
-        return state
-    recent = (*state.recent, at)[-RECENT:] if counted > 0 else state.recent
-    return replace(state, judged=state.judged + counted, recent=recent)
-
-
-def is_judged(kind: Kind, status: Status) -> bool:
-    """Say whether an experiment counts against `--experiments`: a proposal that came to an end."""
-    unjudged = {S.PROPOSED, S.QUEUED, S.RUNNING, S.MEASURED, S.CANCELLED, S.LOST}
-    return kind is Kind.PROPOSAL and status not in unjudged
 
 
 # --- the study -----------------------------------------------------------------------------------
@@ -198,15 +110,15 @@ def _cancel_requested(state: StudyState, event: ev.CancelRequested, rec: ev.Reco
     if experiment is None or experiment.status not in TRANSITIONS[ev.CancelRequested]:
         return state  # it ended meanwhile: a request is a wish, not a fact about the experiment
     if experiment.status is S.PROPOSED:
-        return _step(state, rec, experiment.id, S.CANCELLED, is_cancelled=True, reason="cancelled")
-    return _step(state, rec, experiment.id, experiment.status, is_cancelled=True)
+        return step(state, rec, experiment.id, S.CANCELLED, is_cancelled=True, reason="cancelled")
+    return step(state, rec, experiment.id, experiment.status, is_cancelled=True)
 
 
 def _retry_requested(state: StudyState, event: ev.RetryRequested, rec: ev.Recorded) -> StudyState:
     experiment = state.experiments.get(event.experiment)
     if experiment is None or experiment.status not in TRANSITIONS[ev.RetryRequested]:
         return state
-    return _step(
+    return step(
         state,
         rec,
         experiment.id,
@@ -268,7 +180,7 @@ def _proposed(state: StudyState, event: ev.ExperimentProposed, rec: ev.Recorded)
     if source is None:
         return state
     after = S.KEPT if source.status is S.KEPT else S.MERGING
-    return _left_behind(_step(state, rec, source.id, after, merged_as=new.id), source.id)
+    return _left_behind(step(state, rec, source.id, after, merged_as=new.id), source.id)
 
 
 def _answered(state: StudyState, submission: str) -> tuple[ev.SubmissionReceived, ...]:
@@ -301,7 +213,7 @@ def _trial_queued(state: StudyState, event: ev.TrialQueued, rec: ev.Recorded) ->
         queued_at=rec.at,
     )
     trials = (*state.experiments[event.experiment].trials, trial)
-    return _step(state, rec, event.experiment, S.QUEUED, trials=trials)
+    return step(state, rec, event.experiment, S.QUEUED, trials=trials)
 
 
 def _trial_started(state: StudyState, event: ev.TrialStarted, rec: ev.Recorded) -> StudyState:
@@ -332,7 +244,7 @@ def _with_trial(
         trial if (old.id, old.attempt) == (trial.id, trial.attempt) else old
         for old in state.experiments[experiment].trials
     )
-    return _step(state, rec, experiment, after, trials=trials, **changes)
+    return step(state, rec, experiment, after, trials=trials, **changes)
 
 
 def _slot_freed(state: StudyState, slot: SlotId, trial: Trial) -> StudyState:
@@ -380,7 +292,7 @@ def _judged(state: StudyState, event: ev.ExperimentJudged, rec: ev.Recorded) -> 
         Verdict.DISCARD: S.DISCARDED,
         Verdict.REPLICATE: S.PROPOSED,
     }[event.verdict]
-    state = _step(
+    state = step(
         state,
         rec,
         event.experiment,
@@ -396,7 +308,7 @@ def _judged(state: StudyState, event: ev.ExperimentJudged, rec: ev.Recorded) -> 
 
 
 def _promoted(state: StudyState, event: ev.Promoted, rec: ev.Recorded) -> StudyState:
-    state = _step(state, rec, event.experiment, S.KEPT, promoted=event.commit)
+    state = step(state, rec, event.experiment, S.KEPT, promoted=event.commit)
     state = _sources_merged(state, event.experiment, rec)
     lineage = tuple(e for e in state.lineage if e not in event.lacks)
     return replace(
@@ -412,7 +324,7 @@ def _sources_merged(state: StudyState, merge: ExperimentId, rec: ev.Recorded) ->
     """Mark the winners whose patches a promoted merge carries, down to the proposal."""
     source = state.experiments.get(state.experiments[merge].merge_of)
     while source is not None and source.status is S.MERGING:
-        state = _step(state, rec, source.id, S.MERGED, reason=f"on the branch by way of {merge}")
+        state = step(state, rec, source.id, S.MERGED, reason=f"on the branch by way of {merge}")
         source = state.experiments.get(source.merge_of)
     return state
 
@@ -421,19 +333,19 @@ def _merge_conflicted(state: StudyState, event: ev.MergeConflicted, rec: ev.Reco
     source = state.experiments[event.experiment]
     reason = f"conflicts with {event.against} in {', '.join(event.paths)}"
     if source.status is S.KEPT:
-        return _left_behind(_step(state, rec, source.id, S.KEPT), source.id)
-    return _step(state, rec, source.id, S.CONFLICTED, reason=reason)
+        return _left_behind(step(state, rec, source.id, S.KEPT), source.id)
+    return step(state, rec, source.id, S.CONFLICTED, reason=reason)
 
 
 def _merge_redundant(state: StudyState, event: ev.MergeRedundant, rec: ev.Recorded) -> StudyState:
     source = state.experiments[event.experiment]
     if source.status is S.KEPT:
-        return _left_behind(_step(state, rec, source.id, S.KEPT), source.id)
-    return _step(state, rec, source.id, S.MERGED, reason=f"already in {event.against}")
+        return _left_behind(step(state, rec, source.id, S.KEPT), source.id)
+    return step(state, rec, source.id, S.MERGED, reason=f"already in {event.against}")
 
 
 def _winner_dropped(state: StudyState, event: ev.WinnerDropped, rec: ev.Recorded) -> StudyState:
-    return _step(state, rec, event.experiment, S.DROPPED, reason=event.reason)
+    return step(state, rec, event.experiment, S.DROPPED, reason=event.reason)
 
 
 _HANDLERS: dict[type[ev.Event], Callable[[StudyState, Any, ev.Recorded], StudyState]] = {

@@ -18,10 +18,14 @@ from cluster.transitions import apply
 from infra.controller_process import find_controller
 from infra.fact_records import StatusFacts
 from infra.facts import status_facts
-from infra.requests import request
+from infra.requests import request_stop
 from infra.study import OpenStudy
 
 LOOK_S = 0.25
+_STOPPING = {
+    1: "stopping when what runs has finished; Ctrl-C again gives it back at once",
+    2: "giving back what runs, and stopping",
+}
 START_S = 30.0
 """How long a new controller may take before it has its lock."""
 
@@ -83,6 +87,7 @@ class Follower:
         self._view = view
         self._config = config
         self._seen_running = False
+        self._asked = 0
         self.state = study.state()
 
     def look(self) -> None:
@@ -95,9 +100,23 @@ class Follower:
         except LedgerAway:
             return
 
+    def ask_to_stop(self, presses: int) -> None:
+        """Have the study stop: cleanly after one press of Ctrl-C, at once after two."""
+        try:
+            request_stop(self._study, self.state, now=presses > 1)
+        except LedgerAway:
+            return
+        if presses > self._asked:
+            self._asked = presses
+            self._view.notice(_STOPPING[presses])
+
+    def is_running(self) -> bool:
+        """Say whether there is a controller."""
+        return find_controller(self._study.home) is not None
+
     def is_over(self) -> bool:
         """Say whether a controller that ran is gone."""
-        if find_controller(self._study.home) is not None:
+        if self.is_running():
             self._seen_running = True
             return False
         return self._seen_running
@@ -118,50 +137,37 @@ def _lives(study: OpenStudy, state: StudyState) -> bool:
 
 
 def follow(
-    study: OpenStudy,
-    view: View,
-    config: StudyConfig | None,
+    follower: Follower,
+    presses: Callable[[], int],
     *,
     process: subprocess.Popen[bytes] | None = None,
     may_stop: bool = True,
-) -> tuple[Left, StudyState]:
-    """Follow a study until it ends; return why, and its last state.
+) -> Left:
+    """Follow a study until it ends; return why.
 
-    With `may_stop`, Ctrl-C asks for a clean stop, and once more for one at once; the third leaves
-    the study to itself. Without, the first one leaves.
+    `presses` counts those of Ctrl-C. With `may_stop`, the first asks for a clean stop, the second
+    for one at once, and the third leaves the study to itself; without, the first one leaves.
+    `process` is the controller, if it was started after `follower` was made.
     """
-    follower = Follower(study, view, config)
     epoch = follower.state.epoch - (process is None)
     deadline = time.monotonic() + START_S
-    with _interrupts() as interrupts:
-        handled = 0
-        while not follower.is_over():
-            is_dead = process is not None and process.poll() is not None
-            if is_dead or (process is None and time.monotonic() > deadline):
-                break
-            if process is None:
-                deadline = float("inf") if find_controller(study.home) else deadline
-            follower.look()
-            while handled < interrupts():
-                handled += 1
-                if not may_stop or handled > 2:
-                    return Left.DETACHED, follower.state
-                _ask_to_stop(study, view, now=handled == 2)
-            time.sleep(LOOK_S)
-        well = follower.ended_well(epoch)
-    return (Left.ENDED if well else Left.DIED), follower.state
-
-
-def _ask_to_stop(study: OpenStudy, view: View, *, now: bool) -> None:
-    request(study, ev.StopRequested(now=now))
-    if now:
-        view.notice("giving back what runs, and stopping")
-    else:
-        view.notice("stopping when what runs has finished; Ctrl-C again gives it back at once")
+    while not follower.is_over():
+        is_dead = process is not None and process.poll() is not None
+        if is_dead or (process is None and time.monotonic() > deadline):
+            break
+        if process is None:
+            deadline = float("inf") if follower.is_running() else deadline
+        follower.look()
+        if (count := presses()) > (2 if may_stop else 0):
+            return Left.DETACHED
+        if count:
+            follower.ask_to_stop(count)
+        time.sleep(LOOK_S)
+    return Left.ENDED if follower.ended_well(epoch) else Left.DIED
 
 
 @contextmanager
-def _interrupts() -> Iterator[Callable[[], int]]:
+def counted_interrupts() -> Iterator[Callable[[], int]]:
     """Count Ctrl-C instead of raising it."""
     count = 0
 

@@ -1,6 +1,5 @@
 """The composition root of the controller: which part is made of which."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from cluster.study_repository import StudyRepository
 from infra.picture import PictureObserver
 from infra.prometheus import MetricsObserver
 from infra.results_tsv import ResultsTsv
+from infra.settings import default_cpu_slots
 from infra.study import OpenStudy
 from proposer.proposal import Proposer
 from proposer.tuner import Tuner
@@ -31,8 +31,8 @@ def now() -> datetime:
 
 
 def cpu_slots(config: StudyConfig) -> int:
-    """Return how many CPU slots a study gets: as configured, else half the cores, at least 2."""
-    return config.cluster.slots or max(2, (os.cpu_count() or 1) // 2)
+    """Return how many CPU slots a study gets."""
+    return config.cluster.slots or default_cpu_slots()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,7 +36,10 @@ def main() -> int:
     try:
         with sole_controller(home):
             announce(home)
-            return _run(home)
+            code = _run(home)
+            logging.shutdown()
+            # Under the lock: who waits for it then finds nothing left of this process.
+            os._exit(code)
     except (ControllerRuns, StudyProblem, Fenced, LedgerAway) as error:
         log.error("%s", error)  # noqa: TRY400 - an expected failure, told in one line
         return 1

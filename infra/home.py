@@ -5,9 +5,9 @@ STATE/studies/NAME-HASH/     one study of one repository
     settings.json            the configuration that the controller was last started with
     repo.git                 the study's bare repository, which is authoritative
     redis/                   the embedded server's append-only file, configuration and log
-    logs/ out/ worktrees/    of the trials
+    logs/ out/ worktrees/    of the trials and of what prepares them
     results.tsv progress.png progress.svg
-    controller.log fleet.log setup.log
+    controller.log fleet.log
 STATE/envs/                  virtual environments of trials, by hash of their lock files
 RUNTIME/HASH/                sockets and Ray's temporary files: a socket's path must be short
 """

@@ -54,10 +54,10 @@ def prepare_study(source: SourceRepository, config: StudyConfig) -> Prepared:
             _begin(study, config, base)
             state = study.state()
         _check_metric(state, config)
+        return Prepared(study=study, config=config, notes=tuple(_notes(source, state, base)))
     except BaseException:
         server.release(study.client)
         raise
-    return Prepared(study=study, config=config, notes=tuple(_notes(source, state, base)))
 
 
 def _placed(config: StudyConfig, toplevel: Path) -> StudyConfig:
@@ -102,18 +102,14 @@ def _check_metric(state: StudyState, config: StudyConfig) -> None:
 
 
 def _notes(source: SourceRepository, state: StudyState, base: str) -> list[str]:
-    notes = []
-    changes = source.changes()
+    notes = [f"study {state.study}, from commit {state.base_commit[:10]}"]
     if state.base_commit != base:
         notes.append(
-            f"the study goes on from {state.base_commit[:10]}; {base[:10]} is newer and not part "
-            "of it (`incumbent submit --branch` brings changes in)"
+            f"{base[:10]} is newer than that and not part of the study "
+            "(`incumbent submit --branch` brings changes in)"
         )
-    elif changes.is_dirty:
-        notes.append(
-            f"the study starts from commit {base[:10]}; changes in the checkout that are not "
-            "committed are not part of it"
-        )
+    elif source.changes().is_dirty:
+        notes.append("changes in the checkout that are not committed are not part of it")
     return notes
 
 

@@ -3,7 +3,8 @@
 import uuid
 from datetime import UTC, datetime
 
-from cluster.events import Draft, Event
+from cluster.events import Draft, Event, StopRequested
+from cluster.state import StudyState
 from infra.study import OpenStudy
 
 
@@ -12,3 +13,15 @@ def request(study: OpenStudy, event: Event) -> str:
     name = f"user/{uuid.uuid4().hex}"
     study.ledger.append([Draft(id=name, at=datetime.now(UTC), event=event)])
     return name
+
+
+def request_stop(study: OpenStudy, state: StudyState, *, now: bool) -> bool:
+    """Ask for a stop unless `state` says that somebody has; say whether it was asked.
+
+    To be called again until the controller is gone, with the state as of then: a controller that
+    is only just starting forgets what was asked before its start is recorded.
+    """
+    if state.stopping == "now" or (state.stopping and not now):
+        return False
+    request(study, StopRequested(now=now))
+    return True

@@ -1,9 +1,15 @@
 """What `incumbent run` hands to the controller process: the configuration, as validated."""
 
 import json
+import os
 
 from cluster.config import LimitsConfig, StudyConfig
 from infra.home import StudyHome, StudyProblem, write_atomically
+
+
+def default_cpu_slots() -> int:
+    """Return how many CPU slots a study gets unless told: half the cores, and at least 2."""
+    return max(2, (os.cpu_count() or 1) // 2)
 
 
 def save_settings(home: StudyHome, config: StudyConfig) -> None:

@@ -26,7 +26,7 @@ def retry(
 
 def _ask(name: str, study_name: str, as_json: bool, *, is_retry: bool) -> None:
     from cluster.events import CancelRequested, RetryRequested
-    from cluster.transitions import TRANSITIONS
+    from cluster.steps import TRANSITIONS
     from infra.requests import request
     from infra.study import opened
     from trainer.trial import ExperimentId

@@ -41,6 +41,7 @@ def demo(
     prepared = prepare_study(source, config)
     study = prepared.study
     try:
+        note(prepared.notes[0])
         code = start(prepared, detach=False, as_json=False)
         state = study.state()
         facts = gather(study, state, config)

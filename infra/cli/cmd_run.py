@@ -37,9 +37,9 @@ def run(
 ) -> None:
     """Run a study (baseline, propose, train, judge, merge), or attach to one that runs."""
     prepared = _prepare(path, experiments, hours, slots, address, sandbox)
-    for line in prepared.notes:
-        note(line)
     try:
+        for line in prepared.notes:
+            note(line)
         code = start(prepared, detach=detach, as_json=as_json)
     finally:
         prepared.study.server.release(prepared.study.client)
@@ -71,7 +71,7 @@ def _prepare(
 
 def start(prepared: "Prepared", *, detach: bool, as_json: bool) -> int:
     """Start the controller unless it runs, and follow it; return the exit code."""
-    from infra.attach import follow, gather
+    from infra.attach import Follower, counted_interrupts, follow, gather
     from infra.closing import last_words
     from infra.controller_process import find_controller, start_controller
     from infra.live_view import make_view
@@ -79,25 +79,33 @@ def start(prepared: "Prepared", *, detach: bool, as_json: bool) -> int:
 
     study, config = prepared.study, prepared.config
     running = find_controller(study.home)
-    process = None
     if running is not None:
         note(f"attached to the controller that runs already (process {running.pid})")
         _warn_of_changes(load_settings(study.home), config)
     else:
         save_settings(study.home, config)
         note("sandbox: none - trials run as you, with your files and network")
-        process = start_controller(study.home)
-    if detach:
-        if as_json:
-            print_json({"study": study.home.name, "directory": str(study.home.directory)})
-        else:
-            note(f"study {study.home.name} runs; `incumbent watch` follows it, `stop` ends it")
-        return 0
-    with make_view(as_json=as_json) as view:
-        left, state = follow(study, view, config, process=process)
+    # From here on Ctrl-C is a request: no controller that was started is left to itself.
+    with counted_interrupts() as presses:
+        if detach:
+            if running is None:
+                start_controller(study.home)
+            _say_detached(study.home.name, study.home.directory, as_json=as_json)
+            return 0
+        with make_view(as_json=as_json) as view:
+            follower = Follower(study, view, config)
+            process = None if running else start_controller(study.home)
+            left = follow(follower, presses, process=process)
     if as_json:
-        print_json(gather(study, state, config))
-    return last_words(study, left, state, config)
+        print_json(gather(study, follower.state, config))
+    return last_words(study, left, follower.state, config)
+
+
+def _say_detached(name: str, directory: Path, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"study": name, "directory": str(directory)})
+    else:
+        note(f"study {name} runs; `incumbent watch` follows it, `stop` ends it")
 
 
 def _warn_of_changes(old: "StudyConfig", new: "StudyConfig") -> None:

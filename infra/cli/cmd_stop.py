@@ -19,21 +19,23 @@ def stop(
     as_json: JsonOption = False,
 ) -> None:
     """End everything that the study started, and nothing else; `run` carries on later."""
-    from cluster.events import StopRequested
+    from cluster.ledger import catch_up
     from infra.controller_process import find_controller
     from infra.leftovers import end_leftovers
-    from infra.requests import request
+    from infra.requests import request_stop
     from infra.study import opened
 
     home = choose_study(study)
     was_running = find_controller(home) is not None
     if was_running:
-        with opened(home) as found:
-            request(found, StopRequested(now=now))
         if not now:
             note("finishing what runs (--now gives it back)")
-        while find_controller(home) is not None:
-            time.sleep(PATIENCE_S)
+        with opened(home) as found:
+            state = found.state()
+            while find_controller(home) is not None:
+                state = catch_up(found.ledger, state)
+                request_stop(found, state, now=now)
+                time.sleep(PATIENCE_S)
     # A controller that was killed leaves Ray and its workers running: they are ours to end.
     ended = end_leftovers(home)
     with opened(home):

@@ -52,6 +52,7 @@ def submit(
     study = prepared.study
     try:
         made = _submissions(study, config, patch, branch, settings, grid, message, priority)
+        _refuse_impossible(study, config, made)
         for submission in made:
             request(study, submission)
         verdicts = _wait(study, [s.submission for s in made]) if wait else {}
@@ -133,6 +134,32 @@ def _of_settings(
         proposal = apply_settings(files, one)
         made.append(received(settings=dict(one), hypothesis=message or proposal.hypothesis))
     return made
+
+
+def _refuse_impossible(
+    study: "OpenStudy", config: "StudyConfig", made: "list[SubmissionReceived]"
+) -> None:
+    """Raise UsageProblem for a patch or a branch that the controller would reject as things are.
+
+    It has the last word: by then there may be another incumbent. Settings were tried already.
+    """
+    from cluster.study_repository import Rejected, StudyRepository
+    from cluster.submissions import materialise
+
+    state = study.state()
+    base = state.incumbent_commit or state.base_commit
+    repository = StudyRepository.open(study.home.git, study=config.study.name)
+    for submission in (one for one in made if not one.settings):
+        candidate, _ = materialise(
+            submission,
+            repository=repository,
+            source=study.home.repository,
+            base=base,
+            files={},
+            editable=config.study.editable,
+        )
+        if isinstance(candidate, Rejected):
+            raise UsageProblem(candidate.reason)
 
 
 def _read(patch: Path) -> str:

@@ -12,7 +12,7 @@ from infra.cli.study_choice import UsageProblem
 from infra.controller_process import ControllerRuns
 from infra.embedded_server import ServerFailed
 from infra.home import StudyProblem
-from trainer.git_command import GitError
+from trainer.git_command import GitError, GitTooOld
 
 USAGE = 2
 FAILURE = 1
@@ -22,6 +22,7 @@ _FAILURE = (
     ControllerRuns,
     Fenced,
     GitError,
+    GitTooOld,
     LedgerAway,
     SchemaError,
     ServerFailed,

@@ -29,10 +29,18 @@ def choose_study(name: str = "", folder: Path | None = None) -> StudyHome:
     if len(nearby or found) == 1:
         return (nearby or found)[0]
     if not found:
+        if repository and wanted:
+            _complain_of(StudyHome.locate(repository, wanted))
         cure = "`incumbent run` starts it" if repository else "go to its repository"
         raise UsageProblem(f"there is no study{f' {wanted}' if wanted else ''} yet: {cure}")
     names = ", ".join(home.id for home in found)
     raise UsageProblem(f"which study? Say --study with one of: {names}")
+
+
+def _complain_of(home: StudyHome) -> None:
+    """Raise StudyProblem if there is such a study, but one that this program cannot read."""
+    if home.exists():
+        StudyHome.read(home.directory)
 
 
 def _configured(here: Path) -> tuple[Path | None, str]:

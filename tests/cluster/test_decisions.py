@@ -25,7 +25,7 @@ from cluster import commands as cmd
 from cluster import events as ev
 from cluster.decisions import Circumstances, decide, verdicts_per_s
 from cluster.experiment import Status
-from cluster.transitions import IllegalTransition
+from cluster.steps import IllegalTransition
 from trainer.trial import ExperimentId
 
 
@@ -255,6 +255,26 @@ def test_a_stop_queues_nothing_more_and_a_second_gives_running_trials_back(world
     world.restart()
     world.settle()
     assert world.status(experiment) is world.status(late) is Status.QUEUED
+
+
+def test_what_ends_after_a_stop_is_judged_and_promoted_but_nothing_is_begun(world: World) -> None:
+    world.baseline(1.0)
+    better, worse, stale = world.propose(), world.propose(), world.propose()
+    world.settle()
+    for experiment in (better, worse, stale):
+        world.start(experiment)
+    world.happen("s1", ev.StopRequested())
+    world.end(better, scored(0.5))
+    world.end(worse, scored(2.0))
+    world.settle()
+    assert world.status(better) is Status.KEPT
+    assert world.status(worse) is Status.DISCARDED
+    world.end(stale, scored(0.7))
+    world.settle()
+    assert world.status(stale) is Status.WINNER  # to be merged and measured when it carries on
+    world.restart()
+    world.settle()
+    assert world.status(stale) is Status.MERGING
 
 
 class TestAsking:

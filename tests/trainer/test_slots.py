@@ -36,8 +36,8 @@ def held() -> Iterator[list[Claim]]:
         claim.release()
 
 
-def gpu(held: list[Claim], *indexes: int, study: str = "s", share: float = 1.0, strangers: float = 0,
-        worker: int = 0) -> Claim | Unavailable:  # fmt: skip
+def gpu(held: list[Claim], *indexes: int, study: str = "s", share: float = 1.0,
+        strangers: float = 0, worker: int = 0) -> Claim | Unavailable:  # fmt: skip
     found = claim_gpus(
         study=study,
         share=share,
