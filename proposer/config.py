@@ -61,7 +61,7 @@ class TunerConfig(BaseModel):
     )
 
     sampler: Literal["tpe", "random", "grid", "cmaes", "gp"] = "tpe"
-    """Optuna's sampler."""
+    """Optuna's sampler; `grid` walks the grid points near the incumbent instead."""
     exclude: tuple[str, ...] = ()
     """Constants that the tuner leaves alone."""
     most_changes: Annotated[int, Field(ge=1)] = 4

@@ -11,17 +11,18 @@ from itertools import combinations, product
 from proposer.config import SpaceConfig, TunerConfig
 from proposer.knob import Knob, is_left_alone, unknown, words
 from proposer.proposal import Scalar
-from proposer.space import AxisKind, Choices, Interval, Lattice, Mirrored, Powers, Space
+from proposer.space import AxisKind, Choices, Interval, Lattice, Mirrored, Powers, Space, rounded
 
 _RATES = frozenset({"LR", "RATE", "DECAY", "EPS", "EPSILON", "WD", "L1", "L2"})
 _FRACTIONS = frozenset(
     {"DROPOUT", "DROP", "PROB", "PROBABILITY", "FRAC", "FRACTION", "RATIO", "SMOOTHING", "MIXUP"}
 )
 _AVERAGES = frozenset({"BETA", "BETAS", "BETA1", "BETA2", "MOMENTUM", "EMA", "GAMMA", "DECAY"})
-"""Weights of exponential averages: near 1, what counts is the distance to 1."""
+"""Weights of exponential averages."""
 _COUNTS = frozenset({"DEPTH", "LAYER", "LAYERS"})
 """Numbers that are powers of two by accident."""
 _NEAR_ONE = 0.8
+"""From here on, what counts of a fraction is its distance to 1."""
 _SMALL = 0.1
 """A float up to here is taken for one whose order of magnitude is in question."""
 
@@ -108,6 +109,8 @@ def _pinned(knob: Knob, pin: SpaceConfig) -> Space:
 
 
 def _choices(knob: Knob, choices: tuple[Scalar, ...]) -> Space:
+    for choice in choices:
+        knob.spell(choice)  # complains of a word that the file cannot hold
     # The present value belongs to them: else the optimiser could not be told of the incumbent.
     return Choices(values=tuple(dict.fromkeys((*choices, knob.value))))
 
@@ -179,13 +182,21 @@ def _default_float(name: str, value: float) -> Space | None:
     said = words(name)
     if value == 0:
         return Interval(low=0.0, high=0.5 if said & (_FRACTIONS | _AVERAGES - _RATES) else 0.1)
-    if said & _AVERAGES and _NEAR_ONE <= value < 1:
+    if said & (_FRACTIONS | _AVERAGES) and _NEAR_ONE <= value < 1:
         rest = 1 - value
-        return Interval(low=rest / 10, high=min(rest * 10, 0.5), log=True, from_one=True)
+        return _interval(rest / 10, min(rest * 10, 0.5), log=True, from_one=True)
     if said & (_FRACTIONS | _AVERAGES - _RATES) and value < 1:
-        return Interval(low=value / 4, high=min(value * 4, (3 + value) / 4))
-    is_rate = said & _RATES or value <= _SMALL
-    low, high = (value / 10, value * 10) if is_rate else (value / 2, value * 2)
+        return _interval(value / 4, min(value * 4, (3 + value) / 4))
+    if said & _RATES or value <= _SMALL:
+        return _interval(value / 10, value * 10, log=True)
+    return _interval(value / 2, value * 2)
+
+
+def _interval(
+    low: float, high: float, *, log: bool = False, from_one: bool = False
+) -> Interval | None:
+    low, high = rounded(low), rounded(high)
+    # The smallest and largest floats have no tenth and no double.
     if low == 0 or math.isinf(high):
         return None
-    return Interval(low=low, high=high, log=bool(is_rate))
+    return Interval(low=low, high=high, log=log, from_one=from_one)

@@ -91,8 +91,8 @@ class Interval:
         """Return the value at a coordinate, rounded to few digits."""
         if self.is_integer:
             return min(max(round(coordinate), math.ceil(self.low)), math.floor(self.high))
-        rounded = self._clip(_rounded(coordinate))
-        return float(1 - Decimal(repr(rounded))) if self.from_one else rounded
+        point = self._clip(rounded(coordinate))
+        return float(1 - Decimal(repr(point))) if self.from_one else point
 
     def _clip(self, coordinate: float) -> float:
         return min(max(coordinate, self.low), self.high)
@@ -191,5 +191,6 @@ def _fits(value: Scalar, *, is_integer: bool) -> TypeGuard[float]:
     return isinstance(value, int) if is_integer else True
 
 
-def _rounded(number: float) -> float:
+def rounded(number: float) -> float:
+    """Return a number with as few digits as sources have."""
     return float(f"{number:.{_DIGITS}g}")

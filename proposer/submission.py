@@ -48,29 +48,26 @@ def apply_settings(files: Mapping[str, str], settings: Mapping[str, str]) -> Pro
     A value is read as the type that the constant has now, and written in its style.
 
     Raises:
-        ValueError: no such constant (names the nearest), a value of another type, a value that the
-            constant has already, or a file that cannot be read.
+        ValueError: no such constant (names the nearest), a value of another type, no value but
+            present ones, or a file that cannot be read.
     """
     knobs = read_constants(files)
-    values = _typed(knobs, settings)
-    for name, value in values.items():
-        if value == knobs[name].value:
-            raise ValueError(f"{name} is {knobs[name].source} already")
-    return change(files, knobs, values)
+    return change(files, knobs, _typed(knobs, settings))
 
 
-def apply_grid(files: Mapping[str, str], points: Sequence[Mapping[str, str]]) -> list[Proposal]:
-    """Return a proposal for each point of a grid but the one that is there already.
+def leave_out_present(
+    files: Mapping[str, str], points: Sequence[Mapping[str, str]]
+) -> list[Mapping[str, str]]:
+    """Return the points of a grid without the one that is there already.
 
     Raises:
-        ValueError: as `apply_settings`, except that a point may repeat present values.
+        ValueError: no such constant, a value of another type, or a file that cannot be read.
     """
     knobs = read_constants(files)
-    grid = [_typed(knobs, point) for point in points]
     return [
-        change(files, knobs, values)
-        for values in grid
-        if any(value != knobs[name].value for name, value in values.items())
+        point
+        for point in points
+        if any(value != knobs[name].value for name, value in _typed(knobs, point).items())
     ]
 
 

@@ -84,6 +84,7 @@ class Tuner:
         """The value of each constant when it was first seen."""
         self._walk: Iterator[_Configuration] = iter(())
         self._records: dict[ExperimentId, _Record] = {}
+        self._untold: list[_Record] = []
         self._proposed: list[_Configuration] = []
         self._model: OptunaModel | None = None
         """What was learnt; derived from the fields above, None where it must be derived anew."""
@@ -111,11 +112,14 @@ class Tuner:
         Raises:
             ValueError: the incumbent's files cannot be read; names the path and the line.
         """
+        # First of all: results are shown only once, also to a call that fails.
+        for result in context.results:
+            if result.parameters:
+                self._note(result.experiment, _Record.of(result))
         if context.commit != self._commit:
             self._adopt(read_constants(context.files))
             self._commit = context.commit
         model = self._learn(context)
-        self._tried.add(self._key(self._current))
         proposals: list[Proposal] = []
         while len(proposals) < count and (found := self._next(model)):
             proposals.append(change(context.files, self._knobs, found))
@@ -139,26 +143,28 @@ class Tuner:
         fineness = _FINENESS if self._config.sampler == "grid" else _REST_FINENESS
         self._walk = neighbours(self._current, spaces, self._config.most_changes, fineness)
 
+    def _note(self, experiment: ExperimentId, record: _Record) -> None:
+        old = self._records.get(experiment)
+        if record == old:
+            return
+        self._records[experiment] = record
+        self._untold.append(record)
+        if old is not None and old.standing is not Standing.RUNNING:
+            self._model = None  # Optuna does not take back what it was told.
+
     def _learn(self, context: Context) -> OptunaModel:
-        news = {
-            result.experiment: _Record.of(result) for result in context.results if result.parameters
-        }
         if context.incumbent_value is not None and context.incumbent not in self._records:
             incumbent = _Record(
                 parameters=self._current, standing=Standing.SCORED, value=context.incumbent_value
             )
-            news.setdefault(context.incumbent, incumbent)
-        for experiment, record in news.items():
-            old = self._records.get(experiment)
-            if record == old:
-                continue
-            self._records[experiment] = record
-            if old is not None and old.standing is not Standing.RUNNING:
-                self._model = None  # Optuna does not take back what it was told.
-            if self._model is not None:
-                self._tell(self._model, record)
+            self._note(context.incumbent, incumbent)
         if self._model is None:
             self._model = self._derive(context.metric.goal)
+        else:
+            for record in self._untold:
+                self._tell(self._model, record)
+        self._untold.clear()
+        self._tried.add(self._key(self._current))
         return self._model
 
     def _derive(self, goal: Goal) -> OptunaModel:

@@ -3,7 +3,7 @@
 import ast
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proposer import literal
@@ -79,6 +79,7 @@ def test_a_word_that_the_shell_would_interpret_is_refused(value: str, like: str)
         literal.write(value, like, Syntax.SHELL)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(value=FLOATS, like=st.sampled_from(FLOAT_STYLES))
 def test_any_float_reads_back_exactly_and_as_a_float(value: float, like: str) -> None:
     read = ast.literal_eval(literal.write(value, like))
@@ -86,12 +87,14 @@ def test_any_float_reads_back_exactly_and_as_a_float(value: float, like: str) ->
     assert read == value
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(value=st.integers(), like=st.sampled_from(INT_STYLES))
 def test_any_integer_reads_back_exactly(value: int, like: str) -> None:
     text = literal.write(value, like)
     assert eval(text, {}) == value  # noqa: S307 (2**17 is no literal; we wrote the text)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(value=st.text(), like=st.sampled_from(['"a"', "'a'", 'r"a"']))
 def test_any_string_reads_back_exactly(value: str, like: str) -> None:
     assert ast.literal_eval(literal.write(value, like)) == value

@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proposer.patch import PatchRejected, check_edits, check_patch, is_editable
@@ -261,6 +261,7 @@ def empty_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(patch=st.lists(parts(), min_size=1, max_size=2).map("".join))
 def test_git_reads_every_patch_that_passes_as_we_do(empty_repository: Path, patch: str) -> None:
     try:

@@ -4,7 +4,7 @@ import ast
 from textwrap import dedent
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from proposer.knob import Hint, Knob, Range, splice
@@ -201,6 +201,7 @@ SOURCES = st.one_of(
 )
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     before=st.lists(PIECES),
     source=SOURCES,

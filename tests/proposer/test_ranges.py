@@ -1,7 +1,7 @@
 """Ranges: defaults from names and values, comments, and pins of the configuration."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proposer.config import SpaceConfig, TunerConfig
@@ -47,6 +47,7 @@ def close(low: float, high: float, *, log: bool = False, from_one: bool = False)
         # exponential averages, by their distance to 1
         ("BETA2 = 0.95", close(0.005, 0.5, log=True, from_one=True)),
         ("EMA_DECAY = 0.999", close(0.0001, 0.01, log=True, from_one=True)),
+        ("KEEP_PROB = 0.9", close(0.01, 0.5, log=True, from_one=True)),
         # zeros
         ("WARMUP_RATIO = 0.0", close(0, 0.5)),
         ("DROPOUT = 0.0", close(0, 0.5)),
@@ -125,6 +126,12 @@ def test_a_pin_that_does_not_fit_is_refused_by_name(
         pinned(line, **pin)
 
 
+def test_a_choice_that_the_file_cannot_hold_is_refused() -> None:
+    (word,) = read_constants({"run.sh": "OPT=adam # choices: adam, a b\n"}).values()
+    with pytest.raises(ValueError, match="OPT: 'a b' cannot stand in a shell assignment"):
+        choose_space(word, TunerConfig())
+
+
 def test_a_pin_of_one_value_leaves_nothing_to_turn() -> None:
     assert pinned("DEPTH = 8", choices=(8,)) is None
 
@@ -150,6 +157,7 @@ def test_a_name_that_is_not_there_is_answered_with_the_nearest() -> None:
 NAMES = st.sampled_from(["LR", "DROPOUT", "BETAS", "WIDTH", "DEPTH", "WEIGHT_DECAY", "THING"])
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(name=NAMES, value=st.one_of(st.integers(-(2**62), 2**62), st.floats(-1e9, 1e9)))
 def test_the_default_range_holds_the_present_value_and_keeps_its_sign(
     name: str, value: Scalar

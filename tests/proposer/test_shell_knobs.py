@@ -3,7 +3,7 @@
 import subprocess
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proposer.knob import Hint, splice
@@ -65,6 +65,7 @@ def test_a_comment_steers_the_search() -> None:
     assert knob.hint == Hint(choices=("adam", "sgd"))
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     value=st.one_of(st.integers(-(10**9), 10**9), st.floats(-1e12, 1e12), st.booleans()),
     quote=st.sampled_from(["", "'", '"']),

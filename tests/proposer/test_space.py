@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proposer.proposal import Scalar
@@ -31,6 +31,7 @@ def coordinate(axis: Axis, share: float) -> float:
 
 
 @pytest.mark.parametrize("space", SPACES)
+@settings(deadline=None)  # the machine may be busy
 @given(share=st.floats(0, 1))
 def test_a_coordinate_becomes_a_value_of_the_space_and_stays_close(
     space: Space, share: float

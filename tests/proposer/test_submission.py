@@ -2,7 +2,7 @@
 
 import pytest
 
-from proposer.submission import apply_grid, apply_settings, parse_grid, parse_settings
+from proposer.submission import apply_settings, leave_out_present, parse_grid, parse_settings
 
 FILES = {"train.py": 'LR = 3e-4\nDEPTH = 8\nMODE = "a=b"\nSEED = 1\n', "run.sh": "BATCH=32\n"}
 
@@ -61,8 +61,7 @@ def test_settings_become_a_proposal_in_the_style_of_the_files() -> None:
         ({"LRR": "1"}, r"no constant LRR; did you mean LR\?"),
         ({"DEPTH": "8.5"}, "DEPTH is 8 now, and '8.5' is not a whole number"),
         ({"LR": "fast"}, "LR is 3e-4 now, and 'fast' is not a number"),
-        ({"LR": "0.0003"}, "LR is 3e-4 already"),
-        ({"LR": "1", "DEPTH": "8"}, "DEPTH is 8 already"),
+        ({"LR": "0.0003", "DEPTH": "8"}, "changes nothing: LR is 3e-4, DEPTH is 8"),
         ({}, "changes nothing"),
     ],
 )
@@ -71,15 +70,20 @@ def test_what_cannot_be_set_is_refused(settings: dict[str, str], complaint: str)
         apply_settings(FILES, settings)
 
 
+def test_a_value_that_is_there_already_may_stand_beside_one_that_is_not() -> None:
+    proposal = apply_settings(FILES, {"LR": "1e-3", "DEPTH": "8"})
+    assert proposal.hypothesis == "LR 3e-4 -> 1e-3"
+
+
 def test_a_grid_leaves_out_only_the_point_that_is_there_already() -> None:
-    proposals = apply_grid(FILES, parse_grid(["LR=3e-4,1e-3", "DEPTH=6,8"]))
-    assert [proposal.hypothesis for proposal in proposals] == [
-        "DEPTH 8 -> 6",
-        "LR 3e-4 -> 1e-3, DEPTH 8 -> 6",
-        "LR 3e-4 -> 1e-3",
+    points = leave_out_present(FILES, parse_grid(["LR=3e-4,1e-3", "DEPTH=6,8"]))
+    assert points == [
+        {"LR": "3e-4", "DEPTH": "6"},
+        {"LR": "1e-3", "DEPTH": "6"},
+        {"LR": "1e-3", "DEPTH": "8"},
     ]
 
 
-def test_a_grid_over_an_unknown_name_makes_no_proposal_at_all() -> None:
+def test_a_grid_over_an_unknown_name_has_no_points_at_all() -> None:
     with pytest.raises(ValueError, match="no constant DEPHT; did you mean DEPTH"):
-        apply_grid(FILES, parse_grid(["LR=1,2", "DEPHT=6,8"]))
+        leave_out_present(FILES, parse_grid(["LR=1,2", "DEPHT=6,8"]))

@@ -1,19 +1,19 @@
 """The tuner as a proposer, over a train.py in the manner of autoresearch."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import pytest
 import torch
 
-from eval.metric import Goal, Metric
+from eval.metric import Goal
 from proposer.config import SpaceConfig, TunerConfig
 from proposer.constants import read_constants
-from proposer.proposal import Context, Proposal, Proposer, Result, Scalar
+from proposer.proposal import Proposal, Scalar
 from proposer.tuner import Tuner
-from trainer.trial import CommitId, ExperimentId
 
+NewGame = Callable[..., Any]
 TRAIN = '''\
 """Trains a small model."""
 
@@ -41,7 +41,6 @@ if __name__ == "__main__":
     DEPTH = 8
     main()
 '''
-SMALL = "LR = 3e-3\nWEIGHT_DECAY = 0.3\n"
 TURNED = {
     "ASPECT_RATIO",
     "HEAD_DIM",
@@ -55,7 +54,7 @@ TURNED = {
     "USE_MUON",
 }
 
-Loss = Callable[[Mapping[str, Scalar]], float]
+SMALL = "LR = 3e-3\nWEIGHT_DECAY = 0.3\n"
 
 
 def bowl(parameters: Mapping[str, Scalar]) -> float:
@@ -68,70 +67,6 @@ def bowl(parameters: Mapping[str, Scalar]) -> float:
 
 def values(text: str) -> dict[str, Scalar]:
     return {name: knob.value for name, knob in read_constants({"train.py": text}).items()}
-
-
-@dataclass
-class Game:
-    """A study in miniature: measures proposals, keeps what is better, reports to the tuner."""
-
-    text: str = SMALL
-    loss: Loss = bowl
-    config: TunerConfig = field(default_factory=TunerConfig)
-    goal: Goal = Goal.MINIMIZE
-    seed: int = 0
-    results: list[Result] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.base = self.text
-        self.best = self.loss(values(self.text))
-        self.incumbent = ExperimentId("e0")
-        self.restart()
-
-    def restart(self) -> None:
-        """A tuner that knows nothing yet, and will be shown everything from the first."""
-        self.tuner: Proposer = Tuner(self.config, {"train.py": self.base}, self.seed)
-        self.shown = 0
-
-    def context(self, value: float | None = None) -> Context:
-        return Context(
-            metric=Metric(name="loss", goal=self.goal, pattern="(x)"),
-            incumbent=self.incumbent,
-            incumbent_value=self.best if value is None else value,
-            commit=CommitId(f"{abs(hash(self.text)):040x}"[:40]),
-            files={"train.py": self.text},
-            results=self.results[self.shown :],
-        )
-
-    def ask(self, count: int) -> Sequence[Proposal]:
-        proposals = self.tuner.propose(self.context(), count)
-        self.shown = len(self.results)
-        return proposals
-
-    def measure(self, proposal: Proposal, status: str = "discarded") -> None:
-        value = self.loss(proposal.parameters) if status in {"discarded", "kept"} else None
-        experiment = ExperimentId(f"e{len(self.results) + 1}")
-        result = Result(
-            experiment=experiment,
-            parameters=proposal.parameters,
-            proposer="tuner",
-            hypothesis=proposal.hypothesis,
-            status=status,
-            value=value,
-        )
-        self.results.append(result)
-        sign = 1 if self.goal is Goal.MINIMIZE else -1
-        if value is not None and sign * value < sign * self.best:
-            self.best, self.incumbent = value, experiment
-            self.text = proposal.edits["train.py"]
-
-    def play(self, count: int, batch: int = 4) -> Iterator[Proposal]:
-        """Measure `count` proposals in parallel batches, yielding each."""
-        asked = 0
-        while asked < count and (proposals := self.ask(min(batch, count - asked))):
-            asked += len(proposals)
-            yield from proposals
-            for proposal in proposals:
-                self.measure(proposal)
 
 
 def key(proposal: Proposal) -> tuple[tuple[str, Scalar], ...]:
@@ -147,27 +82,34 @@ def one_torch_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "grid", "cmaes", "gp"])
-def test_thirty_proposals_in_batches_of_four_improve_on_the_baseline(sampler: str) -> None:
-    game = Game(config=TunerConfig.model_validate({"sampler": sampler}))
+@pytest.mark.parametrize(
+    ("sampler", "count"),
+    [("tpe", 30), ("random", 30), ("grid", 5 * 5 - 1), ("cmaes", 30), ("gp", 30)],
+)
+def test_proposals_in_batches_of_four_improve_on_the_baseline(
+    new_game: NewGame, sampler: str, count: int
+) -> None:
+    game = new_game(SMALL, bowl, config=TunerConfig.model_validate({"sampler": sampler}))
     baseline = game.best
-    proposals = list(game.play(30))
-    assert len(proposals) == 30
-    assert len({key(proposal) for proposal in proposals}) == 30
+    proposals = list(game.play(count))
+    assert len(proposals) == count
+    assert len({key(proposal) for proposal in proposals}) == count
     assert game.best < baseline / 2
 
 
-def test_a_maximised_metric_grows() -> None:
-    game = Game(goal=Goal.MAXIMIZE, loss=lambda parameters: -bowl(parameters))
+def test_a_maximised_metric_grows(new_game: NewGame) -> None:
+    game = new_game(SMALL, lambda parameters: -bowl(parameters), goal=Goal.MAXIMIZE)
     baseline = game.best
     assert len(list(game.play(30))) == 30
     assert game.best > baseline / 2
 
 
-def test_it_learns_where_random_search_only_tries() -> None:
+def test_it_learns_where_random_search_only_tries(new_game: NewGame) -> None:
     def after(sampler: str) -> float:
         games = [
-            Game(config=TunerConfig.model_validate({"sampler": sampler}), seed=seed)
+            new_game(
+                SMALL, bowl, config=TunerConfig.model_validate({"sampler": sampler}), seed=seed
+            )
             for seed in range(5)
         ]
         for game in games:
@@ -177,12 +119,8 @@ def test_it_learns_where_random_search_only_tries() -> None:
     assert after("tpe") < after("random")
 
 
-def flat(parameters: Mapping[str, Scalar]) -> float:
-    return 1.0
-
-
-def test_each_proposal_changes_one_to_four_constants_and_says_so() -> None:
-    game = Game(text=TRAIN, loss=flat)
+def test_each_proposal_changes_one_to_four_constants_and_says_so(new_game: NewGame) -> None:
+    game = new_game(TRAIN)
     counts = set()
     for proposal in game.play(40):
         new, old = values(proposal.edits["train.py"]), values(TRAIN)
@@ -196,137 +134,47 @@ def test_each_proposal_changes_one_to_four_constants_and_says_so() -> None:
     assert counts == {1, 2, 3, 4}
 
 
-def test_the_hypothesis_spells_values_as_the_source_does() -> None:
-    game = Game(text="BATCH = 2**10\n", loss=flat)
+def test_the_hypothesis_spells_values_as_the_source_does(new_game: NewGame) -> None:
+    game = new_game("BATCH = 2**10\n")
     assert {proposal.hypothesis for proposal in game.play(2)} <= {
         f"BATCH 2**10 -> 2**{exponent}" for exponent in (8, 9, 11, 12)
     }
 
 
-def test_everything_but_the_changed_literals_stays() -> None:
-    (proposal,) = Game(text=TRAIN, loss=flat, config=TunerConfig(most_changes=1)).ask(1)
+def test_everything_but_the_changed_literals_stays(new_game: NewGame) -> None:
+    (proposal,) = new_game(TRAIN, config=TunerConfig(most_changes=1)).ask(1)
     old, new = TRAIN.splitlines(), proposal.edits["train.py"].splitlines()
     assert sum(before != after for before, after in zip(old, new, strict=True)) == 1
 
 
-def test_most_changes_holds() -> None:
-    game = Game(text=TRAIN, loss=flat, config=TunerConfig(most_changes=1))
+def test_most_changes_holds(new_game: NewGame) -> None:
+    game = new_game(TRAIN, config=TunerConfig(most_changes=1))
     assert all(proposal.hypothesis.count("->") == 1 for proposal in game.play(20))
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "grid", "cmaes"])
-def test_a_small_space_is_used_up_without_a_repetition(sampler: str) -> None:
+def test_a_small_space_is_used_up_without_a_repetition(new_game: NewGame, sampler: str) -> None:
     text = 'A = True\nB = "x"  # choices: x, y, z\nC = 4  # choices: 4, 8\n'
-    game = Game(text=text, loss=flat, config=TunerConfig.model_validate({"sampler": sampler}))
+    game = new_game(text, config=TunerConfig.model_validate({"sampler": sampler}))
     proposals = list(game.play(100))
     assert len({key(proposal) for proposal in proposals}) == len(proposals) == 2 * 3 * 2 - 1
     assert game.ask(1) == []
 
 
-def test_a_restarted_tuner_repeats_nothing_it_is_shown_and_knows_as_much() -> None:
-    game = Game()
-    before = {key(proposal) for proposal in game.play(20)}
-    game.restart()
-    after = {key(proposal) for proposal in game.play(20)}
-    assert len(before) == len(after) == 20
-    assert not before & after
-    assert game.best < 0.1
-
-
-def test_a_restarted_tuner_avoids_what_is_still_running() -> None:
-    game = Game(text="A = 3\n", loss=flat)
-    running = game.ask(3)
-    for proposal in running:
-        game.measure(proposal, "running")
-    game.restart()
-    rest = game.ask(9)
-    assert len(running) + len(rest) == 5  # A is searched from 1 to 6, and is 3 now
-    assert not {key(proposal) for proposal in running} & {key(proposal) for proposal in rest}
-
-
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
-def test_the_same_story_gives_the_same_proposals(sampler: str) -> None:
+def test_the_same_story_gives_the_same_proposals(new_game: NewGame, sampler: str) -> None:
     config = TunerConfig.model_validate({"sampler": sampler})
-    games = Game(config=config, seed=5), Game(config=config, seed=5)
+    games = (
+        new_game(SMALL, bowl, config=config, seed=5),
+        new_game(SMALL, bowl, config=config, seed=5),
+    )
     first, second = ([p.hypothesis for p in game.play(16)] for game in games)
     assert first == second
-    assert first != [p.hypothesis for p in Game(config=config, seed=6).play(16)]
+    assert first != [p.hypothesis for p in new_game(SMALL, bowl, config=config, seed=6).play(16)]
 
 
-def test_crashes_are_avoided() -> None:
-    """A rate above 1e-2 crashes; half of the range lies there, on the logarithmic scale."""
-
-    def crash_share(status: str) -> float:
-        game = Game(text="LR = 1e-2\n", loss=flat)
-        bad = []
-        for _ in range(40):
-            (proposal,) = game.ask(1)
-            is_bad = float(proposal.parameters["LR"]) > 1e-2
-            bad.append(is_bad)
-            game.measure(proposal, status if is_bad else "discarded")
-        return sum(bad[15:]) / 25
-
-    assert crash_share("crashed") < 0.25 < crash_share("cancelled")
-
-
-def test_a_result_that_is_revised_is_learnt_anew() -> None:
-    game = Game()
-    list(game.play(4))
-    first = game.results[0]
-    game.results.append(replace(first, value=-100.0))
-    assert game.ask(1)
-    game.results.append(replace(first, value=None, status="crashed"))
-    assert len(list(game.play(8))) == 8
-
-
-def test_a_result_shown_twice_changes_nothing() -> None:
-    games = Game(), Game()
-    for game in games:
-        list(game.play(12))
-    games[0].shown = 0
-    assert [p.edits for p in games[0].ask(3)] == [p.edits for p in games[1].ask(3)]
-
-
-def other(parameters: Mapping[str, Scalar], value: float, name: str = "e900") -> Result:
-    return Result(
-        experiment=ExperimentId(name),
-        parameters=parameters,
-        proposer="claude",
-        hypothesis="",
-        status="discarded",
-        value=value,
-    )
-
-
-def test_results_of_others_teach_where_their_constants_can_be_read() -> None:
-    game = Game(config=TunerConfig(most_changes=2))
-    for index in range(30):
-        at = {"LR": 10 ** (-3 + index / 20), "WEIGHT_DECAY": 10 ** (-1.5 + index / 30)}
-        game.results.append(other(at, bowl(at), f"e{900 + index}"))
-    taught = [bowl(proposal.parameters) for proposal in game.ask(10)]
-    ignorant = [bowl(proposal.parameters) for proposal in Game().ask(10)]
-    assert sum(taught) < sum(ignorant)
-
-
-@pytest.mark.parametrize(
-    "parameters",
-    [{}, {"OTHER": 1}, {"LR": "fast"}, {"LR": 1e9}, {"LR": True, "WEIGHT_DECAY": 0.3}, {"LR": 3}],
-)
-def test_results_that_do_not_fit_do_no_harm(parameters: dict[str, Scalar]) -> None:
-    game = Game()
-    game.results.append(other(parameters, 0.5))
-    assert len(list(game.play(14))) == 14
-
-
-def test_the_baselines_value_may_come_late() -> None:
-    game = Game()
-    context = replace(game.context(), incumbent_value=None)
-    assert len(game.tuner.propose(context, 2)) == 2
-    assert len(list(game.play(8))) == 8
-
-
-def test_a_candidate_starts_from_the_new_incumbent() -> None:
-    game = Game(text=TRAIN, loss=flat)
+def test_a_candidate_starts_from_the_new_incumbent(new_game: NewGame) -> None:
+    game = new_game(TRAIN)
     list(game.play(4))
     game.text = TRAIN.replace("HEAD_DIM = 128 ", "HEAD_DIM = 64 ").replace("Trains", "Drives")
     for proposal in game.ask(4):
@@ -335,8 +183,8 @@ def test_a_candidate_starts_from_the_new_incumbent() -> None:
         assert "HEAD_DIM = 64 " in text or "HEAD_DIM 64 -> " in proposal.hypothesis
 
 
-def test_a_constant_that_vanishes_is_forgotten_and_a_new_one_is_found() -> None:
-    game = Game(text=TRAIN, loss=flat)
+def test_a_constant_that_vanishes_is_forgotten_and_a_new_one_is_found(new_game: NewGame) -> None:
+    game = new_game(TRAIN)
     list(game.play(12))
     game.text = TRAIN.replace("USE_MUON = True", "GRAD_CLIP = 1.5")
     proposals = list(game.play(12))
@@ -346,28 +194,28 @@ def test_a_constant_that_vanishes_is_forgotten_and_a_new_one_is_found() -> None:
     assert any("GRAD_CLIP" in proposal.hypothesis for proposal in proposals)
 
 
-def test_an_incumbent_outside_the_first_range_gets_a_range_around_it() -> None:
-    game = Game(text="LR = 1e-3\n", loss=flat)
+def test_an_incumbent_outside_the_first_range_gets_a_range_around_it(new_game: NewGame) -> None:
+    game = new_game("LR = 1e-3\n")
     list(game.play(4))
     game.text = "LR = 5.0\n"
     assert all(0.5 <= float(p.parameters["LR"]) <= 50 for p in game.ask(8))
 
 
-def test_an_incumbent_without_constants_leaves_nothing_to_propose() -> None:
-    game = Game(loss=flat)
+def test_an_incumbent_without_constants_leaves_nothing_to_propose(new_game: NewGame) -> None:
+    game = new_game(SMALL)
     list(game.play(4))
     game.text = "print('val: 1')\n"
     assert game.ask(2) == []
 
 
-def test_an_incumbent_that_is_no_python_is_named() -> None:
-    game = Game()
+def test_an_incumbent_that_is_no_python_is_named(new_game: NewGame) -> None:
+    game = new_game(SMALL, bowl)
     game.text = "LR = (\n"
     with pytest.raises(ValueError, match=r"train\.py, line 1"):
         game.ask(1)
 
 
-def test_pins_and_exclusions_hold() -> None:
+def test_pins_and_exclusions_hold(new_game: NewGame) -> None:
     config = TunerConfig(
         exclude=("ADAM_BETAS", "ASPECT_RATIO"),
         space={
@@ -376,7 +224,7 @@ def test_pins_and_exclusions_hold() -> None:
             "SEED": SpaceConfig(low=1, high=3),
         },
     )
-    game = Game(text=TRAIN, loss=flat, config=config)
+    game = new_game(TRAIN, config=config)
     for proposal in game.play(30):
         at = proposal.parameters
         assert set(at) == TURNED - {"ADAM_BETAS[0]", "ADAM_BETAS[1]", "ASPECT_RATIO"} | {"SEED"}
@@ -393,15 +241,17 @@ def test_pins_and_exclusions_hold() -> None:
         ("LR = (\n", r"train\.py, line 1: '\(' was never closed"),
     ],
 )
-def test_files_without_anything_to_tune_are_refused(text: str, complaint: str) -> None:
+def test_files_without_anything_to_tune_are_refused(
+    new_game: NewGame, text: str, complaint: str
+) -> None:
     with pytest.raises(ValueError, match=complaint):
         Tuner(TunerConfig(), {"train.py": text}, 0)
 
 
-def test_a_misspelt_constant_in_the_configuration_is_refused() -> None:
+def test_a_misspelt_constant_in_the_configuration_is_refused(new_game: NewGame) -> None:
     with pytest.raises(ValueError, match=r"exclude: no constant MATRIXLR; did you mean MATRIX_LR"):
         Tuner(TunerConfig(exclude=("MATRIXLR",)), {"train.py": TRAIN}, 0)
 
 
-def test_it_is_called_tuner() -> None:
-    assert Game().tuner.name == "tuner"
+def test_it_is_called_tuner(new_game: NewGame) -> None:
+    assert new_game(SMALL, bowl).tuner.name == "tuner"
