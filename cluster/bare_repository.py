@@ -158,7 +158,8 @@ class BareRepository:
 
     def drop_stale_locks(self) -> None:
         """Remove locks that a power cut left behind: they would block their refs for ever."""
-        locks = list(self._path.glob("*.lock"))
+        # Git's own, by name: workers keep a lock of theirs beside them, whose age says nothing.
+        locks = [self._path / f"{name}.lock" for name in ("config", "HEAD", "index", "packed-refs")]
         # os.walk and not rglob: git removes empty folders at any time, which rglob trips over.
         for folder, _, names in os.walk(self._path / "refs"):
             locks += [Path(folder, name) for name in names if name.endswith(".lock")]

@@ -61,8 +61,6 @@ class Promote(Command):
 
     winner: Experiment
     replaces: Experiment
-    lacks: tuple[ExperimentId, ...]
-    """Promoted experiments whose patches the winner's tree does not hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,7 +54,7 @@ class ClusterConfig(BaseModel):
     """URL of a Redis or Valkey server, e.g. redis://host:6379/0; empty starts an embedded one."""
     address: str = ""
     """Address of a running Ray cluster to join; empty starts a private one."""
-    lease_s: Annotated[float, Field(gt=0)] = 30.0
+    lease_s: Annotated[float, Field(ge=5)] = 30.0
     """A worker that is silent for this long loses its trial."""
     metrics_port: Annotated[int, Field(ge=-1, le=65535)] = 0
     """Port of `/metrics` on the loopback address; 0 picks a free one, -1 serves none."""

@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 from cluster import commands as cmd
 from cluster import events as ev
 from cluster.decisions import Circumstances, StudyPlan, decide, stop_is_complete
+from cluster.experiment import Status
 from cluster.ledger import Ledger, LedgerAway
 from cluster.mirror import Mirror
 from cluster.performer import Performer
@@ -119,6 +120,9 @@ class Controller:
             if all(isinstance(command, _REPEATED) for command in commands):
                 break  # they are waited for; deciding again would only repeat them
         self._check_fleet()
+        if self._state.stopping or self._state.finished:
+            # The queue actor does so too, unless it is among what has died.
+            self._parts.queue.expire(now=self._parts.clock())
         self._mirror()
         self._snapshot()
 
@@ -134,8 +138,14 @@ class Controller:
         if isinstance(command, cmd.Propose):
             self._ask(command.count)
             return
+        if isinstance(command, cmd.QueueTrial) and not self._is_wanted(command):
+            return
         self._parts.performer.perform(command, self._state)
         self._catch_up()
+
+    def _is_wanted(self, command: cmd.QueueTrial) -> bool:
+        """Say whether nobody has cancelled the experiment since the command was decided."""
+        return self._state.experiments[command.experiment.id].status is Status.PROPOSED
 
     def _ask(self, count: int) -> None:
         state = self._state
@@ -278,7 +288,7 @@ class Controller:
         self._catch_up()
         self._set_mode()
         self._parts.fleet.shutdown()
-        self._parts.queue.expire(now=datetime.max.replace(tzinfo=self._parts.clock().tzinfo))
+        self._parts.queue.expire(now=self._parts.clock(), even_live=True)
         reason = self._state.finished or "stopped"
         event = ev.ControllerStopped(epoch=self._parts.epoch, reason=reason)
         self._parts.performer.record(f"stopped/{self._parts.epoch}", event)

@@ -28,6 +28,8 @@ from eval.judge import Judge, Judgement, Verdict
 from eval.metric import Metric
 from trainer.trial import TrialId
 
+MOST_SUBMISSIONS = 8
+"""Submissions that are turned into candidates in one go."""
 MOST_REJECTIONS = 200
 """Rejected proposals in a row after which the proposers are taken to have run dry."""
 
@@ -171,7 +173,9 @@ def _queue_trial(experiment: Experiment, plan: StudyPlan) -> QueueTrial:
 
 def _submissions(state: StudyState) -> Iterator[Command]:
     if state.lineage:  # a submission without a base of its own is a patch on the incumbent
-        for submission in sorted(state.submissions, key=lambda waiting: -waiting.priority):
+        # A few at a time: between them the state is looked at again, and trials are queued.
+        waiting = sorted(state.submissions, key=lambda submission: -submission.priority)
+        for submission in waiting[:MOST_SUBMISSIONS]:
             yield Materialise(submission=submission)
 
 

@@ -8,6 +8,7 @@ Protocol: settings as JSON in the file named by the only argument; reports as JS
 output; the word `shutdown` on standard input ends everything, end of file only this process.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ import select
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.codec import from_json
+from cluster.codec import from_json, to_json
 from cluster.fleet_settings import FleetSettings
 from cluster.ours import assert_ours
 from cluster.queue_actor import QueueActor
@@ -52,7 +54,6 @@ class _Fleet:
             runtime=Path(settings.runtime),
             directory=Path(settings.directory),
             empty=Path(settings.empty),
-            slots=settings.slots,
         )
         self._queue: Any = None
         self._workers: dict[str, Any] = {}
@@ -90,7 +91,7 @@ class _Fleet:
         queue = ray.remote(QueueActor).options(name="queue", max_concurrency=1000, **common)
         settings = self._settings
         self._queue = queue.remote(settings.url, settings.study, settings.lease_s)
-        ray.get(self._queue.start.remote())
+        ray.get(self._queue.adopt.remote(settings.lease_s))
         slots = self._count_slots()
         wanted = WorkerSettings(
             study=settings.study,
@@ -103,14 +104,13 @@ class _Fleet:
             slots=slots,
             gpu_busy_mb=settings.gpu_busy_mb,
         )
-        resources: dict[str, Any] = {"resources": {"incumbent_slot": 1}}
-        if self._trial.gpus:
-            resources = {"num_gpus": self._trial.gpus}
-        elif settings.address:
-            resources = {}  # a joined cluster knows nothing of our slots
-        for number in range(slots):
-            name = f"worker-{number}"
-            actor = ray.remote(WorkerActor).options(name=name, **common, **resources)
+        gpus = {"num_gpus": self._trial.gpus} if self._trial.gpus else {}
+        # Workers of an earlier controller are adopted if they would do the same.
+        key = hashlib.sha256(to_json((settings.trial, settings.metric, slots))).hexdigest()[:8]
+        names = [f"worker-{number}-{key}" for number in range(slots)]
+        _end_others(names)
+        for number, name in enumerate(names):
+            actor = ray.remote(WorkerActor).options(name=name, **common, **gpus)
             self._workers[name] = actor.remote(replace(wanted, number=number))
             self._run(name)
         return slots
@@ -180,6 +180,13 @@ def _leave_with(own: RayProcess) -> None:
         time.sleep(CHECK_S)
     say("problem", "Ray has died")
     os._exit(1)
+
+
+def _end_others(names: Sequence[str]) -> None:
+    """End workers that were told other things, or are more than are wanted now."""
+    for name in ray.util.list_named_actors():
+        if name.startswith("worker-") and name not in names:
+            ray.kill(ray.get_actor(name), no_restart=True)
 
 
 def _cause(error: Exception) -> str:

@@ -37,7 +37,6 @@ class FleetProcess:
             runtime=Path(settings.runtime),
             directory=Path(settings.directory),
             empty=Path(settings.empty),
-            slots=settings.slots,
         )
         self._process: subprocess.Popen[str] | None = None
         self._reports: SimpleQueue[dict[str, str]] = SimpleQueue()

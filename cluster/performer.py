@@ -12,14 +12,24 @@ from pathlib import Path
 
 from cluster import commands as cmd
 from cluster import events as ev
-from cluster.experiment import Experiment, Kind
+from cluster.experiment import Experiment, Kind, Status
 from cluster.ledger import Ledger
+from cluster.reducer import lacks
+from cluster.source_repository import SourceProblem
 from cluster.state import StudyState
-from cluster.study_repository import Candidate, Conflict, Redundant, Rejected, StudyRepository
+from cluster.study_repository import (
+    BranchMoved,
+    Candidate,
+    Conflict,
+    Redundant,
+    Rejected,
+    StudyRepository,
+)
 from cluster.submissions import materialise
 from cluster.trial_queue import TrialQueue
 from eval.metric import Metric
 from proposer.proposal import Context, Proposal, Scalar
+from trainer.git_command import GitError
 from trainer.trial import CommitId, ExperimentId, TrialSpec
 
 
@@ -215,19 +225,37 @@ class Performer:
     @perform.register
     def _promote(self, command: cmd.Promote, state: StudyState) -> None:
         winner, replaced = command.winner, command.replaces
-        commit = self._repository.promote(
-            experiment=winner.id,
-            tree=winner.tree,
-            parent=state.incumbent_commit,
-            subject=winner.hypothesis,
-            trailers=self._trailers(winner, replaced),
-        )
+        try:
+            commit = self._repository.promote(
+                experiment=winner.id,
+                tree=winner.tree,
+                parent=state.incumbent_commit,
+                subject=winner.hypothesis,
+                trailers=self._trailers(winner, replaced),
+            )
+        except BranchMoved as moved:
+            # Killed between git and the ledger, and another winner is the better one by now.
+            winner, commit = self._landed(state, moved), moved.actual or CommitId("")
         self.record(
             f"{winner.id}/promoted",
             ev.Promoted(
-                experiment=winner.id, commit=commit, replaces=replaced.id, lacks=command.lacks
+                experiment=winner.id,
+                commit=commit,
+                replaces=replaced.id,
+                lacks=lacks(state, winner),
             ),
         )
+
+    def _landed(self, state: StudyState, moved: BranchMoved) -> Experiment:
+        """Return the winner whose promotion git knows but not the ledger; else raise `moved`."""
+        if moved.actual is not None:
+            name = self._repository.promoted_by(moved.actual, parent=state.incumbent_commit)
+            experiment = state.experiments.get(name)
+            if experiment is not None and experiment.status is Status.WINNER:
+                is_same = self._repository.tree_of(moved.actual) == experiment.tree
+                if is_same:
+                    return experiment
+        raise moved
 
     def _trailers(self, winner: Experiment, replaced: Experiment) -> list[tuple[str, str]]:
         new, old = winner.evidence.score.mean, replaced.evidence.score.mean
@@ -276,14 +304,20 @@ class Performer:
     def _materialise(self, command: cmd.Materialise, state: StudyState) -> None:
         submission = command.submission
         base, base_commit = state.lineage[-1], state.incumbent_commit
-        made, proposal = materialise(
-            submission,
-            repository=self._repository,
-            base=base_commit,
-            files=self.files_at(base_commit),
-            editable=self._editable,
-            source=self._source,
-        )
+        proposal: Proposal | None = None
+        made: Candidate | Rejected
+        try:
+            made, proposal = materialise(
+                submission,
+                repository=self._repository,
+                base=base_commit,
+                files=self.files_at(base_commit),
+                editable=self._editable,
+                source=self._source,
+            )
+        except (SourceProblem, GitError, LookupError, ValueError) as error:
+            # Whatever is wrong with it, it must not stand in the way of all others for ever.
+            made = Rejected(reason=f"{type(error).__name__}: {error}")
         origin = _Origin(
             kind=Kind.PROPOSAL,
             base=base,

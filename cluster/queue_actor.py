@@ -7,7 +7,8 @@ ends the older one's lease and wait at once.
 
 import asyncio
 import time
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 from cluster.ledger import LedgerAway
 from cluster.ours import assert_ours
@@ -26,8 +27,14 @@ EXPIRE_S = 1.0
 """How often leases are looked over."""
 
 
+FIRST_TTLS = 4
+"""How many times longer a lease lasts until its first heartbeat: a worktree may have to be made."""
+_BOOT = datetime.now(UTC) - timedelta(seconds=time.monotonic())
+
+
 def _now() -> datetime:
-    return datetime.now(UTC)
+    """Return the time by a clock that does not jump: a lease must not end because another did."""
+    return _BOOT + timedelta(seconds=time.monotonic())
 
 
 class QueueActor:
@@ -64,15 +71,27 @@ class QueueActor:
             mode = self._queue.mode()
             if mode is QueueMode.DRAINING:
                 return NoWork.STOP
-            if self._seen[slot.id][0].incarnation != slot.incarnation:
+            if not self._is_latest(slot):
                 return NoWork.WAIT  # a newer worker has the slot
             if mode is QueueMode.OPEN and not slot.note:
-                lease = self._queue.lease(slot, now=_now(), ttl_s=self._ttl_s)
+                ttl_s = self._ttl_s
+                lease = self._queue.lease(slot, now=_now(), ttl_s=FIRST_TTLS * ttl_s)
                 if lease is not None:
-                    return lease
+                    return replace(lease, ttl_s=ttl_s)
             if time.monotonic() >= deadline:
                 return NoWork.WAIT
             await self._something_new(deadline)
+
+    def _is_latest(self, slot: Slot) -> bool:
+        known = self._seen.get(slot.id)
+        return known is not None and known[0].incarnation == slot.incarnation
+
+    async def adopt(self, lease_s: float) -> None:
+        """Serve a new controller: take its lease time, and present the slots that are alive."""
+        await self.start()
+        self._ttl_s = lease_s
+        for slot, _ in self._seen.values():
+            self._queue.greet(slot, now=_now())
 
     async def _meet(self, slot: Slot) -> None:
         """Note that a slot is alive, and greet one that this process does not know.

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,13 +55,12 @@ class RayProcess:
 class PrivateRay:
     """Starts, finds and ends the study's own Ray."""
 
-    def __init__(self, *, runtime: Path, directory: Path, empty: Path, slots: int) -> None:
+    def __init__(self, *, runtime: Path, directory: Path, empty: Path) -> None:
         self._temporary = runtime / "ray"
         self._record = directory / "ray.json"
         self._token = directory / "ray.token"
         self._log = directory / "ray.log"
         self._empty = empty
-        self._slots = slots
         self._process: subprocess.Popen[bytes] | None = None
 
     def environment(self) -> Mapping[str, str]:
@@ -84,14 +84,14 @@ class PrivateRay:
 
     def find(self) -> RayProcess | None:
         """Return the Ray that runs already; None if there is none."""
-        try:
-            found = RayProcess(**json.loads(self._record.read_text("utf-8")))
-        except (OSError, ValueError, TypeError):
+        found = self._recorded()
+        if found is None:
             return None
-        return found if found.is_alive() else None
+        return found if found.address and found.is_alive() else None
 
     def start(self) -> RayProcess:
         """Start Ray and wait until it can be joined; raises RayFailed."""
+        self.stop()  # one that somebody was killed while starting
         address_file = self._temporary / "ray_current_cluster"
         shutil.rmtree(self._temporary, ignore_errors=True)  # sessions that have ended, with logs
         with self._log.open("wb") as log:
@@ -104,6 +104,8 @@ class PrivateRay:
                 cwd=self._empty,
                 start_new_session=True,
             )
+        created = psutil.Process(process.pid).create_time()
+        self._note(RayProcess(pid=process.pid, created=created, address=""))
         deadline = time.monotonic() + START_S
         while not (address_file.exists() and address_file.read_text().strip()):
             if process.poll() is not None:
@@ -113,20 +115,26 @@ class PrivateRay:
                 raise RayFailed(f"Ray did not start in {START_S:g} s: see {self._log}")
             time.sleep(0.05)
         started = RayProcess(
-            pid=process.pid,
-            created=psutil.Process(process.pid).create_time(),
-            address=address_file.read_text().strip(),
+            pid=process.pid, created=created, address=address_file.read_text().strip()
         )
-        facts = {"pid": started.pid, "created": started.created, "address": started.address}
-        self._record.write_text(json.dumps(facts), "utf-8")
+        self._note(started)
         return started
+
+    def _note(self, ray: RayProcess) -> None:
+        facts = {"pid": ray.pid, "created": ray.created, "address": ray.address}
+        self._record.write_text(json.dumps(facts), "utf-8")
+
+    def _recorded(self) -> RayProcess | None:
+        try:
+            return RayProcess(**json.loads(self._record.read_text("utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
 
     def _command(self) -> list[str]:
         program = "from ray.scripts.scripts import main; main()"
         return [
             *(sys.executable, "-I", "-c", program, "start", "--head", "--block", "--port=0"),
             "--num-cpus=0",  # else Ray starts an idle Python per core
-            f"--resources={json.dumps({'incumbent_slot': self._slots})}",
             "--include-dashboard=false",
             "--disable-usage-stats",
             f"--object-store-memory={OBJECT_STORE_BYTES}",
@@ -134,21 +142,44 @@ class PrivateRay:
         ]
 
     def stop(self) -> None:
-        """End the study's Ray, if it runs."""
-        found = self.find()
-        if found is None:
+        """End the study's Ray, if it runs or is about to."""
+        found = self._recorded()
+        if found is None or not found.is_alive():
             return
         members = _session(found.pid)
-        psutil.Process(found.pid).send_signal(signal.SIGTERM)
-        _, alive = psutil.wait_procs(members, timeout=STOP_S)
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(found.pid).send_signal(signal.SIGTERM)
+        alive = wait_until_ended(members, STOP_S)
         for process in alive:
-            process.kill()
-        psutil.wait_procs(alive, timeout=STOP_S)
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        wait_until_ended(alive, STOP_S)
         self._record.unlink(missing_ok=True)
+        shutil.rmtree(self._temporary, ignore_errors=True)
+        with suppress(OSError):  # the server's socket may live there, too
+            self._temporary.parent.rmdir()
 
     def _last_words(self) -> str:
         lines = self._log.read_text("utf-8", "replace").splitlines()
         return " / ".join(line.strip() for line in lines if line.strip())[-600:]
+
+
+def wait_until_ended(processes: list[psutil.Process], timeout_s: float) -> list[psutil.Process]:
+    """Wait until processes have ended, at most so long; return those that have not.
+
+    One that waits to be reaped has ended: in a container there may be nobody who reaps.
+    """
+    deadline = time.monotonic() + timeout_s
+    while (alive := [each for each in processes if _lives(each)]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return alive
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _session(pid: int) -> list[psutil.Process]:

@@ -35,6 +35,10 @@ class _LeaseEntry:
     node: str
 
 
+CLOSED = -1
+"""What lease.lua answers while no trial is to be started."""
+
+
 class RedisTrialQueue:
     """See cluster.trial_queue.TrialQueue for the contract."""
 
@@ -61,6 +65,8 @@ class RedisTrialQueue:
             token = self._store.run(
                 "lease", member, key, to_json(entry), expiry, draft.id, encode_draft(draft)
             )
+            if token == CLOSED:
+                return None
             if token:
                 return Lease(spec=spec, token=cast("int", token), ttl_s=ttl_s)
         return None
@@ -125,9 +131,9 @@ class RedisTrialQueue:
         tokens = [held.token for held in self.held()]
         self._store.run("answer", str(epoch), Heartbeat.GIVE_BACK.value, *tokens)
 
-    def expire(self, *, now: datetime) -> int:
+    def expire(self, *, now: datetime, even_live: bool = False) -> int:
         """See TrialQueue."""
-        seconds = now.timestamp()
+        seconds = float("inf") if even_live else now.timestamp()
         with translated():
             over = self._store.client.zrange(
                 self._key("expiry"),

@@ -34,10 +34,10 @@ def plan(state: StudyState, judge: Judge, metric: Metric) -> list[Command]:
     winners = _winners(state, metric)
     for winner in winners:
         if winner.base == incumbent.id:
-            return [Promote(winner=winner, replaces=incumbent, lacks=())]
+            return [Promote(winner=winner, replaces=incumbent)]
     for winner in winners:
         if judge.judge(winner.evidence, incumbent.evidence).verdict is Verdict.KEEP:
-            return [Promote(winner=winner, replaces=incumbent, lacks=_lacks(state, winner))]
+            return [Promote(winner=winner, replaces=incumbent)]
     return [*_merges(winners, incumbent), *_rejoin(state, incumbent), *_spent(state)]
 
 
@@ -52,11 +52,19 @@ def _winners(state: StudyState, metric: Metric) -> list[Experiment]:
     return sorted(found, key=rank)
 
 
-def _lacks(state: StudyState, winner: Experiment) -> tuple[ExperimentId, ...]:
-    """Promoted experiments that came after the winner's base, oldest first."""
-    if winner.base not in state.lineage:
-        return ()  # its base was itself superseded; what rejoined then is merged as it comes
-    return state.lineage[state.lineage.index(winner.base) + 1 :]
+def lacks(state: StudyState, winner: Experiment) -> tuple[ExperimentId, ...]:
+    """Return the promoted experiments whose patches the winner's tree does not hold, oldest first.
+
+    A tree holds its own patch, those of its base, and for a merge those of the winner it carries.
+    """
+    held: set[ExperimentId] = set()
+    unseen = [winner.id]
+    while unseen:
+        experiment = state.experiments.get(unseen.pop())
+        if experiment is not None and experiment.id not in held:
+            held.add(experiment.id)
+            unseen += [experiment.base, experiment.merge_of]
+    return tuple(experiment for experiment in state.lineage if experiment not in held)
 
 
 def _merges(winners: list[Experiment], incumbent: Experiment) -> Iterator[Command]:

@@ -18,7 +18,8 @@ RECENT = 32
 
 S = Status
 TRANSITIONS: dict[type[ev.Event], dict[Status, frozenset[Status]]] = {
-    ev.TrialQueued: {S.PROPOSED: frozenset({S.QUEUED})},
+    # A request to cancel may come between the decision to queue a trial and its queueing.
+    ev.TrialQueued: {S.PROPOSED: frozenset({S.QUEUED}), S.CANCELLED: frozenset({S.QUEUED})},
     ev.TrialStarted: {S.QUEUED: frozenset({S.RUNNING})},
     ev.TrialFinished: {
         S.RUNNING: frozenset({S.MEASURED, S.CRASHED, S.TIMED_OUT, S.CANCELLED, S.LOST}),
@@ -31,7 +32,11 @@ TRANSITIONS: dict[type[ev.Event], dict[Status, frozenset[Status]]] = {
     ev.Promoted: {S.WINNER: frozenset({S.KEPT}), S.MERGING: frozenset({S.MERGED})},
     ev.ExperimentProposed: {S.WINNER: frozenset({S.MERGING}), S.KEPT: frozenset({S.KEPT})},
     ev.MergeConflicted: {S.WINNER: frozenset({S.CONFLICTED}), S.KEPT: frozenset({S.KEPT})},
-    ev.MergeRedundant: {S.WINNER: frozenset({S.MERGED}), S.KEPT: frozenset({S.KEPT})},
+    ev.MergeRedundant: {
+        S.WINNER: frozenset({S.MERGED}),
+        S.MERGING: frozenset({S.MERGED}),
+        S.KEPT: frozenset({S.KEPT}),
+    },
     ev.WinnerDropped: {S.WINNER: frozenset({S.DROPPED}), S.MERGING: frozenset({S.DROPPED})},
     ev.CancelRequested: {
         S.PROPOSED: frozenset({S.CANCELLED}),

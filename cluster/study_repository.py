@@ -309,12 +309,22 @@ class StudyRepository:
             raise BranchMoved(actual) from error
         return commit
 
+    def promoted_by(self, commit: CommitId, *, parent: CommitId) -> ExperimentId:
+        """Return the experiment that a commit on `parent` promotes; "" if it promotes none."""
+        style = "%P %(trailers:key=Experiment,valueonly,separator=%x2C)"
+        shown = self.git.text("log", "-1", f"--format={style}", commit)
+        before, _, experiment = shown.partition(" ")
+        return ExperimentId(experiment if before == parent else "")
+
     def _is_promotion(
         self, commit: CommitId, experiment: ExperimentId, tree: str, parent: CommitId
     ) -> bool:
-        style = "%T %P %(trailers:key=Experiment,valueonly,separator=%x2C)"
-        shown = self.git.text("log", "-1", f"--format={style}", commit)
-        return shown == f"{tree} {parent} {experiment}"
+        is_same = self.promoted_by(commit, parent=parent) == experiment
+        return is_same and self.tree_of(commit) == tree
+
+    def has_branch(self) -> bool:
+        """Say whether the study's branch was begun."""
+        return self._bare.read_ref(self.branch_ref) is not None
 
     def _commit_tree(
         self, base: CommitId, tree: str, editable: Sequence[str], message: str, author: str

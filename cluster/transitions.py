@@ -52,9 +52,11 @@ def _study_started(state: StudyState, event: ev.StudyStarted, rec: ev.Recorded) 
 def _controller_started(
     state: StudyState, event: ev.ControllerStarted, _: ev.Recorded
 ) -> StudyState:
-    # A new controller is a new will to run: what ended the last one is past.
+    # A new controller is a new will to run: what ended the last one is past. Workers that live on
+    # present themselves again.
     return replace(
         state,
+        slots=_all_closed(state),
         epoch=event.epoch,
         stopping="",
         finished="",
@@ -67,8 +69,11 @@ def _controller_started(
 def _controller_stopped(
     state: StudyState, _event: ev.ControllerStopped, _: ev.Recorded
 ) -> StudyState:
-    slots = Map({k: replace(v, is_open=False) for k, v in state.slots.items()})
-    return replace(state, slots=slots)
+    return replace(state, slots=_all_closed(state))
+
+
+def _all_closed(state: StudyState) -> Map[SlotId, SlotState]:
+    return Map({name: replace(slot, is_open=False) for name, slot in state.slots.items()})
 
 
 def _study_finished(state: StudyState, event: ev.StudyFinished, _: ev.Recorded) -> StudyState:
@@ -341,7 +346,8 @@ def _merge_redundant(state: StudyState, event: ev.MergeRedundant, rec: ev.Record
     source = state.experiments[event.experiment]
     if source.status is S.KEPT:
         return _left_behind(step(state, rec, source.id, S.KEPT), source.id)
-    return step(state, rec, source.id, S.MERGED, reason=f"already in {event.against}")
+    state = step(state, rec, source.id, S.MERGED, reason=f"already in {event.against}")
+    return _sources_merged(state, source.id, rec)
 
 
 def _winner_dropped(state: StudyState, event: ev.WinnerDropped, rec: ev.Recorded) -> StudyState:

@@ -64,7 +64,7 @@ class TrialQueue(Protocol):
         ...
 
     def lease(self, slot: Slot, *, now: datetime, ttl_s: float) -> Lease | None:
-        """Take the first trial for `slot`; None if there is none."""
+        """Take the first trial for `slot`; None if there is none, or the mode is not OPEN."""
         ...
 
     def extend(self, slot: Slot, token: int, *, now: datetime, ttl_s: float) -> Heartbeat:
@@ -74,7 +74,7 @@ class TrialQueue(Protocol):
     def complete(self, token: int, outcome: TrialOutcome, *, now: datetime) -> bool:
         """Record an outcome and end its lease; False if the token holds no lease.
 
-        An outcome that ended LOST is recorded as TrialLost: the trial was given back.
+        An outcome that ended LOST is recorded as TrialLost: the trial may run again.
         """
         ...
 
@@ -86,8 +86,11 @@ class TrialQueue(Protocol):
         """Have the next heartbeat of every lease answered with GIVE_BACK."""
         ...
 
-    def expire(self, *, now: datetime) -> int:
-        """End leases that ran out, each recorded as TrialLost; return how many."""
+    def expire(self, *, now: datetime, even_live: bool = False) -> int:
+        """End leases that ran out, each recorded as TrialLost; return how many.
+
+        With `even_live` all leases, for a study whose workers are gone.
+        """
         ...
 
     def greet(self, slot: Slot, *, now: datetime) -> None:
@@ -139,7 +142,8 @@ def ended_event(spec: TrialSpec, outcome: TrialOutcome, now: datetime) -> Draft:
     """Return the event that tells of an outcome; one id for all ways to end, so only one counts."""
     ended: Event
     if outcome.ending is Ending.LOST:
-        ended = lost_event(spec, outcome.reason, now, is_given_back=True).event
+        given_back = outcome.is_given_back
+        ended = lost_event(spec, outcome.reason, now, is_given_back=given_back).event
     else:
         ended = TrialFinished(
             trial=spec.trial, experiment=spec.experiment, attempt=spec.attempt, outcome=outcome
@@ -208,7 +212,7 @@ class InMemoryTrialQueue:
 
     def lease(self, slot: Slot, *, now: datetime, ttl_s: float) -> Lease | None:
         """See TrialQueue."""
-        if not self._ready:
+        if not self._ready or self._mode is not QueueMode.OPEN:
             return None
         _, _, spec = self._ready.pop(0)
         self._count += 1
@@ -260,9 +264,10 @@ class InMemoryTrialQueue:
         for token in self._leases:
             self._answers[token] = Heartbeat.GIVE_BACK
 
-    def expire(self, *, now: datetime) -> int:
+    def expire(self, *, now: datetime, even_live: bool = False) -> int:
         """See TrialQueue."""
-        over = [held for held in self._leases.values() if held.expires_at <= now]
+        leases = self._leases.values()
+        over = [held for held in leases if even_live or held.expires_at <= now]
         for held in over:
             self._lose(held, f"{held.slot} fell silent", now)
         return len(over)

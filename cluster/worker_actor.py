@@ -29,8 +29,7 @@ from trainer.trial import CommitId, SlotId, TrialOutcome
 from trainer.worker import Worker
 
 CALL_S = 10.0
-"""How long a call may take beyond its own wait before it counts as a failure to connect. Well
-below the time of a lease: a worker cut off must notice before its lease has run out."""
+"""How long a call may take beyond its own wait before it counts as a failure to connect."""
 RETRY_S = 2.0
 
 
@@ -67,7 +66,8 @@ class RayLeaseSource:
 
     def heartbeat(self, slot: Slot, lease: Lease, progress: Progress) -> Heartbeat:
         """See LeaseSource."""
-        answer: Heartbeat = self._call("heartbeat", slot, lease, progress)
+        patience_s = min(CALL_S, lease.ttl_s / 3)  # to notice in time that it is cut off
+        answer: Heartbeat = self._call("heartbeat", slot, lease, progress, patience_s=patience_s)
         return answer
 
     def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome) -> bool:

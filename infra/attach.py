@@ -57,7 +57,7 @@ class Left(StrEnum):
 def gather(study: OpenStudy, state: StudyState, config: StudyConfig | None = None) -> StatusFacts:
     """Return the facts of a study as of now."""
     controller = find_controller(study.home)
-    home = study.home
+    home, phase = study.home, study.progress.phase()
     limits = config.limits.model_dump() if config else {}
     paths = {
         "study": str(home.directory),
@@ -71,8 +71,8 @@ def gather(study: OpenStudy, state: StudyState, config: StudyConfig | None = Non
         now=datetime.now(UTC),
         is_running=controller is not None,
         progress=study.progress.latest(),
-        # Once a slot is open, what the study does is told by its state.
-        phase="" if open_slots(state) else study.progress.phase(),
+        # Once a slot is open, or it ends, what the study does is told by its state.
+        phase="" if open_slots(state) or state.stopping or state.finished else phase,
         notice=study.progress.notice(),
         limits={name: value for name, value in limits.items() if value},
         paths=paths,

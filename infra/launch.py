@@ -1,6 +1,6 @@
 """From a repository and its configuration to a study whose controller runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,10 +9,12 @@ from cluster.config import StudyConfig
 from cluster.source_repository import SourceProblem, SourceRepository
 from cluster.state import StudyState
 from cluster.study_repository import StudyRepository
+from infra.controller_process import find_controller
 from infra.home import StudyHome, StudyProblem
+from infra.requests import request
 from infra.study import OpenStudy, Server, join, remember_redis_url
 from trainer.git_command import require_git
-from trainer.trial import CommitId
+from trainer.trial import CommitId, ExperimentId
 
 CONFIG = "incumbent.toml"
 
@@ -48,9 +50,7 @@ def prepare_study(source: SourceRepository, config: StudyConfig) -> Prepared:
     try:
         state = study.state()
         if not state.study:
-            StudyRepository.create(
-                home.git, study=config.study.name, source=source.toplevel, base=base
-            )
+            _begin_repository(home, source, config, base)
             _begin(study, config, base)
             state = study.state()
         _check_metric(state, config)
@@ -58,6 +58,34 @@ def prepare_study(source: SourceRepository, config: StudyConfig) -> Prepared:
     except BaseException:
         server.release(study.client)
         raise
+
+
+def prepare_run(source: SourceRepository, config: StudyConfig) -> Prepared:
+    """Prepare a study that is to run now; a baseline that has failed gets another chance.
+
+    What failed may be mended by now: in a newer commit, which the study then begins anew from, or
+    outside the repository. Raises what `prepare_study` raises.
+    """
+    prepared = prepare_study(source, config)
+    study = prepared.study
+    state = study.state()
+    has_failed = state.baseline is not None and state.baseline.status.is_failure
+    if not has_failed or find_controller(study.home) is not None:
+        return prepared
+    if state.base_commit == source.resolve(config.study.base):
+        request(study, ev.RetryRequested(experiment=ExperimentId("e0")))
+        return prepared
+    study.server.release(study.client)
+    if config.cluster.redis:
+        raise StudyProblem(
+            f"the baseline of {state.study} failed, and there is a newer commit: give [study] name "
+            "another name to begin a study from that"
+        )
+    aside = study.home.directory.with_name(f"{study.home.id}-failed-{state.base_commit[:10]}")
+    study.home.directory.rename(aside)
+    begun = prepare_study(source, config)
+    note = f"the baseline had failed: the study begins anew (what there was lies in {aside})"
+    return replace(begun, notes=(note, *begun.notes))
 
 
 def _placed(config: StudyConfig, toplevel: Path) -> StudyConfig:
@@ -82,6 +110,20 @@ def _check_files(source: SourceRepository, base: str, config: StudyConfig) -> No
             ) from error
 
 
+def _begin_repository(
+    home: StudyHome, source: SourceRepository, config: StudyConfig, base: str
+) -> None:
+    repository = StudyRepository.create(
+        home.git, study=config.study.name, source=source.toplevel, base=base
+    )
+    if repository.has_branch():
+        raise StudyProblem(
+            f"the ledger of the study is empty, but {home.git} holds its branch: the server has "
+            "lost its data, or [cluster] redis names another one than before. Bring that back, or "
+            f"move {home.directory} away to begin anew"
+        )
+
+
 def _begin(study: OpenStudy, config: StudyConfig, base: str) -> None:
     event = ev.StudyStarted(
         study=config.study.name,
@@ -103,6 +145,8 @@ def _check_metric(state: StudyState, config: StudyConfig) -> None:
 
 def _notes(source: SourceRepository, state: StudyState, base: str) -> list[str]:
     notes = [f"study {state.study}, from commit {state.base_commit[:10]}"]
+    if state.is_paused:
+        notes.append("the study is paused: `incumbent resume` lets it go on")
     if state.base_commit != base:
         notes.append(
             f"{base[:10]} is newer than that and not part of the study "

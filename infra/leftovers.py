@@ -4,18 +4,18 @@ from pathlib import Path
 
 import psutil
 
-from cluster.ray_cluster import PrivateRay
+from cluster.ray_cluster import STOP_S, PrivateRay, wait_until_ended
 from infra.home import StudyHome
 from trainer.process_tree import sweep
 
 
 def end_leftovers(home: StudyHome) -> bool:
     """End the processes of a study that has no controller; say whether there were any."""
-    ray = PrivateRay(runtime=home.runtime(), directory=home.directory, empty=home.empty, slots=0)
+    ray = PrivateRay(runtime=home.runtime(), directory=home.directory, empty=home.empty)
     fleet = _fleet(home.directory)
     for process in fleet:
         process.terminate()
-    psutil.wait_procs(fleet, timeout=5)
+    wait_until_ended(fleet, STOP_S)
     found = ray.find() is not None
     ray.stop()
     swept = sweep(f"{home.id}/")

@@ -127,7 +127,7 @@ def _of_study(
 
 
 def _find_ray(home: StudyHome) -> RayProcess | None:
-    ray = PrivateRay(runtime=home.runtime(), directory=home.directory, empty=home.empty, slots=0)
+    ray = PrivateRay(runtime=home.runtime(), directory=home.directory, empty=home.empty)
     return ray.find()
 
 

@@ -71,6 +71,8 @@ class TrialOutcome:
     """End of the traceback or of the log, at most 4 kB; empty when scored."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Other summary numbers that the log printed, e.g. peak_vram_mb."""
+    is_given_back: bool = False
+    """For a LOST trial: the study asked for it back, so it does not count against the candidate."""
     exit_code: int | None = None
     """The command's exit code; negative is a signal; None if it never started."""
     stages_s: Mapping[str, float] = field(default_factory=dict)

@@ -146,7 +146,8 @@ class Worker:
             report = replace(report, ended_by=EndedBy.CANCEL)
         outcome = classify(report, device_class=self._slot.device_class, stages_s=stages_s)
         if order is Heartbeat.GIVE_BACK and outcome.ending is Ending.CANCELLED:
-            return replace(outcome, ending=Ending.LOST, reason="given back: the study stopped")
+            reason = "given back: the study stopped"
+            return replace(outcome, ending=Ending.LOST, reason=reason, is_given_back=True)
         return outcome
 
     def _own_failure(self, error: Exception, stages_s: dict[str, float]) -> TrialOutcome:

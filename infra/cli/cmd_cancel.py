@@ -33,7 +33,7 @@ def _ask(name: str, study_name: str, as_json: bool, *, is_retry: bool) -> None:
 
     kind = RetryRequested if is_retry else CancelRequested
     verb = "retry" if is_retry else "cancel"
-    with opened(choose_study(study_name)) as study:
+    with opened(choose_study(study_name, to_act=True)) as study:
         found = study.state().experiments.get(ExperimentId(name))
         if found is None:
             raise UsageProblem(f"there is no experiment {name} (see `incumbent log`)")

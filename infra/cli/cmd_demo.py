@@ -1,5 +1,8 @@
 """`incumbent demo`."""
 
+import shlex
+import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -67,5 +70,11 @@ def _check_installed() -> None:
 def _say_what_next(repository: Path, branch: str, picture: str) -> None:
     say(f"picture      {picture}")
     say(f"branch       git -C {repository} log -p {branch}")
-    say(f"experiments  cd {repository}; incumbent log; incumbent show e1; incumbent diff e1")
-    say("your own     cd YOUR-REPOSITORY; incumbent init; incumbent run")
+    program = _program()
+    say(f"experiments  cd {repository}; {program} log; {program} show e1; {program} diff e1")
+    say(f"your own     cd YOUR-REPOSITORY; {program} init; {program} run")
+
+
+def _program() -> str:
+    """Return what to type to call this program: its name, if the shell would find it by that."""
+    return "incumbent" if shutil.which("incumbent") else shlex.quote(sys.argv[0])

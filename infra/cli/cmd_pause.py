@@ -19,7 +19,7 @@ def _switch(name: str, as_json: bool, *, is_paused: bool) -> None:
     from infra.requests import request
     from infra.study import opened
 
-    with opened(choose_study(name)) as study:
+    with opened(choose_study(name, to_act=True)) as study:
         request(study, PauseRequested() if is_paused else ResumeRequested())
     if as_json:
         print_json({"study": name, "paused": is_paused})

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 def run(
     path: Annotated[Path, typer.Argument(help="The research repository.")] = Path(),
     experiments: Annotated[
-        int | None, typer.Option("--experiments", "-n", min=0, help="Stop after this many.")
+        int | None,
+        typer.Option("--experiments", "-n", min=0, help="Stop when so many were judged in all."),
     ] = None,
     hours: Annotated[
-        float | None, typer.Option("--hours", min=0, help="Stop after so long.")
+        float | None, typer.Option("--hours", min=0, help="Stop so long after the first start.")
     ] = None,
     slots: Annotated[
         int | None, typer.Option("--slots", min=1, help="CPU slots, or fewer GPUs than there are.")
@@ -55,7 +56,7 @@ def _prepare(
     sandbox: str | None,
 ) -> "Prepared":
     from cluster.config_file import load_config
-    from infra.launch import find_config, prepare_study
+    from infra.launch import find_config, prepare_run
     from infra.settings import overridden
 
     if sandbox not in {None, "none"}:
@@ -66,14 +67,14 @@ def _prepare(
     config = overridden(
         load_config(file), experiments=experiments, hours=hours, slots=slots, address=address
     )
-    return prepare_study(source, config)
+    return prepare_run(source, config)
 
 
 def start(prepared: "Prepared", *, detach: bool, as_json: bool) -> int:
     """Start the controller unless it runs, and follow it; return the exit code."""
-    from infra.attach import Follower, counted_interrupts, follow, gather
+    from infra.attach import Follower, Left, counted_interrupts, follow, gather
     from infra.closing import last_words
-    from infra.controller_process import find_controller, start_controller
+    from infra.controller_process import find_controller, start_controller, wait_until_it_runs
     from infra.live_view import make_view
     from infra.settings import load_settings, save_settings
 
@@ -88,8 +89,9 @@ def start(prepared: "Prepared", *, detach: bool, as_json: bool) -> int:
     # From here on Ctrl-C is a request: no controller that was started is left to itself.
     with counted_interrupts() as presses:
         if detach:
-            if running is None:
-                start_controller(study.home)
+            # Whoever says `stop` next is to find it.
+            if not running and not wait_until_it_runs(study.home, start_controller(study.home)):
+                return last_words(study, Left.DIED, study.state(), config)
             _say_detached(study.home.name, study.home.directory, as_json=as_json)
             return 0
         with make_view(as_json=as_json) as view:

@@ -25,7 +25,7 @@ def stop(
     from infra.requests import request_stop
     from infra.study import opened
 
-    home = choose_study(study)
+    home = choose_study(study, to_act=True)
     was_running = find_controller(home) is not None
     if was_running:
         if not now:

@@ -159,7 +159,9 @@ def _refuse_impossible(
             editable=config.study.editable,
         )
         if isinstance(candidate, Rejected):
-            raise UsageProblem(candidate.reason)
+            best = f"incumbent/{config.study.name}"
+            cure = f"it has to apply to the best so far: rebase it onto {best}"
+            raise UsageProblem(f"{candidate.reason}; {cure}")
 
 
 def _read(patch: Path) -> str:

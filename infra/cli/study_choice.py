@@ -18,15 +18,18 @@ class UsageProblem(ValueError):
     """A command that cannot be meant; the message says what to do."""
 
 
-def choose_study(name: str = "", folder: Path | None = None) -> StudyHome:
-    """Return the home of the study that is meant; raises UsageProblem if there is no telling."""
-    here = (folder or Path.cwd()).resolve()
+def choose_study(name: str = "", *, to_act: bool = False) -> StudyHome:
+    """Return the home of the study that is meant; raises UsageProblem if there is no telling.
+
+    From elsewhere a look at the only study there is may be meant; an act on it has to be said.
+    """
+    here = Path.cwd().resolve()
     repository, configured = _configured(here)
     known = studies()
     wanted = name or configured
     found = [home for home in known if wanted in {home.name, home.id}] if wanted else known
     nearby = [home for home in found if home.repository == repository]
-    if len(nearby or found) == 1:
+    if len(nearby) == 1 or (len(found) == 1 and (name or not to_act)):
         return (nearby or found)[0]
     if not found:
         if repository and wanted:

@@ -29,7 +29,7 @@ from cluster.trial_queue import QueueMode
 from eval.judge import GreedyJudge
 from eval.metric import Goal, Metric
 from proposer.proposal import Context, Proposal
-from trainer.ports import Slot
+from trainer.ports import Lease, Slot
 from trainer.trial import CommitId, CrashKind, Ending, SlotId, TrialOutcome
 
 METRIC = Metric(name="loss", goal=Goal.MINIMIZE, pattern=r"^loss: (\S+)")
@@ -74,6 +74,9 @@ class ThreadFleet:
     def detach(self) -> None:
         """Nothing: the threads end with the queue's mode."""
 
+    def hold(self, lease: Lease) -> None:
+        """Delay a result, where a test needs an order."""
+
     def _serve(self, number: int) -> None:
         queue = RedisTrialQueue(self._bench.store())
         slot = Slot(
@@ -94,6 +97,7 @@ class ThreadFleet:
                     self._barrier.wait(timeout=0.3)
                 except threading.BrokenBarrierError:
                     self._barrier.reset()
+            self.hold(lease)
             text = self._bench.repository.git.text("show", f"{lease.spec.commit}:train.py")
             queue.complete(lease.token, loss_of(text), now=now())
 
@@ -332,6 +336,57 @@ def test_submissions_become_experiments_or_are_rejected_with_the_reason(bench: B
     assert "prepare.py" in rejected["three"]
     assert "C" in rejected["four"]
     assert rejected["five"] == "the same tree as e1"  # e1 has the higher priority
+    assert "A = 3" in bench.head_text()
+    assert "B = 5" in bench.head_text()
+
+
+def test_a_submission_that_cannot_be_read_does_not_stand_in_the_way_of_others(
+    bench: Bench,
+) -> None:
+    bench.ask(ev.SubmissionReceived(submission="gone", hypothesis="gone", branch="idea"))
+    moved = bench.user.with_name("moved")
+    bench.user.rename(moved)
+    controller = bench.controller(lambda b: ThreadFleet(b, 1), Script([edited(A=3)]), experiments=1)
+    assert controller.run() == "1 experiments were judged"
+    assert controller.state.submissions == ()
+    rejected = [e.event for e in bench.ledger.read(0) if isinstance(e.event, ev.ProposalRejected)]
+    assert rejected[0].submission == "gone"
+    moved.rename(bench.user)
+
+
+def test_a_promotion_that_only_git_knows_is_recorded_though_another_is_better_by_now(
+    bench: Bench,
+) -> None:
+    class LateFleet(ThreadFleet):
+        def hold(self, lease: Lease) -> None:
+            while lease.spec.experiment == "e2" and len(bench.branch()) < 2:
+                threading.Event().wait(0.01)
+
+    script = Script([edited(A=3), edited(B=5)])  # losses 4 and 2, of a baseline of 6
+    controller = bench.controller(lambda b: LateFleet(b, 2, together=2), script, experiments=2)
+    performer = controller._parts.performer
+    record = performer.record
+
+    class Killed(RuntimeError):
+        pass
+
+    def die_before_promoted(event_id: str, event: ev.Event) -> None:
+        if isinstance(event, ev.Promoted):
+            # The workers live on, and have a better result by the time of the next controller.
+            ledger = bench.ledger
+            while load(ledger).counts.get("measured", 0) < 1:
+                threading.Event().wait(0.01)
+            raise Killed
+        record(event_id, event)
+
+    performer.record = die_before_promoted  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        controller.run()
+    second = bench.controller(lambda b: ThreadFleet(b, 1), Script(), experiments=2)
+    second.run()
+    promoted = [e.event for e in bench.ledger.read(0) if isinstance(e.event, ev.Promoted)]
+    assert [event.experiment for event in promoted][:2] == ["e1", "e2"]
+    assert promoted[1].lacks == ("e1",)
     assert "A = 3" in bench.head_text()
     assert "B = 5" in bench.head_text()
 

@@ -23,10 +23,10 @@ from world import BASE, CRASHED, TIMED_OUT, World, scored
 
 from cluster import commands as cmd
 from cluster import events as ev
-from cluster.decisions import Circumstances, decide, verdicts_per_s
+from cluster.decisions import Circumstances, decide, open_slots, verdicts_per_s
 from cluster.experiment import Status
 from cluster.steps import IllegalTransition
-from trainer.trial import ExperimentId
+from trainer.trial import ExperimentId, SlotId
 
 
 @pytest.fixture
@@ -148,6 +148,53 @@ def test_a_stale_winner_that_beats_the_incumbent_supersedes_it_and_the_other_rej
     assert world.state.lineage == ("e0", b, merge)
 
 
+def test_a_merge_that_turns_out_to_be_redundant_ends_its_winner_too(world: World) -> None:
+    _, b = two_of_one_wave(world, 0.8, 0.9)
+    merge, rival = world.state.experiments[b].merged_as, world.propose()
+    world.settle()
+    world.start(merge, "cpu-0")
+    world.start(rival, "cpu-1")
+    world.end(rival, scored(0.6))
+    world.settle()
+    world.merge_outcome = "redundant"
+    world.end(merge, scored(0.7))
+    world.settle()
+    assert world.status(merge) is world.status(b) is Status.MERGED
+    assert not dict(world.state.open)
+
+
+def test_whatever_a_superseding_tree_lacks_rejoins_also_when_its_base_was_superseded(
+    world: World,
+) -> None:
+    world.baseline(1.0)
+    early, late = world.propose(), world.propose()
+    world.run(early, scored(0.9))
+    on_early = world.propose()
+    world.run(late, scored(0.8))  # supersedes e1, which rejoins
+    assert world.state.lineage == ("e0", late)
+    world.run(on_early, scored(0.5))  # its tree holds e1's patch, and not e2's
+    assert world.state.lineage == ("e0", on_early)
+    assert world.state.experiments[late].merged_as
+
+
+def test_slots_of_an_earlier_controller_are_closed_until_they_present_themselves(
+    world: World,
+) -> None:
+    opened = ev.SlotOpened(
+        slot=SlotId("cpu-0"), incarnation="x", node="n", device="cpu", device_class="cpu"
+    )
+    world.happen("open", opened)
+    world.baseline(1.0)
+    running = world.propose()
+    world.settle()
+    world.start(running)
+    world.restart()
+    assert open_slots(world.state) == 0
+    world.happen("open again", opened)
+    assert open_slots(world.state) == 1
+    assert world.state.slots[SlotId("cpu-0")].trial == f"{running}.1"
+
+
 def test_a_winner_that_goes_stale_again_and_again_is_dropped(world: World) -> None:
     _, chased = two_of_one_wave(world, 0.8, 0.9)
     for round_ in range(3):
@@ -204,6 +251,20 @@ def test_a_waiting_candidate_is_cancelled_at_once_and_a_running_one_on_its_end(
     }
     world.settle()
     assert world.status(running) is world.status(waiting) is Status.CANCELLED
+
+
+def test_a_trial_queued_in_the_moment_of_its_cancelling_is_cancelled_all_the_same(
+    world: World,
+) -> None:
+    world.baseline(1.0)
+    experiment = world.propose()
+    (queue_it,) = world.decide()
+    world.happen("c", ev.CancelRequested(experiment=experiment))
+    assert world.status(experiment) is Status.CANCELLED
+    world.perform(queue_it)  # decided before the request, performed after it
+    world.settle()
+    assert world.status(experiment) is Status.CANCELLED
+    assert world.decide() == ()
 
 
 def test_a_request_that_comes_too_late_changes_nothing(world: World) -> None:

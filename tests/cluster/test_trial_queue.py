@@ -55,7 +55,8 @@ def slot(number: int = 0, incarnation: str = "first") -> Slot:
 
 
 SCORED = TrialOutcome(ending=Ending.SCORED, value=1.5)
-GIVEN_BACK = TrialOutcome(ending=Ending.LOST, reason="given back")
+GIVEN_BACK = TrialOutcome(ending=Ending.LOST, reason="given back", is_given_back=True)
+VANISHED = TrialOutcome(ending=Ending.LOST, reason="the supervisor vanished")
 
 
 @dataclass
@@ -192,6 +193,33 @@ def test_a_trial_is_given_back_without_a_result(bench: Bench) -> None:
     assert again is not None
     assert again.spec.attempt == 2
     assert bench.queue.extend(slot(), again.token, now=NOW, ttl_s=TTL) is Heartbeat.GO_ON
+
+
+def test_a_trial_that_its_own_worker_lost_counts_as_lost(bench: Bench) -> None:
+    bench.put(1)
+    lease = bench.lease()
+    assert lease is not None
+    assert bench.queue.complete(lease.token, VANISHED, now=NOW)
+    lost = bench.last()
+    assert isinstance(lost, ev.TrialLost)
+    assert not lost.is_given_back
+
+
+@pytest.mark.parametrize("mode", [QueueMode.HELD, QueueMode.DRAINING])
+def test_nothing_is_leased_unless_the_queue_is_open(bench: Bench, mode: QueueMode) -> None:
+    bench.put(1)
+    bench.queue.set_mode(mode, epoch=bench.epoch)
+    assert bench.lease() is None
+    bench.queue.set_mode(QueueMode.OPEN, epoch=bench.epoch)
+    assert bench.lease() is not None
+
+
+def test_all_leases_end_when_the_workers_are_known_to_be_gone(bench: Bench) -> None:
+    bench.put(1)
+    assert bench.lease() is not None
+    assert bench.queue.expire(now=NOW) == 0
+    assert bench.queue.expire(now=NOW, even_live=True) == 1
+    assert bench.ledger.read(0)[-1].at == NOW
 
 
 def test_a_waiting_trial_is_cancelled_at_once(bench: Bench) -> None:

@@ -13,6 +13,7 @@ from cluster.decisions import Circumstances, StudyPlan, decide
 from cluster.experiment import Kind, Status
 from cluster.invariants import check
 from cluster.ledger import InMemoryLedger, catch_up, load
+from cluster.reducer import lacks
 from cluster.state import StudyState
 from eval.judge import GreedyJudge
 from eval.metric import Goal, Metric
@@ -139,7 +140,7 @@ class World:
             experiment=winner.id,
             commit=CommitId(f"p-{winner.id}"),
             replaces=replaced.id,
-            lacks=command.lacks,
+            lacks=lacks(self.state, winner),
         )
         self.happen(f"{winner.id}/promoted", event)
 

@@ -1,0 +1,105 @@
+"""The embedded server: one at a time, found again, stopped by its last user."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import redis
+
+from cluster.redis_store import client_name
+from infra import embedded_server
+from infra.embedded_server import EmbeddedServer, ServerFailed
+from infra.home import StudyHome
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[StudyHome]:
+    found = StudyHome(name="s", repository=tmp_path, directory=tmp_path / "study")
+    found.create()
+    yield found
+    for process in servers(found):
+        process.kill()
+        process.wait()
+
+
+def impatient(url: str) -> redis.Redis:
+    return redis.Redis.from_url(url, socket_timeout=0.3, client_name=client_name())
+
+
+def servers(home: StudyHome) -> list[psutil.Process]:
+    socket = str(EmbeddedServer(home).socket)
+    return [p for p in psutil.process_iter() if any(socket in word for word in cmdline(p))]
+
+
+def cmdline(process: psutil.Process) -> list[str]:
+    try:
+        words = process.cmdline()
+    except psutil.Error:
+        return []
+    return words if words and "valkey" in words[0] else []
+
+
+def test_the_last_user_stops_it_and_the_next_finds_everything_again(home: StudyHome) -> None:
+    server = EmbeddedServer(home)
+    first = server.ensure()
+    first.set("key", "value")
+    program = (
+        "import sys; from pathlib import Path; from infra.home import StudyHome; "
+        "from infra.embedded_server import EmbeddedServer; "
+        "home = StudyHome(name='s', repository=Path('/'), directory=Path(sys.argv[1])); "
+        "server = EmbeddedServer(home); server.release(server.ensure())"
+    )
+    subprocess.run([sys.executable, "-c", program, str(home.directory)], check=True)
+    assert len(servers(home)) == 1  # another user came and went
+    server.release(first)
+    psutil.wait_procs(servers(home), timeout=10)
+    assert servers(home) == []
+    again = server.ensure()
+    assert again.get("key") == b"value"
+    server.release(again)
+
+
+def test_a_killed_server_and_its_stale_socket_are_replaced(home: StudyHome) -> None:
+    server = EmbeddedServer(home)
+    client = server.ensure()
+    client.set("key", "value")
+    (process,) = servers(home)
+    process.kill()
+    psutil.wait_procs([process], timeout=10)
+    assert server.socket.exists()
+    fresh = server.ensure()
+    assert fresh.get("key") == b"value"
+    client.close()
+    server.release(fresh)
+
+
+def test_a_server_that_hangs_is_waited_for_and_never_doubled(
+    home: StudyHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded_server, "START_S", 0.5)
+    monkeypatch.setattr(embedded_server, "connect", impatient)
+    server = EmbeddedServer(home)
+    client = server.ensure()
+    (process,) = servers(home)
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(ServerFailed, match="does not answer"):
+            server.ensure()
+        assert [p.pid for p in servers(home)] == [process.pid]
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+    client.close()
+    server.release(server.ensure())
+
+
+def test_only_the_user_can_reach_it(home: StudyHome) -> None:
+    server = EmbeddedServer(home)
+    client = server.ensure()
+    assert server.socket.stat().st_mode & 0o077 == 0
+    assert home.directory.stat().st_mode & 0o077 == 0
+    server.release(client)
