@@ -1,0 +1,65 @@
+"""`python -m tests.benchmarks`, or `make bench`: measures, and prints one table.
+
+Progress goes to standard error. `--write` puts the table into docs/benchmarks.md as well.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.benchmarks import commands, memory, throughput, utilisation
+from tests.benchmarks.figures import Figure, as_markdown, as_text
+from tests.benchmarks.machine import describe, load
+from tests.benchmarks.sizes import FULL, QUICK, Sizes
+from tests.docs.generate import rendered
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
+BENCHES: Mapping[str, Callable[[Sizes], Iterator[Figure]]] = {
+    bench.NAME: bench.measure for bench in (throughput, utilisation, commands, memory)
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure what is asked for; a missed aim is no failure, for the machine may be busy."""
+    options = _options(arguments)
+    if sys.platform != "linux":
+        sys.stderr.write("the benchmarks read /proc: they run on Linux\n")
+        return 2
+    head = f"{datetime.now(UTC):%Y-%m-%d}, {describe()}, load {load():.1f} at the start"
+    sys.stderr.write(head + "\n")
+    figures = list(_measured(options.only or list(BENCHES), QUICK if options.quick else FULL))
+    sys.stdout.write(f"{head}\n\n{as_text(figures)}")
+    if options.write:
+        page = rendered(PAGE.read_text("utf-8"), {"figures": lambda: _section(head, figures)})
+        PAGE.write_text(page, "utf-8")
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter measurements")
+    parser.add_argument("--only", action="append", choices=[*BENCHES], help="may be repeated")
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
+    options = parser.parse_args(arguments)
+    if options.write and (options.quick or options.only):
+        parser.error("the page holds a full run: --write goes with neither --quick nor --only")
+    return options
+
+
+def _measured(names: Sequence[str], sizes: Sizes) -> Iterator[Figure]:
+    for name in names:
+        for figure in BENCHES[name](sizes):
+            sys.stderr.write("  ".join(filter(None, figure.cells())) + "\n")
+            yield figure
+
+
+def _section(head: str, figures: Sequence[Figure]) -> str:
+    missed = [figure.name for figure in figures if figure.is_missed]
+    verdict = f"Missed: {'; '.join(missed)}." if missed else "Every aim was met."
+    return f"Measured {head}. {verdict}\n\n{as_markdown(figures)}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,103 @@
+"""The research repository that benchmarks search, and the proposer that searches it.
+
+An experiment is a shell script that prints one number, after sleeping if it is told to. So whatever
+else a study takes, in time or in memory, is Incumbent's own.
+"""
+
+import random
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from proposer.proposal import Context, Proposal
+from trainer.git_command import GitCommand
+
+SCRIPT = "bench.sh"
+FIRST_LINE = re.compile(r"^begun at (\d+\.\d+)$", re.MULTILINE)
+"""What the script of a stamped repository prints first: the time, in seconds since 1970."""
+
+_CONFIG = """\
+[study]
+name = "bench"
+editable = ["{script}"]
+[metric]
+name = "x"
+goal = "minimize"
+pattern = '^METRIC x=(\\S+)'
+[trial]
+command = "./{script}"
+budget_s = 10
+timeout_s = 60
+gpus = 0
+[cluster]
+slots = {slots}
+metrics_port = -1
+"""
+_NUMBER = re.compile(r"^X=.*$", re.MULTILINE)
+_IDENTITY = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "Benchmark"), ("EMAIL", "benchmark@incumbent.invalid"))
+}
+
+
+def create_repository(
+    target: Path, *, slots: int, experiment_s: float = 0.0, is_stamped: bool = False
+) -> Path:
+    """Make a git repository of the script and its incumbent.toml, and return its path."""
+    lines = ["#!/bin/sh"]
+    lines += ['echo "begun at $(date +%s.%N)"'] if is_stamped else []
+    lines += ["X=0.999"]
+    lines += [f"sleep {experiment_s:g}"] if experiment_s else []
+    lines += ['echo "METRIC x=$X"']
+    target.mkdir(parents=True)
+    script = target / SCRIPT
+    script.write_text("\n".join(lines) + "\n", "utf-8")
+    script.chmod(0o755)
+    (target / "incumbent.toml").write_text(_CONFIG.format(script=SCRIPT, slots=slots), "utf-8")
+    git = GitCommand(target)
+    git.run("init", "--quiet", "--initial-branch=main")
+    commit_all(git, "Baseline")
+    return target
+
+
+def commit_all(git: GitCommand, message: str) -> None:
+    """Commit every change, as a researcher would by hand."""
+    git.run("add", "--all")
+    git.run("commit", "--quiet", f"--message={message}", env=_IDENTITY)
+
+
+def with_number(script: str, value: float) -> str:
+    """Return the script with another number in it."""
+    return _NUMBER.sub(f"X={value!r}", script)
+
+
+class RandomNumbers:
+    """Puts random numbers into the script. Implements proposer.proposal.Proposer.
+
+    As in any random search a new best becomes rarer the longer it lasts, so that a run holds
+    promotions, merges and conflicts, and mostly discards.
+
+    Args:
+        latency_s: how long each answer takes.
+    """
+
+    name = "random"
+
+    def __init__(self, *, latency_s: float = 0.0, seed: int = 0) -> None:
+        self._latency_s = latency_s
+        self._random = random.Random(seed)
+
+    def propose(self, context: Context, count: int) -> Sequence[Proposal]:
+        """See Proposer."""
+        time.sleep(self._latency_s)
+        values = [self._random.random() for _ in range(count)]
+        return [
+            Proposal(
+                edits={SCRIPT: with_number(context.files[SCRIPT], value)},
+                hypothesis=f"X -> {value:.6f}",
+                parameters={"X": value},
+            )
+            for value in values
+        ]

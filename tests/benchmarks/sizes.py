@@ -1,0 +1,50 @@
+"""How much of everything is measured: the only difference between a quick run and a full one."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """Repetitions and lengths of the measurements."""
+
+    repeats: int
+    """Of everything that takes long."""
+    command_repeats: int
+    slots: int = 8
+    experiments: int
+    """In a study whose rate is measured."""
+    samples_at: tuple[int, ...]
+    """Numbers of experiments between which the controller's CPU is measured; the last one is how
+    long that study is."""
+    slept: int
+    """Experiments of one second in a study whose utilisation is measured."""
+    known: int
+    """Experiments that a study has when `incumbent status` is asked about it."""
+    rounds: int
+    """Of a sequential loop."""
+    ray_tasks: int
+    optuna_trials: int
+
+
+FULL = Sizes(
+    repeats=3,
+    command_repeats=7,
+    experiments=600,
+    samples_at=(1, 100, 1000, 9000, 10_000),
+    slept=240,
+    known=10_000,
+    rounds=100,
+    ray_tasks=24,
+    optuna_trials=1000,
+)
+QUICK = Sizes(
+    repeats=1,
+    command_repeats=3,
+    experiments=300,
+    samples_at=(1, 100, 1000, 2000),
+    slept=80,
+    known=10_000,
+    rounds=20,
+    ray_tasks=8,
+    optuna_trials=200,
+)

@@ -1,0 +1,72 @@
+"""The harness measures real things, in small: a study without Ray, a loop, a status."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import throughput
+from tests.benchmarks.__main__ import PAGE, main
+from tests.benchmarks.commands import status_figures
+from tests.benchmarks.figures import Figure, as_markdown, as_text, at_least, at_most
+from tests.benchmarks.peers import optuna_threads, sequential_loop
+from tests.benchmarks.sizes import QUICK
+from tests.benchmarks.study_process import Ran, Report
+from tests.benchmarks.utilisation import SETTLING_S, overall_utilisation, steady_utilisation
+
+TINY = replace(
+    QUICK, repeats=1, command_repeats=1, slots=2, experiments=6, samples_at=(1, 4, 8, 12), known=30
+)
+
+
+def test_a_study_is_measured_through_real_worktrees_and_a_real_ledger() -> None:
+    figures = {figure.name: figure for figure in throughput.study_figures(TINY, "threads")}
+    assert figures["no-op experiments, 2 slots"].median > 1
+    costs = [figure for name, figure in figures.items() if "CPU per experiment" in name]
+    assert [figure.median > 0 for figure in costs] == [True] * 6
+    assert figures["controller's memory after 12"].median > 10
+
+
+def test_the_status_of_a_study_that_was_filled_is_timed() -> None:
+    fresh, stale = status_figures(TINY)
+    assert "snapshot 0 events old" in fresh.name
+    assert "snapshot 0 events old" not in stale.name
+    assert 0 < fresh.median < 60
+
+
+def test_peers_are_measured(tmp_path: Path) -> None:
+    assert sequential_loop(tmp_path, rounds=2) > 0
+    assert optuna_threads(trials=4, jobs=2) > 0
+    assert optuna_threads(trials=4, jobs=2, journal=tmp_path / "journal") > 0
+
+
+def test_only_the_second_that_an_experiment_sleeps_counts_as_busy() -> None:
+    # Two slots, back to back, each trial held for 1.25 s of which it slept one.
+    trials = tuple(
+        Ran(started_s=1.25 * number, finished_s=1.25 * (number + 1))
+        for number in range(40)
+        for _ in range(2)
+    )
+    report = Report(finished="", samples=(), trials=trials, judged_s=())
+    assert steady_utilisation(report, slots=2) == pytest.approx(0.8, abs=0.01)
+    assert overall_utilisation(report, slots=2) == pytest.approx(0.8)
+    assert trials[-1].finished_s > 2 * SETTLING_S  # else nothing of it would be steady
+
+
+def test_a_figure_says_whether_its_aim_is_met() -> None:
+    rate = Figure(bench="b", name="rate", unit="/s", values=(30, 50, 41), aim=at_least(40), load=1)
+    wait = Figure(bench="b", name="wait", unit="s", values=(0.456,), aim=at_most(0.4), load=1)
+    assert rate.cells() == (
+        "b", "rate", "41.0 /s", "30.0 - 50.0", "3", ">= 40.0", "met", "1.0",
+    )  # fmt: skip
+    assert wait.cells() == ("b", "wait", "0.456 s", "", "1", "<= 0.4", "missed", "1.0")
+    assert as_text([rate, wait]).splitlines()[2].split()[:4] == ["b", "rate", "41.0", "/s"]
+    assert "| b | wait | 0.456 s |" in as_markdown([rate, wait])
+
+
+def test_a_partial_run_is_not_written_to_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    before = PAGE.read_text("utf-8")
+    with pytest.raises(SystemExit):
+        main(["--write", "--quick"])
+    assert "neither --quick nor --only" in capsys.readouterr().err
+    assert PAGE.read_text("utf-8") == before

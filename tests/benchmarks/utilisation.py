@@ -1,0 +1,66 @@
+"""Experiments of one second: how busy the slots are while a proposer takes its time."""
+
+from collections.abc import Iterator
+
+from tests.benchmarks.figures import Figure, at_least
+from tests.benchmarks.peers import sequential_loop
+from tests.benchmarks.sizes import Sizes
+from tests.benchmarks.study_process import Order, Report
+from tests.benchmarks.workshop import place, run_study
+
+NAME = "utilisation"
+EXPERIMENT_S = 1.0
+SETTLING_S = 8.0
+"""After the baseline, until the steady span begins: on two cores eight workers take as long to
+start, and the proposer learns the rate meanwhile."""
+
+
+def measure(sizes: Sizes) -> Iterator[Figure]:
+    """Yield Incumbent's figures and those of a sequential loop, for two latencies."""
+    for latency_s in (0.0, 1.0):
+        order = Order(
+            experiments=sizes.slept,
+            slots=sizes.slots,
+            experiment_s=EXPERIMENT_S,
+            latency_s=latency_s,
+        )
+        reports = [run_study(order) for _ in range(sizes.repeats)]
+        what = f"{sizes.slots} slots, 1 s experiments, proposals take {latency_s:g} s"
+        steady = [steady_utilisation(report, sizes.slots) for report in reports]
+        yield Figure(bench=NAME, name=f"{what}: steady", unit="", values=steady, aim=at_least(0.95))
+        overall = [overall_utilisation(report, sizes.slots) for report in reports]
+        yield Figure(bench=NAME, name=f"{what}: all of it", unit="", values=overall)
+        yield from _peer(sizes, latency_s)
+
+
+def steady_utilisation(report: Report, slots: int) -> float:
+    """Return the share of the slots' time that experiments slept, between ramp and run-out.
+
+    Only the second that an experiment itself takes counts as busy, as it does for the peers.
+    """
+    start = report.trials[0].finished_s + SETTLING_S
+    end = max(trial.started_s for trial in report.trials)
+    slept = (
+        min(trial.finished_s, end) - max(trial.finished_s - EXPERIMENT_S, start)
+        for trial in report.trials
+    )
+    return sum(max(0.0, seconds) for seconds in slept) / (slots * (end - start))
+
+
+def overall_utilisation(report: Report, slots: int) -> float:
+    """Return the same from the baseline's lease, which has all slots to itself, to the last end."""
+    span = report.trials[-1].finished_s - report.trials[0].started_s
+    return len(report.trials) * EXPERIMENT_S / (slots * span)
+
+
+def _peer(sizes: Sizes, latency_s: float) -> Iterator[Figure]:
+    rounds = max(3, sizes.slept // 20)
+    with place() as where:
+        folders = [where.folder / f"loop-{repeat}" for repeat in range(sizes.repeats)]
+        shares = [
+            EXPERIMENT_S
+            * sequential_loop(folder, rounds=rounds, experiment_s=EXPERIMENT_S, latency_s=latency_s)
+            for folder in folders
+        ]
+    name = f"peer: sequential loop, 1 slot, proposals take {latency_s:g} s"
+    yield Figure(bench=NAME, name=name, unit="", values=shares)

@@ -1,0 +1,307 @@
+"""Whole studies of real repositories, by the command line: what is run, judged, kept and shown."""
+
+import json
+import subprocess
+import urllib.request
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster import events as ev
+from cluster.invariants import check
+from infra.study import opened
+from tests.end_to_end.conftest import BY_HAND, MakeStudy, Study
+from tests.infra.autoresearch_repository import create_autoresearch_repository
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+STATUS_KEYS = {
+    "study", "branch", "incumbent", "baseline", "metric", "experiments", "slots", "queue",
+    "rate_per_hour",
+}  # fmt: skip
+LOG_KEYS = {
+    "id", "status", "score", "delta", "commit", "base", "proposer", "hypothesis", "seconds", "slot",
+    "node",
+}  # fmt: skip
+TRAILERS = ["Experiment", "Metric", "Trials", "Proposer", "Hypothesis"]
+WORDS = {"kept": "keep", "crashed": "crash", "timed_out": "crash", "merged": ""}
+"""Statuses in the words of results.tsv; all others that can come up here are a discard."""
+
+SUM = """#!/bin/sh
+A=2
+B=2
+PAUSE=0
+sleep $PAUSE
+echo "METRIC loss=$((A + B))"
+"""
+
+
+# --- a repository like autoresearch's ------------------------------------------------------------
+
+
+def test_an_autoresearch_repository_runs_unmodified_and_carries_on(
+    tmp_path: Path, make_study: MakeStudy
+) -> None:
+    repository = create_autoresearch_repository(tmp_path / "autoresearch")
+    study = make_study(folder=repository, name="autoresearch")
+    subprocess.run(["uv", "lock", "--quiet"], cwd=repository, env=study.environment, check=True)
+    study.git("add", "uv.lock")
+    study.git("commit", "--quiet", "--message=lock")
+    leave_work_about(study)
+    study.incumbent("init")
+    before = checkout(study)
+
+    done = study.incumbent("run", "-n", "4", "--slots", "2")
+
+    assert "not committed are not part of it" in done.stderr
+    assert checkout(study) == before
+    assert (Path(study.environment["HOME"]) / ".cache/autoresearch-cpu/corpus.txt").exists()
+    assert not list(study.home.worktrees.rglob(".venv"))
+    first = study.json("log")
+    assert sum(row["proposer"] == "tuner" for row in first) == 4
+    assert sum(row["status"] == "kept" for row in first) > 1  # the start is easy to improve
+    rows = study.home.results.read_text()
+
+    study.incumbent("run", "-n", "6", "--slots", "2")
+
+    assert checkout(study) == before
+    log, status = study.json("log"), study.json("status")
+    verify(study, log, status)
+    show_everything(study, log, status["incumbent"]["experiment"])
+    assert [row["id"] for row in log[: len(first)]] == [row["id"] for row in first]
+    assert [row["kind"] for row in log].count("baseline") == 1
+    assert sum(row["proposer"] == "tuner" and row["kind"] == "proposal" for row in log) == 6
+    assert len(study.state().experiments["e0"].trials) == 1
+    assert study.home.results.read_text().startswith(rows)  # what is written is never changed
+
+
+def leave_work_about(study: Study) -> None:
+    """Leave the checkout as people leave theirs: a stash, a change, a staged one, a new file."""
+    (study.repository / "program.md").write_text("put aside\n")
+    study.git("stash", "--quiet")
+    for path in ("prepare.py", "train.py"):
+        with (study.repository / path).open("a") as file:
+            file.write("raise SystemExit('half written')\n")
+    study.git("add", "prepare.py")
+    (study.repository / "notes.txt").write_text("mine\n")
+
+
+def checkout(study: Study) -> list[str]:
+    """Return everything of the user's checkout that could change."""
+    questions = (
+        ("status", "--porcelain=v2", "--branch", "--ignored", "--untracked-files=all"),
+        ("diff", "HEAD"),
+        ("diff", "--cached"),
+        ("stash", "list", "-p", "--format=%H"),
+        ("for-each-ref", "refs/heads/main", "refs/heads/master", "refs/tags", "refs/remotes"),
+        ("worktree", "list", "--porcelain"),
+        ("config", "--local", "--list"),
+    )
+    return [study.git(*question) for question in questions]
+
+
+def verify(study: Study, log: list[dict[str, Any]], status: dict[str, Any]) -> None:
+    """The ledger, `log`, `status`, results.tsv, the branch and the refs tell one story."""
+    state = study.state()
+    check(state)
+    assert {row["id"]: (row["status"], row["commit"]) for row in log} == {
+        e.id: (e.status.value, e.commit) for e in state.experiments.values()
+    }
+    assert set(log[0]) >= LOG_KEYS
+    assert set(status) >= STATUS_KEYS
+    assert status["metric"] == {"name": "val_bpb", "goal": "minimize"}
+    assert Counter(row["status"] for row in log) == {
+        name: count for name, count in status["experiments"].items() if count
+    }
+    assert status["baseline"]["score"] == log[0]["score"]
+    scores = {row["id"]: row["score"] for row in log}
+    assert status["incumbent"]["score"] == scores[status["incumbent"]["experiment"]]
+    verify_table(study, log)
+    verify_git(study, log, status)
+    for suffix, magic in (("png", b"\x89PNG"), ("svg", b"<?xml")):
+        assert study.home.picture(suffix).read_bytes().startswith(magic)
+
+
+def verify_table(study: Study, log: Iterable[dict[str, Any]]) -> None:
+    head, *rows = [line.split("\t") for line in study.home.results.read_text().splitlines()]
+    assert head == ["commit", "val_bpb", "memory_gb", "status", "description"]
+    expected = []
+    for row in log:
+        word = WORDS.get(row["status"], "discard")
+        commit = (row["promoted"] or row["commit"])[:7]
+        if word:
+            expected.append([commit, f"{row['score'] or 0:.6f}", word, row["hypothesis"]])
+    assert sorted([row[0], row[1], row[3], row[4]] for row in rows) == sorted(expected)
+    assert all(float(row[2]) >= 0.0 for row in rows)
+
+
+def verify_git(study: Study, log: list[dict[str, Any]], status: dict[str, Any]) -> None:
+    branch = status["branch"]
+    assert branch == f"incumbent/{study.name}"
+    shown = study.git("for-each-ref", "--format=%(refname) %(objectname)", "refs/incumbent")
+    refs = dict(line.split() for line in shown.splitlines())
+    assert refs == {f"refs/{branch}/{row['id']}": row["commit"] for row in log}
+    line = "%H %P%x00%T%x00%s%x00" + "%x00".join(
+        f"%(trailers:key={key},valueonly,separator=;)" for key in TRAILERS
+    )
+    base = status["baseline"]["commit"]
+    commits = study.git("log", f"--format={line}", f"{base}..{branch}").splitlines()
+    assert commits
+    assert commits[0].split()[0] == status["incumbent"]["commit"]
+    children = [commit.split("\0") for commit in commits]
+    parents = [commit.split()[0] for commit in commits[1:]] + [base]
+    experiments = {row["id"]: row for row in log}
+    for (hashes, tree, subject, experiment, metric, trials, proposer, hypothesis), parent in zip(
+        children, parents, strict=True
+    ):
+        row = experiments[experiment]
+        assert hashes.split() == [row["promoted"], parent]  # one line of history, never rewritten
+        assert tree == study.git("rev-parse", f"{row['commit']}^{{tree}}").strip()
+        assert metric.startswith(f"val_bpb {row['score']:.6g} (was ")
+        assert trials == f"{experiment}.1"
+        assert proposer == row["proposer"]
+        assert hypothesis == row["hypothesis"]
+        assert subject[:40] == hypothesis[:40]
+        assert study.git("diff", "--name-only", parent, hashes.split()[0]).split() == ["train.py"]
+
+
+def show_everything(study: Study, log: list[dict[str, Any]], name: str) -> None:
+    """Reading commands say the same of the incumbent, `name`, to people and to programs."""
+    row = next(row for row in log if row["id"] == name)
+    shown = study.json("show", name)
+    assert {key: shown[key] for key in row} == row
+    assert [line["event"] for line in shown["story"]][:2] == ["ExperimentProposed", "TrialQueued"]
+    assert row["hypothesis"][:30] in study.incumbent("show", name).stdout
+    patch = study.git("diff", f"{row['commit']}^", row["commit"]).strip()
+    assert study.json("diff", name)["patch"].strip() == patch
+    assert study.incumbent("diff", name).stdout.strip() == patch
+    printed = study.json("logs", name)["text"]
+    assert f"val_bpb:          {row['score']:.6f}" in printed
+    assert printed.strip() == study.incumbent("logs", f"{name}.1").stdout.strip()
+    assert study.json("top", "-n", "2")[0]["id"] == name
+    for verb in ("status", "log", "top"):
+        assert name in study.incumbent(verb).stdout
+
+
+# --- a shell script in an odd place, and experiments of one's own --------------------------------
+
+
+def test_people_submit_pause_cancel_and_retry_with_a_shell_script_in_an_odd_place(
+    tmp_path: Path, make_study: MakeStudy
+) -> None:
+    study = make_study(
+        {"bench.sh": SUM},
+        folder=tmp_path / "Étude n° 1 «été»" / "naïve répo",
+        name="naive-repo",
+        config="",
+    )
+    study.incumbent("init")
+    config = study.repository / "incumbent.toml"
+    config.write_text(BY_HAND + config.read_text() + "[cluster]\nslots = 1\n")
+    study.git("switch", "--quiet", "--create", "idea")
+    (study.repository / "bench.sh").write_text(SUM.replace("B=2", "B=1"))
+    study.git("commit", "--quiet", "--all", "--message=less")
+    study.git("switch", "--quiet", "main")
+
+    study.incumbent("submit", "--set", "A=9", "-m", "worse")
+    study.submit(study.patch("bench.sh", "A=2", "A=7"), "--priority", "7")
+    study.incumbent("submit", "--branch", "idea", "--priority", "9")
+    grid = study.json("submit", "--grid", "A=5,6", "--grid", "PAUSE=0,1")
+    assert [row["hypothesis"] for row in grid] == [
+        "A 2 -> 5",
+        "A 2 -> 5, PAUSE 0 -> 1",
+        "A 2 -> 6",
+        "A 2 -> 6, PAUSE 0 -> 1",
+    ]
+    assert not study.state().experiments  # nothing runs before `run`
+
+    study.incumbent("run", "--detach")
+
+    study.wait("all to be judged", lambda: study.state().judged == 7)
+    log = {row["hypothesis"]: row for row in study.json("log")}
+    assert log["branch idea"]["status"] == "kept"
+    assert log["worse"]["status"] == "discarded"
+    history = ("log", "--format=%s", f"incumbent/{study.name}")
+    study.wait("the mirror", lambda: study.git(*history).splitlines() == ["branch idea", "start"])
+    # Of equal priority in the order in which they came, higher ones first.
+    order = ["baseline", "branch idea", "patch of bench.sh", "worse"]
+    order += [row["hypothesis"] for row in grid]
+    assert started(study) == [log[hypothesis]["id"] for hypothesis in order]
+    compare_with_metrics(study)
+
+    refuse_what_is_known(study)
+    pause_and_resume(study)
+    cancel_and_retry(study)
+
+
+def started(study: Study) -> list[str]:
+    """Return the experiments in the order in which their trials began."""
+    with opened(study.home) as found:
+        events = found.ledger.read(0)
+    return [r.event.experiment for r in events if isinstance(r.event, ev.TrialStarted)]
+
+
+def compare_with_metrics(study: Study) -> None:
+    """What Prometheus is told is what `log` shows."""
+    address = study.json("status")["paths"]["metrics"]
+    assert address.startswith("http://127.0.0.1:")
+    with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310 - it is http
+        lines = answer.read().decode().splitlines()
+    samples = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    counts = Counter(row["status"] for row in study.json("log"))
+    assert {
+        name: float(value)
+        for name, value in samples.items()
+        if name.startswith("incumbent_experiments_total") and float(value)
+    } == {f'incumbent_experiments_total{{status="{s}"}}': n for s, n in counts.items()}
+    assert float(samples["incumbent_best_score"]) == study.json("status")["incumbent"]["score"]
+    assert float(samples["incumbent_queue_running"]) == 0.0
+
+
+def refuse_what_is_known(study: Study) -> None:
+    known = len(study.state().experiments)
+    done = study.incumbent("submit", "--set", "A=9", "--wait", "--json", code=0)
+    assert json.loads(done.stdout)[0]["status"] == "discarded"  # not the same tree: B differs
+    done = study.incumbent("submit", "--set", "A=9", "--wait", "--json", code=1)
+    assert json.loads(done.stdout)[0]["reason"] == f"the same tree as e{known}"
+    assert len(study.state().experiments) == known + 1
+    done = study.incumbent("submit", "--set", "B=1", code=2)
+    assert done.stderr == "error: changes nothing: B is 1\n"
+
+
+def pause_and_resume(study: Study) -> None:
+    study.incumbent("pause")
+    study.wait("the pause", lambda: study.state().is_paused)
+    name = f"e{len(study.state().experiments)}"
+    waiting = study.start("submit", "--set", "A=4", "--wait")
+    study.wait("the candidate", lambda: name in study.state().experiments)
+    assert study.json("status")["paused"]
+    assert study.state().experiments[name].status in {"proposed", "queued"}
+    assert waiting.process.poll() is None
+    study.incumbent("resume")
+    assert waiting.wait() == 0
+    assert waiting.output == f"{name} A 2 -> 4: discarded worse\n"
+
+
+def cancel_and_retry(study: Study) -> None:
+    first = len(study.state().experiments)
+    running, waiting = f"e{first}", f"e{first + 1}"
+    study.incumbent("submit", "--set", "PAUSE=321")
+    study.wait_for_status(running, "running")
+    study.incumbent("submit", "--set", "A=3")
+    study.wait_for_status(waiting, "queued")
+    study.incumbent("cancel", waiting)
+    study.wait_for_status(waiting, "cancelled")
+    assert "sleep 321" in study.processes().values()
+    study.incumbent("cancel", running)
+    study.wait_for_status(running, "cancelled")
+    assert "sleep 321" not in study.processes().values()
+    assert waiting not in started(study)
+    done = study.incumbent("cancel", running, code=2)
+    assert "there is nothing to cancel" in done.stderr
+    study.incumbent("retry", waiting)
+    study.wait_for_status(waiting, "discarded")
+    assert study.json("show", waiting)["score"] == 4.0
