@@ -29,7 +29,7 @@ class Sizes:
 FULL = Sizes(
     repeats=3,
     command_repeats=7,
-    experiments=600,
+    experiments=1000,
     samples_at=(1, 100, 1000, 9000, 10_000),
     slept=240,
     known=10_000,
@@ -40,7 +40,7 @@ FULL = Sizes(
 QUICK = Sizes(
     repeats=1,
     command_repeats=3,
-    experiments=300,
+    experiments=600,
     samples_at=(1, 100, 1000, 2000),
     slept=80,
     known=10_000,

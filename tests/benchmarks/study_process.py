@@ -76,6 +76,8 @@ class Report:
     """In order of their ends."""
     judged_s: tuple[float, ...]
     """When the proposals were judged, in order, in seconds since 1970."""
+    open_s: float
+    """When the last of the slots had presented itself."""
 
 
 class Sampler:
@@ -147,13 +149,16 @@ def _fleet(order: Order, study: OpenStudy, config: StudyConfig) -> Fleet:
 
 def _report(study: OpenStudy, finished: str, sampler: Sampler) -> Report:
     started: dict[str, float] = {}
+    opened: dict[str, float] = {}
     trials, judged = [], []
     seq = 0
     while page := study.ledger.read(seq):
         seq = page[-1].seq
         for recorded in page:
             at, event = recorded.at.timestamp(), recorded.event
-            if isinstance(event, ev.TrialStarted):
+            if isinstance(event, ev.SlotOpened):
+                opened.setdefault(event.slot, at)
+            elif isinstance(event, ev.TrialStarted):
                 started[event.trial] = at
             elif isinstance(event, ev.TrialFinished):
                 trials.append(Ran(started_s=started[event.trial], finished_s=at))
@@ -164,6 +169,7 @@ def _report(study: OpenStudy, finished: str, sampler: Sampler) -> Report:
         samples=tuple(sampler.samples),
         trials=tuple(trials),
         judged_s=tuple(judged),
+        open_s=max(opened.values()),
     )
 
 

@@ -47,10 +47,17 @@ def test_only_the_second_that_an_experiment_sleeps_counts_as_busy() -> None:
         for number in range(40)
         for _ in range(2)
     )
-    report = Report(finished="", samples=(), trials=trials, judged_s=())
+    report = Report(finished="", samples=(), trials=trials, judged_s=(), open_s=0.0)
     assert steady_utilisation(report, slots=2) == pytest.approx(0.8, abs=0.01)
     assert overall_utilisation(report, slots=2) == pytest.approx(0.8)
     assert trials[-1].finished_s > 2 * SETTLING_S  # else nothing of it would be steady
+
+
+def test_a_rate_leaves_out_the_time_in_which_workers_start() -> None:
+    report = Report(
+        finished="", samples=(), trials=(), judged_s=(1.0, 5.0, 11.0, 12.0, 13.0, 14.0), open_s=10.0
+    )
+    assert throughput.rate(report) == 1.0
 
 
 def test_a_figure_says_whether_its_aim_is_met() -> None:
