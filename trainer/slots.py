@@ -29,7 +29,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unavailable:
-    """A device that takes no trials for now."""
+    """A device that takes no trials at the moment."""
 
     name: str
     device: str

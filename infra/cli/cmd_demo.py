@@ -29,8 +29,10 @@ def demo(
     from infra.attach import gather
     from infra.cli.cmd_run import start
     from infra.demo_study import create_demo_repository
+    from infra.facts import log_facts
     from infra.launch import CONFIG, prepare_study
     from infra.settings import overridden
+    from infra.tables import render_log
 
     _check_installed()
     target = folder or Path(tempfile.mkdtemp(prefix="incumbent-demo-")) / "digits"
@@ -56,7 +58,8 @@ def demo(
         note("nothing improved")
         code = 1
     if code == 0 and not as_json:
-        _say_what_next(repository, facts["branch"], facts["paths"]["picture"])
+        render_log(log_facts(state), metric=state.metric)
+        _say_what_next(repository, facts["branch"])
     raise typer.Exit(code)
 
 
@@ -67,8 +70,7 @@ def _check_installed() -> None:
         raise UsageProblem("the demo needs scikit-learn: pip install 'incumbent[demo]'")
 
 
-def _say_what_next(repository: Path, branch: str, picture: str) -> None:
-    say(f"picture      {picture}")
+def _say_what_next(repository: Path, branch: str) -> None:
     say(f"branch       git -C {repository} log -p {branch}")
     program = _program()
     say(f"experiments  cd {repository}; {program} log; {program} show e1; {program} diff e1")
@@ -77,4 +79,6 @@ def _say_what_next(repository: Path, branch: str, picture: str) -> None:
 
 def _program() -> str:
     """Return what to type to call this program: its name, if the shell would find it by that."""
-    return "incumbent" if shutil.which("incumbent") else shlex.quote(sys.argv[0])
+    if shutil.which("incumbent"):
+        return "incumbent"
+    return shlex.quote(str(Path(sys.argv[0]).absolute()))

@@ -1,0 +1,130 @@
+"""Whole studies in any order of outcomes, losses, requests and restarts, played on paper."""
+
+import sys
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+sys.path.insert(0, str(Path(__file__).parent))
+from world import CRASHED, TIMED_OUT, World, scored
+
+from cluster import events as ev
+from cluster.experiment import Status
+from trainer.trial import ExperimentId
+
+
+class StudyMachine(RuleBasedStateMachine):
+    """Any order of outcomes, losses, requests and restarts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(slots=3)
+        self.requests = 0
+
+    @initialize(value=st.floats(0.5, 2.0))
+    def measure_the_baseline(self, value: float) -> None:
+        self.world.baseline(value)
+
+    def request(self, event: ev.Event) -> None:
+        self.requests += 1
+        self.world.happen(f"request/{self.requests}", event)
+        self.world.settle()
+
+    def pick(self, data: st.DataObject, *statuses: Status) -> ExperimentId:
+        return data.draw(st.sampled_from(self.world.in_status(*statuses)))
+
+    @precondition(lambda self: len(self.world.state.open) < 6)
+    @rule()
+    def propose(self) -> None:
+        self.world.propose()
+        self.world.settle()
+
+    @precondition(lambda self: self.world.in_status(Status.QUEUED))
+    @rule(data=st.data(), slot=st.integers(0, 2))
+    def start(self, data: st.DataObject, slot: int) -> None:
+        self.world.start(self.pick(data, Status.QUEUED), f"cpu-{slot}")
+
+    @precondition(lambda self: self.world.in_status(Status.RUNNING))
+    @rule(
+        data=st.data(),
+        outcome=st.one_of(st.floats(0.1, 2.0).map(scored), st.sampled_from([CRASHED, TIMED_OUT])),
+        merge=st.sampled_from(["clean", "clean", "conflict", "redundant"]),
+    )
+    def end(self, data: st.DataObject, outcome, merge: str) -> None:
+        self.world.merge_outcome = merge
+        self.world.end(self.pick(data, Status.RUNNING), outcome)
+        self.world.settle()
+
+    @precondition(lambda self: self.world.in_status(Status.RUNNING))
+    @rule(data=st.data(), given_back=st.booleans())
+    def lose(self, data: st.DataObject, given_back: bool) -> None:
+        self.world.lose(self.pick(data, Status.RUNNING), is_given_back=given_back)
+        self.world.settle()
+
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        experiment = data.draw(st.sampled_from(sorted(self.world.state.experiments)))
+        self.request(ev.CancelRequested(experiment=experiment))
+
+    @rule(data=st.data())
+    def retry(self, data: st.DataObject) -> None:
+        experiment = data.draw(st.sampled_from(sorted(self.world.state.experiments)))
+        self.request(ev.RetryRequested(experiment=experiment))
+
+    @rule()
+    def restart(self) -> None:
+        self.world.restart()
+        self.world.settle()
+
+    @rule(now=st.booleans())
+    def stop_and_carry_on(self, now: bool) -> None:
+        self.request(ev.StopRequested(now=now))
+        self.restart()
+
+    @invariant()
+    def nothing_is_left_undone(self) -> None:
+        assert self.world.decide() == ()
+        assert not self.world.in_status(Status.WINNER, Status.MEASURED, Status.PROPOSED)
+
+    @invariant()
+    def the_state_is_sound(self) -> None:
+        self.world.verify()
+
+    @invariant()
+    def every_promotion_was_an_improvement_on_the_record(self) -> None:
+        for experiment, new, old in self.world.claims:
+            assert new < old, experiment
+
+    def teardown(self) -> None:
+        """When everything running ends, every winner has ended too."""
+        for _ in range(200):
+            todo = self.world.in_status(Status.QUEUED, Status.RUNNING)
+            if not todo:
+                break
+            if self.world.status(todo[0]) is Status.QUEUED:
+                self.world.start(todo[0])
+            self.world.end(todo[0], scored(5.0))
+            self.world.settle()
+        assert not dict(self.world.state.open)
+        self.world.verify()
+
+
+def test_any_order_of_outcomes_losses_requests_and_restarts_keeps_the_invariants() -> None:
+    run_state_machine_as_test(
+        StudyMachine,
+        settings=settings(
+            max_examples=150,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )
