@@ -4,6 +4,7 @@ Every change of several keys is one Lua script (see `lua/`), so the store is nev
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
@@ -44,16 +45,22 @@ def client_name() -> str:
 
 def check_server(client: redis.Redis, url: str) -> None:
     """Raise WrongServer for a server that is too old, LedgerAway for one that is not there."""
-    with translated(url):
+    where = without_password(url)
+    with translated(where):
         info = client.info("server")
     text = str(info.get("redis_version", "0"))
     version = tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
     if version < LEAST_VERSION:
         least = ".".join(map(str, LEAST_VERSION))
         raise WrongServer(
-            f"the server at {url} is Redis {text}; Incumbent needs {least} or newer "
+            f"the server at {where} is Redis {text}; Incumbent needs {least} or newer "
             "(or leave [cluster] redis empty to use the embedded server)"
         )
+
+
+def without_password(url: str) -> str:
+    """Return a URL as it may be shown."""
+    return re.sub(r"(://[^:@/]*):[^@/]*@", r"\1:***@", url)
 
 
 @contextmanager

@@ -121,6 +121,14 @@ def test_a_server_that_is_not_there_is_away() -> None:
         check_server(client, "redis://127.0.0.1:1/0")
 
 
+def test_a_password_is_not_shown() -> None:
+    url = "redis://user:secret@127.0.0.1:1/0"
+    with pytest.raises(LedgerAway) as problem:
+        check_server(connect(url, patience_s=0.2), url)
+    assert "secret" not in str(problem.value)
+    assert "redis://user:***@127.0.0.1:1/0" in str(problem.value)
+
+
 def test_a_server_that_is_too_old_is_refused() -> None:
     class OldServer:
         def info(self, section: str) -> dict[str, str]:
