@@ -58,7 +58,7 @@ class Circumstances:
     asking: int = 0
     """Proposals that proposers are working on."""
     proposal_latency_s: float = 0.0
-    """How long an answer takes, from the asking to the commit."""
+    """How long a need may wait for its answer: a proposer takes one question at a time."""
 
 
 def decide(state: StudyState, plan: StudyPlan, circumstances: Circumstances) -> tuple[Command, ...]:
