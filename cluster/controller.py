@@ -91,6 +91,8 @@ class Controller:
         self._tell(lambda observer: observer.resume(self._state))
         self._desk.start(self._state)
         if not self._ended():
+            # Workers go home when the queue drains, as the last controller may have left it.
+            self._patiently(self._set_mode)
             self._parts.fleet.start()
         waker = threading.Thread(target=self._wake_on_events, daemon=True)
         waker.start()

@@ -285,6 +285,20 @@ def test_a_proposer_sees_each_result_once_and_failures_too(bench: Bench) -> None
     assert shown["e1"].value == 5.0
 
 
+def test_the_queue_is_open_again_before_the_next_workers_ask_it(bench: Bench) -> None:
+    class Watched(ThreadFleet):
+        def start(self) -> None:
+            modes.append(RedisTrialQueue(bench.store()).mode())
+            super().start()
+
+    modes: list[QueueMode] = []
+    for experiments in (1, 2):
+        script = Script([edited(A=2 + experiments)])
+        bench.controller(lambda b: Watched(b, 1), script, experiments=experiments).run()
+        assert RedisTrialQueue(bench.store()).mode() is QueueMode.DRAINING
+    assert modes == [QueueMode.OPEN, QueueMode.OPEN]
+
+
 def test_a_proposer_that_fails_or_runs_dry_ends_the_study_with_its_reason(bench: Bench) -> None:
     class Broken(Script):
         def propose(self, context: Context, count: int) -> Sequence[Proposal]:
