@@ -16,7 +16,8 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ from trainer.config import TrialConfig
 from trainer.paths import WorkerPaths
 from trainer.trial import CommitId
 
+QUEUE = "queue"
+"""Name of the queue actor, in the study's namespace."""
 CHECK_S = 0.25
 PING_S = 5.0
 BACKOFF_S = 2.0
@@ -88,7 +91,7 @@ class _Fleet:
             "num_cpus": 0,
             "max_restarts": -1,
         }
-        queue = ray.remote(QueueActor).options(name="queue", max_concurrency=1000, **common)
+        queue = ray.remote(QueueActor).options(name=QUEUE, max_concurrency=1000, **common)
         settings = self._settings
         self._queue = queue.remote(settings.url, settings.study, settings.lease_s)
         ray.get(self._queue.adopt.remote(settings.lease_s))
@@ -108,7 +111,7 @@ class _Fleet:
         # Workers of an earlier controller are adopted if they would do the same.
         key = hashlib.sha256(to_json((settings.trial, settings.metric, slots))).hexdigest()[:8]
         names = [f"worker-{number}-{key}" for number in range(slots)]
-        _end_others(names)
+        end_actors(name for name in _actors() if name not in {*names, QUEUE})
         for number, name in enumerate(names):
             actor = ray.remote(WorkerActor).options(name=name, **common, **gpus)
             self._workers[name] = actor.remote(replace(wanted, number=number))
@@ -168,9 +171,7 @@ class _Fleet:
 
     def shutdown(self) -> None:
         """End the actors; the controller ends Ray itself."""
-        for actor in (*self._workers.values(), self._queue):
-            if actor is not None:
-                ray.kill(actor, no_restart=True)
+        end_actors(_actors())
         ray.shutdown()
 
 
@@ -182,10 +183,15 @@ def _leave_with(own: RayProcess) -> None:
     os._exit(1)
 
 
-def _end_others(names: Sequence[str]) -> None:
-    """End workers that were told other things, or are more than are wanted now."""
-    for name in ray.util.list_named_actors():
-        if name.startswith("worker-") and name not in names:
+def _actors() -> Sequence[str]:
+    """Return the names of all of the study's actors, whoever made them."""
+    return [str(name) for name in ray.util.list_named_actors()]
+
+
+def end_actors(names: Iterable[str]) -> None:
+    """End actors for good, by name."""
+    for name in names:
+        with suppress(ValueError):  # it has ended meanwhile
             ray.kill(ray.get_actor(name), no_restart=True)
 
 
@@ -224,4 +230,17 @@ def main() -> int:
     if order == "shutdown":
         fleet.shutdown()
         say("down", "everything was ended")
+    return 0
+
+
+def end() -> int:
+    """End what an earlier fleet left in the Ray cluster that it had joined."""
+    assert_ours()
+    fleet = _Fleet(from_json(FleetSettings, Path(sys.argv[1]).read_bytes()))
+    try:
+        fleet.join()
+        fleet.shutdown()
+    except (ConnectionError, ray.exceptions.RayError) as error:
+        say("problem", _cause(error))
+        return 1
     return 0

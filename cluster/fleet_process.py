@@ -4,34 +4,46 @@ Does not import Ray: what takes Ray's driver down cannot take the controller dow
 """
 
 import json
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO
 
-from cluster.codec import to_json
+from cluster.codec import from_json, to_json
+from cluster.environment import allowed_environment, ray_access
 from cluster.fleet_settings import FleetSettings
 from cluster.ports import FleetProblem
 from cluster.ray_cluster import PrivateRay
 
 PROGRAM = "from cluster.fleet import main; raise SystemExit(main())"
+END_PROGRAM = "from cluster.fleet import end; raise SystemExit(end())"
 SHUTDOWN_S = 60.0
+ANSWER_S = 5.0
 RESTART_S = 1.0
 MOST_RESTARTS = 5
 """Restarts in a row, each within `STEADY_S` of the last, after which the study gives up."""
 STEADY_S = 60.0
 
 
+class ClusterAway(RuntimeError):
+    """A Ray cluster that was joined does not answer; the message names it."""
+
+
 class FleetProcess:
-    """See cluster.ports.Fleet."""
+    """See cluster.ports.Fleet.
+
+    While its settings file exists, actors of the study may live in the Ray that it names.
+    """
 
     def __init__(self, settings: FleetSettings, *, log: Path) -> None:
         self._settings = settings
-        self._file = Path(settings.directory) / "fleet.json"
+        self._file = settings_file(Path(settings.directory))
         self._log = log
         self._ray = PrivateRay(
             runtime=Path(settings.runtime),
@@ -53,7 +65,7 @@ class FleetProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=dict(self._ray.environment()),
+                env=self._environment(),
                 cwd=self._settings.empty,
                 text=True,
                 # Ctrl-C in the terminal is for the command line, not for us.
@@ -61,6 +73,9 @@ class FleetProcess:
             )
         self._started = time.monotonic()
         threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
+
+    def _environment(self) -> dict[str, str]:
+        return dict(_joining() if self._settings.address else self._ray.environment())
 
     def _listen(self, reports: IO[str]) -> None:
         for line in reports:
@@ -103,23 +118,93 @@ class FleetProcess:
 
     def shutdown(self) -> None:
         """See Fleet."""
-        process = self._process
-        if process is not None and process.poll() is None:
-            try:
-                if process.stdin is not None:
-                    process.stdin.write("shutdown\n")
-                    process.stdin.close()
-                process.wait(timeout=SHUTDOWN_S)
-            except (subprocess.TimeoutExpired, OSError):
-                process.kill()
-                process.wait()
-        self._process = None
-        # Whatever the fleet did not get to: a Ray without a driver is still ours to end.
+        process, self._process = self._process, None
+        is_down = process is not None and _shut_down(process)
+        # Whatever the fleet did not get to, or one that was killed left behind.
         if not self._settings.address:
             self._ray.stop()
+        elif not is_down:
+            with suppress(ClusterAway):  # the settings file stays, for whoever says `stop`
+                end_in_joined(Path(self._settings.directory), log=self._log)
+            return
+        self._file.unlink(missing_ok=True)
 
     def detach(self) -> None:
         """See Fleet."""
         process, self._process = self._process, None
         if process is not None and process.stdin is not None:
             process.stdin.close()
+
+
+def settings_file(directory: Path) -> Path:
+    """Return where a study's fleet is told its settings."""
+    return directory / "fleet.json"
+
+
+def end_in_joined(directory: Path, *, log: Path) -> bool:
+    """End the actors that a study may have left in a Ray cluster it had joined.
+
+    Returns whether there was such a cluster. Raises ClusterAway if it does not answer.
+    """
+    file = settings_file(directory)
+    if not file.exists():
+        return False
+    settings = from_json(FleetSettings, file.read_bytes())
+    if not settings.address:
+        return False
+    if not (_answers(settings.address) and _run_end(file, settings.empty, log)):
+        raise ClusterAway(
+            f"the Ray cluster at {settings.address} does not answer: workers of this study may be "
+            f"left in it (why: {log}). Say `stop` again when it is back; if it is gone for good, "
+            f"so are they: then delete {file}"
+        )
+    file.unlink(missing_ok=True)
+    return True
+
+
+def _answers(address: str) -> bool:
+    """Say whether anybody listens at HOST:PORT; Ray itself would try for a minute and more."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _run_end(file: Path, empty: str, log: Path) -> bool:
+    """Run the program that ends a study's actors; say whether it could."""
+    with log.open("ab") as sink:
+        try:
+            ended = subprocess.run(
+                [sys.executable, "-I", "-c", END_PROGRAM, str(file)],
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                env=dict(_joining()),
+                cwd=empty,
+                start_new_session=True,
+                timeout=SHUTDOWN_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return False
+    return ended.returncode == 0
+
+
+def _joining() -> Mapping[str, str]:
+    """Return the environment of a driver of a Ray cluster that is not ours."""
+    return allowed_environment() | ray_access() | {"PYTHONSAFEPATH": "1"}
+
+
+def _shut_down(process: subprocess.Popen[str]) -> bool:
+    """Tell the fleet to end everything; say whether it has."""
+    try:
+        if process.stdin is not None and process.poll() is None:
+            process.stdin.write("shutdown\n")
+            process.stdin.close()
+        return process.wait(timeout=SHUTDOWN_S) == 0
+    except (subprocess.TimeoutExpired, OSError):
+        process.kill()
+        process.wait()
+        return False

@@ -144,8 +144,12 @@ class PrivateRay:
     def stop(self) -> None:
         """End the study's Ray, if it runs or is about to."""
         found = self._recorded()
-        if found is None or not found.is_alive():
-            return
+        if found is not None and found.is_alive():
+            self._end(found)
+        if self._process is not None:  # it is our child: let it be reaped
+            self._process.wait(STOP_S)
+
+    def _end(self, found: RayProcess) -> None:
         members = _session(found.pid)
         with suppress(psutil.NoSuchProcess):
             psutil.Process(found.pid).send_signal(signal.SIGTERM)

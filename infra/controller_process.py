@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import IO
 
-from cluster.environment import allowed_environment
+from cluster.environment import allowed_environment, ray_access
 from infra.home import StudyHome
 
 LOCK_S = 2.0
@@ -107,7 +107,7 @@ def start_controller(home: StudyHome) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=allowed_environment(),
+            env=allowed_environment() | ray_access(),
             cwd=home.empty,
             start_new_session=True,
         )

@@ -4,6 +4,7 @@ import errno
 
 from cluster.codec import SchemaError
 from cluster.config_file import ConfigError
+from cluster.fleet_process import ClusterAway
 from cluster.ledger import Fenced, LedgerAway
 from cluster.ours import Shadowed
 from cluster.redis_store import WrongServer
@@ -19,6 +20,7 @@ FAILURE = 1
 
 _USAGE = (ConfigError, SourceProblem, UsageProblem)
 _FAILURE = (
+    ClusterAway,
     ControllerRuns,
     Fenced,
     GitError,
