@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from infra.cli.output import note, print_json, say
+from infra.cli.output import note, say
 from infra.cli.study_choice import JsonOption, UsageProblem
 
 
@@ -47,13 +47,11 @@ def demo(
     study = prepared.study
     try:
         note(prepared.notes[0])
-        code = start(prepared, detach=False, as_json=False)
+        code = start(prepared, detach=False, as_json=as_json)
         state = study.state()
         facts = gather(study, state, config)
     finally:
         study.server.release(study.client)
-    if as_json:
-        print_json(facts)
     if code == 0 and state.finished and not state.promotions:
         note("nothing improved")
         code = 1

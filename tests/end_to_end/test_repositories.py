@@ -4,31 +4,18 @@ import json
 import subprocess
 import urllib.request
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cluster import events as ev
-from cluster.invariants import check
 from infra.study import opened
+from tests.end_to_end.agreement import verify
 from tests.end_to_end.conftest import BY_HAND, MakeStudy, Study
 from tests.infra.autoresearch_repository import create_autoresearch_repository
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-
-STATUS_KEYS = {
-    "study", "branch", "incumbent", "baseline", "metric", "experiments", "slots", "queue",
-    "rate_per_hour",
-}  # fmt: skip
-LOG_KEYS = {
-    "id", "status", "score", "delta", "commit", "base", "proposer", "hypothesis", "seconds", "slot",
-    "node",
-}  # fmt: skip
-TRAILERS = ["Experiment", "Metric", "Trials", "Proposer", "Hypothesis"]
-WORDS = {"kept": "keep", "crashed": "crash", "timed_out": "crash", "merged": ""}
-"""Statuses in the words of results.tsv; all others that can come up here are a discard."""
 
 SUM = """#!/bin/sh
 A=2
@@ -101,71 +88,6 @@ def checkout(study: Study) -> list[str]:
         ("config", "--local", "--list"),
     )
     return [study.git(*question) for question in questions]
-
-
-def verify(study: Study, log: list[dict[str, Any]], status: dict[str, Any]) -> None:
-    """The ledger, `log`, `status`, results.tsv, the branch and the refs tell one story."""
-    state = study.state()
-    check(state)
-    assert {row["id"]: (row["status"], row["commit"]) for row in log} == {
-        e.id: (e.status.value, e.commit) for e in state.experiments.values()
-    }
-    assert set(log[0]) >= LOG_KEYS
-    assert set(status) >= STATUS_KEYS
-    assert status["metric"] == {"name": "val_bpb", "goal": "minimize"}
-    assert Counter(row["status"] for row in log) == {
-        name: count for name, count in status["experiments"].items() if count
-    }
-    assert status["baseline"]["score"] == log[0]["score"]
-    scores = {row["id"]: row["score"] for row in log}
-    assert status["incumbent"]["score"] == scores[status["incumbent"]["experiment"]]
-    verify_table(study, log)
-    verify_git(study, log, status)
-    for suffix, magic in (("png", b"\x89PNG"), ("svg", b"<?xml")):
-        assert study.home.picture(suffix).read_bytes().startswith(magic)
-
-
-def verify_table(study: Study, log: Iterable[dict[str, Any]]) -> None:
-    head, *rows = [line.split("\t") for line in study.home.results.read_text().splitlines()]
-    assert head == ["commit", "val_bpb", "memory_gb", "status", "description"]
-    expected = []
-    for row in log:
-        word = WORDS.get(row["status"], "discard")
-        commit = (row["promoted"] or row["commit"])[:7]
-        if word:
-            expected.append([commit, f"{row['score'] or 0:.6f}", word, row["hypothesis"]])
-    assert sorted([row[0], row[1], row[3], row[4]] for row in rows) == sorted(expected)
-    assert all(float(row[2]) >= 0.0 for row in rows)
-
-
-def verify_git(study: Study, log: list[dict[str, Any]], status: dict[str, Any]) -> None:
-    branch = status["branch"]
-    assert branch == f"incumbent/{study.name}"
-    shown = study.git("for-each-ref", "--format=%(refname) %(objectname)", "refs/incumbent")
-    refs = dict(line.split() for line in shown.splitlines())
-    assert refs == {f"refs/{branch}/{row['id']}": row["commit"] for row in log}
-    line = "%H %P%x00%T%x00%s%x00" + "%x00".join(
-        f"%(trailers:key={key},valueonly,separator=;)" for key in TRAILERS
-    )
-    base = status["baseline"]["commit"]
-    commits = study.git("log", f"--format={line}", f"{base}..{branch}").splitlines()
-    assert commits
-    assert commits[0].split()[0] == status["incumbent"]["commit"]
-    children = [commit.split("\0") for commit in commits]
-    parents = [commit.split()[0] for commit in commits[1:]] + [base]
-    experiments = {row["id"]: row for row in log}
-    for (hashes, tree, subject, experiment, metric, trials, proposer, hypothesis), parent in zip(
-        children, parents, strict=True
-    ):
-        row = experiments[experiment]
-        assert hashes.split() == [row["promoted"], parent]  # one line of history, never rewritten
-        assert tree == study.git("rev-parse", f"{row['commit']}^{{tree}}").strip()
-        assert metric.startswith(f"val_bpb {row['score']:.6g} (was ")
-        assert trials == f"{experiment}.1"
-        assert proposer == row["proposer"]
-        assert hypothesis == row["hypothesis"]
-        assert subject[:40] == hypothesis[:40]
-        assert study.git("diff", "--name-only", parent, hashes.split()[0]).split() == ["train.py"]
 
 
 def show_everything(study: Study, log: list[dict[str, Any]], name: str) -> None:

@@ -1,0 +1,26 @@
+"""The demo as its first user has it, only shorter."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.agreement import verify
+from tests.end_to_end.conftest import MakeStudy
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+def test_the_demo_improves_and_all_its_accounts_agree(
+    tmp_path: Path, make_study: MakeStudy
+) -> None:
+    shell = make_study(name="elsewhere")  # only for its variables and its command
+    folder = tmp_path / "digits"
+    done = shell.incumbent("demo", str(folder), "-n", "6", "--json", timeout_s=250)
+    facts = json.loads(done.stdout)
+    study = make_study(folder=folder, name=facts["study"])
+    log, status = study.json("log"), study.json("status")
+    verify(study, log, status)
+    assert facts["incumbent"] == status["incumbent"]
+    assert facts["incumbent"]["score"] < facts["baseline"]["score"]
+    assert sum(row["proposer"] == "tuner" and row["kind"] == "proposal" for row in log) == 6
