@@ -79,7 +79,7 @@ class LimitsConfig(BaseModel):
     experiments: Annotated[int, Field(ge=0)] = 0
     """Proposals judged (the baseline and merge measurements do not count)."""
     hours: Annotated[float, Field(ge=0)] = 0.0
-    """Wall-clock hours since the study first started."""
+    """Wall-clock hours that the study may run; while it is stopped they do not count."""
     gpu_hours: Annotated[float, Field(ge=0)] = 0.0
     """Hours of trials, summed over slots (of CPU slots where there are no GPUs)."""
 

@@ -249,9 +249,8 @@ def limit_reached(state: StudyState, plan: StudyPlan, now: datetime) -> str:
     """Return which limit of the study was reached, in words; empty if none."""
     if plan.most_experiments and state.judged >= plan.most_experiments:
         return f"{state.judged} experiments were judged"
-    hours = (now - state.started_at).total_seconds() / 3600 if state.started_at else 0.0
-    if plan.most_hours and hours >= plan.most_hours:
-        return f"{plan.most_hours:g} hours have passed"
+    if plan.most_hours and state.running_s(now) / 3600 >= plan.most_hours:
+        return f"it has run for {plan.most_hours:g} hours"
     if plan.most_slot_hours and state.slot_seconds / 3600 >= plan.most_slot_hours:
         return f"{plan.most_slot_hours:g} GPU-hours were used"
     return ""

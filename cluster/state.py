@@ -43,6 +43,12 @@ class StudyState:
     metric: str = ""
     goal: str = "minimize"
     started_at: datetime | None = None
+    heard_at: datetime | None = None
+    """When the last event was recorded."""
+    running_since: datetime | None = None
+    """When the present controller started; None while there is none."""
+    ran_s: float = 0.0
+    """How long earlier controllers ran, in seconds; one that was killed until its last event."""
     epoch: int = 0
 
     experiments: Map[ExperimentId, Experiment] = field(default_factory=Map)
@@ -89,6 +95,11 @@ class StudyState:
     def baseline(self) -> Experiment | None:
         """The unmodified start; None until it was queued."""
         return self.experiments.get(ExperimentId("e0"))
+
+    def running_s(self, now: datetime) -> float:
+        """Return for how many seconds the study has run, not counting what lay between."""
+        since = self.running_since
+        return self.ran_s + ((now - since).total_seconds() if since else 0.0)
 
     @property
     def next_experiment(self) -> ExperimentId:

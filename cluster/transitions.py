@@ -32,7 +32,8 @@ def apply(state: StudyState, recorded: ev.Recorded) -> StudyState:
     if recorded.seq != state.seq + 1:
         raise ValueError(f"event {recorded.seq} cannot follow event {state.seq}")
     handler = _HANDLERS[type(recorded.event)]
-    return replace(handler(state, recorded.event, recorded), seq=recorded.seq)
+    changed = handler(state, recorded.event, recorded)
+    return replace(changed, seq=recorded.seq, heard_at=recorded.at)
 
 
 # --- the study -----------------------------------------------------------------------------------
@@ -50,12 +51,14 @@ def _study_started(state: StudyState, event: ev.StudyStarted, rec: ev.Recorded) 
 
 
 def _controller_started(
-    state: StudyState, event: ev.ControllerStarted, _: ev.Recorded
+    state: StudyState, event: ev.ControllerStarted, rec: ev.Recorded
 ) -> StudyState:
     # A new controller is a new will to run: what ended the last one is past. Workers that live on
     # present themselves again.
     return replace(
         state,
+        ran_s=state.running_s(state.heard_at or rec.at),
+        running_since=rec.at,
         slots=_all_closed(state),
         epoch=event.epoch,
         stopping="",
@@ -67,9 +70,10 @@ def _controller_started(
 
 
 def _controller_stopped(
-    state: StudyState, _event: ev.ControllerStopped, _: ev.Recorded
+    state: StudyState, _event: ev.ControllerStopped, rec: ev.Recorded
 ) -> StudyState:
-    return replace(state, slots=_all_closed(state))
+    ran_s = state.running_s(rec.at)
+    return replace(state, ran_s=ran_s, running_since=None, slots=_all_closed(state))
 
 
 def _all_closed(state: StudyState) -> Map[SlotId, SlotState]:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from typing import TextIO
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -16,7 +16,9 @@ from rich.text import Text
 from infra.fact_records import ExperimentFacts, ShowFacts, SlotFacts, StatusFacts, TrialFacts
 from infra.plain_text import duration, number, one_line, printable_lines, signed
 
-WIDTH_OF_A_PIPE = 120
+WIDEST_SCREEN = 1000
+WIDTH_OF_A_PIPE = 2000
+"""Nothing is cut for a program that reads, nor padded to fill a screen that is not there."""
 _STYLES = {
     "kept": "green",
     "merged": "green",
@@ -67,7 +69,7 @@ def render_summary(facts: StatusFacts, *, file: TextIO | None = None) -> None:
 
 
 def make_console(file: TextIO | None = None) -> Console:
-    """Return a console that takes nothing for markup; a pipe gets lines of a fixed width."""
+    """Return a console that takes nothing for markup; a pipe gets lines as long as they are."""
     stream = file or sys.stdout
     width = None if stream.isatty() else WIDTH_OF_A_PIPE
     return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
@@ -243,15 +245,25 @@ def _add(grid: Table, name: str, value: Text | str) -> None:
         grid.add_row(Text(name), value if isinstance(value, Text) else Text(value))
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+class _Table(Table):
+    """A table that takes all of a screen's width if it has flexible columns."""
+
+    is_flexible = False
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        self.expand = self.is_flexible and options.max_width <= WIDEST_SCREEN
+        return super().__rich_console__(console, options)
+
+
+def _table(*columns: str) -> _Table:
+    table = _Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     for column in columns:
         table.add_column(column, no_wrap=True)
     return table
 
 
-def _flexible(table: Table, *columns: str) -> None:
+def _flexible(table: _Table, *columns: str) -> None:
     """Add columns that share what width is left; longer text is cut."""
-    table.expand = True
+    table.is_flexible = True
     for column in columns:
         table.add_column(column, no_wrap=True, overflow="ellipsis", ratio=1)

@@ -396,7 +396,22 @@ class TestAsking:
         world.asked = 0
         world.now += timedelta(hours=1)
         world.settle()
-        assert world.state.finished == "1 hours have passed"
+        assert world.state.finished == "it has run for 1 hours"
+
+    def test_hours_between_two_runs_do_not_count(self) -> None:
+        world = World()
+        hour = timedelta(hours=1)
+        world.happen("1", ev.ControllerStarted(epoch=1, pid=1, node="here"))
+        world.now += hour
+        world.happen("2", ev.ControllerStopped(epoch=1, reason="stopped"))
+        world.now += 5 * hour
+        world.happen("3", ev.ControllerStarted(epoch=2, pid=2, node="here"))
+        world.now += hour
+        world.happen("4", ev.PauseRequested())  # its last word before it is killed
+        world.now += 5 * hour
+        world.happen("5", ev.ControllerStarted(epoch=3, pid=3, node="here"))
+        world.now += hour
+        assert world.state.running_s(world.now) == pytest.approx(3 * 3600, abs=10)
 
 
 def test_an_illegal_step_raises_with_the_whole_story(world: World) -> None:

@@ -85,7 +85,7 @@ class Study:
         with opened(self.home) as study:
             return study.state()
 
-    def wait(self, what: str, condition: Callable[[], object], seconds: float = 60) -> None:
+    def wait(self, what: str, condition: Callable[[], object], seconds: float = 150) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:

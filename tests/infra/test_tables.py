@@ -131,6 +131,16 @@ def test_a_summary_says_where_the_results_are(study: Study, narrow: io.StringIO)
     assert "/home/ada/progress.png" in narrow.getvalue()
 
 
+def test_a_pipe_gets_lines_uncut_and_not_padded() -> None:
+    study = Study(slots=1)
+    study.discard("long " * 100, 0.44)
+    pipe = io.StringIO()
+    tables.render_log(log_facts(study.state), file=pipe)
+    (line,) = (line for line in pipe.getvalue().splitlines() if "long" in line)
+    assert ("long " * 100).strip() in line
+    assert len(line) < 600
+
+
 def test_a_study_that_has_not_begun_can_be_shown(narrow: io.StringIO) -> None:
     tables.render_status(status(Study(slots=1)), file=narrow)
     assert "no score yet" in narrow.getvalue()
