@@ -273,8 +273,12 @@ def test_the_supervisor_loads_the_standard_library_and_its_own_modules_alone(tmp
         "eval",
         "eval.metric",
         "trainer",
+        "trainer.control_group",
+        "trainer.folder_use",
+        "trainer.limits",
         "trainer.log_capture",
         "trainer.process_tree",
+        "trainer.process_use",
         "trainer.run_records",
         "trainer.supervisor",
     ]
