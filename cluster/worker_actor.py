@@ -20,6 +20,7 @@ from eval.metric import Metric
 from trainer.config import TrialConfig
 from trainer.environment import prepare
 from trainer.gpu import NvmlGpus
+from trainer.limit_defaults import limits_for, machine_memory
 from trainer.materialise import Materialiser
 from trainer.paths import WorkerPaths
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
@@ -135,6 +136,9 @@ class WorkerActor:
                 threads=0
                 if settings.trial.gpus
                 else max(1, (os.cpu_count() or 1) // settings.slots),
+                limits=limits_for(
+                    settings.trial, machine_bytes=machine_memory(), slots=settings.slots
+                ),
             )
             supervisor = Supervisor()
             Worker(slot=slot, leases=source, materialiser=materialiser, supervisor=supervisor).run()

@@ -28,8 +28,12 @@ from cluster.ray_cluster import OBJECT_STORE_BYTES
 from infra.embedded_server import EmbeddedServer
 from infra.home import StudyHome, StudyProblem, state_directory, studies
 from infra.settings import default_cpu_slots
+from trainer.config import TrialConfig
 from trainer.git_command import GitTooOld, require_git
 from trainer.gpu import Gpu, NvmlGpus, is_of_study
+from trainer.limit_defaults import limits_for, machine_memory
+from trainer.limits import enforcement, why_no_group
+from trainer.run_records import Enforcement
 from trainer.slot_lock import SlotLock, lock_folder, try_hold
 
 LEAST_PYTHON = (3, 11)
@@ -284,6 +288,21 @@ def sandbox() -> Finding:
     )
 
 
+def limits() -> Finding:
+    """Say how trials are kept within their memory and processes, and how much memory each gets."""
+    slots = len(NvmlGpus().look()) or default_cpu_slots()
+    found = limits_for(TrialConfig(command="-"), machine_bytes=machine_memory(), slots=slots)
+    share = f"{_size(found.memory_bytes or 0)} of memory for each trial of {slots} slots"
+    how = enforcement()
+    if how is not Enforcement.WATCHDOG:
+        return Finding(Level.OK, f"exact, by {how}; {share}")
+    cure = "set [trial] memory_gb with room to spare"
+    if Path("/run/systemd/system").is_dir():
+        cure = "systemd-run --user --scope --property=Delegate=yes incumbent run"
+    words = f"best effort, by a watchdog ({why_no_group()}); {share}"
+    return Finding(Level.WARNING, words, cure)
+
+
 def _existing(path: Path) -> Path:
     """Return the nearest folder at or above `path` that exists."""
     return next((folder for folder in (path, *path.parents) if folder.exists()), Path("/"))
@@ -309,5 +328,6 @@ CHECKS: Mapping[str, Callable[[], Finding]] = {
     "runtime directory": sockets,
     "lock directory": locks,
     "sandbox": sandbox,
+    "limits of a trial": limits,
 }
 """All that can be asked at the same time, by name."""

@@ -22,6 +22,8 @@ from pathlib import Path
 
 from trainer.run_records import Enforcement, Limits
 
+_SELF = Path("/proc/self")
+_UNLIMITED_V1 = 1 << 60
 _CONTROLLERS = frozenset({"memory", "pids"})
 _PREFIX = "incumbent."
 _MAIN = "incumbent-main"
@@ -54,8 +56,37 @@ class Place:
         return tuple(dict.fromkeys((self.memory, self.pids)))
 
 
-def find_place(process: Path = Path("/proc/self")) -> Place:
+def find_place(process: Path = _SELF) -> Place:
     """Return where groups can be made; nothing is changed. Raises NoControlGroups."""
+    paths, mounts = _own_groups(process)
+    if paths.keys() >= _CONTROLLERS:
+        return _place_v1(mounts, paths)
+    if "" not in paths:
+        raise NoControlGroups("the kernel has no control groups for memory and processes")
+    top, folder = _mounted(mounts, "cgroup2", "", paths[""])
+    return _place_v2(top, folder)
+
+
+def memory_ceiling(process: Path = _SELF) -> int | None:
+    """Return how many bytes the groups that this process is in allow; None if there is no limit."""
+    try:
+        paths, mounts = _own_groups(process)
+        if "memory" in paths:
+            _, own = _mounted(mounts, "cgroup", "memory", paths["memory"])
+            (limit,) = _numbers(own / "memory.stat", ("hierarchical_memory_limit",))
+            found = {limit} if 0 < limit < _UNLIMITED_V1 else set()
+        else:
+            top, own = _mounted(mounts, "cgroup2", "", paths.get("", "/"))
+            folders = [own, *(each for each in own.parents if each.is_relative_to(top))]
+            words = frozenset().union(*(_words(folder / "memory.max") for folder in folders))
+            found = {int(word) for word in words - {"max"}}
+    except (NoControlGroups, OSError):
+        return None
+    return min(found, default=None)
+
+
+def _own_groups(process: Path) -> tuple[dict[str, str], list[str]]:
+    """Return the group of a process by controller ("" for version 2), and the lines of mounts."""
     try:
         own = (process / "cgroup").read_text().splitlines()
         mounts = (process / "mountinfo").read_text().splitlines()
@@ -65,12 +96,7 @@ def find_place(process: Path = Path("/proc/self")) -> Place:
     for line in own:
         _, controllers, path = line.split(":", 2)
         paths |= dict.fromkeys(controllers.split(","), path)
-    if paths.keys() >= _CONTROLLERS:
-        return _place_v1(mounts, paths)
-    if "" not in paths:
-        raise NoControlGroups("the kernel has no control groups for memory and processes")
-    top, folder = _mounted(mounts, "cgroup2", "", paths[""])
-    return _place_v2(top, folder)
+    return paths, mounts
 
 
 def _place_v1(mounts: list[str], paths: dict[str, str]) -> Place:
@@ -331,7 +357,7 @@ def _numbers(file: Path, names: tuple[str, ...]) -> Iterator[int]:
 
 def _write(file: Path, value: int | str) -> None:
     # By the file's own name and no other: these files are there or the kernel has no such thing.
-    descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+    descriptor = os.open(file, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
     try:
         os.write(descriptor, str(value).encode())
     finally:

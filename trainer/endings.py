@@ -90,6 +90,8 @@ def classify(
         stages_s=stages_s,
         log_bytes=report.log_bytes,
         log_dropped=report.log_dropped,
+        peak_memory_mb=report.peak_memory_mb,
+        limits_by=report.limits_by or "",
         device_class=device_class,
     )
 

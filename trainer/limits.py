@@ -9,10 +9,19 @@ interpreter.
 import os
 import resource
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from trainer import process_use
-from trainer.control_group import ControlGroup, ControlGroups, NoControlGroups, find_place
+from trainer.control_group import (
+    ControlGroup,
+    ControlGroups,
+    NoControlGroups,
+    Place,
+    find_place,
+)
 from trainer.folder_use import FolderUse
 from trainer.run_records import EndedBy, Enforcement, Limits
 
@@ -27,6 +36,8 @@ _LAST_FOLDERS_S = 0.25
 """The same after the end, when there will be no other look."""
 _MOST_SHARE = 0.05
 """Looking takes no more of a core than this; a look that takes longer makes the next one later."""
+_LEAST_PIDS_SLACK = 16
+"""How many more than it may a trial can have before the kernel refuses: then we see it do so."""
 _RLIMIT_SLACK = 1 << 30
 """Stacks of threads count as data, whether they are used or not."""
 
@@ -123,8 +134,10 @@ class RunLimits:
     def _check_tree(self) -> Breach | None:
         limits = self._limits
         use = process_use.look(limits.pids)
-        if limits.pids is not None and use.tasks > limits.pids:
-            return _over_pids(limits)
+        if limits.pids is not None:
+            _fence(use.pids, limits.pids + max(_LEAST_PIDS_SLACK, limits.pids // 8))
+            if use.tasks > limits.pids:
+                return _over_pids(limits)
         taken = use.resident_bytes
         most = limits.memory_bytes
         if most is not None and taken > most and len(use.pids) > 1:
@@ -184,19 +197,27 @@ def _make(groups: ControlGroups | None, limits: Limits) -> ControlGroup | None:
 
 
 def enforcement() -> Enforcement:
-    """Return how a run below this process would be limited, by really making a group.
+    """Return how a run below this process would be limited, by really making a group."""
+    return Enforcement.WATCHDOG if why_no_group() else find_place().enforcement
 
-    Where this process and others would have to change groups for that, none is made.
+
+def why_no_group() -> str:
+    """Return why there would be nothing but the watchdog; empty if a group can be made.
+
+    None is made where this process and others would have to change groups for it.
     """
     try:
         place = find_place()
-    except NoControlGroups:
-        return Enforcement.WATCHDOG
-    if place.must_split:
-        return place.enforcement
-    limits = RunLimits(Limits(memory_bytes=GB, pids=64), _groups_for(f"probe-{os.getpid()}"))
-    limits.close()
-    return limits.enforcement
+        if not place.must_split:
+            _try_in(place)
+    except (NoControlGroups, OSError) as error:
+        return str(error)
+    return ""
+
+
+def _try_in(place: Place) -> None:
+    groups = ControlGroups(place, f"probe-{os.getpid()}")
+    groups.retire(groups.make(Limits(memory_bytes=GB, pids=64)))
 
 
 def _lower(kind: int, value: int | None) -> None:
@@ -205,6 +226,20 @@ def _lower(kind: int, value: int | None) -> None:
     _, hard = resource.getrlimit(kind)
     value = value if hard == resource.RLIM_INFINITY else min(value, hard)
     resource.setrlimit(kind, (value, value))
+
+
+def _fence(pids: Sequence[int], most: int) -> None:
+    """Let the kernel refuse more processes than `most`, between two looks, where it can.
+
+    RLIMIT_NPROC counts all processes of a user within a user namespace. So it says something of a
+    trial inside a namespace of its own alone; outside, it would count whatever else the user runs.
+    Set from here, since what makes the namespace needs to fork outside of it. Children inherit it.
+    """
+    own = Path("/proc/self/ns/user").readlink()
+    for pid in pids:
+        with suppress(OSError):  # ended meanwhile, or not to be looked into by us
+            if Path(f"/proc/{pid}/ns/user").readlink() != own:
+                resource.prlimit(pid, resource.RLIMIT_NPROC, (most, most))
 
 
 def _over_memory(limits: Limits) -> Breach:

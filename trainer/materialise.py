@@ -6,13 +6,14 @@ not know leases, and starts nothing but git.
 
 import os
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from eval.metric import Metric
 from trainer.environment import Environment
 from trainer.paths import WorkerPaths
 from trainer.ports import CodeSource, Slot
-from trainer.run_records import RunRequest
+from trainer.run_records import Limits, RunRequest
 from trainer.trial import TrialSpec
 from trainer.worktree import SlotWorktree, remove_tree
 
@@ -30,6 +31,7 @@ class Materialiser:
         metric: Metric,
         code: CodeSource,
         threads: int = 0,
+        limits: Limits | None = None,
     ) -> None:
         self.mark_prefix = f"{study}/{slot.id}/"
         """With this begins the mark of every process of the slot's trials."""
@@ -39,6 +41,7 @@ class Materialiser:
         self._metric = metric
         self._code = code
         self._threads = threads
+        self._limits = limits
         self._worktree: SlotWorktree | None = None
 
     def materialise(self, spec: TrialSpec) -> RunRequest:
@@ -67,12 +70,18 @@ class Materialiser:
             timeout_s=spec.timeout_s,
             metric=self._metric,
             mark=f"{self.mark_prefix}{spec.trial}",
+            limits=self._limits_in(tree, out),
         )
 
     def tidy(self, spec: TrialSpec) -> None:
         """Remove the trial's output folder if the trial left nothing in it."""
         with suppress(OSError):
             self._paths.out(spec).rmdir()
+
+    def _limits_in(self, *folders: Path) -> Limits | None:
+        if self._limits is None:
+            return None
+        return replace(self._limits, folders=tuple(map(os.fspath, folders)))
 
     def _worktree_in(self, repository: Path) -> SlotWorktree:
         if self._worktree is None or self._worktree.repository != repository:

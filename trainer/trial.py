@@ -84,6 +84,10 @@ class TrialOutcome:
     """Bytes the trial printed, kept or not."""
     log_dropped: int = 0
     """Bytes between the kept first and last MiB."""
+    peak_memory_mb: float = 0.0
+    """Most that all its processes together were seen to hold, in MiB; 0 if nobody looked."""
+    limits_by: str = ""
+    """How memory and processes were limited: "cgroup v2", "cgroup v1" (exactly) or "watchdog"."""
     device_class: str = "cpu"
     """Scores are compared within one device class."""
 

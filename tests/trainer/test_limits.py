@@ -5,6 +5,7 @@ Every bomb is bounded, so that a limit that fails hurts nobody: 1 GB, 400 proces
 
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 from contextlib import closing
@@ -36,6 +37,10 @@ sys.argv = ["-c", sys.argv[-1]]
 main()
 """
 """Stands in for the interpreter; then what it runs is a supervisor that can make no groups."""
+AS_NOBODY = """\
+#!/bin/sh
+exec setpriv --reuid=65534 --regid=65534 --clear-groups /usr/bin/python3 "$@"
+"""
 HOLD = "\nimport time; time.sleep(600)\n"
 
 
@@ -79,13 +84,31 @@ def supervisor(enforcement, tmp_path):
 
 
 @pytest.fixture
+def plain_user():
+    """A supervisor of a user who is not root, and a folder that it may write to."""
+    with tempfile.TemporaryDirectory(prefix="incumbent-test-") as name:
+        folder, python = Path(name), sys.executable
+        (folder / "src").mkdir()
+        if os.geteuid() == 0:
+            python = str(folder / "python")
+            Path(python).write_text(AS_NOBODY)
+            for each, mode in ((folder, 0o777), (folder / "src", 0o777), (Path(python), 0o755)):
+                each.chmod(mode)
+            probe = [python, "-c", f"import sys; sys.path.append({str(ROOT)!r}); import trainer"]
+            if subprocess.run(probe, check=False, capture_output=True).returncode != 0:
+                pytest.skip("another user has no Python 3.11 here, or may not read this checkout")
+        with closing(Supervisor(python=python)) as supervisor:
+            yield supervisor, folder
+
+
+@pytest.fixture
 def run(supervisor, enforcement, tmp_path):
     """Run Python code within limits, in a folder that is watched; return the report."""
     src = tmp_path / "src"
     src.mkdir()
 
-    def run(code, *, timeout_s=PATIENCE_S, **limits):
-        supervisor.start(request(code, tmp_path, timeout_s=timeout_s, **limits))
+    def run(code, *, timeout_s=PATIENCE_S, argv=None, **limits):
+        supervisor.start(request(code, tmp_path, timeout_s=timeout_s, argv=argv, **limits))
         report = finish(supervisor)
         assert report.limits_by is enforcement
         return report
@@ -94,9 +117,9 @@ def run(supervisor, enforcement, tmp_path):
     return run
 
 
-def request(code, folder, *, timeout_s=PATIENCE_S, name="e1.1", **limits):
+def request(code, folder, *, timeout_s=PATIENCE_S, name="e1.1", argv=None, **limits):
     return RunRequest(
-        argv=(sys.executable, "-ISc", code),
+        argv=argv or (sys.executable, "-ISc", code),
         cwd=str(folder / "src"),
         env={"PATH": os.environ["PATH"]},
         log_path=str(folder / f"{name}.log"),
@@ -264,6 +287,30 @@ print("val_bpb: 1")
     assert (report.ended_by, report.metric_text) == (EndedBy.EXIT, "1")
 
 
+def test_in_a_user_namespace_the_kernel_refuses_what_comes_between_two_looks(plain_user):
+    supervisor, folder = plain_user
+    code = """
+import os, resource, time
+before = resource.getrlimit(resource.RLIMIT_NPROC)
+while resource.getrlimit(resource.RLIMIT_NPROC) == before: time.sleep(0.005)
+made = 0
+try:
+    while made < 400:
+        if os.fork() == 0: time.sleep(600)
+        made += 1
+except BlockingIOError: pass
+print("made", made, flush=True)
+time.sleep(600)
+"""
+    if subprocess.run(["unshare", "--user", "true"], check=False).returncode != 0:
+        pytest.skip("no user namespaces here")
+    argv = ("unshare", "--user", "/usr/bin/python3", "-ISc", code)
+    supervisor.start(request("", folder, argv=argv, pids=64, timeout_s=20))
+    report = finish(supervisor)
+    assert report.ended_by is EndedBy.PIDS
+    assert 64 <= int(report.tail.split()[-1]) < 64 + 16
+
+
 # Disk and open files
 
 DISK_BOMBS = {
@@ -308,9 +355,13 @@ def test_no_single_file_grows_beyond_the_limit(run):
     assert (run.src / "f").stat().st_size <= 200 * MB
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is hidden from root")
-def test_a_folder_that_cannot_be_looked_into_is_a_breach(run):
-    report = run("import os; os.mkdir('d'); os.chmod('d', 0)" + HOLD, disk_bytes=200 * MB)
+def test_a_folder_that_cannot_be_looked_into_is_a_breach(plain_user):
+    supervisor, folder = plain_user
+    code = "import os\nos.mkdir('d')\nos.chmod('d', 0)" + HOLD
+    argv = ("/usr/bin/python3", "-ISc", code)
+    supervisor.start(request("", folder, argv=argv, disk_bytes=200 * MB))
+    report = finish(supervisor)
+    (folder / "src" / "d").chmod(0o700)
     assert (report.ended_by, report.problem[:12]) == (EndedBy.DISK, "hid a folder")
 
 

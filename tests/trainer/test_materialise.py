@@ -11,6 +11,7 @@ from trainer.environment import Environment
 from trainer.materialise import Materialiser
 from trainer.paths import WorkerPaths
 from trainer.ports import Slot
+from trainer.run_records import Limits
 from trainer.trial import CommitId, ExperimentId, SlotId, TrialId, TrialSpec
 
 METRIC = Metric(name="loss", goal=Goal.MINIMIZE, pattern=r"^loss:\s+(\S+)")
@@ -49,7 +50,7 @@ def spec(research: Any) -> TrialSpec:
     )
 
 
-def make(paths: WorkerPaths, *repositories: Path) -> Materialiser:
+def make(paths: WorkerPaths, *repositories: Path, limits: Limits | None = None) -> Materialiser:
     return Materialiser(
         study="mar5",
         slot=SLOT,
@@ -58,6 +59,7 @@ def make(paths: WorkerPaths, *repositories: Path) -> Materialiser:
         metric=METRIC,
         code=FakeCodeSource(*repositories),
         threads=2,
+        limits=limits,
     )
 
 
@@ -85,6 +87,16 @@ def test_a_run_is_told_all_of_its_trial(paths: WorkerPaths, research: Any, spec:
     assert Path(request.cwd, "train.py").read_text() == "first"
     assert Path(request.log_path) == paths.study / "logs/e1.1.log"
     assert Path(request.log_path).parent.is_dir()
+
+
+def test_the_limits_of_a_run_watch_its_own_folders(
+    paths: WorkerPaths, research: Any, spec: TrialSpec
+) -> None:
+    assert make(paths, research.bare).materialise(spec).limits is None
+    request = make(paths, research.bare, limits=Limits(pids=7)).materialise(spec)
+    assert request.limits is not None
+    assert request.limits.pids == 7
+    assert set(request.limits.folders) == {request.cwd, request.env["INCUMBENT_OUT"]}
 
 
 def test_the_next_trial_runs_in_the_same_place_on_its_own_commit(

@@ -4,6 +4,8 @@ from eval.metric import Goal, Metric
 from trainer.run_records import (
     CancelRequest,
     EndedBy,
+    Enforcement,
+    Limits,
     Message,
     MessageReader,
     RunProgress,
@@ -23,8 +25,19 @@ MESSAGES: list[Message] = [
         metric=METRIC,
         mark="study/cpu-0/e1.1",
     ),
+    RunRequest(
+        argv=("python",),
+        env={},
+        cwd="/",
+        log_path="/tmp/log",
+        timeout_s=1.5,
+        metric=METRIC,
+        mark="study/cpu-0/e1.1",
+        limits=Limits(memory_bytes=5, pids=7, folders=("/a", "/b")),
+    ),
     CancelRequest(),
     RunProgress(elapsed_s=3.0, last_line="step 1 | loss: 2", points={"step": 1.0, "loss": 2.0}),
+    RunReport(ended_by=EndedBy.MEMORY, peak_memory_mb=2.5, limits_by=Enforcement.CGROUP_V1),
     RunReport(ended_by=EndedBy.TIMEOUT, exit_code=-9, summary={"a": 1.0}, tail="line\nline\n"),
 ]
 
