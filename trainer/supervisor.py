@@ -18,19 +18,17 @@ import os
 import select
 import signal
 import socket
-import subprocess
 import sys
 import time
 from contextlib import suppress
 
+from trainer.launch import NoSandbox, never_run, start
 from trainer.log_capture import LogCapture, parse_points
 from trainer.process_tree import (
-    MARK_VARIABLE,
     Reaped,
     adjust_oom_score,
     become_subreaper,
     count_oom_kills,
-    die_with_parent,
     end_descendants,
     oom_score_adjustment,
     reap,
@@ -59,7 +57,7 @@ class _Trial:
     """One run, from its start to its report."""
 
     def __init__(self, request: RunRequest, oom_score: int) -> None:
-        """Start it; raises OSError or ValueError if there is nothing to be started."""
+        """Start it; raises NoSandbox, or OSError or ValueError if there is nothing to start."""
         self._request = request
         self._capture = LogCapture(request.log_path, request.metric)
         self.output, write_end = os.pipe()
@@ -77,7 +75,7 @@ class _Trial:
             with suppress(OSError):  # the user's share of pipe memory is spent: 64 KiB will do
                 fcntl.fcntl(self.output, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
             os.set_blocking(self.output, False)
-            self._first = _start(request, write_end, oom_score)
+            self._started = start(request, write_end, oom_score)
         except BaseException:
             os.close(self.output)
             self._capture.close()
@@ -101,13 +99,12 @@ class _Trial:
         return bool(chunk)
 
     def stop(self, why: EndedBy) -> None:
-        """Ask the first process' group to end, and have everything killed after the grace."""
+        """Ask the command's process group to end, and have everything killed after the grace."""
         if self._ended_by is not EndedBy.EXIT:
             return
         self._ended_by = why
         self._deadline = time.monotonic() + self._request.grace_s
-        with suppress(OSError):
-            os.killpg(self._first, signal.SIGTERM)
+        self._started.terminate()
 
     def progress(self) -> RunProgress | None:
         """Return where the run stands, or None if the last answer is younger than half a second."""
@@ -144,17 +141,20 @@ class _Trial:
         for each in ended:
             self._cpu_s += each.cpu_s
             self._max_rss_mb = max(self._max_rss_mb, each.max_rss_mb)
-            if each.pid == self._first:
+            if each.pid == self._started.pid:
                 self._exit_code = each.exit_code
 
     def _finish(self, ended_at: float) -> RunReport:
         killed, is_any_left = end_descendants()
         self._account(killed)
-        leftovers = [each for each in killed if each.pid != self._first]
+        leftovers = [each for each in killed if each.pid != self._started.pid]
         self._drain()
+        problem = str(self._capture.file.problem or "")
         if self._capture.file.problem:
             self._ended_by = EndedBy.DISK_FULL
-        problem = str(self._capture.file.problem or "")
+        elif self._was_never_run():
+            self._ended_by, problem = never_run(self._capture.tail())
+        self._started.close()
         if is_any_left:
             problem = problem or "some processes do not die, even by SIGKILL"
         reader = self._capture.reader
@@ -174,6 +174,10 @@ class _Trial:
             leftover_processes=sum(each.exit_code == -signal.SIGKILL for each in leftovers),
             oom_kills=count_oom_kills() - self._oom_kills,
         )
+
+    def _was_never_run(self) -> bool:
+        has_left = self._ended_by is EndedBy.EXIT and (self._exit_code or 0) > 0
+        return has_left and not self._started.has_run()
 
     def _drain(self) -> None:
         # Whoever held the other end is dead: what the pipe holds now is all there will be. The
@@ -285,7 +289,9 @@ class _Supervisor:
         reap()  # what could not be killed at the end of an earlier one
         try:
             self._trial = _Trial(request, self._oom_score)
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
+        except NoSandbox as error:
+            self._link.send(RunReport(ended_by=EndedBy.NO_SANDBOX, problem=str(error)))
+        except (OSError, ValueError) as error:
             is_full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
             ended_by = EndedBy.DISK_FULL if is_full else EndedBy.NOT_STARTED
             self._link.send(RunReport(ended_by=ended_by, problem=str(error)))
@@ -296,29 +302,6 @@ class _Supervisor:
             self._link.send(report)
         elif (progress := trial.progress()) and not self._link.has_unsent:
             self._link.send(progress)  # a client that does not read misses it
-
-
-def _start(request: RunRequest, output: int, oom_score: int) -> int:
-    supervisor = os.getpid()
-
-    def prepare() -> None:
-        die_with_parent(supervisor)
-        with suppress(OSError):
-            adjust_oom_score(oom_score)
-
-    process = subprocess.Popen(
-        request.argv,
-        cwd=request.cwd,
-        env={**request.env, MARK_VARIABLE: request.mark},
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        start_new_session=True,
-        preexec_fn=prepare,  # noqa: PLW1509 - no other thread exists that could hold a lock
-    )
-    # We reap by wait4, which also tells the times; this keeps Popen from waiting for it as well.
-    process.returncode = 0
-    return process.pid
 
 
 def main() -> None:
