@@ -273,9 +273,16 @@ def test_the_supervisor_loads_the_standard_library_and_its_own_modules_alone(tmp
         "eval",
         "eval.metric",
         "trainer",
+        "trainer.launch",
         "trainer.log_capture",
         "trainer.process_tree",
         "trainer.run_records",
+        "trainer.sandbox",
+        "trainer.sandbox.bubblewrap",
+        "trainer.sandbox.privileges",
+        "trainer.sandbox.seccomp",
+        "trainer.sandbox.syscalls",
         "trainer.supervisor",
+        "trainer.trial_user",
     ]
     assert set(foreign.split()) <= {"trainer", "eval", "__main__"}

@@ -5,17 +5,24 @@ which bwrap makes a sandbox, and where an interpreter has its library.
 """
 
 import os
+import subprocess
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from trainer.environment import Environment, EnvironmentFailed
 from trainer.paths import WorkerPaths
 from trainer.run_records import Bind
 from trainer.sandbox.choose import choose
-from trainer.sandbox.confine import BubblewrapSandbox, Program, Sizes, home_of
+from trainer.sandbox.confine import BubblewrapSandbox, Sizes, home_of
+from trainer.sandbox.diagnosis import Diagnosis
 from trainer.sandbox.none import NoneSandbox
 from trainer.sandbox.port import Sandbox
 from trainer.sandbox.python_paths import Hidden, needed
+
+_UNIFIED_MEMORY = ("/dev/nvidia-uvm", "/dev/dxg")
+"""Linux has the one, WSL 2 the other."""
+_MAKE_NODE = "nvidia-modprobe -u -c 0"
 
 
 def arrange(
@@ -34,9 +41,10 @@ def arrange(
     if kind == "none":
         return NoneSandbox()
     program = choose()
-    if not isinstance(program, Program):
-        said = "; ".join(f"{each.path}: {each.said}" for each in program)
-        raise EnvironmentFailed(f"no sandbox can be made on this node: {said}")
+    if isinstance(program, Diagnosis):
+        raise EnvironmentFailed(program.text())
+    if devices:
+        _have_unified_memory(devices)
     home = home_of(environment.variables)
     hidden = Hidden(home=Path(home), studies=paths.study)
     shown = needed(environment.argv, environment.variables, hidden)
@@ -47,6 +55,24 @@ def arrange(
         devices=devices,
         sizes=Sizes.of_memory(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
     )
+
+
+def _have_unified_memory(devices: Sequence[str]) -> None:
+    """Have the driver's node for unified memory made, if it is not there.
+
+    Outside, the first CUDA program does that, by a set-user-ID helper, which no sandbox lets it be.
+    """
+    if any(Path(node).exists() for node in devices if node in _UNIFIED_MEMORY):
+        return
+    with suppress(OSError):
+        subprocess.run(
+            _MAKE_NODE.split(), stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+    if not Path(_UNIFIED_MEMORY[0]).exists():
+        raise EnvironmentFailed(
+            f"there is no {_UNIFIED_MEMORY[0]}, without which CUDA finds no card, and a trial "
+            f"cannot make it. Make it once after each start of the machine: sudo {_MAKE_NODE}"
+        )
 
 
 def _data(paths: Iterable[str], hidden: Hidden, uid: int | None) -> Iterable[Bind]:

@@ -1,8 +1,8 @@
 """Which bwrap to use on this machine: the first that really makes a sandbox.
 
-Knows where bwraps are and how to try one. Does not know why none works: that is `diagnosis`. What a
-version or a kernel setting says is not asked: whether namespaces can be made depends on the kernel,
-its settings, the container around us and the path of the program (AppArmor), so one is made, by the
+Knows where bwraps are and how to try one; why none works, `diagnosis` knows. What a version or a
+kernel setting says is not asked: whether a namespace can be made depends on the kernel, its
+settings, the container around us and the path of the program (AppArmor), so one is made, by the
 same supervisor, as the same user and with the same options as around a trial.
 """
 
@@ -10,7 +10,6 @@ import os
 import shutil
 import tempfile
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 from eval.metric import Goal, Metric
@@ -18,19 +17,14 @@ from trainer.run_folder import RunFolder
 from trainer.run_records import EndedBy, RunReport, RunRequest
 from trainer.sandbox.bubblewrap_binary import bundled
 from trainer.sandbox.confine import BubblewrapSandbox, Program, Sizes, home_of
+from trainer.sandbox.diagnosis import Diagnosis, diagnose
+from trainer.sandbox.failed import Failed
+from trainer.sandbox.probe import probe
 from trainer.supervisor_client import Supervisor
 from trainer.trial_user import TRIAL_UID
 
 _PATIENCE_S = 20.0
 _SIZE = 1 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
-    """A bwrap that makes no sandbox here, and what it said; `said` is one line."""
-
-    path: str
-    said: str
 
 
 def candidates() -> list[Program]:
@@ -45,15 +39,15 @@ def candidates() -> list[Program]:
     return found
 
 
-def choose() -> Program | list[Failed]:
-    """Return the first bwrap that makes a sandbox, or what all of them said. Takes about 0.1 s."""
+def choose() -> Program | Diagnosis:
+    """Return the first bwrap that makes a sandbox, or why none does. Takes about 0.1 s."""
     failures = []
     for program in candidates():
         said = attempt(program)
         if not said:
             return program
         failures.append(Failed(path=program.path, said=said))
-    return failures
+    return diagnose(probe(failures))
 
 
 def attempt(program: Program) -> str:
