@@ -34,6 +34,8 @@ from trainer.gpu import Gpu, NvmlGpus, is_of_study
 from trainer.limit_defaults import limits_for, machine_memory
 from trainer.limits import enforcement, why_no_group
 from trainer.run_records import Enforcement
+from trainer.sandbox.choose import choose
+from trainer.sandbox.diagnosis import WITHOUT, Diagnosis
 from trainer.slot_lock import SlotLock, lock_folder, try_hold
 
 LEAST_PYTHON = (3, 11)
@@ -280,12 +282,15 @@ def locks() -> Finding:
 
 
 def sandbox() -> Finding:
-    """Say how trials are confined: not at all, in this version."""
-    return Finding(
-        Level.WARNING,
-        "none: trials run as you, with your files and network",
-        "run code that you trust, or Incumbent as a whole in a container or a virtual machine",
-    )
+    """Make a sandbox as trials have it, or say why none can be made."""
+    found = choose()
+    if isinstance(found, Diagnosis):
+        return Finding(
+            Level.FAILURE, f"none can be made: {found.found}", f"{found.cure}. {WITHOUT}"
+        )
+    who = "you" if found.uid is None else f"user {found.uid}, since you are root"
+    filtered = f"system calls are filtered for {platform.machine()}"
+    return Finding(Level.OK, f"{found.path}; trials run as {who}; {filtered}")
 
 
 def limits() -> Finding:

@@ -31,13 +31,13 @@ class TrialConfig(BaseModel):
     gpus: Annotated[float, Field(ge=0)] = 1.0
     """GPUs a trial takes: 1, 0.5 to share one, 2 of one node; 0 runs on CPU slots."""
     data: tuple[str, ...] = ()
-    """Paths that trials read, `~` allowed; checked before the first trial."""
+    """Paths that trials read, `~` allowed; in the sandbox, all that there is of your files."""
     setup: str = ""
     """Command run once per node, with network, before the first trial."""
     environment: Annotated[str, Field(min_length=1)] = "current"
     """`uv`: the repository's lock file; `current`: Incumbent's own Python; or a venv's path."""
-    sandbox: Literal["none"] = "none"
-    """`none`: the trial runs as your user, with your files and network."""
+    sandbox: Literal["bubblewrap", "none"] = "bubblewrap"
+    """`bubblewrap`: no network, no files but its own and `data`; `none`: it runs as your user."""
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "TrialConfig":

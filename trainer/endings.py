@@ -144,7 +144,7 @@ def _verdict(report: RunReport, log: _LogEnd) -> _Verdict:
             return _Verdict(ending=Ending.TIMED_OUT, reason=reason)
         case EndedBy.CANCEL:
             return _Verdict(ending=Ending.CANCELLED, reason="cancelled")
-        case EndedBy.SUPERVISOR_LOST:
+        case EndedBy.SUPERVISOR_LOST | EndedBy.NO_SANDBOX:
             return _Verdict(ending=Ending.LOST, reason=report.problem)
         case _:
             return _of_metric(report) if report.exit_code == 0 else _of_crash(report, log)

@@ -6,6 +6,7 @@ and which limit was hit. Standard library only: the supervisor imports this modu
 interpreter.
 """
 
+import math
 import os
 import resource
 import time
@@ -52,23 +53,34 @@ class Breach:
 
 
 class RunLimits:
-    """Holds one run to its limits. Made before it starts, closed after its last process ended."""
+    """Holds one run to its limits. Made before it starts, closed after its last process ended.
 
-    def __init__(self, limits: Limits, groups: ControlGroups | None) -> None:
-        """Without `groups`, or if no group can be had, the watchdog does what it can."""
-        self._limits = limits
+    Without `groups`, or if no group can be had, the watchdog does what it can. A run whose limits
+    are None has none, and is not looked at.
+    """
+
+    def __init__(self, limits: Limits | None, groups: ControlGroups | None = None) -> None:
+        self._limits = limits or Limits()
         self._groups = groups
-        self._group = _make(groups, limits)
-        self.enforcement = self._group.enforcement if self._group else Enforcement.WATCHDOG
+        self._group = _make(groups, limits) if limits else None
+        self.enforcement = _enforcement(limits, self._group)
+        """None for a run without limits."""
         self.peak_bytes = 0
         """Most memory that was seen; from a watchdog, what is shared may count several times."""
-        self.next_at = time.monotonic() + _FIRST_LOOK_S
+        self.next_at = time.monotonic() + _FIRST_LOOK_S if limits else math.inf
         """When to call `check` next."""
-        self._folders = FolderUse(limits.folders)
+        self._folders = FolderUse(self._limits.folders)
         self._is_memory_suspect = False
+
+    @property
+    def counts_all_memory(self) -> bool:
+        """Say whether memory counts that no process has mapped: in files that have no name, say."""
+        return self._group is not None
 
     def enter(self) -> None:
         """Put this process under the limits, between fork and exec; raises OSError."""
+        if self.enforcement is None:
+            return
         if self._group:
             self._group.enter()
         for kind, value in self._rlimits().items():
@@ -166,10 +178,10 @@ class Enforcer:
     def __init__(self) -> None:
         self._groups: dict[str, ControlGroups | None] = {}
 
-    def begin(self, limits: Limits | None, mark: str) -> RunLimits | None:
-        """Return the limits for the run with this mark; None for a run without any."""
+    def begin(self, limits: Limits | None, mark: str) -> RunLimits:
+        """Return the limits for the run with this mark."""
         if limits is None:
-            return None
+            return RunLimits(None)
         slot = mark.rpartition("/")[0]
         if slot not in self._groups:
             self._groups[slot] = _groups_for(slot)
@@ -187,6 +199,12 @@ def _groups_for(slot: str) -> ControlGroups | None:
         return ControlGroups(find_place(), slot)
     except (NoControlGroups, OSError):
         return None
+
+
+def _enforcement(limits: Limits | None, group: ControlGroup | None) -> Enforcement | None:
+    if limits is None:
+        return None
+    return group.enforcement if group else Enforcement.WATCHDOG
 
 
 def _make(groups: ControlGroups | None, limits: Limits) -> ControlGroup | None:

@@ -50,7 +50,6 @@ def flood():
     sys.exit()
 
 if MODE == "fine":
-    time.sleep(0.2)
     print(f"loss: {X}")
 else:
     kept = globals()[MODE]()
@@ -66,7 +65,7 @@ goal = "minimize"
 [trial]
 command = "python train.py"
 budget_s = 1
-timeout_s = 6
+timeout_s = 4
 gpus = 0
 memory_gb = 0.4
 disk_gb = 0.2
@@ -82,7 +81,7 @@ BOMBS = {
     "fork": ("crashed", "process_limit", "had more processes and threads than pids = 200"),
     "disk": ("crashed", "disk_limit", "held more than disk_gb = 0.2"),
     "files": ("crashed", "disk_limit", "had more files than disk_files = 2000"),
-    "hang": ("timed_out", None, "stopped at its time limit, after 6"),
+    "hang": ("timed_out", None, "stopped at its time limit, after "),
     "flood": ("discarded", None, "worse"),
 }
 WELL_BEHAVED = 13

@@ -172,7 +172,7 @@ def test_run_without_a_configuration(researcher: User) -> None:
         ('"mar5"', '"mar 5"', ["[study] name", "is not possible"]),
         ("gpus = 0", "gpus = 0\ntimeout_s = 1", ["timeout_s (1) must be at least budget_s"]),
         ('"python train.py"', "python train.py", ["incumbent.toml:7: is not valid TOML"]),
-        ("gpus = 0", 'gpus = 0\nsandbox = "bubblewrap"', ['[trial] sandbox: must be "none"']),
+        ("gpus = 0", 'gpus = 0\nsandbox = "jail"', ['must be "bubblewrap" or "none"']),
     ],
 )
 def test_a_configuration_that_is_misspelt_or_broken(
@@ -188,7 +188,7 @@ def test_a_configuration_that_is_misspelt_or_broken(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run", "--sandbox", "bubblewrap"], "--sandbox bubblewrap: the only choice is none"),
+        (["run", "--sandbox", "jail"], "--sandbox jail: the choices are bubblewrap and none"),
         (["run", "--slots", "0"], "--slots"),
         (["run", "--experiments", "many"], "--experiments"),
         (["rnu"], "rnu"),

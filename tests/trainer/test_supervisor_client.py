@@ -275,11 +275,18 @@ def test_the_supervisor_loads_the_standard_library_and_its_own_modules_alone(tmp
         "trainer",
         "trainer.control_group",
         "trainer.folder_use",
+        "trainer.launch",
         "trainer.limits",
         "trainer.log_capture",
         "trainer.process_tree",
         "trainer.process_use",
         "trainer.run_records",
+        "trainer.sandbox",
+        "trainer.sandbox.bubblewrap",
+        "trainer.sandbox.privileges",
+        "trainer.sandbox.seccomp",
+        "trainer.sandbox.syscalls",
         "trainer.supervisor",
+        "trainer.trial_user",
     ]
     assert set(foreign.split()) <= {"trainer", "eval", "__main__"}
