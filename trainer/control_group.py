@@ -33,6 +33,8 @@ _DELEGATED = ("user.delegate", "trusted.delegate")
 _CHARGE_BYTES = 1 << 20
 """More than is asked for at once where the answer no makes the kernel kill something."""
 _SPLIT_ATTEMPTS = 10
+_ENDED = frozenset("ZX")
+"""States of a process that nobody has reaped yet."""
 
 
 class NoControlGroups(RuntimeError):
@@ -315,13 +317,14 @@ def _is_owner_alive(name: str) -> bool:
 
 
 def _start_of(pid: int) -> int:
-    """Return when a process was started, in clock ticks; 0 if there is none."""
+    """Return when a process was started, in clock ticks; 0 if there is none that still runs."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
         return 0
     # "pid (name) state ...", and the name may hold anything; starttime is the 22nd field.
-    return int(stat.rpartition(")")[2].split()[19])
+    state, *rest = stat.rpartition(")")[2].split()
+    return 0 if state in _ENDED else int(rest[18])
 
 
 def _kill_all(folder: Path) -> None:
