@@ -18,6 +18,8 @@ class TrialConfig(BaseModel):
     """What the script aims at, in seconds; it is told as INCUMBENT_BUDGET_S."""
     timeout_s: Annotated[float, Field(gt=0)] = 600.0
     """Wall-clock limit in seconds, enforced on the whole process tree."""
+    gpus: Annotated[float, Field(ge=0)] = 1.0
+    """GPUs a trial takes: 1, 0.5 to share one, 2 of one node; 0 runs on CPU slots."""
     memory_gb: Annotated[float | None, Field(gt=0)] = None
     """Most memory of all a trial's processes, in GB; unset: an equal share of the machine's."""
     disk_gb: Annotated[float, Field(gt=0)] = 20.0
@@ -28,8 +30,6 @@ class TrialConfig(BaseModel):
     """Most processes and threads of a trial."""
     open_files: Annotated[int, Field(ge=64)] = 65536
     """Most files that each process of a trial may have open at a time."""
-    gpus: Annotated[float, Field(ge=0)] = 1.0
-    """GPUs a trial takes: 1, 0.5 to share one, 2 of one node; 0 runs on CPU slots."""
     data: tuple[str, ...] = ()
     """Paths that trials read, `~` allowed; in the sandbox, all that there is of your files."""
     setup: str = ""

@@ -66,6 +66,7 @@ _SHELL_SIGNALS = (
     signal.SIGKILL,
     signal.SIGSEGV,
     signal.SIGTERM,
+    signal.SIGXFSZ,
 )
 
 

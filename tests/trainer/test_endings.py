@@ -177,8 +177,9 @@ def test_a_limit_that_the_kernel_holds_is_told_by_what_it_made_the_trial_say(sai
     assert said in found.reason
 
 
-def test_the_signal_for_too_large_a_file_is_the_disk_limit():
-    found = outcome(exit_code=-signal.SIGXFSZ)
+@pytest.mark.parametrize("code", [-signal.SIGXFSZ, 128 + signal.SIGXFSZ])
+def test_the_signal_for_too_large_a_file_is_the_disk_limit(code):
+    found = outcome(exit_code=code)
     assert found.crash is CrashKind.DISK_LIMIT
     assert "disk_gb" in found.reason
 
