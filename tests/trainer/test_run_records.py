@@ -2,7 +2,9 @@ import pytest
 
 from eval.metric import Goal, Metric
 from trainer.run_records import (
+    Bind,
     CancelRequest,
+    Confinement,
     EndedBy,
     Message,
     MessageReader,
@@ -22,6 +24,27 @@ MESSAGES: list[Message] = [
         timeout_s=1.5,
         metric=METRIC,
         mark="study/cpu-0/e1.1",
+    ),
+    RunRequest(
+        argv=("python",),
+        env={},
+        cwd="/experiment",
+        log_path="/tmp/log",
+        timeout_s=1.0,
+        metric=METRIC,
+        mark="study/cpu-0/e1.1",
+        confinement=Confinement(
+            program="/usr/bin/bwrap",
+            uid=65529,
+            binds=(Bind(source="/tmp/src", place="/experiment", is_writable=True),),
+            links=(("usr/bin", "/bin"),),
+            devices=("/dev/nvidia0",),
+            home="/home/ada",
+            home_bytes=1,
+            tmp_bytes=2,
+            shm_bytes=3,
+            strict_memory=False,
+        ),
     ),
     CancelRequest(),
     RunProgress(elapsed_s=3.0, last_line="step 1 | loss: 2", points={"step": 1.0, "loss": 2.0}),
