@@ -13,7 +13,7 @@ class TrialConfig(BaseModel):
     )
 
     command: Annotated[str, Field(min_length=1)]
-    """What to run in the worktree, split as a shell would split it (no shell is started)."""
+    """What to run in a copy of the commit, split as a shell would (no shell is started)."""
     budget_s: Annotated[float, Field(gt=0)] = 300.0
     """What the script aims at, in seconds; it is told as INCUMBENT_BUDGET_S."""
     timeout_s: Annotated[float, Field(gt=0)] = 600.0

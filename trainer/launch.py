@@ -120,14 +120,17 @@ def _start_confined(
         )
         text = b"".join(os.fsencode(option) + b"\0" for option in told)
         options_from = _readable(text, stack)
-        pid = _spawn(
-            command(program_at, request.argv, options_from=options_from),
-            output,
-            env=mark,  # by which bwrap itself is found and ended; it needs no other variable
-            cwd="/",
-            before=_preparation(oom_score, limits, confinement),
-            inherited=(inherited.seccomp, inherited.status, inherited.users, options_from),
-        )
+        try:
+            pid = _spawn(
+                command(program_at, request.argv, options_from=options_from),
+                output,
+                env=mark,  # by which bwrap itself is found and ended; it needs no other variable
+                cwd="/",
+                before=_preparation(oom_score, limits, confinement),
+                inherited=(inherited.seccomp, inherited.status, inherited.users, options_from),
+            )
+        except OSError as error:  # it is bwrap that could not be started, not the command
+            raise NoSandbox(str(error)) from error
         on_failure.pop_all()
     return Started(pid, status)
 

@@ -206,6 +206,25 @@ def test_another_metric_for_a_study_that_was_begun(studied: User) -> None:
     assert "give [study] name another name" in said
 
 
+# --- the sandbox ----------------------------------------------------------------------------------
+
+
+def test_a_machine_that_makes_no_sandbox_runs_nothing_until_told_to(researcher: User) -> None:
+    # Root of a user namespace that has no other user, as whom trials could run.
+    without = ("unshare", "--user", "--map-root-user", str(PROGRAM))
+    done = researcher.run(*without, "run")
+    assert done.returncode == FAILURE, done.stderr
+    first, cure, words = done.stderr.splitlines()
+    assert first.startswith("error: no sandbox can be made: Incumbent runs as root of a user name")
+    assert cure.startswith("cure: run Incumbent as a plain user")
+    assert words.endswith("incumbent run --sandbox none")
+    assert not researcher.has_study()
+    doctor = researcher.run(*without, "doctor")
+    assert doctor.returncode == FAILURE
+    assert "failure  sandbox" in doctor.stdout
+    assert "incumbent run --sandbox none" in doctor.stdout
+
+
 # --- the server -----------------------------------------------------------------------------------
 
 

@@ -2,7 +2,9 @@ import pytest
 
 from eval.metric import Goal, Metric
 from trainer.run_records import (
+    Bind,
     CancelRequest,
+    Confinement,
     EndedBy,
     Enforcement,
     Limits,
@@ -28,11 +30,23 @@ MESSAGES: list[Message] = [
     RunRequest(
         argv=("python",),
         env={},
-        cwd="/",
+        cwd="/experiment",
         log_path="/tmp/log",
-        timeout_s=1.5,
+        timeout_s=1.0,
         metric=METRIC,
         mark="study/cpu-0/e1.1",
+        confinement=Confinement(
+            program="/usr/bin/bwrap",
+            uid=65529,
+            binds=(Bind(source="/tmp/src", place="/experiment", is_writable=True),),
+            links=(("usr/bin", "/bin"),),
+            devices=("/dev/nvidia0",),
+            home="/home/ada",
+            home_bytes=1,
+            tmp_bytes=2,
+            shm_bytes=3,
+            strict_memory=False,
+        ),
         limits=Limits(memory_bytes=5, pids=7, folders=("/a", "/b")),
     ),
     CancelRequest(),

@@ -52,6 +52,16 @@ def choose() -> Program | Diagnosis:
 
 def attempt(program: Program) -> str:
     """Start `true` in a sandbox; return what went wrong, or nothing."""
+    try:
+        report = _report(program)
+    except OSError as error:  # the folders of a run cannot be given to the user of trials, say
+        return str(error)
+    if report.ended_by is EndedBy.EXIT and report.exit_code == 0:
+        return ""
+    return report.problem or report.tail.strip() or f"{report.ended_by}, {report.exit_code}"
+
+
+def _report(program: Program) -> RunReport:
     with (
         tempfile.TemporaryDirectory(prefix="incumbent-") as folder,
         closing(Supervisor()) as supervisor,
@@ -71,9 +81,6 @@ def attempt(program: Program) -> str:
             mark=f"sandbox/{os.getpid()}/try",
         )
         supervisor.start(sandbox.confine(request, run))
-        report = None
-        while not isinstance(report, RunReport):
-            report = supervisor.poll(_PATIENCE_S)
-    if report.ended_by is EndedBy.EXIT and report.exit_code == 0:
-        return ""
-    return report.problem or report.tail.strip() or f"{report.ended_by}, {report.exit_code}"
+        while not isinstance(report := supervisor.poll(_PATIENCE_S), RunReport):
+            pass
+        return report
