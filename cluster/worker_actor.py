@@ -19,7 +19,8 @@ from cluster.ours import assert_ours
 from eval.metric import Metric
 from trainer.config import TrialConfig
 from trainer.environment import prepare
-from trainer.gpu import NvmlGpus
+from trainer.gpu import NvmlGpus, NvmlSampler, mark_of
+from trainer.gpu_watch import GpuWatch
 from trainer.materialise import Materialiser
 from trainer.paths import WorkerPaths
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
@@ -136,8 +137,21 @@ class WorkerActor:
                 if settings.trial.gpus
                 else max(1, (os.cpu_count() or 1) // settings.slots),
             )
-            supervisor = Supervisor()
-            Worker(slot=slot, leases=source, materialiser=materialiser, supervisor=supervisor).run()
+            gpus = GpuWatch(
+                NvmlSampler(),
+                slot.gpu_uuids,
+                mark_prefix=materialiser.mark_prefix,
+                mark_of=mark_of,
+                is_shared=settings.trial.gpus < 1,
+                tolerated_mb=settings.gpu_busy_mb,
+            )
+            Worker(
+                slot=slot,
+                leases=source,
+                materialiser=materialiser,
+                supervisor=Supervisor(),
+                gpus=gpus,
+            ).run()
         finally:
             claim.release()
         return "drained"

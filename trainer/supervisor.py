@@ -45,6 +45,7 @@ from trainer.run_records import (
     RunRequest,
     encode,
 )
+from trainer.run_stages import RunStages
 
 _PIPE_BYTES = 1 << 20
 """The most that Linux grants an unprivileged process by default; the rest is 64 KiB."""
@@ -70,6 +71,7 @@ class _Trial:
         self._max_rss_mb = 0.0
         self._oom_kills = count_oom_kills()
         self._started_at = time.monotonic()
+        self._stages = RunStages(self._started_at)
         self._deadline = self._started_at + request.timeout_s
         self._progress_at = self._started_at + _PROGRESS_S
         self._flush_at = self._started_at + _FLUSH_S
@@ -98,6 +100,7 @@ class _Trial:
             return False
         self.is_output_open = bool(chunk)
         self._capture.feed(chunk)
+        self._stages.feed(chunk, time.monotonic())
         return bool(chunk)
 
     def stop(self, why: EndedBy) -> None:
@@ -154,6 +157,8 @@ class _Trial:
         self._drain()
         if self._capture.file.problem:
             self._ended_by = EndedBy.DISK_FULL
+        self._stages.close()
+        rate = self._stages.rate()
         problem = str(self._capture.file.problem or "")
         if is_any_left:
             problem = problem or "some processes do not die, even by SIGKILL"
@@ -173,6 +178,9 @@ class _Trial:
             log_dropped=self._capture.file.dropped,
             leftover_processes=sum(each.exit_code == -signal.SIGKILL for each in leftovers),
             oom_kills=count_oom_kills() - self._oom_kills,
+            stages_s=self._stages.seconds(ended_at),
+            steps_per_s=rate.per_s if rate else None,
+            step_counter=rate.counter if rate else "",
         )
 
     def _drain(self) -> None:

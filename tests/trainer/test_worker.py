@@ -16,10 +16,12 @@ import pytest
 
 from eval.metric import Goal, Metric
 from trainer.environment import Environment
+from trainer.gpu_watch import GpuWatch
 from trainer.materialise import Materialiser
 from trainer.paths import WorkerPaths
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
 from trainer.supervisor_client import Supervisor
+from trainer.telemetry import GpuSample
 from trainer.trial import (
     CommitId,
     CrashKind,
@@ -100,6 +102,19 @@ class FakeTime:
 
 
 @dataclass
+class FakeCards:
+    """Cards of the slot, which know when they are looked at and what for."""
+
+    uuids: tuple[str, ...]
+    show: Callable[[], GpuSample] = GpuSample
+    calls: list[str] = field(default_factory=list)
+
+    def sample(self, uuid: str) -> GpuSample:
+        self.calls.append(uuid)
+        return self.show()
+
+
+@dataclass
 class Bench:
     """A slot with everything that belongs to it."""
 
@@ -107,6 +122,7 @@ class Bench:
     paths: WorkerPaths
     code: FakeCodeSource
     time: FakeTime = field(default_factory=FakeTime)
+    cards: FakeCards = field(default_factory=lambda: FakeCards(()))
     study: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Unlike that of any test that runs at the same time: marks are host-wide."""
 
@@ -142,10 +158,21 @@ class Bench:
             leases=leases,
             materialiser=materialiser,
             supervisor=Supervisor(),
+            gpus=self.watch(materialiser.mark_prefix),
             clock=self.time.clock,
             sleep=self.time.sleep,
         ).run()
         return leases
+
+    def watch(self, mark_prefix: str) -> GpuWatch:
+        """The slot's cards, watched by the time of this bench."""
+        return GpuWatch(
+            self.cards,
+            self.cards.uuids,
+            mark_prefix=mark_prefix,
+            mark_of=lambda pid: f"{mark_prefix}e1.1" if pid == 1 else "",
+            clock=self.time.clock,
+        )
 
     def is_running(self, trial: str) -> bool:
         """Whether a process bears the mark of the slot's trial."""
@@ -176,7 +203,7 @@ def test_serves_one_trial_after_the_other_and_stops_when_told(bench: Bench) -> N
     outcome = leases.outcomes["e1.1"]
     assert (outcome.ending, outcome.value, outcome.metrics) == (Ending.SCORED, 0.5, {"steps": 9.0})
     assert leases.outcomes["e2.1"].value == 0.25
-    assert set(outcome.stages_s) == {"materialise", "train"}
+    assert set(outcome.stages_s) == {"materialise", "train", "start"}
     assert all(seconds > 0 for seconds in outcome.stages_s.values())
     assert outcome.device_class == "cpu"
     assert (bench.paths.study / "logs/e1.1.log").read_text() == "loss: 0.5\nsteps: 9\n"
