@@ -7,7 +7,6 @@ module in an isolated interpreter.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from statistics import median
 
 COUNTERS = ("step", "global_step", "iter", "iteration", "it", "batch", "epoch")
@@ -17,8 +16,8 @@ Totals ("steps", "num_steps") do not move, and rates that a script prints itself
 among its metrics: neither is used here.
 """
 
-_MOST_POINTS = 128
-"""Pairs of these are compared at the end of a run, while the next trial waits: 2 ms at most."""
+_MOST_POINTS = 256
+_WINDOW = 8
 _LEAST_POINTS = 5
 _LEAST_SPAN_S = 1.0
 _MARGIN = 0.1
@@ -98,17 +97,22 @@ def middle(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float | None:
-    """Return steps a second by Theil and Sen: the median of the slopes between all pairs.
+    """Return steps a second: the median of the slopes between points a window apart.
 
-    Up to 29 % of the points may be far off (a pause for a checkpoint or an evaluation) without harm
-    to the result. None for fewer than five points, for less than a second between the first and the
-    last, and where the result is not a positive number.
+    A pause (a checkpoint, an evaluation) concerns only the windows in which it lies, and is without
+    effect as long as those are less than half. (The slopes between all pairs, Theil and Sen's, look
+    more robust and are not: every pair around a pause is off.) A window is several points wide,
+    since the output is read every so often, which rounds the time of each point.
+
+    None for fewer than five points, for less than a second between the first and the last, and
+    where the result is not a positive number.
     """
     if len(points) < _LEAST_POINTS or points[-1][0] - points[0][0] < _LEAST_SPAN_S:
         return None
+    width = min(_WINDOW, len(points) // 2)
     found = [
         (steps - earlier) / (at_s - before_s)
-        for (before_s, earlier), (at_s, steps) in combinations(points, 2)
+        for (before_s, earlier), (at_s, steps) in zip(points, points[width:], strict=False)
         if at_s > before_s
     ]
     per_s = median(found) if found else 0.0

@@ -21,7 +21,7 @@ from trainer.materialise import Materialiser
 from trainer.paths import WorkerPaths
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
 from trainer.supervisor_client import Supervisor
-from trainer.telemetry import GpuSample
+from trainer.telemetry import GpuSample, Telemetry
 from trainer.trial import (
     CommitId,
     CrashKind,
@@ -423,3 +423,48 @@ def test_nothing_of_a_trial_is_left_when_the_loop_is_broken_off(bench: Bench) ->
     with pytest.raises(KeyboardInterrupt):
         bench.serve(bench.lease(FOREVER, ttl_s=TTL_S), on_heartbeat=heartbeat)
     assert not bench.is_running("e1.1")
+
+
+# Telemetry
+
+
+def test_cards_are_looked_at_from_go_to_the_end_and_told_in_the_outcome(
+    bench: Bench, tmp_path: Path
+) -> None:
+    energy = iter(range(100, 10_000, 100))
+
+    def show() -> GpuSample:
+        if len(bench.cards.calls) >= 4:
+            (tmp_path / "go").touch()
+        return GpuSample(
+            used_mb=900.0,
+            processes={1: 700.0, 2: 60.0},
+            energy_j=next(energy),
+            throttle=frozenset(),
+        )
+
+    bench.cards = FakeCards(("GPU-a",), show)
+    script = f"until [ -e {tmp_path}/go ]; do sleep 0.01; done; echo 'loss: 1'"
+    leases = bench.serve(bench.lease(script, ttl_s=TTL_S), bench.lease("exit 3", trial="e2.1"))
+
+    gpu = leases.outcomes["e1.1"].telemetry.gpu
+    assert gpu.samples >= 3
+    assert (gpu.vram_peak_mb, gpu.stranger_mb, gpu.throttled_s) == (700.0, 60.0, 0.0)
+    assert gpu.energy_j == 100 * (gpu.samples + 1)
+    following = leases.outcomes["e2.1"].telemetry.gpu
+    assert following.energy_j == 100 * (following.samples + 1)
+
+
+def test_a_slot_without_cards_tells_of_none(bench: Bench) -> None:
+    leases = bench.serve(bench.lease("echo 'loss: 1'"))
+    telemetry = leases.outcomes["e1.1"].telemetry
+    assert telemetry.gpu is None
+    assert telemetry.wall_s > 0
+    assert telemetry.memory_peak_mb > 0
+    assert (telemetry.steps_per_s, telemetry.step_counter) == (None, "")
+
+
+def test_a_trial_that_never_ran_has_no_telemetry(bench: Bench) -> None:
+    bench.code.errors.append(LookupError("nobody has it"))
+    leases = bench.serve(bench.lease("echo 'loss: 1'"))
+    assert leases.outcomes["e1.1"].telemetry == Telemetry()
