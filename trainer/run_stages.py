@@ -8,13 +8,16 @@ when lines that count steps came; the time before, between and behind these are 
 log does not tell is absent, never guessed.
 """
 
-from trainer.log_capture import parse_points, printable
-from trainer.step_rate import StepCounter, StepRate
+from collections.abc import Mapping
 
-_LOOK_S = 0.05
-"""How often the output is searched for steps at most: what the stages are exact to."""
-_LOOK_BYTES = 4096
-_LOOK_LINES = 32
+from trainer.log_capture import parse_points, printable
+from trainer.step_rate import StepCounter, StepRate, counters
+
+_BATCH_S = 0.05
+"""Output that arrives within this time is searched together: what the stages are exact to."""
+_MOST_BYTES = 4096
+_MOST_LINES = 32
+"""Of a batch, from its end, so that a flood of output costs little."""
 
 
 class RunStages:
@@ -23,9 +26,9 @@ class RunStages:
     def __init__(self, began_at: float) -> None:
         self._began_at = began_at
         self._counter = StepCounter()
-        self._unseen = b""
-        self._unseen_at = began_at
-        self._look_at = began_at
+        self._batch = b""
+        self._batch_began_at = began_at
+        self._batch_at = began_at
         self._first_output_at: float | None = None
         self._first_step_at: float | None = None
         self._last_step_at: float | None = None
@@ -36,17 +39,17 @@ class RunStages:
             return
         if self._first_output_at is None:
             self._first_output_at = now
-        unseen = self._unseen + chunk[-_LOOK_BYTES:]
-        if len(unseen) > _LOOK_BYTES:  # begin with a whole line
-            unseen = unseen[-_LOOK_BYTES:].replace(b"\r", b"\n").partition(b"\n")[2]
-        self._unseen, self._unseen_at = unseen, now
-        if now >= self._look_at:
-            self._look()
+        if now - self._batch_began_at >= _BATCH_S:
+            self._search()
+            self._batch_began_at = now
+        batch = self._batch + chunk[-_MOST_BYTES:]
+        if len(batch) > _MOST_BYTES:  # begin with a whole line
+            batch = batch[-_MOST_BYTES:].replace(b"\r", b"\n").partition(b"\n")[2]
+        self._batch, self._batch_at = batch, now
 
     def close(self) -> None:
-        """Take what remains for a last line."""
-        self._unseen += b"\n"
-        self._look()
+        """Search what has come last; nothing follows."""
+        self._search()
 
     def rate(self) -> StepRate | None:
         """Return the steps a second, None where the log does not tell; asked after `close`."""
@@ -69,13 +72,20 @@ class RunStages:
             found["evaluate"] = max(0.0, ended_at - last)
         return found
 
-    def _look(self) -> None:
-        """Search what has come since the last look for the latest line that counts steps."""
-        *lines, self._unseen = self._unseen.replace(b"\r", b"\n").split(b"\n")
-        self._look_at = self._unseen_at + _LOOK_S
-        for line in reversed(lines[-_LOOK_LINES:]):
+    def _search(self) -> None:
+        """Find the batch's latest line that counts steps; what is behind the last line end stays.
+
+        That may be all there is of a line that a script draws anew with carriage returns, and it
+        may end within a number. So it is read, but for what stands at its very end.
+        """
+        *lines, self._batch = self._batch.replace(b"\r", b"\n").split(b"\n")
+        for line in (self._batch + b"_", *reversed(lines[-_MOST_LINES:])):
             points = parse_points(printable(line.decode("utf-8", "replace")))
-            if self._counter.feed(self._unseen_at - self._began_at, points):
-                self._last_step_at = self._unseen_at
-                self._first_step_at = self._first_step_at or self._unseen_at
+            if counters(points):
+                self._note(points)
                 return
+
+    def _note(self, points: Mapping[str, float]) -> None:
+        if self._counter.feed(self._batch_at - self._began_at, points):
+            self._last_step_at = self._batch_at
+            self._first_step_at = self._first_step_at or self._batch_at

@@ -71,10 +71,8 @@ class StepCounter:
     def feed(self, at_s: float, points: Mapping[str, float]) -> bool:
         """Take in a progress line's numbers, read at `at_s`; say whether a counter has moved."""
         moved = False
-        for name, value in points.items():
-            counter = name.lower()
-            if counter in COUNTERS:
-                moved |= self._series.setdefault(counter, _Series()).add(at_s, value)
+        for counter, value in counters(points).items():
+            moved |= self._series.setdefault(counter, _Series()).add(at_s, value)
         return moved
 
     def rate(self) -> StepRate | None:
@@ -85,6 +83,11 @@ class StepCounter:
             if per_s is not None:
                 return StepRate(per_s=per_s, counter=counter)
         return None
+
+
+def counters(points: Mapping[str, float]) -> dict[str, float]:
+    """Return those of a progress line's numbers that count steps."""
+    return {name.lower(): value for name, value in points.items() if name.lower() in COUNTERS}
 
 
 def middle(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
