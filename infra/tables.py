@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from infra.conditions_text import conditions, time_spent
 from infra.fact_records import ExperimentFacts, ShowFacts, SlotFacts, StatusFacts, TrialFacts
 from infra.plain_text import duration, number, one_line, printable_lines, signed
 
@@ -85,6 +86,7 @@ def status_view(facts: StatusFacts, *, most_slots: int = 0) -> RenderableType:
     _add(grid, "", one_line(facts["incumbent"]["hypothesis"]))
     _add(grid, "judged", _judged(facts))
     _add(grid, "queue", _queue(facts))
+    _add(grid, "time", time_spent(facts["time"]))
     if facts["notice"]:
         _add(grid, "note", Text(one_line(facts["notice"]), style="yellow"))
     parts: list[RenderableType] = [head, grid]
@@ -151,7 +153,7 @@ def _experiments(rows: Iterable[ExperimentFacts], metric: str) -> Table:
     for row in rows:
         table.add_row(
             Text(row["id"]),
-            _status(row["status"]),
+            _status(row["status"]).append_text(_marks(row["marks"])),
             Text(number(row["score"])),
             Text(signed(row["delta"])),
             Text(duration(row["seconds"]) if row["seconds"] else ""),
@@ -181,7 +183,7 @@ def _show(facts: ShowFacts, metric: str) -> RenderableType:
         _add(grid, one_line(name), one_line(str(value)))
     parts: list[RenderableType] = [head, grid]
     if facts["trials"]:
-        parts += [Text(), _trials(facts["trials"])]
+        parts += [Text(), _trials(facts["trials"]), *_conditions(facts["trials"])]
     parts += [Text(), _story(facts), *_tail(facts)]
     return Group(*parts)
 
@@ -200,6 +202,17 @@ def _trials(trials: list[TrialFacts]) -> Table:
             Text(one_line(str(outcome.get("reason", "")))),
         )
     return table
+
+
+def _conditions(trials: list[TrialFacts]) -> Iterable[RenderableType]:
+    """Yield what was measured of each trial beside its metric, if anything was."""
+    grid = _grid()
+    for trial in trials:
+        _add(grid, trial["trial"], Text(conditions(trial)).append_text(_marks(trial["marks"])))
+    if grid.row_count:
+        yield Text()
+        yield Text("conditions", style="dim")
+        yield grid
 
 
 def _story(facts: ShowFacts) -> Table:
@@ -223,6 +236,10 @@ def _tail(facts: ShowFacts) -> Iterable[RenderableType]:
 
 def _status(status: str) -> Text:
     return Text(_words(status), style=_STYLES.get(status, ""))
+
+
+def _marks(marks: list[str]) -> Text:
+    return Text(f" ({', '.join(marks)})" if marks else "", style="yellow")
 
 
 def _words(status: str) -> str:
