@@ -27,11 +27,13 @@ class ThrottleReason(StrEnum):
 
         Heat, failing power and the rack's emergency brake are states of the machine at that hour:
         the same code would have got further an hour later. (Hardware slowdown may show for a moment
-        when a card changes its clocks; who judges asks for a share of the time.) A power cap is not among them, since it
-        is the normal state of a card under load (a compute-bound kernel at full clock exceeds the
-        limit of most data centre cards), so it befalls incumbent and candidate alike, and more so
-        the better a candidate uses the card. Neither is sync boost: a setting, as constant as the
-        application clocks, which are not told at all.
+        when a card changes its clocks; who judges asks for a share of the time.)
+
+        A power cap is not among them, since it is the normal state of a card under load (a
+        compute-bound kernel at full clock exceeds the limit of most data centre cards), so it
+        befalls incumbent and candidate alike, and more so the better a candidate uses the card.
+        Neither is sync boost: a setting, as constant as the application clocks, which are not told
+        at all.
         """
         return self not in {ThrottleReason.POWER_CAP, ThrottleReason.SYNC_BOOST}
 

@@ -1,4 +1,4 @@
-"""What only a card can show: whose it is, what is measured of it, and that it is free afterwards."""
+"""What only a card can show: whose it is, what it does, and that it is free afterwards."""
 
 from collections.abc import Callable
 
