@@ -39,6 +39,8 @@ class _Series:
 
     points: list[tuple[float, float]] = field(default_factory=list)
     _last: float = 0.0
+    _rise: float = 0.0
+    """By how much the counter moved last."""
     _before: float = 0.0
     """What was counted before the counter last began anew."""
     _stride: int = 1
@@ -48,8 +50,10 @@ class _Series:
         """Take in a reading; say whether the counter has moved."""
         if self.points and value == self._last:
             return False
-        if value < self._last:  # an inner counter starts again with each epoch
-            self._before += self._last
+        if value < self._last:  # an inner counter starts again with each epoch, at 0 or at 1
+            self._before += self._last + (0.0 if value else self._rise)
+        else:
+            self._rise = value - self._last
         self._last = value
         self._skipped += 1
         if self._skipped < self._stride and self.points:

@@ -14,9 +14,10 @@ from prometheus_client import generate_latest
 
 from cluster import events as ev
 from infra.prometheus import MetricsObserver, describe_metrics
+from infra.telemetry_metrics import TelemetryMetrics
 from tests.infra.study_factory import Study, eventful, measured, metric, scored
 from trainer.telemetry import Telemetry
-from trainer.trial import SlotId
+from trainer.trial import ExperimentId, SlotId
 
 NOT_REMEMBERED = ("incumbent_rejected_proposals_total", "incumbent_slot_idle_seconds_total")
 
@@ -161,6 +162,19 @@ def test_a_slot_shows_what_its_last_trial_measured() -> None:
     assert found[f"incumbent_gpu_throttled_seconds_total{slot}"] == 3.5
     again = scrape(watched(study))  # by a controller that starts again
     assert {k: again[k] for k in found if "gpu" in k} == {k: found[k] for k in found if "gpu" in k}
+
+
+def test_the_last_trial_is_the_one_that_ended_last_whatever_the_order() -> None:
+    study = Study()
+    study.baseline(0.4)
+    study.start(study.propose("later"))
+    study.finish("e1", scored(0.5, telemetry=measured(steps_per_s=4.5)))
+    trials = [study.state.experiments[ExperimentId(e)].trials[0] for e in ("e0", "e1")]
+    for order in (trials, trials[::-1]):
+        found = TelemetryMetrics()
+        for trial in order:
+            found.add(trial)
+        assert found.samples()["incumbent_trial_steps_per_second"] == {("cpu-0", "step"): 4.5}
 
 
 def test_what_was_not_measured_is_not_shown() -> None:
