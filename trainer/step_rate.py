@@ -7,7 +7,6 @@ module in an isolated interpreter.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import median
 
 COUNTERS = ("step", "global_step", "iter", "iteration", "it", "batch", "epoch")
 """Names, in any case, under which scripts count; what comes earlier is the finer count.
@@ -117,10 +116,11 @@ def slope(points: Sequence[tuple[float, float]]) -> float | None:
     if len(points) < _LEAST_POINTS or points[-1][0] - points[0][0] < _LEAST_SPAN_S:
         return None
     width = min(_WINDOW, len(points) // 2)
-    found = [
+    found = sorted(
         (steps - earlier) / (at_s - before_s)
         for (before_s, earlier), (at_s, steps) in zip(points, points[width:], strict=False)
         if at_s > before_s
-    ]
-    per_s = median(found) if found else 0.0
+    )
+    # Not `statistics`, for which every supervisor would load decimals and fractions: 3 ms, 0.8 MB.
+    per_s = found[len(found) // 2] if found else 0.0
     return per_s if per_s > 0 else None

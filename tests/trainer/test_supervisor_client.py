@@ -276,6 +276,8 @@ def test_the_supervisor_loads_the_standard_library_and_its_own_modules_alone(tmp
         "trainer.log_capture",
         "trainer.process_tree",
         "trainer.run_records",
+        "trainer.run_stages",
+        "trainer.step_rate",
         "trainer.supervisor",
     ]
     assert set(foreign.split()) <= {"trainer", "eval", "__main__"}
