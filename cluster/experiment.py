@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from eval.conditions import Mark
 from eval.judge import Evidence, Verdict
 from eval.score import Score
 from proposer.proposal import Scalar
@@ -95,6 +96,8 @@ class Trial:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     outcome: TrialOutcome | None = None
+    marks: tuple[Mark, ...] = ()
+    """What was odd about the conditions under which it ran."""
 
     @property
     def seconds(self) -> float:
@@ -158,7 +161,12 @@ class Experiment:
         values = self.values
         if not values:
             return None
-        return Score(values=values, device_class=self.last_outcome.device_class)
+        scored = (t for t in self.trials if t.outcome is not None and t.outcome.value is not None)
+        return Score(
+            values=values,
+            device_class=self.last_outcome.device_class,
+            marks=tuple(trial.marks for trial in scored),
+        )
 
     @property
     def evidence(self) -> Evidence:

@@ -10,6 +10,7 @@ from typing import Any
 from immutables import Map
 
 from cluster import events as ev
+from cluster.conditions import marks_of
 from cluster.experiment import FAILURE_OF_ENDING, Experiment, Kind, Status, Trial, TrialPhase
 from cluster.state import SlotState, StudyState
 from cluster.steps import TRANSITIONS, step
@@ -272,6 +273,7 @@ def _trial_finished(state: StudyState, event: ev.TrialFinished, rec: ev.Recorded
         phase=TrialPhase.FINISHED,
         finished_at=rec.at,
         outcome=event.outcome,
+        marks=marks_of(event.outcome, state.incumbent),
     )
     ending = event.outcome.ending
     after = S.MEASURED if ending is Ending.SCORED else FAILURE_OF_ENDING[ending]

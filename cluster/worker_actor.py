@@ -19,7 +19,8 @@ from cluster.ours import assert_ours
 from eval.metric import Metric
 from trainer.config import TrialConfig
 from trainer.environment import prepare
-from trainer.gpu import NvmlGpus, device_nodes
+from trainer.gpu import NvmlGpus, NvmlSampler, device_nodes, mark_of
+from trainer.gpu_watch import GpuWatch
 from trainer.limit_defaults import limits_for, machine_memory
 from trainer.materialise import Materialiser
 from trainer.paths import WorkerPaths
@@ -149,8 +150,21 @@ class WorkerActor:
                     settings.trial, machine_bytes=machine_memory(), slots=settings.slots
                 ),
             )
-            supervisor = Supervisor()
-            Worker(slot=slot, leases=source, materialiser=materialiser, supervisor=supervisor).run()
+            gpus = GpuWatch(
+                NvmlSampler(),
+                slot.gpu_uuids,
+                mark_prefix=materialiser.mark_prefix,
+                mark_of=mark_of,
+                is_shared=settings.trial.gpus < 1,
+                tolerated_mb=settings.gpu_busy_mb,
+            )
+            Worker(
+                slot=slot,
+                leases=source,
+                materialiser=materialiser,
+                supervisor=Supervisor(),
+                gpus=gpus,
+            ).run()
         finally:
             claim.release()
         return "drained"

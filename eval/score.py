@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+from eval.conditions import Mark
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
@@ -12,10 +14,14 @@ class Score:
     values: tuple[float, ...]
     """One finite number per scored trial, in order; never empty."""
     device_class: str
+    marks: tuple[tuple[Mark, ...], ...] = ()
+    """For each value, what was odd about the conditions; empty where that is known of none."""
 
     def __post_init__(self) -> None:
         if not self.values or not all(math.isfinite(value) for value in self.values):
             raise ValueError(f"a score needs finite values, got {self.values}")
+        if self.marks and len(self.marks) != len(self.values):
+            raise ValueError(f"{len(self.marks)} marks for {len(self.values)} values")
 
     @property
     def mean(self) -> float:

@@ -35,6 +35,17 @@ class IncumbentFacts(TypedDict):
     """The same, of the baseline's absolute score."""
 
 
+class TimeFacts(TypedDict):
+    """How the latest scored trials spent their time."""
+
+    trials: int
+    """How many trials this is told of."""
+    stages_s: dict[str, float]
+    """Median seconds by stage (trainer.trial.TrialOutcome), over the trials that tell it."""
+    training_share: float | None
+    """Median share of `train` in which steps were made; null where no log counts steps."""
+
+
 class SlotFacts(TypedDict):
     """A slot, and what it runs."""
 
@@ -83,6 +94,8 @@ class ExperimentFacts(TypedDict):
     slot: str
     node: str
     reason: str
+    marks: list[str]
+    """What was odd about the conditions of any of its trials (eval.conditions.Mark)."""
 
 
 class StatusFacts(TypedDict):
@@ -115,6 +128,7 @@ class StatusFacts(TypedDict):
     slots: list[SlotFacts]
     slot_hours: float
     """Of trials that have ended."""
+    time: TimeFacts
     limits: dict[str, float]
     paths: dict[str, str]
     recent: list[ExperimentFacts]
@@ -134,6 +148,8 @@ class TrialFacts(TypedDict):
     started_at: str | None
     finished_at: str | None
     seconds: float
+    marks: list[str]
+    """What was odd about its conditions (eval.conditions.Mark)."""
     outcome: dict[str, Any] | None
     """The trial's record (trainer.trial.TrialOutcome), field by field."""
 

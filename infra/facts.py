@@ -8,12 +8,14 @@ import heapq
 import math
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from statistics import median
 
 from cluster.codec import to_plain
 from cluster.decisions import verdicts_per_s
 from cluster.events import Recorded
 from cluster.experiment import Experiment, Status, Trial
 from cluster.state import SlotState, StudyState
+from eval.conditions import Mark
 from eval.metric import Goal
 from infra.event_lines import event_line
 from infra.fact_records import (
@@ -24,14 +26,17 @@ from infra.fact_records import (
     SlotFacts,
     StatusFacts,
     StoryFacts,
+    TimeFacts,
     TrialFacts,
 )
 from infra.fates import end_seq
 from trainer.ports import Progress
-from trainer.trial import ExperimentId, TrialId
+from trainer.trial import Ending, ExperimentId, TrialId
 
 RECENT = 8
 """How many of the latest results a status holds."""
+TIMED = 50
+"""Over how many of the latest experiments it is told how trials spend their time."""
 
 
 def status_facts(
@@ -58,6 +63,7 @@ def status_facts(
         paths: where things are, by name; passed through.
     """
     queued = (Status.PROPOSED, Status.QUEUED)
+    latest = _latest(state)
     return {
         "study": state.study,
         "branch": f"incumbent/{state.study}",
@@ -83,9 +89,10 @@ def status_facts(
         },
         "slots": [_slot(state, slot, progress, now) for slot in _by_name(state)],
         "slot_hours": state.slot_seconds / 3600,
+        "time": _spent(latest),
         "limits": dict(limits or {}),
         "paths": dict(paths or {}),
-        "recent": [_experiment(experiment) for experiment in _recent(state)],
+        "recent": [_experiment(experiment) for experiment in latest[:RECENT]],
     }
 
 
@@ -213,9 +220,24 @@ def _by_name(state: StudyState) -> list[SlotState]:
     return sorted(state.slots.values(), key=key)
 
 
-def _recent(state: StudyState) -> list[Experiment]:
+def _latest(state: StudyState) -> list[Experiment]:
     ended = (e for e in state.experiments.values() if e.status.is_terminal)
-    return heapq.nlargest(RECENT, ended, key=lambda e: (end_seq(e), _number(e)))
+    return heapq.nlargest(max(RECENT, TIMED), ended, key=lambda e: (end_seq(e), _number(e)))
+
+
+def _spent(experiments: list[Experiment]) -> TimeFacts:
+    outcomes = [trial.outcome for e in experiments for trial in e.trials if trial.outcome]
+    scored = [outcome.stages_s for outcome in outcomes if outcome.ending is Ending.SCORED]
+    by_stage: dict[str, list[float]] = {}
+    for stages_s in scored:
+        for stage, seconds in stages_s.items():
+            by_stage.setdefault(stage, []).append(seconds)
+    shares = [s["steps"] / s["train"] for s in scored if "steps" in s and s.get("train")]
+    return {
+        "trials": len(shares) or len(scored),
+        "stages_s": {stage: median(seconds) for stage, seconds in by_stage.items()},
+        "training_share": median(shares) if shares else None,
+    }
 
 
 def _experiment(experiment: Experiment) -> ExperimentFacts:
@@ -235,7 +257,13 @@ def _experiment(experiment: Experiment) -> ExperimentFacts:
         "slot": ran[-1].slot if ran else "",
         "node": ran[-1].node if ran else "",
         "reason": experiment.reason,
+        "marks": _marks(experiment.trials),
     }
+
+
+def _marks(trials: Iterable[Trial]) -> list[str]:
+    found = {mark for trial in trials for mark in trial.marks}
+    return [mark.value for mark in Mark if mark in found]
 
 
 def _trial(trial: Trial) -> TrialFacts:
@@ -250,6 +278,7 @@ def _trial(trial: Trial) -> TrialFacts:
         "started_at": _time(trial.started_at),
         "finished_at": _time(trial.finished_at),
         "seconds": trial.seconds,
+        "marks": _marks([trial]),
         "outcome": _outcome(trial),
     }
 

@@ -11,7 +11,6 @@ import threading
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import accumulate
 from wsgiref.simple_server import WSGIServer
@@ -26,6 +25,9 @@ from cluster.state import StudyState
 from eval.metric import Metric
 from infra.facts import slot_condition
 from infra.fates import End, ends, ends_by
+from infra.metric_description import MetricDescription, Samples
+from infra.telemetry_metrics import METRICS as _TELEMETRY
+from infra.telemetry_metrics import TelemetryMetrics
 from trainer.trial import Ending, SlotId
 
 HOST = "127.0.0.1"
@@ -33,19 +35,7 @@ BUCKETS_S = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 180
 
 _log = logging.getLogger(__name__)
 
-Samples = Mapping[tuple[str, ...], float]
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricDescription:
-    """A metric, as it is served and documented."""
-
-    name: str
-    type: str
-    """counter, gauge or histogram."""
-    labels: tuple[str, ...] = ()
-    help: str
 
 
 _STAGES = MetricDescription(
@@ -123,6 +113,7 @@ _METRICS = (
         labels=("slot", "node", "device"),
         help="1 while the slot has a worker, 0 once that is gone.",
     ),
+    *_TELEMETRY,
 )
 
 
@@ -203,6 +194,7 @@ class _StudyCollector(Collector):
         self._idle: defaultdict[SlotId, float] = defaultdict(float)
         self._idle_since: dict[SlotId, datetime] = {}
         self._stages: defaultdict[str, _Histogram] = defaultdict(_Histogram)
+        self._telemetry = TelemetryMetrics()
 
     def resume(self, state: StudyState) -> None:
         with self._lock:
@@ -246,6 +238,7 @@ class _StudyCollector(Collector):
             self._busy[trial.slot] += trial.seconds
         for stage, seconds in (outcome.stages_s if outcome else {}).items():
             self._stages[stage].add(seconds)
+        self._telemetry.add(trial)
 
     def _count_unmeasured_merge(self, event: str) -> None:
         if outcome := _UNMEASURED_MERGES.get(event):
@@ -263,7 +256,12 @@ class _StudyCollector(Collector):
     def collect(self) -> Iterator[Family]:
         """Yield all metrics as of now."""
         with self._lock:
-            samples = {**self._counters(), **self._gauges(), **self._slot_seconds(self._clock())}
+            samples = {
+                **self._counters(),
+                **self._gauges(),
+                **self._slot_seconds(self._clock()),
+                **self._telemetry.samples(),
+            }
             stages = HistogramMetricFamily(_STAGES.name, _STAGES.help, labels=_STAGES.labels)
             for stage, histogram in sorted(self._stages.items()):
                 stages.add_metric([stage], histogram.buckets(), histogram.total)

@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from infra.conditions_text import conditions, time_spent
 from infra.fact_records import ExperimentFacts, ShowFacts, SlotFacts, StatusFacts, TrialFacts
 from infra.plain_text import duration, number, one_line, printable_lines, signed
 
@@ -87,6 +88,7 @@ def status_view(facts: StatusFacts, *, most_slots: int = 0) -> RenderableType:
     _add(grid, "", one_line(facts["incumbent"]["hypothesis"]))
     _add(grid, "judged", _judged(facts))
     _add(grid, "queue", _queue(facts))
+    _add(grid, "time", time_spent(facts["time"]))
     if facts["notice"]:
         _add(grid, "note", Text(one_line(facts["notice"]), style="yellow"))
     parts: list[RenderableType] = [head, grid]
@@ -153,7 +155,7 @@ def _experiments(rows: Iterable[ExperimentFacts], metric: str) -> Table:
     for row in rows:
         table.add_row(
             Text(row["id"]),
-            _status(row["status"]),
+            _status(row["status"]).append_text(_marks(row["marks"])),
             Text(number(row["score"])),
             Text(signed(row["delta"])),
             Text(duration(row["seconds"]) if row["seconds"] else ""),
@@ -179,22 +181,20 @@ def _show(facts: ShowFacts, metric: str) -> RenderableType:
     _add(grid, "proposer", one_line(facts["proposer"]))
     _add(grid, "merge of", facts["merge_of"])
     _add(grid, "merged as", facts["merged_as"])
-    _add(grid, "memory", _memory(facts))
+    _add(grid, "limited by", _limits(facts))
     for name, value in sorted(facts["parameters"].items()):
         _add(grid, one_line(name), one_line(str(value)))
     parts: list[RenderableType] = [head, grid]
     if facts["trials"]:
-        parts += [Text(), _trials(facts["trials"])]
+        parts += [Text(), _trials(facts["trials"]), *_conditions(facts["trials"])]
     parts += [Text(), _story(facts), *_tail(facts)]
     return Group(*parts)
 
 
-def _memory(facts: ShowFacts) -> str:
-    """Say what the last trial took at most, and what kept it within its limits."""
+def _limits(facts: ShowFacts) -> str:
+    """Say what kept the last trial within its limits."""
     outcome = (facts["trials"][-1]["outcome"] if facts["trials"] else None) or {}
-    if not outcome.get("limits_by"):
-        return ""
-    return f"{outcome['peak_memory_mb']:.0f} MiB at most, limited by {outcome['limits_by']}"
+    return str(outcome.get("limits_by", ""))
 
 
 def _trials(trials: list[TrialFacts]) -> Table:
@@ -211,6 +211,17 @@ def _trials(trials: list[TrialFacts]) -> Table:
             Text(one_line(str(outcome.get("reason", "")))),
         )
     return table
+
+
+def _conditions(trials: list[TrialFacts]) -> Iterable[RenderableType]:
+    """Yield what was measured of each trial beside its metric, if anything was."""
+    grid = _grid()
+    for trial in trials:
+        _add(grid, trial["trial"], Text(conditions(trial)).append_text(_marks(trial["marks"])))
+    if grid.row_count:
+        yield Text()
+        yield Text("conditions", style="dim")
+        yield grid
 
 
 def _story(facts: ShowFacts) -> Table:
@@ -234,6 +245,10 @@ def _tail(facts: ShowFacts) -> Iterable[RenderableType]:
 
 def _status(status: str) -> Text:
     return Text(_words(status), style=_STYLES.get(status, ""))
+
+
+def _marks(marks: list[str]) -> Text:
+    return Text(f" ({', '.join(marks)})" if marks else "", style="yellow")
 
 
 def _words(status: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from eval.metric import Reading
 from trainer.run_records import EndedBy, RunReport
+from trainer.telemetry import GpuTelemetry, Telemetry
 from trainer.trial import CrashKind, Ending, TrialOutcome
 
 _TAIL_CHARACTERS = 4096
@@ -71,11 +72,16 @@ _SHELL_SIGNALS = (
 
 
 def classify(
-    report: RunReport, *, device_class: str, stages_s: Mapping[str, float]
+    report: RunReport,
+    *,
+    device_class: str,
+    stages_s: Mapping[str, float],
+    gpu: GpuTelemetry | None = None,
 ) -> TrialOutcome:
     """Return the outcome of a run that ended as `report` says.
 
-    `stages_s` are the seconds of the trial's stages, as TrialOutcome has them.
+    `stages_s` are the seconds of the trial's stages around the run, as TrialOutcome has them; `gpu`
+    is what was seen of its cards.
     """
     log = _LogEnd.of(report.tail)
     verdict = _verdict(report, log)
@@ -88,12 +94,25 @@ def classify(
         tail="" if is_scored else log.excerpt,
         metrics=report.summary,
         exit_code=report.exit_code,
-        stages_s=stages_s,
+        stages_s={**stages_s, **report.stages_s},
         log_bytes=report.log_bytes,
         log_dropped=report.log_dropped,
-        peak_memory_mb=report.peak_memory_mb,
         limits_by=report.limits_by or "",
         device_class=device_class,
+        telemetry=_telemetry(report, gpu),
+    )
+
+
+def _telemetry(report: RunReport, gpu: GpuTelemetry | None) -> Telemetry:
+    if report.wall_s == 0 or report.ended_by is EndedBy.SUPERVISOR_LOST:
+        return Telemetry(gpu=gpu)  # the report's numbers are defaults, not measurements
+    return Telemetry(
+        wall_s=report.wall_s,
+        cpu_s=report.cpu_s,
+        memory_peak_mb=report.peak_memory_mb or report.max_rss_mb,
+        steps_per_s=report.steps_per_s,
+        step_counter=report.step_counter,
+        gpu=gpu,
     )
 
 

@@ -1,19 +1,23 @@
 """The graphics cards of this machine, as NVIDIA's management library (NVML) sees them.
 
-Knows names, UUIDs and memory, and which of it strangers hold. Does not know slots or studies. The
-only module that imports pynvml. A machine without cards or driver simply has none: nothing raises.
+Knows names, UUIDs and memory, which of it strangers hold, and how a card does at a moment. Does not
+know slots or studies. The only module that imports pynvml. A machine without cards or driver simply
+has none: nothing raises.
 """
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import pynvml
 
 from trainer.process_tree import MARK_VARIABLE
+from trainer.telemetry import GpuSample, ThrottleReason
+
+T = TypeVar("T")
 
 _MIB = 1024 * 1024
 _OF_DRIVER = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/dxg")
@@ -22,6 +26,17 @@ _CAPABILITIES = Path("/proc/driver/nvidia/capabilities")
 _DEVICE_FILE_MINOR = re.compile(r"^DeviceFileMinor:\s*(\d+)$", re.MULTILINE)
 _FAILURES = (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError)
 """The second is raised for a call that the installed driver is too old for."""
+
+
+_REASONS = {
+    pynvml.nvmlClocksEventReasonSwPowerCap: ThrottleReason.POWER_CAP,
+    pynvml.nvmlClocksEventReasonSyncBoost: ThrottleReason.SYNC_BOOST,
+    pynvml.nvmlClocksEventReasonHwSlowdown: ThrottleReason.HW_SLOWDOWN,
+    pynvml.nvmlClocksEventReasonSwThermalSlowdown: ThrottleReason.SW_THERMAL,
+    pynvml.nvmlClocksEventReasonHwThermalSlowdown: ThrottleReason.HW_THERMAL,
+    pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown: ThrottleReason.POWER_BRAKE,
+}
+"""Idleness and chosen clocks are no throttling. The older ThrottleReason bits are the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +101,40 @@ class NvmlGpus:
         return tuple(found)
 
 
+class NvmlSampler:
+    """Looks at cards over and over. Implements trainer.gpu_watch.GpuSampler.
+
+    Holds the library open between samples: on a machine without persistence mode, opening it wakes
+    every card, which takes seconds. A call into a driver that hangs (a card that fell off the bus)
+    hangs here too; the slot's lease then runs out, and its trial is repeated elsewhere.
+    """
+
+    def __init__(self) -> None:
+        self._is_open = False
+
+    def sample(self, uuid: str) -> GpuSample:
+        """Return how the card does now; nothing but None for one that is not (or no longer) there.
+
+        Takes the UUID of a card or of a MIG instance, of which the driver tells less.
+        """
+        try:
+            if not self._is_open:
+                pynvml.nvmlInit()
+                self._is_open = True
+            handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+        except _FAILURES:
+            self.close()  # a driver that was loaded anew is seen only by opening the library anew
+            return GpuSample()
+        return _sample(handle)
+
+    def close(self) -> None:
+        """Let go of the library; may be repeated, and the next sample opens it again."""
+        if self._is_open:
+            self._is_open = False
+            with suppress(*_FAILURES):
+                pynvml.nvmlShutdown()
+
+
 def device_class(name: str, gpus: float) -> str:
     """Return the class within which scores compare: the card's name and how much of it, or "cpu".
 
@@ -103,11 +152,23 @@ def is_of_study(pid: int, study: str) -> bool:
     By the mark and not by descent: a trial's supervisor is detached from the worker, and a card may
     be shared with trials of other workers.
     """
+    return (mark_of(pid) or "").startswith(f"{study}/")
+
+
+def mark_of(pid: int) -> str | None:
+    """Return the mark that a process bears, STUDY/SLOT/TRIAL; empty if it bears none that we see.
+
+    None if there is no such process here: in a container the driver may name those of the host.
+    """
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return False
-    return f"\0{MARK_VARIABLE}={study}/".encode() in b"\0" + environment
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    except OSError:  # another user's
+        return ""
+    name = f"{MARK_VARIABLE}=".encode()
+    marks = [each for each in environment.split(b"\0") if each.startswith(name)]
+    return marks[0].removeprefix(name).decode(errors="replace") if marks else ""
 
 
 def device_nodes(
@@ -199,3 +260,45 @@ def _processes(handle: object) -> tuple[GpuProcess, ...]:
         except _FAILURES:  # not supported on this card
             continue
     return tuple(GpuProcess(pid=pid, used_mb=used) for pid, used in listed.items())
+
+
+def _sample(handle: object) -> GpuSample:
+    memory = _told(lambda: _memory(handle))
+    power_mw = _told(lambda: pynvml.nvmlDeviceGetPowerUsage(handle))
+    energy_mj = _told(lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle))
+    return GpuSample(
+        used_mb=None if memory is None else memory[1] / _MIB,
+        processes={each.pid: each.used_mb for each in _processes(handle)},
+        utilisation_percent=_told(lambda: float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)),
+        sm_clock_mhz=_told(
+            lambda: float(pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM))
+        ),
+        power_w=None if power_mw is None else power_mw / 1000,
+        energy_j=None if energy_mj is None else energy_mj / 1000,
+        temperature_c=_told(lambda: _temperature(handle)),
+        throttle=_told(lambda: _throttle(handle)),
+    )
+
+
+def _told(ask: Callable[[], T]) -> T | None:
+    """Return the driver's answer; None where it has none, for this card or for us."""
+    try:
+        return ask()
+    except _FAILURES:
+        return None
+
+
+def _temperature(handle: object) -> float:
+    try:
+        # Drivers from 570 on; what came before is to be removed with CUDA 14.
+        return float(pynvml.nvmlDeviceGetTemperatureV(handle, pynvml.NVML_TEMPERATURE_GPU))
+    except _FAILURES:
+        return float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
+
+
+def _throttle(handle: object) -> frozenset[ThrottleReason]:
+    try:
+        bits = int(pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle))
+    except _FAILURES:  # a driver before 535
+        bits = int(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
+    return frozenset(reason for bit, reason in _REASONS.items() if bits & bit)

@@ -36,7 +36,7 @@ _NUMBER = r"[-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]
 _POINT = re.compile(
     rf"(?<![\w.])(?P<name>[A-Za-z_][\w./-]{{0,63}})(?:"
     rf"\s*[:=]\s*(?P<value>{_NUMBER})(?:%|[mun]?s|[kKMGT]i?B?)?(?=[\s|,;()\[\]/]|$)"
-    rf"|\s+(?P<bare>{_NUMBER})(?=\s*(?:[|,;(\[/]|$)))"
+    rf"|\s+(?P<bare>{_NUMBER})(?=\s*(?:[|,;(\[/]|:(?!\d)|$)))"
     rf"|(?P<percent>\d+(?:\.\d+)?)\s?%"
 )
 _LITERAL = re.compile(r"(?:\\(?P<escaped>[^\w\s])|(?P<plain>[^\\.^$*+?{}\[\]()|]))(?![*?{])")
@@ -224,8 +224,8 @@ def required_text(pattern: str) -> str:
 def parse_points(line: str) -> dict[str, float]:
     """Return the finite numbers that a progress line names, at most 16.
 
-    Understands `name: 1.23`, `name=1.23`, `name 1.23 |` and a bare percentage, called percent. A
-    unit behind the number is ignored; of a name that comes twice the last counts.
+    Understands `name: 1.23`, `name=1.23`, `name 1.23 |`, `name 1.23:` and a bare percentage, called
+    percent. A unit behind the number is ignored; of a name that comes twice the last counts.
     """
     points: dict[str, float] = {}
     for found in _POINT.finditer(line):

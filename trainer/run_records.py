@@ -220,10 +220,16 @@ class RunReport:
     """How many processes were still there at the end and had to be killed."""
     oom_kills: int = 0
     """Processes that the kernel killed for want of memory meanwhile, anywhere on the machine."""
+    stages_s: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of the stages within the run that its output tells of; see trainer.run_stages."""
+    steps_per_s: float | None = None
+    """Over the middle of the run; None where its progress lines do not tell."""
+    step_counter: str = ""
+    """What they count: one of trainer.step_rate.COUNTERS; empty if nothing."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
-        return _values(self) | {"summary": dict(self.summary)}
+        return _values(self) | {"summary": dict(self.summary), "stages_s": dict(self.stages_s)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RunReport":

@@ -44,6 +44,7 @@ from trainer.run_records import (
     RunRequest,
     encode,
 )
+from trainer.run_stages import RunStages
 
 _PIPE_BYTES = 1 << 20
 """The most that Linux grants an unprivileged process by default; the rest is 64 KiB."""
@@ -72,6 +73,7 @@ class _Trial:
         self._max_rss_mb = 0.0
         self._oom_kills = count_oom_kills()
         self._started_at = time.monotonic()
+        self._stages = RunStages(self._started_at)
         self._deadline = self._started_at + request.timeout_s
         self._progress_at = self._started_at + _PROGRESS_S
         self._flush_at = self._started_at + _FLUSH_S
@@ -100,6 +102,7 @@ class _Trial:
             return False
         self.is_output_open = bool(chunk)
         self._capture.feed(chunk)
+        self._stages.feed(chunk, time.monotonic())
         return bool(chunk)
 
     def stop(self, why: EndedBy) -> None:
@@ -169,6 +172,8 @@ class _Trial:
         elif self._was_never_run():
             self._ended_by, self._problem = never_run(self._capture.tail())
         self._started.close()
+        self._stages.close()
+        rate = self._stages.rate()
         if is_any_left:
             self._problem = self._problem or "some processes do not die, even by SIGKILL"
         reader = self._capture.reader
@@ -189,6 +194,9 @@ class _Trial:
             log_dropped=self._capture.file.dropped,
             leftover_processes=sum(each.exit_code == -signal.SIGKILL for each in leftovers),
             oom_kills=count_oom_kills() - self._oom_kills,
+            stages_s=self._stages.seconds(ended_at),
+            steps_per_s=rate.per_s if rate else None,
+            step_counter=rate.counter if rate else "",
         )
 
     def close(self) -> None:

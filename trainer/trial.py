@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
+from trainer.telemetry import Telemetry
+
 ExperimentId = NewType("ExperimentId", str)
 """`e42`: the 42nd candidate of a study; `e0` is the baseline."""
 TrialId = NewType("TrialId", str)
@@ -79,17 +81,21 @@ class TrialOutcome:
     exit_code: int | None = None
     """The command's exit code; negative is a signal; None if it never started."""
     stages_s: Mapping[str, float] = field(default_factory=dict)
-    """Seconds by stage: materialise, train, report."""
+    """Seconds by stage: materialise, train, report.
+
+    Of `train`, as far as the log tells: start (to the first output), prepare (to the first line
+    that counts steps), steps (to the last such line), evaluate (to the end).
+    """
     log_bytes: int = 0
     """Bytes the trial printed, kept or not."""
     log_dropped: int = 0
     """Bytes between the kept first and last MiB."""
-    peak_memory_mb: float = 0.0
-    """Most that all its processes together were seen to hold, in MiB; 0 if nobody looked."""
     limits_by: str = ""
     """How memory and processes were limited: "cgroup v2", "cgroup v1" (exactly) or "watchdog"."""
     device_class: str = "cpu"
     """Scores are compared within one device class."""
+    telemetry: Telemetry = field(default_factory=Telemetry)
+    """What was measured beside the metric; without a number for what was not."""
 
     def __post_init__(self) -> None:
         if (self.value is not None) != (self.ending is Ending.SCORED):

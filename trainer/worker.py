@@ -14,11 +14,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from trainer.endings import classify
+from trainer.gpu_watch import GpuWatch
 from trainer.materialise import Materialiser
 from trainer.ports import Heartbeat, Lease, LeaseSource, NoWork, Progress, Slot
 from trainer.process_tree import sweep
 from trainer.run_records import EndedBy, RunProgress, RunReport
 from trainer.supervisor_client import Supervisor
+from trainer.telemetry import GpuTelemetry
 from trainer.trial import CrashKind, Ending, TrialOutcome
 
 _LEASE_WAIT_S = 5.0
@@ -41,6 +43,7 @@ class Worker:
         leases: LeaseSource,
         materialiser: Materialiser,
         supervisor: Supervisor,
+        gpus: GpuWatch,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -48,6 +51,7 @@ class Worker:
         self._leases = leases
         self._materialiser = materialiser
         self._supervisor = supervisor
+        self._gpus = gpus
         self._clock = clock
         self._sleep = sleep
         self._is_known = False
@@ -80,19 +84,21 @@ class Worker:
             request = self._materialiser.materialise(lease.spec)
             started_at = self._clock()
             self._supervisor.start(request)
+            self._gpus.begin()
         except (OSError, LookupError, RuntimeError, ValueError) as error:
             stages_s = {"materialise": self._clock() - leased_at}
             self._complete(lease, self._own_failure(error, stages_s))
             self._pause()
             return
         report, order = self._watch(lease, leased_at)
+        gpu = self._gpus.end()
         stages_s = {
             "materialise": started_at - leased_at,
             "train": self._clock() - started_at,
         }
         self._materialiser.tidy(lease.spec)
         if order is not Heartbeat.GONE:
-            self._complete(lease, self._outcome(report, order, stages_s))
+            self._complete(lease, self._outcome(report, order, stages_s, gpu))
         if report.ended_by is EndedBy.NO_SANDBOX:
             self._pause()
         else:
@@ -114,6 +120,7 @@ class Worker:
             if now < next_at:
                 continue
             next_at = now + interval
+            self._gpus.look()
             if order is Heartbeat.GONE:
                 continue
             try:
@@ -142,12 +149,16 @@ class Worker:
                 return
 
     def _outcome(
-        self, report: RunReport, order: Heartbeat, stages_s: dict[str, float]
+        self,
+        report: RunReport,
+        order: Heartbeat,
+        stages_s: dict[str, float],
+        gpu: GpuTelemetry | None,
     ) -> TrialOutcome:
         if order is Heartbeat.CANCEL:
             # It may have ended by itself in the same moment; what was cancelled stays cancelled.
             report = replace(report, ended_by=EndedBy.CANCEL)
-        outcome = classify(report, device_class=self._slot.device_class, stages_s=stages_s)
+        outcome = classify(report, device_class=self._slot.device_class, stages_s=stages_s, gpu=gpu)
         if order is Heartbeat.GIVE_BACK and outcome.ending is Ending.CANCELLED:
             reason = "given back: the study stopped"
             return replace(outcome, ending=Ending.LOST, reason=reason, is_given_back=True)

@@ -21,10 +21,12 @@ from cluster.config_keys import ConfigKey, describe_keys
 from cluster.events import EVENT_TYPES, ExperimentProposed
 from cluster.experiment import FAILURE_OF_ENDING, Kind, Status, TrialPhase
 from cluster.steps import TRANSITIONS
+from eval.conditions import Mark
 from eval.judge import Verdict
 from infra import fates, results_tsv
 from infra.cli.main import app
 from infra.prometheus import describe_metrics
+from trainer.telemetry import GpuTelemetry, Telemetry, ThrottleReason
 from trainer.trial import CrashKind, Ending, TrialOutcome
 
 ROOT = Path(__file__).parents[2]
@@ -262,6 +264,10 @@ PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "trial phases": lambda: members(TrialPhase),
         "verdicts": lambda: members(Verdict),
         "outcome": outcome,
+        "telemetry": lambda: _fields(Telemetry),
+        "gpu telemetry": lambda: _fields(GpuTelemetry),
+        "throttle reasons": lambda: members(ThrottleReason),
+        "marks": lambda: members(Mark),
         "events": events,
     },
 }

@@ -10,9 +10,11 @@ import pytest
 from cluster.config_keys import describe_keys
 from cluster.events import EVENT_TYPES
 from cluster.experiment import Kind, Status, TrialPhase
+from eval.conditions import Mark
 from eval.judge import Verdict
 from infra.prometheus import describe_metrics
 from tests.docs.generate import DOCS, PAGES, ROOT, MissingSection, fields, rendered, verbs
+from trainer.telemetry import ThrottleReason
 from trainer.trial import CrashKind, Ending
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
@@ -74,6 +76,8 @@ def test_every_event_is_documented_with_its_fields() -> None:
         ("## Endings of a trial", TrialPhase),
         ("## Kinds of experiments", Kind),
         ("## Verdicts", Verdict),
+        ("## Telemetry of a trial", ThrottleReason),
+        ("## Telemetry of a trial", Mark),
     ],
 )
 def test_every_state_is_documented(heading: str, kind: type[StrEnum]) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cluster import events as ev
 from cluster.experiment import Kind, TrialPhase
@@ -12,6 +12,7 @@ from cluster.state import StudyState
 from cluster.transitions import MOST_LOSSES, apply
 from eval.judge import Verdict
 from eval.metric import Goal, Metric
+from trainer.telemetry import GpuTelemetry, Telemetry
 from trainer.trial import CommitId, CrashKind, Ending, ExperimentId, SlotId, TrialId, TrialOutcome
 
 BEGIN = datetime(2026, 8, 1, 12, tzinfo=UTC)
@@ -201,13 +202,32 @@ class Study:
         return self.propose(hypothesis, kind=Kind.MERGE, merge_of=winner, proposer="reducer")
 
 
-def scored(value: float, metrics: Mapping[str, float] | None = None) -> TrialOutcome:
+def scored(
+    value: float,
+    metrics: Mapping[str, float] | None = None,
+    telemetry: Telemetry | None = None,
+) -> TrialOutcome:
     return TrialOutcome(
         ending=Ending.SCORED,
         value=value,
         metrics=metrics if metrics is not None else {"peak_vram_mb": 45060.2},
         exit_code=0,
         stages_s={"materialise": 0.02, "train": 9.5, "report": 0.005},
+        telemetry=telemetry or measured(),
+    )
+
+
+def measured(steps_per_s: float = 10.0, **gpu: Any) -> Telemetry:
+    """Telemetry of a trial on a card that was cool and well used, unless told otherwise."""
+    well = {"samples": 5, "vram_peak_mb": 45060.0, "utilisation_percent": 97.0, "power_w": 600.0}
+    more = {"temperature_max_c": 61.0, "throttled_s": 0.0, "stranger_mb": 0.0, "energy_j": 5700.0}
+    return Telemetry(
+        wall_s=9.5,
+        cpu_s=9.0,
+        memory_peak_mb=2100.0,
+        steps_per_s=steps_per_s,
+        step_counter="step",
+        gpu=GpuTelemetry(**{**well, **more, **gpu}),
     )
 
 

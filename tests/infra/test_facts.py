@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from typing import get_type_hints
 
@@ -11,9 +12,10 @@ import pytest
 from cluster import events as ev
 from cluster.experiment import Status
 from cluster.state import StudyState
+from eval.judge import Verdict
 from infra.fact_records import ExperimentFacts, ShowFacts, StatusFacts
 from infra.facts import RECENT, log_facts, show_facts, status_facts
-from tests.infra.study_factory import BEGIN, Study, commit, eventful, scored
+from tests.infra.study_factory import BEGIN, Study, commit, eventful, measured, scored
 from trainer.ports import Progress
 from trainer.trial import ExperimentId, SlotId, TrialId
 
@@ -174,6 +176,7 @@ def test_the_log_lists_all_experiments_in_order() -> None:
         "slot": "cpu-1",
         "node": "box",
         "reason": "worse",
+        "marks": [],
     }
     assert (log[10]["score"], log[10]["delta"]) == (None, None)
 
@@ -231,3 +234,36 @@ def test_a_trial_that_nothing_was_heard_of_yet_has_no_line() -> None:
     study.start(study.propose("x"))
     facts = status(study, progress={TrialId("e9.1"): Progress(elapsed_s=1, last_line="other")})
     assert facts["slots"][0]["last_line"] == ""
+
+
+def test_odd_conditions_are_told_of_the_trial_and_of_the_experiment() -> None:
+    study = Study()
+    study.baseline(0.4)
+    study.start(study.propose("slow and hot"))
+    study.finish("e1", scored(0.5, telemetry=measured(steps_per_s=5.0, throttled_s=9.0)))
+    marks = ["throttled", "slow"]
+    assert [facts["marks"] for facts in log_facts(study.state)] == [[], marks]
+    shown = show_facts(study.state, ExperimentId("e1"), study.events)
+    assert (shown["marks"], shown["trials"][0]["marks"]) == (marks, marks)
+    telemetry = shown["trials"][0]["outcome"]["telemetry"]
+    assert (telemetry["steps_per_s"], telemetry["gpu"]["throttled_s"]) == (5.0, 9.0)
+
+
+def test_a_status_tells_how_trials_spend_their_time() -> None:
+    study = Study()
+    study.baseline(0.4)
+    assert status(study)["time"] == {
+        "trials": 1,
+        "stages_s": {"materialise": 0.02, "train": 9.5, "report": 0.005},
+        "training_share": None,
+    }
+    for n, share in ((1, 0.5), (2, 0.9), (3, 0.8)):
+        study.start(study.propose("x"))
+        told = {"train": 10.0, "start": 1.0, "steps": 10.0 * share}
+        study.finish(f"e{n}", replace(scored(0.5), stages_s=told))
+        study.judge(f"e{n}", Verdict.DISCARD)
+    crashed = study.crash("y")
+    assert study.state.experiments[crashed].status is Status.CRASHED
+    time = status(study)["time"]
+    assert (time["trials"], time["training_share"]) == (3, 0.8)
+    assert time["stages_s"]["steps"] == 8.0

@@ -14,8 +14,10 @@ from prometheus_client import generate_latest
 
 from cluster import events as ev
 from infra.prometheus import MetricsObserver, describe_metrics
-from tests.infra.study_factory import Study, eventful, metric
-from trainer.trial import SlotId
+from infra.telemetry_metrics import TelemetryMetrics
+from tests.infra.study_factory import Study, eventful, measured, metric, scored
+from trainer.telemetry import Telemetry
+from trainer.trial import ExperimentId, SlotId
 
 NOT_REMEMBERED = ("incumbent_rejected_proposals_total", "incumbent_slot_idle_seconds_total")
 
@@ -141,6 +143,46 @@ def test_stages_fall_into_buckets() -> None:
     assert found[f'{name}_bucket{{le="+Inf",stage="train"}}'] == 1
     assert found[f'{name}_sum{{stage="train"}}'] == 9.5
     assert found[f'{name}_count{{stage="train"}}'] == 1
+
+
+def test_a_slot_shows_what_its_last_trial_measured() -> None:
+    study = Study()
+    observer = watched(study)
+    study.baseline(0.4)
+    study.start(study.propose("hot"))
+    hot = measured(steps_per_s=4.5, temperature_max_c=93.0, throttled_s=3.5, vram_peak_mb=2.0)
+    study.finish("e1", scored(0.5, telemetry=hot))
+    found = scrape(observer)
+    slot = '{slot="cpu-0"}'
+    assert found[f"incumbent_trial_gpu_temperature_celsius{slot}"] == 93
+    assert found[f"incumbent_trial_gpu_memory_bytes{slot}"] == 2 * 1024 * 1024
+    assert found[f"incumbent_trial_gpu_utilisation_ratio{slot}"] == 0.97
+    assert found[f"incumbent_trial_gpu_power_watts{slot}"] == 600
+    assert found['incumbent_trial_steps_per_second{counter="step",slot="cpu-0"}'] == 4.5
+    assert found[f"incumbent_gpu_throttled_seconds_total{slot}"] == 3.5
+    again = scrape(watched(study))  # by a controller that starts again
+    assert {k: again[k] for k in found if "gpu" in k} == {k: found[k] for k in found if "gpu" in k}
+
+
+def test_the_last_trial_is_the_one_that_ended_last_whatever_the_order() -> None:
+    study = Study()
+    study.baseline(0.4)
+    study.start(study.propose("later"))
+    study.finish("e1", scored(0.5, telemetry=measured(steps_per_s=4.5)))
+    trials = [study.state.experiments[ExperimentId(e)].trials[0] for e in ("e0", "e1")]
+    for order in (trials, trials[::-1]):
+        found = TelemetryMetrics()
+        for trial in order:
+            found.add(trial)
+        assert found.samples()["incumbent_trial_steps_per_second"] == {("cpu-0", "step"): 4.5}
+
+
+def test_what_was_not_measured_is_not_shown() -> None:
+    study = Study()
+    observer = watched(study)
+    study.start(study.propose("without a card"))
+    study.finish("e0", scored(0.4, telemetry=Telemetry(wall_s=9.0)))
+    assert [name for name in scrape(observer) if "gpu" in name or "steps" in name] == []
 
 
 @pytest.fixture

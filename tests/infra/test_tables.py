@@ -7,9 +7,10 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from eval.judge import Verdict
 from infra import tables
 from infra.facts import log_facts, show_facts, status_facts
-from tests.infra.study_factory import Study, eventful, scored
+from tests.infra.study_factory import Study, eventful, measured, scored
 from trainer.ports import Progress
 from trainer.trial import ExperimentId
 
@@ -113,15 +114,15 @@ def test_a_failure_is_shown_with_the_end_of_its_log(study: Study, narrow: io.Str
     assert ends == ['    File "train.py", line 3', "  ZeroDivisionError: division by zero"]
 
 
-def test_what_a_trial_took_and_what_limited_it_is_shown(narrow: io.StringIO) -> None:
+def test_what_limited_a_trial_is_shown(narrow: io.StringIO) -> None:
     study = Study(slots=1)
     study.baseline(0.4)
     name = study.propose("LR 1 -> 2")
     study.start(name)
-    study.finish(name, replace(scored(0.5), peak_memory_mb=312.4, limits_by="cgroup v1"))
+    study.finish(name, replace(scored(0.5), limits_by="cgroup v1"))
     tables.render_show(show_facts(study.state, name, study.events), file=narrow)
-    (line,) = (each for each in narrow.getvalue().splitlines() if each.startswith("memory"))
-    assert line.split(maxsplit=1)[1].strip() == "312 MiB at most, limited by cgroup v1"
+    (line,) = (each for each in narrow.getvalue().splitlines() if each.startswith("limited by"))
+    assert line.split() == ["limited", "by", "cgroup", "v1"]
 
 
 def test_words_of_a_candidate_are_shown_as_they_are(study: Study, narrow: io.StringIO) -> None:
@@ -168,3 +169,58 @@ def test_of_many_slots_only_the_first_are_drawn_live() -> None:
     assert "cpu-4 " not in text
     assert "8 more" in text
     assert "1 of them busy" in text
+
+
+@pytest.fixture
+def hot() -> Study:
+    """A study whose e1 ran slowly on a hot card, beside a stranger."""
+    study = Study()
+    study.baseline(0.4)
+    study.start(study.propose("LR 0.1 -> 0.2"))
+    telemetry = measured(
+        steps_per_s=4.567,
+        throttled_s=8.0,
+        throttle_s={"sw_thermal": 8.0, "power_cap": 9.25},
+        stranger_mb=4096.0,
+        sm_clock_mhz=1980.0,
+        sm_clock_min_mhz=1410.0,
+        is_vram_of_card=True,
+        temperature_max_c=93.0,
+    )
+    stages = {"train": 90.0, "start": 1.25, "prepare": 8.0, "steps": 72.0, "evaluate": 9.5}
+    study.finish("e1", replace(scored(0.5, telemetry=telemetry), stages_s=stages))
+    study.judge("e1", Verdict.DISCARD)
+    return study
+
+
+def test_a_mark_stands_beside_the_result(hot: Study, narrow: io.StringIO) -> None:
+    tables.render_log(log_facts(hot.state), file=narrow)
+    assert "e1  discarded (throttled, stranger, slow)  0.5" in narrow.getvalue()
+    assert "e0  kept       " in narrow.getvalue()
+    assert fits(narrow.getvalue())
+
+
+def test_conditions_are_shown_with_their_units(hot: Study, narrow: io.StringIO) -> None:
+    tables.render_show(show_facts(hot.state, ExperimentId("e1"), hot.events), file=narrow)
+    text = " ".join(narrow.getvalue().split())
+    for words in (
+        "conditions e1.1 4.57 steps/s, CPU 9s, memory 2.1 GiB, GPU 97 %, 1980 MHz (least 1410),",
+        "all of the card: VRAM 44.0 GiB, 600 W, 93 °C, held back by sw_thermal 8s power_cap 9.2s,",
+        "strangers 4.0 GiB, start 1.2s, prepare 8s, steps 1m12s, evaluate 9.5s",
+        "(throttled, stranger, slow)",
+    ):
+        assert words in text
+    assert fits(narrow.getvalue())
+
+
+def test_a_status_shows_how_much_of_the_time_is_training(hot: Study, narrow: io.StringIO) -> None:
+    tables.render_status(status(hot), file=narrow)
+    text = " ".join(narrow.getvalue().split())
+    assert "evaluate 9.5s; 80 % is training (median of 1 trial)" in text
+
+
+def test_of_conditions_that_were_not_measured_there_is_no_word(
+    study: Study, narrow: io.StringIO
+) -> None:
+    tables.render_show(show_facts(study.state, ExperimentId("e3"), study.events), file=narrow)
+    assert "conditions" not in narrow.getvalue()

@@ -5,6 +5,7 @@ import pytest
 
 from trainer.endings import classify
 from trainer.run_records import EndedBy, Enforcement, RunReport
+from trainer.telemetry import GpuTelemetry, Telemetry
 from trainer.trial import CrashKind, Ending
 
 TRACEBACK = """step 1
@@ -186,10 +187,12 @@ def test_the_signal_for_too_large_a_file_is_the_disk_limit(code):
 
 
 def test_an_outcome_says_what_was_taken_and_how_that_was_limited():
-    found = outcome(metric_text="1", peak_memory_mb=312.5, limits_by=Enforcement.CGROUP_V2)
-    assert (found.peak_memory_mb, found.limits_by) == (312.5, "cgroup v2")
-    found = outcome(metric_text="1")
-    assert (found.peak_memory_mb, found.limits_by) == (0.0, "")
+    found = outcome(
+        metric_text="1", wall_s=1.0, peak_memory_mb=312.5, limits_by=Enforcement.CGROUP_V2
+    )
+    assert (found.telemetry.memory_peak_mb, found.limits_by) == (312.5, "cgroup v2")
+    found = outcome(metric_text="1", wall_s=1.0, max_rss_mb=70.0)
+    assert (found.telemetry.memory_peak_mb, found.limits_by) == (70.0, "")
 
 
 @pytest.mark.parametrize("code", [126, 127])
@@ -262,3 +265,31 @@ def test_a_hostile_line_takes_no_more_time_than_others(said):
 def test_a_traceback_without_an_exception_is_no_obstacle():
     found = outcome(exit_code=1, tail="Traceback (most recent call last):\n  File")
     assert (found.crash, found.reason) == (CrashKind.EXCEPTION, "exit code 1: File")
+
+
+def test_what_was_measured_of_a_run_stands_beside_its_ending():
+    report = RunReport(
+        ended_by=EndedBy.EXIT,
+        exit_code=1,
+        wall_s=9.0,
+        cpu_s=8.0,
+        max_rss_mb=70.0,
+        stages_s={"start": 2.0},
+        steps_per_s=3.0,
+        step_counter="iter",
+    )
+    gpu = GpuTelemetry(samples=4)
+    found = classify(report, device_class="cpu", stages_s={"train": 9.1}, gpu=gpu)
+    assert found.stages_s == {"train": 9.1, "start": 2.0}
+    assert found.telemetry == Telemetry(
+        wall_s=9.0, cpu_s=8.0, memory_peak_mb=70.0, steps_per_s=3.0, step_counter="iter", gpu=gpu
+    )
+
+
+@pytest.mark.parametrize("ended_by", [EndedBy.NOT_STARTED, EndedBy.DISK_FULL])
+def test_of_what_never_ran_nothing_was_measured(ended_by):
+    assert outcome(ended_by, exit_code=None).telemetry == Telemetry()
+
+
+def test_of_a_run_whose_supervisor_was_lost_nothing_is_known():
+    assert outcome(EndedBy.SUPERVISOR_LOST, wall_s=5.0).telemetry == Telemetry()

@@ -234,6 +234,7 @@ def test_points_of_an_autoresearch_progress_line():
         ("val_bpb:          0.997900", {"val_bpb": 0.9979}),
         (" 45%|####  | 45/100 [00:10<00:12, loss=-.5]", {"percent": 45, "loss": -0.5}),
         ("Epoch 3/10, acc 0.91", {"Epoch": 3, "acc": 0.91}),
+        ("iter 250: loss 1.75, lr=0.1", {"iter": 250, "loss": 1.75, "lr": 0.1}),
         ("loss: nan, a: inf, b: 1e999", {}),
         ("commit: 123abcdef took 3 minutes at 12:30", {}),
         ("saved v1.2.3 to /tmp/x", {}),

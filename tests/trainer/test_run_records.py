@@ -53,6 +53,7 @@ MESSAGES: list[Message] = [
     RunProgress(elapsed_s=3.0, last_line="step 1 | loss: 2", points={"step": 1.0, "loss": 2.0}),
     RunReport(ended_by=EndedBy.MEMORY, peak_memory_mb=2.5, limits_by=Enforcement.CGROUP_V1),
     RunReport(ended_by=EndedBy.TIMEOUT, exit_code=-9, summary={"a": 1.0}, tail="line\nline\n"),
+    RunReport(ended_by=EndedBy.EXIT, stages_s={"start": 0.5}, steps_per_s=2.0, step_counter="it"),
 ]
 
 

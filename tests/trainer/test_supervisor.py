@@ -128,6 +128,34 @@ while time.process_time() < 0.1: pass
     assert report.log_bytes == len(report.tail)
 
 
+def test_the_stages_and_the_rate_of_a_run_are_told_by_its_log(run):
+    report = run("""
+import time
+time.sleep(0.3)
+print("loading", flush=True)
+time.sleep(0.3)
+for step in range(40):
+    print(f"\\rstep {step} | loss: 2.0", end="", flush=True)
+    time.sleep(0.05)
+print("\\nevaluating", flush=True)
+time.sleep(0.4)
+print("val_bpb: 0.5")
+""")
+    assert list(report.stages_s) == ["start", "prepare", "steps", "evaluate"]
+    assert sum(report.stages_s.values()) == pytest.approx(report.wall_s)
+    assert report.stages_s["start"] >= 0.3
+    assert report.stages_s["prepare"] >= 0.3
+    assert report.stages_s["steps"] >= 1.8
+    assert report.stages_s["evaluate"] >= 0.35
+    assert report.step_counter == "step"
+    assert 1 < report.steps_per_s <= 20.5
+
+
+def test_a_run_that_says_nothing_has_no_stages(run):
+    report = run("pass")
+    assert (report.stages_s, report.steps_per_s, report.step_counter) == ({}, None, "")
+
+
 def test_stdout_and_stderr_go_to_one_log_in_order(run, tmp_path):
     run("import os\nfor n in range(6): os.write(1 + n % 2, b'%d' % n)")
     assert (tmp_path / "log").read_text() == "012345"

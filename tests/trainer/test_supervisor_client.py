@@ -281,11 +281,13 @@ def test_the_supervisor_loads_the_standard_library_and_its_own_modules_alone(tmp
         "trainer.process_tree",
         "trainer.process_use",
         "trainer.run_records",
+        "trainer.run_stages",
         "trainer.sandbox",
         "trainer.sandbox.bubblewrap",
         "trainer.sandbox.privileges",
         "trainer.sandbox.seccomp",
         "trainer.sandbox.syscalls",
+        "trainer.step_rate",
         "trainer.supervisor",
         "trainer.trial_user",
     ]

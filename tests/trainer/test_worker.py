@@ -16,6 +16,7 @@ import pytest
 
 from eval.metric import Goal, Metric
 from trainer.environment import Environment
+from trainer.gpu_watch import GpuWatch
 from trainer.materialise import Materialiser
 from trainer.paths import WorkerPaths
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
@@ -24,6 +25,7 @@ from trainer.run_records import Confinement, RunRequest
 from trainer.sandbox.none import NoneSandbox
 from trainer.sandbox.port import Sandbox
 from trainer.supervisor_client import Supervisor
+from trainer.telemetry import GpuSample, Telemetry
 from trainer.trial import (
     CommitId,
     CrashKind,
@@ -105,6 +107,19 @@ class FakeTime:
 
 
 @dataclass
+class FakeCards:
+    """Cards of the slot, which know when they are looked at and what for."""
+
+    uuids: tuple[str, ...]
+    show: Callable[[], GpuSample] = GpuSample
+    calls: list[str] = field(default_factory=list)
+
+    def sample(self, uuid: str) -> GpuSample:
+        self.calls.append(uuid)
+        return self.show()
+
+
+@dataclass
 class Bench:
     """A slot with everything that belongs to it."""
 
@@ -112,6 +127,7 @@ class Bench:
     paths: WorkerPaths
     code: FakeCodeSource
     time: FakeTime = field(default_factory=FakeTime)
+    cards: FakeCards = field(default_factory=lambda: FakeCards(()))
     study: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Unlike that of any test that runs at the same time: marks are host-wide."""
 
@@ -150,10 +166,21 @@ class Bench:
             leases=leases,
             materialiser=materialiser,
             supervisor=Supervisor(),
+            gpus=self.watch(materialiser.mark_prefix),
             clock=self.time.clock,
             sleep=self.time.sleep,
         ).run()
         return leases
+
+    def watch(self, mark_prefix: str) -> GpuWatch:
+        """The slot's cards, watched by the time of this bench."""
+        return GpuWatch(
+            self.cards,
+            self.cards.uuids,
+            mark_prefix=mark_prefix,
+            mark_of=lambda pid: f"{mark_prefix}e1.1" if pid == 1 else "",
+            clock=self.time.clock,
+        )
 
     def is_running(self, trial: str) -> bool:
         """Whether a process bears the mark of the slot's trial."""
@@ -184,7 +211,7 @@ def test_serves_one_trial_after_the_other_and_stops_when_told(bench: Bench) -> N
     outcome = leases.outcomes["e1.1"]
     assert (outcome.ending, outcome.value, outcome.metrics) == (Ending.SCORED, 0.5, {"steps": 9.0})
     assert leases.outcomes["e2.1"].value == 0.25
-    assert set(outcome.stages_s) == {"materialise", "train"}
+    assert set(outcome.stages_s) == {"materialise", "train", "start"}
     assert all(seconds > 0 for seconds in outcome.stages_s.values())
     assert outcome.device_class == "cpu"
     assert (bench.paths.study / "logs/e1.1.log").read_text() == "loss: 0.5\nsteps: 9\n"
@@ -437,3 +464,48 @@ def test_nothing_of_a_trial_is_left_when_the_loop_is_broken_off(bench: Bench) ->
     with pytest.raises(KeyboardInterrupt):
         bench.serve(bench.lease(FOREVER, ttl_s=TTL_S), on_heartbeat=heartbeat)
     assert not bench.is_running("e1.1")
+
+
+# Telemetry
+
+
+def test_cards_are_looked_at_from_go_to_the_end_and_told_in_the_outcome(
+    bench: Bench, tmp_path: Path
+) -> None:
+    energy = iter(range(100, 10_000, 100))
+
+    def show() -> GpuSample:
+        if len(bench.cards.calls) >= 4:
+            (tmp_path / "go").touch()
+        return GpuSample(
+            used_mb=900.0,
+            processes={1: 700.0, 2: 60.0},
+            energy_j=next(energy),
+            throttle=frozenset(),
+        )
+
+    bench.cards = FakeCards(("GPU-a",), show)
+    script = f"until [ -e {tmp_path}/go ]; do sleep 0.01; done; echo 'loss: 1'"
+    leases = bench.serve(bench.lease(script, ttl_s=TTL_S), bench.lease("exit 3", trial="e2.1"))
+
+    gpu = leases.outcomes["e1.1"].telemetry.gpu
+    assert gpu.samples >= 3
+    assert (gpu.vram_peak_mb, gpu.stranger_mb, gpu.throttled_s) == (700.0, 60.0, 0.0)
+    assert gpu.energy_j == 100 * (gpu.samples + 1)
+    following = leases.outcomes["e2.1"].telemetry.gpu
+    assert following.energy_j == 100 * (following.samples + 1)
+
+
+def test_a_slot_without_cards_tells_of_none(bench: Bench) -> None:
+    leases = bench.serve(bench.lease("echo 'loss: 1'"))
+    telemetry = leases.outcomes["e1.1"].telemetry
+    assert telemetry.gpu is None
+    assert telemetry.wall_s > 0
+    assert telemetry.memory_peak_mb > 0
+    assert (telemetry.steps_per_s, telemetry.step_counter) == (None, "")
+
+
+def test_a_trial_that_never_ran_has_no_telemetry(bench: Bench) -> None:
+    bench.code.errors.append(LookupError("nobody has it"))
+    leases = bench.serve(bench.lease("echo 'loss: 1'"))
+    assert leases.outcomes["e1.1"].telemetry == Telemetry()
