@@ -270,8 +270,12 @@ def test_nothing_survives_the_death_of_who_started_it(victim: str, lodge: Lodge)
         process.stdout.readline()
         (sleeper,) = _until(lambda: _sleepers(ours))
         chain = _ancestors(sleeper)
-        # sleep, the first of the namespace, bwrap, the supervisor
-        os.kill(chain[3] if victim == "supervisor" else process.pid, signal.SIGKILL)
+        if victim == "supervisor":
+            os.kill(process.pid, signal.SIGSTOP)  # or it would sweep up what it finds by its mark
+            victim_pid = chain[3]  # after sleep, the first of the namespace, and bwrap
+        else:
+            victim_pid = process.pid
+        os.kill(victim_pid, signal.SIGKILL)
         _until(lambda: not _sleepers(ours))
         process.kill()
 
