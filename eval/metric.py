@@ -4,10 +4,13 @@ Knows regular expressions and directions; does not know where the text comes fro
 only: the trial supervisor imports this module in an isolated interpreter that has nothing else.
 """
 
-import math
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+
+MOST = 1e100
+"""Numbers beyond this count as infinite: differences and sums of what a log prints must be finite,
+for JSON, and so the ledger, holds nothing else."""
 
 
 class Goal(StrEnum):
@@ -51,7 +54,9 @@ class MetricReader:
         self.count = 0
         """How many lines the pattern matched."""
         self.summary: dict[str, float] = {}
-        """Other `name: value`, `METRIC name=value` and `>>> name: value` lines; the last counts."""
+        """Other `name: value`, `METRIC name=value` and `>>> name: value` lines; the last counts.
+
+        Finite numbers alone."""
 
     def feed(self, line: str) -> None:
         """Read one line (no line end, no carriage return)."""
@@ -62,7 +67,9 @@ class MetricReader:
             return
         found = self._SUMMARY.match(line)
         if found and (found["name"] in self.summary or len(self.summary) < self._MOST_NAMES):
-            self.summary[found["name"]] = float(found["value"])
+            value = float(found["value"])
+            if abs(value) <= MOST:  # "1e999" is infinite
+                self.summary[found["name"]] = value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +89,6 @@ class Reading:
             value = float(text)
         except ValueError:
             return cls(value=None, problem=f"not a number: {text[:80]!r}")
-        if not math.isfinite(value):
+        if not abs(value) <= MOST:  # so is NaN not
             return cls(value=None, problem=f"not finite: {text[:80]}")
         return cls(value=value, problem="")
