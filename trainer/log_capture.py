@@ -11,9 +11,11 @@ first MiB is written anew, in place, when `LogFile.flush` is called (the supervi
 second and at the end): at any time the file is a whole one, at most one such interval old.
 """
 
+import errno
 import math
 import os
 import re
+import stat
 from collections.abc import Iterator
 
 from eval.metric import Metric, MetricReader
@@ -54,8 +56,16 @@ class LogFile:
         self, path: str, *, head_bytes: int = HEAD_BYTES, tail_bytes: int = TAIL_BYTES
     ) -> None:
         """Make an empty file at `path`, in place of an earlier one; raises OSError."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        # A trial that is not confined may have planted something for the next one's log: a link, a
+        # pipe that would be waited for, a second name of a file of the user's.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         self._file = os.open(path, flags, 0o644)
+        found = os.fstat(self._file)
+        if stat.S_ISREG(found.st_mode):
+            if found.st_nlink > 1:
+                os.close(self._file)
+                raise OSError(errno.EMLINK, "the log has a second name", path)
+            os.ftruncate(self._file, 0)
         self._head = head_bytes
         self._tail = tail_bytes
         self._recent = bytearray()
