@@ -44,6 +44,8 @@ class WorkerSettings:
     metric: Metric
     slots: int
     gpu_busy_mb: float
+    editable: tuple[str, ...] = ()
+    """Files that candidates may change; the others are looked at after each trial."""
     number: int = 0
     """Which of the study's workers it is."""
 
@@ -135,6 +137,7 @@ class WorkerActor:
                 threads=0
                 if settings.trial.gpus
                 else max(1, (os.cpu_count() or 1) // settings.slots),
+                editable=settings.editable,
             )
             supervisor = Supervisor()
             Worker(slot=slot, leases=source, materialiser=materialiser, supervisor=supervisor).run()

@@ -121,6 +121,7 @@ def ray_fleet(study: OpenStudy, config: StudyConfig) -> FleetProcess:
         gpu_busy_mb=config.cluster.gpu_busy_mb,
         trial=config.trial.model_dump(mode="json"),
         metric=config.metric.metric(),
+        editable=config.study.editable,
     )
     return FleetProcess(settings, log=home.fleet_log)
 

@@ -5,11 +5,13 @@ not know leases, and starts nothing but git.
 """
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from eval.metric import Metric
 from trainer.environment import Environment
+from trainer.frozen import FrozenCheck, check_folder
 from trainer.paths import WorkerPaths
 from trainer.ports import CodeSource, Slot
 from trainer.run_records import RunRequest
@@ -30,6 +32,7 @@ class Materialiser:
         metric: Metric,
         code: CodeSource,
         threads: int = 0,
+        editable: Sequence[str] = (),
     ) -> None:
         self.mark_prefix = f"{study}/{slot.id}/"
         """With this begins the mark of every process of the slot's trials."""
@@ -39,6 +42,7 @@ class Materialiser:
         self._metric = metric
         self._code = code
         self._threads = threads
+        self._editable = tuple(editable)
         self._worktree: SlotWorktree | None = None
 
     def materialise(self, spec: TrialSpec) -> RunRequest:
@@ -68,6 +72,15 @@ class Materialiser:
             metric=self._metric,
             mark=f"{self.mark_prefix}{spec.trial}",
         )
+
+    def inspect(self, spec: TrialSpec) -> FrozenCheck:
+        """Say what became of the frozen files while the trial ran.
+
+        To be asked when the trial has ended, before the next one is materialised in its place.
+        Raises what the code source raises, GitError, OSError.
+        """
+        folder = self._paths.worktree(self._slot.id)
+        return check_folder(self._code.fetch(spec.commit), spec.commit, folder, self._editable)
 
     def tidy(self, spec: TrialSpec) -> None:
         """Remove the trial's output folder if the trial left nothing in it."""

@@ -156,6 +156,16 @@ class SafeFolder:
         finally:
             os.close(file)
 
+    def size(self, name: str) -> int:
+        """Return a file's size in bytes."""
+        file = self._open(name, _FILE)
+        try:
+            found = os.fstat(file)
+            _check(name, found, found.st_size)
+            return found.st_size
+        finally:
+            os.close(file)
+
     def read_link(self, name: str) -> bytes:
         """Return what a symbolic link says, without going there; Unsafe if it is none."""
         _check_name(name)

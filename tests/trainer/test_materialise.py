@@ -58,6 +58,7 @@ def make(paths: WorkerPaths, *repositories: Path) -> Materialiser:
         metric=METRIC,
         code=FakeCodeSource(*repositories),
         threads=2,
+        editable=("train.py",),
     )
 
 
@@ -133,3 +134,16 @@ def test_an_output_folder_is_kept_only_with_output(
     (out / "model.bin").unlink()
     materialiser.tidy(spec)
     assert not out.exists()
+
+
+def test_frozen_files_are_looked_at_where_the_trial_ran(
+    paths: WorkerPaths, research: Any, spec: TrialSpec
+) -> None:
+    commit = CommitId(research.commit({"prepare.py": "frozen"}))
+    spec = replace(spec, commit=commit)
+    materialiser = make(paths, research.bare)
+    tree = Path(materialiser.materialise(spec).cwd)
+    (tree / "train.py").write_text("changed itself")
+    assert materialiser.inspect(spec).changed == ()
+    (tree / "prepare.py").write_text("melted")
+    assert materialiser.inspect(spec).changed == ("prepare.py was changed",)
