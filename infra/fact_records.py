@@ -134,6 +134,8 @@ class TrialFacts(TypedDict):
     started_at: str | None
     finished_at: str | None
     seconds: float
+    set_aside: bool
+    """Its value does not count: it was suspect, and the experiment was retried."""
     outcome: dict[str, Any] | None
     """The trial's record (trainer.trial.TrialOutcome), field by field."""
 
@@ -153,6 +155,8 @@ class ShowFacts(ExperimentFacts):
     tree: str
     base_commit: str
     lines: int
+    accepted: bool
+    """Somebody had it judged though it was suspect."""
     parameters: dict[str, bool | int | float | str]
     priority: int
     proposed_at: str

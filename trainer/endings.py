@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from eval.metric import Reading
+from eval.suspicion import Conduct
 from trainer.run_records import EndedBy, RunReport
 from trainer.trial import CrashKind, Ending, TrialOutcome
 
@@ -77,6 +78,11 @@ def classify(
         log_bytes=report.log_bytes,
         log_dropped=report.log_dropped,
         device_class=device_class,
+        conduct=Conduct(
+            wall_s=report.wall_s,
+            value_at_s=report.value_at_s,
+            final_values=max(1, report.final_values),
+        ),
     )
 
 

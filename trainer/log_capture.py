@@ -135,9 +135,11 @@ class OutputScanner:
         self._required = required_text(metric.pattern).encode()
         self._careful_left = careful_bytes
         self._rest = b""
+        self._at_s = 0.0
 
-    def feed(self, chunk: bytes) -> None:
-        """Read the lines that `chunk` completes."""
+    def feed(self, chunk: bytes, at_s: float = 0.0) -> None:
+        """Read the lines that `chunk` completes, which came `at_s` after the start."""
+        self._at_s = at_s
         is_careful = self._careful_left > 0 or not self._required
         self._careful_left -= len(chunk)
         data = (self._rest + chunk).replace(b"\r", b"\n")
@@ -155,7 +157,7 @@ class OutputScanner:
     def _read(self, lines: "Iterator[bytes] | list[bytes]") -> None:
         for line in lines:
             if line:
-                self.reader.feed(line[:LINE_BYTES].decode("utf-8", "replace"))
+                self.reader.feed(line[:LINE_BYTES].decode("utf-8", "replace"), self._at_s)
 
 
 class LogCapture:
@@ -172,10 +174,10 @@ class LogCapture:
         """What was found; complete after `close`."""
         return self._scanner.reader
 
-    def feed(self, chunk: bytes) -> None:
-        """Take in output."""
+    def feed(self, chunk: bytes, at_s: float = 0.0) -> None:
+        """Take in output that came `at_s` seconds after the start."""
         self.file.write(chunk)
-        self._scanner.feed(chunk)
+        self._scanner.feed(chunk, at_s)
 
     def close(self) -> None:
         """Finish file and reader; the summary at the output's end counts last."""

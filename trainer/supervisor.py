@@ -97,7 +97,7 @@ class _Trial:
         except BlockingIOError:
             return False
         self.is_output_open = bool(chunk)
-        self._capture.feed(chunk)
+        self._capture.feed(chunk, time.monotonic() - self._started_at)
         return bool(chunk)
 
     def stop(self, why: EndedBy) -> None:
@@ -164,6 +164,8 @@ class _Trial:
             problem=problem,
             metric_text=reader.text,
             metric_count=reader.count,
+            value_at_s=reader.sightings.value_at_s,
+            final_values=reader.sightings.final_values,
             summary=reader.summary,
             tail=self._capture.tail(),
             wall_s=ended_at - self._started_at,

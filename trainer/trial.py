@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
+from eval.suspicion import Conduct
+
 ExperimentId = NewType("ExperimentId", str)
 """`e42`: the 42nd candidate of a study; `e0` is the baseline."""
 TrialId = NewType("TrialId", str)
@@ -83,6 +85,8 @@ class TrialOutcome:
     """Bytes between the kept first and last MiB."""
     device_class: str = "cpu"
     """Scores are compared within one device class."""
+    conduct: Conduct = field(default_factory=Conduct)
+    """How the run behaved, for a second look at a score that is too good."""
 
     def __post_init__(self) -> None:
         if (self.value is not None) != (self.ending is Ending.SCORED):
