@@ -28,7 +28,7 @@ from cluster.state import StudyState
 from eval.judge import Judge, Judgement, Verdict
 from eval.metric import Metric
 from eval.suspicion import implausible, suspicions
-from trainer.trial import TrialId
+from trainer.trial import ExperimentId, TrialId
 
 MOST_SUBMISSIONS = 8
 """Submissions that are turned into candidates in one go."""
@@ -149,7 +149,8 @@ def _suspicions(state: StudyState, experiment: Experiment, plan: StudyPlan) -> t
     run = experiment.last_run
     if experiment.kind is Kind.BASELINE:  # whatever it does is the repository's habit
         return implausible(run.value, plan.metric)
-    precedents = [known.last_run for known in (state.baseline, state.incumbent) if known]
+    made_of = {ExperimentId("e0"), experiment.base, experiment.merge_of} - {ExperimentId("")}
+    precedents = [state.experiments[name].last_run for name in sorted(made_of)]
     return suspicions(run, precedents, metric=plan.metric, budget_s=plan.budget_s)
 
 

@@ -7,9 +7,9 @@ before there was anything to measure, a second number behind the real one, a run
 a value that cannot be, an evaluation file rewritten on the way.
 
 A suspicion is no verdict. It costs a person a look, so the rules would rather miss than cry wolf:
-what the unmodified baseline does, or the incumbent, which was found or accepted to be honest, is
-the repository's habit and no reason. A script that prints its metric each epoch, or rewrites a
-tracked results file each time, is thus left in peace.
+what the unmodified baseline does, or the experiment that a candidate was made on, which was found
+or accepted to be honest, is a habit and no reason. A script that prints its metric each epoch, or
+rewrites a tracked results file each time, is thus left in peace.
 """
 
 from collections.abc import Iterator, Sequence
@@ -67,7 +67,7 @@ def suspicions(
 
     Args:
         run: the run in question.
-        precedents: runs that are taken for honest: of the baseline, and of the incumbent.
+        precedents: runs that are taken for honest: of the baseline, and of what it was made on.
         metric: what is measured, and what values it can have.
         budget_s: what scripts are told to aim at, in seconds.
     """

@@ -453,12 +453,23 @@ def test_what_was_accepted_is_judged_as_any_other(world: World) -> None:
     assert accept(world, better) is Status.KEPT, "a wish about what is not suspect changes nothing"
 
 
-def test_what_an_accepted_incumbent_does_is_no_sign_any_more(world: World) -> None:
+def test_what_was_accepted_is_no_sign_in_what_is_made_on_it_alone(world: World) -> None:
     world.baseline(1.0)
-    first = world.propose()
+    first, beside = world.propose(), world.propose()
     world.run(first, gamed(0.5))
     accept(world, first)
-    assert world.run(world.propose(), gamed(0.4)) is Status.KEPT
+    assert world.run(beside, gamed(0.4)) is Status.SUSPECT
+    assert world.run(world.propose(), gamed(0.3)) is Status.KEPT
+
+
+def test_what_was_accepted_is_no_sign_in_its_merge(world: World) -> None:
+    world.baseline(1.0)
+    accepted, honest = world.propose(), world.propose()
+    world.run(accepted, gamed(0.5))
+    world.run(honest, scored(0.4))
+    assert accept(world, accepted) is Status.MERGING
+    (merge,) = world.in_status(Status.QUEUED)
+    assert world.run(merge, gamed(0.3)) is Status.KEPT
 
 
 def test_a_retry_of_a_suspect_sets_its_score_aside(world: World) -> None:

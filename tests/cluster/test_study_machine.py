@@ -115,11 +115,15 @@ class StudyMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_suspect_is_on_the_branch_unless_somebody_accepted_it(self) -> None:
-        lineage = [self.world.state.experiments[e] for e in self.world.state.lineage]
-        # What an accepted incumbent does is a habit from then on, and no sign of anything.
-        is_habit = any(experiment.is_accepted for experiment in lineage)
-        for experiment in lineage:
-            assert is_habit or not experiment.last_run.conduct.frozen, experiment.id
+        for name in self.world.state.lineage:
+            experiment = self.world.state.experiments[name]
+            assert not experiment.last_run.conduct.frozen or self.was_looked_at(name), name
+
+    def was_looked_at(self, name: ExperimentId) -> bool:
+        """Say whether somebody accepted an experiment, or what it is made of."""
+        experiment = self.world.state.experiments[name]
+        made_of = {experiment.base, experiment.merge_of} - {name, ""}
+        return experiment.is_accepted or any(map(self.was_looked_at, made_of))
 
     def teardown(self) -> None:
         """When everything running ends, every winner has ended too."""

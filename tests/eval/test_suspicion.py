@@ -49,7 +49,7 @@ def test_a_value_that_comes_about_when_it_usually_does_is_not(
     assert asked(run(value_at_s=value_at_s), run(value_at_s=usual_s)) == ()
 
 
-def test_the_incumbents_habit_is_as_good_as_the_baselines() -> None:
+def test_the_habit_of_what_it_was_made_on_is_as_good_as_the_baselines() -> None:
     assert asked(run(value_at_s=2.0), run(), run(value_at_s=4.0)) == ()
 
 
