@@ -126,25 +126,15 @@ def _retry_requested(state: StudyState, event: ev.RetryRequested, rec: ev.Record
     trials = experiment.trials
     if experiment.status is S.SUSPECT:  # whatever it is, its mean with an honest value is nothing
         trials = (*trials[:-1], replace(trials[-1], is_set_aside=True))
-    return step(
-        state,
-        rec,
-        experiment.id,
-        S.PROPOSED,
-        trials=trials,
-        is_cancelled=False,
-        is_accepted=False,
-        losses=0,
-        verdict=None,
-        delta=None,
-    )
+    forgotten = {"is_cancelled": False, "is_accepted": False, "verdict": None, "delta": None}
+    return step(state, rec, experiment.id, S.PROPOSED, trials=trials, losses=0, **forgotten)
 
 
 def _accept_requested(state: StudyState, event: ev.AcceptRequested, rec: ev.Recorded) -> StudyState:
     experiment = state.experiments.get(event.experiment)
-    if experiment is None or experiment.status is not S.SUSPECT:
-        return state
-    return step(state, rec, experiment.id, S.MEASURED, is_accepted=True, delta=None)
+    if experiment is not None and experiment.status is S.SUSPECT:
+        state = step(state, rec, experiment.id, S.MEASURED, is_accepted=True, delta=None)
+    return state
 
 
 def _pause(state: StudyState, _event: ev.PauseRequested, _: ev.Recorded) -> StudyState:
