@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cluster.git_objects import Snapshot, read_snapshot
 from cluster.source_repository import SourceProblem, SourceRepository
-from trainer.git_command import GitCommand, GitError
+from trainer.git_command import FROM_THIS_MACHINE, GitCommand, GitError
 from trainer.trial import CommitId
 
 _SNAPSHOTS = 16
@@ -147,6 +147,7 @@ class BareRepository:
                 *("--no-auto-maintenance", "--no-recurse-submodules"),
                 str(origin.toplevel),
                 f"+{commit}:{ref}",
+                env=FROM_THIS_MACHINE,
             )
         except GitError as error:
             if "promisor" not in error.stderr:

@@ -133,7 +133,7 @@ def to_json(value: object) -> bytes:
 
 def to_plain(value: object) -> Any:  # noqa: ANN401 - what JSON can hold
     """Return any record of ours as dicts, lists, strings and numbers."""
-    return msgspec.to_builtins(value, enc_hook=_from_map)
+    return msgspec.json.decode(_encoder.encode(value))
 
 
 def from_json(kind: type[T], payload: bytes) -> T:

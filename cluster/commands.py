@@ -56,6 +56,16 @@ class RecordJudgement(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordSuspicion(Command):
+    """Write down why a better score is not judged yet."""
+
+    experiment: ExperimentId
+    delta: float
+    reasons: tuple[str, ...]
+    reference: ExperimentId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Promote(Command):
     """Make a winner's tree the head of the branch."""
 

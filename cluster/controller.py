@@ -201,11 +201,11 @@ class Controller:
                 self._observers.remove(observer)
 
     def _note(self, recorded: ev.Recorded) -> None:
-        """Let proposers see verdicts, failures and promotions of proposals."""
+        """Let proposers see verdicts, suspicions and failures."""
         event = recorded.event
-        if isinstance(event, ev.TrialFinished | ev.TrialLost | ev.ExperimentJudged):
+        if isinstance(event, _TOLD):
             experiment = self._state.experiments[event.experiment]
-            judged = isinstance(event, ev.ExperimentJudged)
+            judged = isinstance(event, ev.ExperimentJudged | ev.ExperimentSuspected)
             if judged or experiment.status.is_failure:
                 self._desk.note(experiment)
 
@@ -299,5 +299,7 @@ class Controller:
         self._snapshot(is_last=True)
 
 
+_TOLD = (ev.TrialFinished, ev.TrialLost, ev.ExperimentJudged, ev.ExperimentSuspected)
+"""Events after which there may be something to tell the proposers."""
 _REPEATED = (cmd.Propose, cmd.CancelTrial, cmd.GiveBackTrials)
 """Commands whose effect is seen only later, by an event of somebody else."""

@@ -6,7 +6,7 @@ after any crash. Its cost grows with what is open, not with what was ever tried.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cluster import reducer
@@ -21,12 +21,14 @@ from cluster.commands import (
     Propose,
     QueueTrial,
     RecordJudgement,
+    RecordSuspicion,
 )
 from cluster.experiment import Experiment, Kind, Status, TrialPhase
 from cluster.state import StudyState
 from eval.judge import Judge, Judgement, Verdict
 from eval.metric import Metric
-from trainer.trial import TrialId
+from eval.suspicion import implausible, suspicions
+from trainer.trial import ExperimentId, TrialId
 
 MOST_SUBMISSIONS = 8
 """Submissions that are turned into candidates in one go."""
@@ -42,6 +44,8 @@ class StudyPlan:
     judge: Judge
     proposers: tuple[str, ...]
     """Names of the proposers; empty for a study fed by submissions alone."""
+    budget_s: float = 300.0
+    """What scripts are told to aim at."""
     slots: int
     """Slots to expect before workers have presented themselves."""
     most_experiments: int = 0
@@ -114,15 +118,40 @@ def _cancellations(state: StudyState) -> Iterator[Command]:
 
 def _judgements(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
     for experiment in _open(state, Status.MEASURED):
-        if experiment.kind is Kind.BASELINE:
-            start = Judgement(verdict=Verdict.KEEP, delta=0.0, reason="baseline")
-            yield RecordJudgement(
-                experiment=experiment.id, judgement=start, reference=experiment.id
+        judgement, reference = _judgement(state, experiment, plan)
+        reasons = () if experiment.is_accepted else _suspicions(state, experiment, plan)
+        if reasons and judgement.verdict is not Verdict.DISCARD:
+            yield RecordSuspicion(
+                experiment=experiment.id,
+                delta=judgement.delta,
+                reasons=reasons,
+                reference=reference.id,
             )
             continue
-        reference = _reference(state, experiment, plan)
-        judgement = plan.judge.judge(experiment.evidence, reference.evidence)
+        if reasons:  # it harms nobody; who reads its story should know
+            words = f"{judgement.reason}; suspect besides: {'; '.join(reasons)}"
+            judgement = replace(judgement, reason=words)
         yield RecordJudgement(experiment=experiment.id, judgement=judgement, reference=reference.id)
+
+
+def _judgement(
+    state: StudyState, experiment: Experiment, plan: StudyPlan
+) -> tuple[Judgement, Experiment]:
+    """Return what the judge says, and what of."""
+    if experiment.kind is Kind.BASELINE:
+        return Judgement(verdict=Verdict.KEEP, delta=0.0, reason="baseline"), experiment
+    reference = _reference(state, experiment, plan)
+    return plan.judge.judge(experiment.evidence, reference.evidence), reference
+
+
+def _suspicions(state: StudyState, experiment: Experiment, plan: StudyPlan) -> tuple[str, ...]:
+    """Return why the latest score may not have been earned; the earlier ones were looked at."""
+    run = experiment.last_run
+    if experiment.kind is Kind.BASELINE:  # whatever it does is the repository's habit
+        return implausible(run.value, plan.metric)
+    made_of = {ExperimentId("e0"), experiment.base, experiment.merge_of} - {ExperimentId("")}
+    precedents = [state.experiments[name].last_run for name in sorted(made_of)]
+    return suspicions(run, precedents, metric=plan.metric, budget_s=plan.budget_s)
 
 
 def _reference(state: StudyState, experiment: Experiment, plan: StudyPlan) -> Experiment:
@@ -195,8 +224,18 @@ def _proposals(
 
 def _can_propose(state: StudyState, plan: StudyPlan) -> bool:
     fresh = [name for name in plan.proposers if name not in state.exhausted]
-    failed_start = state.baseline is not None and state.baseline.status.is_failure
-    return bool(fresh) and not failed_start and state.rejections_in_a_row < MOST_REJECTIONS
+    return (
+        bool(fresh)
+        and not _has_failed(state.baseline)
+        and state.rejections_in_a_row < MOST_REJECTIONS
+    )
+
+
+def _has_failed(baseline: Experiment | None) -> bool:
+    """Say whether the start has ended without a score to compare with."""
+    if baseline is None:
+        return False
+    return baseline.status.is_failure or baseline.status is Status.SUSPECT
 
 
 def _ready(state: StudyState) -> int:
@@ -258,7 +297,10 @@ def limit_reached(state: StudyState, plan: StudyPlan, now: datetime) -> str:
 
 def _ending(state: StudyState, plan: StudyPlan, circumstances: Circumstances) -> Iterator[Command]:
     baseline = state.baseline
-    if baseline is not None and baseline.status.is_failure:
+    if baseline is not None and baseline.status is Status.SUSPECT:
+        cure = "correct that and `incumbent retry e0`, or `incumbent accept e0`; then run again"
+        yield FinishStudy(reason=f"the baseline is suspect: {baseline.reason}: {cure}", failed=True)
+    elif baseline is not None and baseline.status.is_failure:
         words = baseline.status.value.replace("_", " ")
         reason = f"the baseline {'was ' if words in ('lost', 'cancelled') else ''}{words}"
         yield FinishStudy(reason=f"{reason}: {baseline.reason}", failed=True)

@@ -109,6 +109,13 @@ class RetryRequested(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptRequested(Event):
+    """Somebody has looked at a suspect experiment and wants it judged as it is."""
+
+    experiment: ExperimentId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PauseRequested(Event):
     """Start no more trials; let those that run finish."""
 
@@ -222,6 +229,18 @@ class ExperimentJudged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentSuspected(Event):
+    """A score that would be judged better shows signs of not having been earned."""
+
+    experiment: ExperimentId
+    delta: float
+    """By how much it would be better."""
+    reasons: tuple[str, ...]
+    reference: ExperimentId
+    """The experiment that it was compared with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Promoted(Event):
     """A winner's tree became the head of the branch."""
 
@@ -269,6 +288,7 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
         SubmissionReceived,
         CancelRequested,
         RetryRequested,
+        AcceptRequested,
         PauseRequested,
         ResumeRequested,
         StopRequested,
@@ -280,6 +300,7 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
         TrialFinished,
         TrialLost,
         ExperimentJudged,
+        ExperimentSuspected,
         Promoted,
         MergeConflicted,
         MergeRedundant,

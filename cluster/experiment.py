@@ -12,6 +12,7 @@ from enum import StrEnum
 from eval.conditions import Mark
 from eval.judge import Evidence, Verdict
 from eval.score import Score
+from eval.suspicion import Run
 from proposer.proposal import Scalar
 from trainer.trial import CommitId, Ending, ExperimentId, SlotId, TrialId, TrialOutcome
 
@@ -35,6 +36,7 @@ class Status(StrEnum):
     MERGING = "merging"  # a stale winner; the experiment that merges it is being measured
     KEPT = "kept"  # promoted: it was the incumbent, or still is
     DISCARDED = "discarded"  # judged not better
+    SUSPECT = "suspect"  # better, but by plain signs not earned: waits for `accept` or `retry`
     CRASHED = "crashed"  # its trial crashed
     TIMED_OUT = "timed_out"  # its trial ran into timeout_s
     CANCELLED = "cancelled"  # somebody cancelled it
@@ -98,6 +100,8 @@ class Trial:
     outcome: TrialOutcome | None = None
     marks: tuple[Mark, ...] = ()
     """What was odd about the conditions under which it ran."""
+    is_set_aside: bool = False
+    """Its value does not count: it was suspect, and the experiment was run again."""
 
     @property
     def seconds(self) -> float:
@@ -138,6 +142,8 @@ class Experiment:
     """Attempts lost without the study's own wish."""
     is_cancelled: bool = False
     """Somebody asked to cancel it; its trial may still run."""
+    is_accepted: bool = False
+    """Somebody has looked at it: it is judged whatever its scores look like."""
     verdict: Verdict | None = None
     delta: float | None = None
     """Improvement over the reference that it was judged against; positive is better."""
@@ -151,8 +157,8 @@ class Experiment:
 
     @property
     def values(self) -> tuple[float, ...]:
-        """Metric of each scored trial, in order."""
-        outcomes = (trial.outcome for trial in self.trials)
+        """Metric of each scored trial that counts, in order."""
+        outcomes = (trial.outcome for trial in self.trials if not trial.is_set_aside)
         return tuple(o.value for o in outcomes if o is not None and o.value is not None)
 
     @property
@@ -183,6 +189,22 @@ class Experiment:
             if trial.outcome is not None:
                 return trial.outcome
         raise ValueError(f"no trial of {self.id} has finished")
+
+    @property
+    def last_run(self) -> Run:
+        """The latest trial that was scored and counts; raises ValueError if there is none."""
+        for trial in reversed(self.trials):
+            found = None if trial.is_set_aside else trial.outcome
+            if found is not None and found.value is not None:
+                return Run(
+                    value=found.value, device_class=found.device_class, conduct=found.conduct
+                )
+        raise ValueError(f"no trial of {self.id} was scored")
+
+    @property
+    def finished(self) -> int:
+        """How many of its trials have finished."""
+        return sum(trial.outcome is not None for trial in self.trials)
 
     @property
     def seconds(self) -> float:

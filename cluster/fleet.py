@@ -106,10 +106,13 @@ class _Fleet:
             metric=settings.metric,
             slots=slots,
             gpu_busy_mb=settings.gpu_busy_mb,
+            editable=settings.editable,
         )
         gpus = {"num_gpus": self._trial.gpus} if self._trial.gpus else {}
         # Workers of an earlier controller are adopted if they would do the same.
-        key = hashlib.sha256(to_json((settings.trial, settings.metric, slots))).hexdigest()[:8]
+        key = hashlib.sha256(
+            to_json((settings.trial, settings.metric, settings.editable, slots))
+        ).hexdigest()[:8]
         names = [f"worker-{number}-{key}" for number in range(slots)]
         end_actors(name for name in _actors() if name not in {*names, QUEUE})
         for number, name in enumerate(names):

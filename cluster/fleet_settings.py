@@ -27,3 +27,4 @@ class FleetSettings:
     gpu_busy_mb: float
     trial: Mapping[str, Any] = field(default_factory=dict)
     metric: Metric
+    editable: tuple[str, ...] = ()

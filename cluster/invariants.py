@@ -8,6 +8,19 @@ from cluster.state import StudyState
 from cluster.steps import is_judged
 from trainer.trial import Ending
 
+_SCORED = frozenset(
+    {
+        Status.MEASURED,
+        Status.SUSPECT,
+        Status.WINNER,
+        Status.KEPT,
+        Status.DISCARDED,
+        Status.MERGED,
+    }
+)
+_BETTER = frozenset({Status.WINNER, Status.MERGING, Status.KEPT, Status.MERGED})
+_LOOKS = frozenset({"ExperimentSuspected", "AcceptRequested", "RetryRequested"})
+
 
 class Broken(AssertionError):
     """A state that cannot be."""
@@ -70,9 +83,15 @@ def _experiment(experiment: Experiment) -> Iterator[str]:
         yield f"{experiment.status} with {len(queued)} queued trials"
     if len({(t.id, t.attempt) for t in experiment.trials}) != len(experiment.trials):
         yield "an attempt appears twice"
-    scored = [t for t in experiment.trials if t.outcome and t.outcome.ending is Ending.SCORED]
-    needs_score = {Status.MEASURED, Status.WINNER, Status.KEPT, Status.DISCARDED, Status.MERGED}
-    if experiment.status in needs_score and not scored:
+    if experiment.status in _SCORED and not experiment.values:
         yield f"{experiment.status} without a score"
+    if experiment.status is Status.SUSPECT and (experiment.is_accepted or not experiment.reason):
+        yield "suspect without a reason, or after it was accepted"
+    aside = [t for t in experiment.trials if t.is_set_aside]
+    if any(t.outcome is None or t.outcome.ending is not Ending.SCORED for t in aside):
+        yield "a trial without a score was set aside"
+    looked_at = [n for _, n in experiment.story if n in _LOOKS]
+    if experiment.status in _BETTER and looked_at[-1:] == ["ExperimentSuspected"]:
+        yield f"{experiment.status} without a second look"
     if bool(experiment.merge_of) != (experiment.kind is Kind.MERGE):
         yield f"a {experiment.kind} that carries {experiment.merge_of or 'nothing'}"

@@ -212,12 +212,25 @@ class Performer:
         experiment = state.experiments[command.experiment]
         judgement = command.judgement
         self.record(
-            f"{experiment.id}/judged/{len(experiment.values)}",
+            f"{experiment.id}/judged/{experiment.finished}",
             ev.ExperimentJudged(
                 experiment=experiment.id,
                 verdict=judgement.verdict,
                 delta=judgement.delta,
                 reason=judgement.reason,
+                reference=command.reference,
+            ),
+        )
+
+    @perform.register
+    def _suspect(self, command: cmd.RecordSuspicion, state: StudyState) -> None:
+        experiment = state.experiments[command.experiment]
+        self.record(
+            f"{experiment.id}/suspected/{experiment.finished}",
+            ev.ExperimentSuspected(
+                experiment=experiment.id,
+                delta=command.delta,
+                reasons=command.reasons,
                 reference=command.reference,
             ),
         )

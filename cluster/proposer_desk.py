@@ -118,11 +118,12 @@ class ProposerDesk:
 
 def _is_result(experiment: Experiment) -> bool:
     is_scored = experiment.status is Status.KEPT or experiment.verdict is not None
-    return experiment.status.is_failure or is_scored
+    return experiment.status.is_failure or experiment.status is Status.SUSPECT or is_scored
 
 
 def _result(experiment: Experiment) -> Result:
-    score = None if experiment.status.is_failure else experiment.score
+    is_unknown = experiment.status.is_failure or experiment.status is Status.SUSPECT
+    score = None if is_unknown else experiment.score
     return Result(
         experiment=experiment.id,
         parameters=experiment.parameters,

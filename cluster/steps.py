@@ -29,6 +29,8 @@ TRANSITIONS: dict[type[ev.Event], dict[Status, frozenset[Status]]] = {
     ev.ExperimentJudged: {
         S.MEASURED: frozenset({S.WINNER, S.DISCARDED, S.PROPOSED, S.KEPT}),
     },
+    ev.ExperimentSuspected: {S.MEASURED: frozenset({S.SUSPECT})},
+    ev.AcceptRequested: {S.SUSPECT: frozenset({S.MEASURED})},
     ev.Promoted: {S.WINNER: frozenset({S.KEPT}), S.MERGING: frozenset({S.MERGED})},
     ev.ExperimentProposed: {S.WINNER: frozenset({S.MERGING}), S.KEPT: frozenset({S.KEPT})},
     ev.MergeConflicted: {S.WINNER: frozenset({S.CONFLICTED}), S.KEPT: frozenset({S.KEPT})},
@@ -45,7 +47,7 @@ TRANSITIONS: dict[type[ev.Event], dict[Status, frozenset[Status]]] = {
     },
     ev.RetryRequested: {
         status: frozenset({S.PROPOSED})
-        for status in (S.CRASHED, S.TIMED_OUT, S.CANCELLED, S.LOST, S.DISCARDED)
+        for status in (S.CRASHED, S.TIMED_OUT, S.CANCELLED, S.LOST, S.DISCARDED, S.SUSPECT)
     },
 }
 """What an event may make of an experiment: event -> status before -> statuses after."""

@@ -128,16 +128,18 @@ def _retry_requested(state: StudyState, event: ev.RetryRequested, rec: ev.Record
     experiment = state.experiments.get(event.experiment)
     if experiment is None or experiment.status not in TRANSITIONS[ev.RetryRequested]:
         return state
-    return step(
-        state,
-        rec,
-        experiment.id,
-        S.PROPOSED,
-        is_cancelled=False,
-        losses=0,
-        verdict=None,
-        delta=None,
-    )
+    trials = experiment.trials
+    if experiment.status is S.SUSPECT:  # whatever it is, its mean with an honest value is nothing
+        trials = (*trials[:-1], replace(trials[-1], is_set_aside=True))
+    forgotten = {"is_cancelled": False, "is_accepted": False, "verdict": None, "delta": None}
+    return step(state, rec, experiment.id, S.PROPOSED, trials=trials, losses=0, **forgotten)
+
+
+def _accept_requested(state: StudyState, event: ev.AcceptRequested, rec: ev.Recorded) -> StudyState:
+    experiment = state.experiments.get(event.experiment)
+    if experiment is not None and experiment.status is S.SUSPECT:
+        state = step(state, rec, experiment.id, S.MEASURED, is_accepted=True, delta=None)
+    return state
 
 
 def _pause(state: StudyState, _event: ev.PauseRequested, _: ev.Recorded) -> StudyState:
@@ -318,6 +320,11 @@ def _judged(state: StudyState, event: ev.ExperimentJudged, rec: ev.Recorded) -> 
     return state
 
 
+def _suspected(state: StudyState, event: ev.ExperimentSuspected, rec: ev.Recorded) -> StudyState:
+    reason = "; ".join(event.reasons)
+    return step(state, rec, event.experiment, S.SUSPECT, delta=event.delta, reason=reason)
+
+
 def _promoted(state: StudyState, event: ev.Promoted, rec: ev.Recorded) -> StudyState:
     state = step(state, rec, event.experiment, S.KEPT, promoted=event.commit)
     state = _sources_merged(state, event.experiment, rec)
@@ -370,6 +377,7 @@ _HANDLERS: dict[type[ev.Event], Callable[[StudyState, Any, ev.Recorded], StudySt
     ev.SubmissionReceived: _submission,
     ev.CancelRequested: _cancel_requested,
     ev.RetryRequested: _retry_requested,
+    ev.AcceptRequested: _accept_requested,
     ev.PauseRequested: _pause,
     ev.ResumeRequested: _resume,
     ev.StopRequested: _stop,
@@ -381,6 +389,7 @@ _HANDLERS: dict[type[ev.Event], Callable[[StudyState, Any, ev.Recorded], StudySt
     ev.TrialFinished: _trial_finished,
     ev.TrialLost: _trial_lost,
     ev.ExperimentJudged: _judged,
+    ev.ExperimentSuspected: _suspected,
     ev.Promoted: _promoted,
     ev.MergeConflicted: _merge_conflicted,
     ev.MergeRedundant: _merge_redundant,

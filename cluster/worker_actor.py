@@ -47,6 +47,8 @@ class WorkerSettings:
     metric: Metric
     slots: int
     gpu_busy_mb: float
+    editable: tuple[str, ...] = ()
+    """Files that candidates may change; the others are looked at after each trial."""
     number: int = 0
     """Which of the study's workers it is."""
 
@@ -149,6 +151,7 @@ class WorkerActor:
                 limits=limits_for(
                     settings.trial, machine_bytes=machine_memory(), slots=settings.slots
                 ),
+                editable=settings.editable,
             )
             gpus = GpuWatch(
                 NvmlSampler(),

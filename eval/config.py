@@ -3,10 +3,10 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from eval.judge import GreedyJudge, Judge
-from eval.metric import Goal, Metric
+from eval.metric import MOST, Goal, Metric
 
 
 def _one_group(pattern: str) -> str:
@@ -34,13 +34,25 @@ class MetricConfig(BaseModel):
     """The direction in which it improves."""
     pattern: Annotated[str, AfterValidator(_one_group)] = ""
     """Regular expression with one group, searched in each line; default `^name:\\s+(\\S+)`."""
+    plausible: tuple[float, ...] = ()
+    """`[lo, hi]`: a better value outside is not kept before somebody has looked; default any."""
     source: Literal["printed"] = "printed"
     """`printed`: read from the trial's output."""
+
+    @field_validator("plausible")
+    @classmethod
+    def _is_a_range(cls, bounds: tuple[float, ...]) -> tuple[float, ...]:
+        if not bounds:
+            return bounds
+        if len(bounds) != 2 or not -MOST <= bounds[0] < bounds[1] <= MOST:
+            raise ValueError("must be two numbers, the least and the greatest, e.g. [0.5, 3.0]")
+        return bounds
 
     def metric(self) -> Metric:
         """Return the record the rest of the program uses."""
         pattern = self.pattern or rf"^{re.escape(self.name)}:\s+(\S+)"
-        return Metric(name=self.name, goal=Goal(self.goal), pattern=pattern)
+        plausible = (self.plausible[0], self.plausible[1]) if self.plausible else None
+        return Metric(name=self.name, goal=Goal(self.goal), pattern=pattern, plausible=plausible)
 
 
 class JudgeConfig(BaseModel):

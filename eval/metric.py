@@ -4,10 +4,14 @@ Knows regular expressions and directions; does not know where the text comes fro
 only: the trial supervisor imports this module in an isolated interpreter that has nothing else.
 """
 
-import math
 import re
+from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
+
+MOST = 1e100
+"""Numbers beyond this count as infinite: differences and sums of what a log prints must be finite,
+for JSON, and so the ledger, holds nothing else."""
 
 
 class Goal(StrEnum):
@@ -25,6 +29,8 @@ class Metric:
     goal: Goal
     pattern: str
     """Regular expression with one group (the number), searched in each line of the log."""
+    plausible: tuple[float, float] | None = None
+    """Least and greatest value that can be; None if the user did not say."""
 
     def improvement(self, new: float, old: float) -> float:
         """Return how much better `new` is than `old`; positive is better, in the metric's unit."""
@@ -33,6 +39,34 @@ class Metric:
     def is_better(self, new: float, old: float) -> bool:
         """Say whether `new` is strictly better than `old`."""
         return self.improvement(new, old) > 0
+
+
+class Sightings:
+    """When a metric's values were printed, as far as `eval.suspicion` asks; bounded memory."""
+
+    _MOST_TEXTS = 256
+    _FINAL_S = 1.0
+
+    def __init__(self) -> None:
+        self._first: dict[str, float] = {}
+        self._latest: deque[tuple[float, str]] = deque(maxlen=self._MOST_TEXTS)
+
+    def see(self, text: str, at_s: float) -> None:
+        """Note a value as it was printed, and when; times never go back."""
+        if len(self._first) < self._MOST_TEXTS:
+            self._first.setdefault(text, at_s)
+        self._latest.append((at_s, text))
+
+    @property
+    def value_at_s(self) -> float | None:
+        """When the last value was printed for the first time; None if that was forgotten."""
+        return self._first.get(self._latest[-1][1]) if self._latest else None
+
+    @property
+    def final_values(self) -> int:
+        """How many different values came within a second before the last, that included."""
+        since_s = self._latest[-1][0] - self._FINAL_S if self._latest else 0.0
+        return len({text for at_s, text in self._latest if at_s >= since_s})
 
 
 class MetricReader:
@@ -50,19 +84,26 @@ class MetricReader:
         """What the pattern's group last matched; None if it never did."""
         self.count = 0
         """How many lines the pattern matched."""
+        self.sightings = Sightings()
         self.summary: dict[str, float] = {}
-        """Other `name: value`, `METRIC name=value` and `>>> name: value` lines; the last counts."""
+        """Other `name: value`, `METRIC name=value` and `>>> name: value` lines; the last counts.
 
-    def feed(self, line: str) -> None:
-        """Read one line (no line end, no carriage return)."""
+        Finite numbers alone."""
+
+    def feed(self, line: str, at_s: float = 0.0) -> None:
+        """Read one line (no line end, no carriage return), printed `at_s` after the start."""
         found = self._pattern.search(line)
         if found:
             self.text = found.group(1)
             self.count += 1
+            if self.text is not None:  # a group that need not match
+                self.sightings.see(self.text, at_s)
             return
         found = self._SUMMARY.match(line)
         if found and (found["name"] in self.summary or len(self.summary) < self._MOST_NAMES):
-            self.summary[found["name"]] = float(found["value"])
+            value = float(found["value"])
+            if abs(value) <= MOST:  # "1e999" is infinite
+                self.summary[found["name"]] = value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +123,6 @@ class Reading:
             value = float(text)
         except ValueError:
             return cls(value=None, problem=f"not a number: {text[:80]!r}")
-        if not math.isfinite(value):
+        if not abs(value) <= MOST:  # so is NaN not
             return cls(value=None, problem=f"not finite: {text[:80]}")
         return cls(value=value, problem="")

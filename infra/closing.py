@@ -3,6 +3,7 @@
 import sys
 
 from cluster.config import StudyConfig
+from cluster.experiment import Status
 from cluster.state import StudyState
 from infra.attach import Left, gather
 from infra.plain_text import printable_lines
@@ -29,6 +30,7 @@ def last_words(study: OpenStudy, left: Left, state: StudyState, config: StudyCon
         _say(_failed_baseline(state))
         return 1
     render_summary(gather(study, state, config), file=sys.stderr)
+    _say(_suspects(state))
     if not state.finished:
         _say(f"stopped; `incumbent run` in {home.repository} carries on")
     return 0
@@ -41,6 +43,19 @@ def _say(text: str) -> None:
 
 def _tail(text: str, lines: int = 8) -> str:
     return "\n".join(text.splitlines()[-lines:])
+
+
+def _suspects(state: StudyState) -> str:
+    """Return which experiments wait for a look, and how to have it."""
+    found = [e for e in state.experiments.values() if e.status is Status.SUSPECT]
+    if not found:
+        return ""
+    names = ", ".join(sorted((e.id for e in found), key=lambda name: int(name[1:])))
+    verb = "is" if len(found) == 1 else "are"
+    return (
+        f"{names} {verb} better but suspect, and not kept: `incumbent show` tells why, `accept` "
+        "or `retry` decides"
+    )
 
 
 def _failed_baseline(state: StudyState) -> str:

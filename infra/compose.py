@@ -57,6 +57,7 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
         metric=metric,
         judge=config.judge.judge(metric),
         proposers=tuple(proposer.name for proposer in ingredients.proposers),
+        budget_s=config.trial.budget_s,
         slots=cpu_slots(config),
         most_experiments=config.limits.experiments,
         most_hours=config.limits.hours,
@@ -121,6 +122,7 @@ def ray_fleet(study: OpenStudy, config: StudyConfig) -> FleetProcess:
         gpu_busy_mb=config.cluster.gpu_busy_mb,
         trial=config.trial.model_dump(mode="json"),
         metric=config.metric.metric(),
+        editable=config.study.editable,
     )
     return FleetProcess(settings, log=home.fleet_log)
 

@@ -71,6 +71,11 @@ def _(event: ev.RetryRequested, _state: StudyState) -> str:
 
 
 @_line.register
+def _(event: ev.AcceptRequested, _state: StudyState) -> str:
+    return f"accept {event.experiment}"
+
+
+@_line.register
 def _(_event: ev.PauseRequested, _state: StudyState) -> str:
     return "pause"
 
@@ -134,6 +139,12 @@ def _(event: ev.ExperimentJudged, state: StudyState) -> str:
     word = {Verdict.KEEP: "winner", Verdict.DISCARD: "discarded", Verdict.REPLICATE: "replicate"}
     evidence = f"{signed(event.delta)} against {event.reference}"
     return f"{word[event.verdict]} {event.experiment}: {event.reason} ({evidence})"
+
+
+@_line.register
+def _(event: ev.ExperimentSuspected, _state: StudyState) -> str:
+    evidence = f"{signed(event.delta)} against {event.reference}"
+    return f"suspect {event.experiment}: {'; '.join(event.reasons)} ({evidence})"
 
 
 @_line.register

@@ -150,6 +150,8 @@ class TrialFacts(TypedDict):
     seconds: float
     marks: list[str]
     """What was odd about its conditions (eval.conditions.Mark)."""
+    set_aside: bool
+    """Its value does not count: it was suspect, and the experiment was retried."""
     outcome: dict[str, Any] | None
     """The trial's record (trainer.trial.TrialOutcome), field by field."""
 
@@ -169,6 +171,8 @@ class ShowFacts(ExperimentFacts):
     tree: str
     base_commit: str
     lines: int
+    accepted: bool
+    """Somebody had it judged though it was suspect."""
     parameters: dict[str, bool | int | float | str]
     priority: int
     proposed_at: str

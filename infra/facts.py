@@ -121,6 +121,7 @@ def show_facts(
         "tree": found.tree,
         "base_commit": found.base_commit,
         "lines": found.lines,
+        "accepted": found.is_accepted,
         "parameters": dict(found.parameters),
         "priority": found.priority,
         "proposed_at": found.proposed_at.isoformat(),
@@ -279,6 +280,7 @@ def _trial(trial: Trial) -> TrialFacts:
         "finished_at": _time(trial.finished_at),
         "seconds": trial.seconds,
         "marks": _marks([trial]),
+        "set_aside": trial.is_set_aside,
         "outcome": _outcome(trial),
     }
 

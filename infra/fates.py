@@ -2,7 +2,7 @@
 
 `results.tsv`, the progress picture and the metrics are written event by event while a controller
 runs, and as a whole when it starts again. Both ways read from here, so that they agree. An end
-never changes; an experiment that is retried comes to a further one.
+never changes; an experiment that is retried, or accepted though suspect, comes to a further one.
 """
 
 from collections.abc import Iterator
@@ -31,6 +31,7 @@ FATE_OF_STATUS = {
     Status.DISCARDED: Fate.DISCARD,
     Status.CONFLICTED: Fate.DISCARD,
     Status.DROPPED: Fate.DISCARD,
+    Status.SUSPECT: Fate.DISCARD,
     Status.CRASHED: Fate.CRASH,
     Status.TIMED_OUT: Fate.CRASH,
     Status.MERGED: Fate.MERGED,
@@ -48,9 +49,9 @@ class End:
     """The event that ended it."""
     experiment: Experiment
     status: Status
-    """What it ended as; that of `experiment` is another if it was retried since."""
+    """What it ended as; that of `experiment` is another if it went on since."""
     outcomes: tuple[TrialOutcome, ...]
-    """Of its trials that had finished by then."""
+    """Of its trials that had finished by then and counted."""
 
     @property
     def fate(self) -> Fate:
@@ -83,24 +84,26 @@ def ends_by(recorded: Recorded, state: StudyState) -> list[End]:
 
 
 def ends(experiment: Experiment) -> Iterator[End]:
-    """Yield the ends of one experiment, oldest first: one before each retry, and the present."""
-    outcomes = tuple(trial.outcome for trial in experiment.trials if trial.outcome is not None)
-    finished, begin = 0, 0
+    """Yield the ends of one experiment, oldest first: those after which it went on, the present."""
+    outcomes = (trial.outcome for trial in experiment.trials if trial.outcome is not None)
+    finished: tuple[TrialOutcome, ...] = ()
+    begin = 0
     for index, (_, name) in enumerate(experiment.story):
-        if name == "RetryRequested":
+        if name in {"RetryRequested", "AcceptRequested"}:
             part = experiment.story[begin:index]
-            status = _status_before_retry(part, outcomes[:finished])
-            yield End(
-                seq=part[-1][0], experiment=experiment, status=status, outcomes=outcomes[:finished]
-            )
+            status = _status_after(part, finished)
+            yield End(seq=part[-1][0], experiment=experiment, status=status, outcomes=finished)
             begin = index
-        finished += name == "TrialFinished"
+            if status is Status.SUSPECT and name == "RetryRequested":
+                finished = finished[:-1]  # set aside
+        elif name == "TrialFinished":
+            finished = (*finished, next(outcomes))
     if experiment.status.is_terminal:
         yield End(
             seq=end_seq(experiment),
             experiment=experiment,
             status=experiment.status,
-            outcomes=outcomes,
+            outcomes=finished,
         )
 
 
@@ -111,11 +114,11 @@ def end_seq(experiment: Experiment) -> int:
     return max(seq for seq, name in experiment.story if name in {"ExperimentJudged", "Promoted"})
 
 
-def _status_before_retry(
-    story: tuple[tuple[int, str], ...], outcomes: tuple[TrialOutcome, ...]
-) -> Status:
-    """Tell from the events up to a retry what the experiment had ended as."""
+def _status_after(story: tuple[tuple[int, str], ...], outcomes: tuple[TrialOutcome, ...]) -> Status:
+    """Tell from the events up to a new start what the experiment had ended as."""
     last = story[-1][1]
+    if last == "ExperimentSuspected":
+        return Status.SUSPECT
     if last == "ExperimentJudged":
         return Status.DISCARDED
     if last == "TrialFinished":

@@ -1,6 +1,5 @@
 """Shows a study while it runs: a picture of it in a terminal, lines elsewhere. An edge to rich."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from cluster.experiment import Kind
 from cluster.state import StudyState
 from infra.event_lines import event_line
 from infra.fact_records import StatusFacts
-from infra.plain_text import one_line
+from infra.plain_text import json_text, one_line
 from infra.tables import make_console, status_view
 
 _LINES_BESIDE_SLOTS = 20
@@ -82,7 +81,7 @@ class JsonLinesView:
             "text": event_line(recorded.event, state),
             "data": to_plain(recorded.event),
         }
-        self._stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._stream.write(json_text(line) + "\n")
         self._stream.flush()
 
     def update(self, facts: StatusFacts) -> None:

@@ -5,6 +5,7 @@ picture shows one, it passes through here: what could move a cursor, change a co
 reading direction or start a new line is gone afterwards.
 """
 
+import json
 import re
 
 _ESCAPE = re.compile(
@@ -25,6 +26,19 @@ def printable_lines(text: str) -> str:
     """Return the lines of a log with nothing but printable characters in them."""
     lines = _ESCAPE.sub("", text).expandtabs(4).splitlines()
     return "\n".join("".join(c if c.isprintable() else " " for c in line) for line in lines)
+
+
+def json_text(facts: object, indent: int | None = None) -> str:
+    """Return facts as JSON that is safe to look at: what does not print is there as its escape.
+
+    Python escapes control characters below 32 alone; terminals obey others too, and text that runs
+    from right to left hides what it says. Raises ValueError for a number that JSON lacks.
+    """
+    text = json.dumps(facts, indent=indent, ensure_ascii=False, allow_nan=False)
+    if text.replace("\n", "").isprintable():
+        return text
+    # Such characters stand within strings alone, so that their escapes mean the same.
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def number(value: float | None) -> str:

@@ -68,7 +68,7 @@ _METRICS = (
         type="counter",
         labels=("outcome",),
         help="Merges of stale winners, by outcome: promoted, discarded, failed (its trial did), "
-        "stale (merged again), conflicted or redundant.",
+        "suspect, stale (merged again), conflicted or redundant.",
     ),
     MetricDescription(
         name="incumbent_rejected_proposals_total",
@@ -344,6 +344,7 @@ class _Histogram:
 _MERGE_OUTCOMES = {
     Status.KEPT: "promoted",
     Status.DISCARDED: "discarded",
+    Status.SUSPECT: "suspect",
     Status.MERGED: "stale",
     Status.CONFLICTED: "stale",
     Status.DROPPED: "stale",

@@ -30,6 +30,7 @@ _STYLES = {
     "discarded": "dim",
     "idle": "dim",
     "closed": "dim",
+    "suspect": "magenta",
     "crashed": "red",
     "timed_out": "red",
     "blocked": "red",
@@ -55,6 +56,14 @@ def render_log(
 def render_show(facts: ShowFacts, *, metric: str = "score", file: TextIO | None = None) -> None:
     """Print everything about one experiment."""
     make_console(file).print(_show(facts, metric))
+
+
+def suspect_cure(experiment: str) -> str:
+    """Return what to do about a suspect experiment."""
+    return (
+        f"look at `incumbent diff {experiment}` and `logs {experiment}`, then `incumbent accept "
+        f"{experiment}` has it judged as it is, or `incumbent retry {experiment}` runs it again"
+    )
 
 
 def render_summary(facts: StatusFacts, *, file: TextIO | None = None) -> None:
@@ -118,7 +127,7 @@ def _judged(facts: StatusFacts) -> Text:
     text = Text(f"{facts['judged']}{of}, {facts['promotions']} promoted")
     if facts["rate_per_hour"]:
         text.append(f", {facts['rate_per_hour']:.3g} an hour")
-    ended = ("crashed", "timed_out", "lost", "conflicted")
+    ended = ("suspect", "crashed", "timed_out", "lost", "conflicted")
     for status in (status for status in ended if facts["experiments"].get(status)):
         text.append(f", {facts['experiments'][status]} {_words(status)}", style=_STYLES[status])
     return text
@@ -175,6 +184,8 @@ def _show(facts: ShowFacts, metric: str) -> RenderableType:
     _add(grid, one_line(metric), score if facts["score"] is not None else "")
     _add(grid, "delta", signed(facts["delta"]) if facts["delta"] is not None else "")
     _add(grid, "reason", one_line(facts["reason"]))
+    if facts["status"] == "suspect":
+        _add(grid, "next", suspect_cure(facts["id"]))
     _add(grid, "commit", facts["commit"])
     _add(grid, "promoted", facts["promoted"])
     _add(grid, "base", f"{facts['base']} at {facts['base_commit'][:7]}")
@@ -208,7 +219,7 @@ def _trials(trials: list[TrialFacts]) -> Table:
             Text(number(outcome.get("value"))),
             Text(duration(trial["seconds"]) if trial["seconds"] else ""),
             Text(one_line(trial["slot"])),
-            Text(one_line(str(outcome.get("reason", "")))),
+            Text("set aside" if trial["set_aside"] else one_line(str(outcome.get("reason", "")))),
         )
     return table
 

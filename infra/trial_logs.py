@@ -1,5 +1,6 @@
 """Finds the logs of trials."""
 
+import os
 from pathlib import Path
 
 from cluster.experiment import Experiment, TrialPhase
@@ -17,7 +18,7 @@ def find_log(home: StudyHome, state: StudyState, name: str) -> Path | None:
     for trial in reversed(wanted):
         attempt = f"-a{trial.attempt}" if trial.attempt > 1 else ""
         path = home.logs / f"{trial.id}{attempt}.log"
-        if path.exists():
+        if os.path.lexists(path):
             return path
     return None
 

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from trainer.editable import is_editable
+
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _ESCAPE = re.compile(r"\\([abfnrtv\"\\]|[0-3][0-7]{2})")
 _CONTROLS = {"a": 7, "b": 8, "t": 9, "n": 10, "v": 11, "f": 12, "r": 13, '"': 34, "\\": 92}
@@ -36,13 +38,6 @@ _REFUSED = {
 
 class PatchRejected(ValueError):
     """A patch or a set of edits that may not become a candidate; says which path and why."""
-
-
-def is_editable(path: str, editable: Sequence[str]) -> bool:
-    """Say whether a path is one of `editable`, or below one of them that ends in a slash."""
-    return any(
-        path.startswith(entry) if entry.endswith("/") else path == entry for entry in editable
-    )
 
 
 def check_edits(edits: Mapping[str, str], editable: Sequence[str]) -> None:

@@ -48,7 +48,7 @@ class _Record:
             standing = Standing.SCORED
         elif result.status in {Ending.CRASHED, Ending.TIMED_OUT}:
             standing = Standing.FAILED
-        elif result.status in {Ending.CANCELLED, Ending.LOST}:
+        elif result.status in {Ending.CANCELLED, Ending.LOST, "suspect"}:
             standing = Standing.UNKNOWN
         else:
             standing = Standing.RUNNING

@@ -84,6 +84,30 @@ def test_no_module_rebinds_a_builtin_by_importing_one_of_our_packages_whole() ->
         assert not whole & set(PACKAGES), f"{name}: from {PACKAGES} import names, not modules"
 
 
+# --- processes of our own ------------------------------------------------------------------------
+
+
+def test_every_python_that_we_start_is_isolated() -> None:
+    """Else a `json.py` in its working directory, or PYTHONPATH, is a candidate's way in."""
+    found = 0
+    for name, tree in modules():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.List | ast.Tuple) or len(node.elts) < 2:
+                continue
+            if ast.unparse(node.elts[0]) in {"sys.executable", "python", "self._python"}:
+                found += 1
+                assert ast.unparse(node.elts[1]) == "'-I'", f"{name}:{node.lineno}"
+    assert found >= 5, "or this test no longer sees how processes are started"
+
+
+def test_git_is_started_in_one_place() -> None:
+    for name, tree in modules():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.List | ast.Tuple) and node.elts:
+                is_git = ast.unparse(node.elts[0]) == "'git'"
+                assert not is_git or name == "trainer/git_command.py", f"{name}:{node.lineno}"
+
+
 # --- what a command imports ----------------------------------------------------------------------
 
 

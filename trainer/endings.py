@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from eval.metric import Reading
+from eval.suspicion import Conduct
 from trainer.run_records import EndedBy, RunReport
 from trainer.telemetry import GpuTelemetry, Telemetry
 from trainer.trial import CrashKind, Ending, TrialOutcome
@@ -100,6 +101,11 @@ def classify(
         limits_by=report.limits_by or "",
         device_class=device_class,
         telemetry=_telemetry(report, gpu),
+        conduct=Conduct(
+            wall_s=report.wall_s,
+            value_at_s=report.value_at_s,
+            final_values=max(1, report.final_values),
+        ),
     )
 
 

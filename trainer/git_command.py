@@ -36,9 +36,12 @@ _FIXED_VARIABLES = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_OPTIONAL_LOCKS": "0",
     # Rather than protocol.allow: git does not hand command-scope settings on to the processes it
-    # starts in other repositories, and a partial clone there would fetch what it lacks.
-    "GIT_ALLOW_PROTOCOL": "file",
+    # starts in other repositories, and a partial clone there would fetch what it lacks, by a
+    # program that its configuration names.
+    "GIT_ALLOW_PROTOCOL": "none",
 }
+FROM_THIS_MACHINE = {"GIT_ALLOW_PROTOCOL": "file"}
+"""Variables for the one command that fetches, and does so from a path."""
 _KEPT_VARIABLES = ("PATH", "HOME", "XDG_CONFIG_HOME", "TMPDIR", "LD_LIBRARY_PATH", "GIT_EXEC_PATH")
 _USER_CONFIG_VARIABLES = ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM")
 _MOST_MESSAGE = 300

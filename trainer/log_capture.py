@@ -11,9 +11,11 @@ first MiB is written anew, in place, when `LogFile.flush` is called (the supervi
 second and at the end): at any time the file is a whole one, at most one such interval old.
 """
 
+import errno
 import math
 import os
 import re
+import stat
 from collections.abc import Iterator
 
 from eval.metric import Metric, MetricReader
@@ -54,8 +56,16 @@ class LogFile:
         self, path: str, *, head_bytes: int = HEAD_BYTES, tail_bytes: int = TAIL_BYTES
     ) -> None:
         """Make an empty file at `path`, in place of an earlier one; raises OSError."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        # A trial that is not confined may have planted something for the next one's log: a link, a
+        # pipe that would be waited for, a second name of a file of the user's.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         self._file = os.open(path, flags, 0o644)
+        found = os.fstat(self._file)
+        if stat.S_ISREG(found.st_mode):
+            if found.st_nlink > 1:
+                os.close(self._file)
+                raise OSError(errno.EMLINK, "the log has a second name", path)
+            os.ftruncate(self._file, 0)
         self._head = head_bytes
         self._tail = tail_bytes
         self._recent = bytearray()
@@ -125,9 +135,11 @@ class OutputScanner:
         self._required = required_text(metric.pattern).encode()
         self._careful_left = careful_bytes
         self._rest = b""
+        self._at_s = 0.0
 
-    def feed(self, chunk: bytes) -> None:
-        """Read the lines that `chunk` completes."""
+    def feed(self, chunk: bytes, at_s: float = 0.0) -> None:
+        """Read the lines that `chunk` completes, which came `at_s` after the start."""
+        self._at_s = at_s
         is_careful = self._careful_left > 0 or not self._required
         self._careful_left -= len(chunk)
         data = (self._rest + chunk).replace(b"\r", b"\n")
@@ -145,7 +157,7 @@ class OutputScanner:
     def _read(self, lines: "Iterator[bytes] | list[bytes]") -> None:
         for line in lines:
             if line:
-                self.reader.feed(line[:LINE_BYTES].decode("utf-8", "replace"))
+                self.reader.feed(line[:LINE_BYTES].decode("utf-8", "replace"), self._at_s)
 
 
 class LogCapture:
@@ -162,10 +174,10 @@ class LogCapture:
         """What was found; complete after `close`."""
         return self._scanner.reader
 
-    def feed(self, chunk: bytes) -> None:
-        """Take in output."""
+    def feed(self, chunk: bytes, at_s: float = 0.0) -> None:
+        """Take in output that came `at_s` seconds after the start."""
         self.file.write(chunk)
-        self._scanner.feed(chunk)
+        self._scanner.feed(chunk, at_s)
 
     def close(self) -> None:
         """Finish file and reader; the summary at the output's end counts last."""

@@ -5,12 +5,14 @@ know leases, and starts nothing but git. The worktree is for us alone: a trial r
 """
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from eval.metric import Metric
 from trainer.environment import Environment
+from trainer.frozen import FrozenCheck, check_folder
 from trainer.paths import WorkerPaths
 from trainer.ports import CodeSource, Slot
 from trainer.run_folder import RunFolder
@@ -38,6 +40,7 @@ class Materialiser:
         sandbox: Sandbox,
         threads: int = 0,
         limits: Limits | None = None,
+        editable: Sequence[str] = (),
     ) -> None:
         self.mark_prefix = f"{study}/{slot.id}/"
         """With this begins the mark of every process of the slot's trials."""
@@ -49,6 +52,7 @@ class Materialiser:
         self._sandbox = sandbox
         self._threads = threads
         self._limits = limits
+        self._editable = tuple(editable)
         self._worktree: SlotWorktree | None = None
         self._turn = 0
         self._runs: dict[TrialSpec, RunFolder] = {}
@@ -98,6 +102,15 @@ class Materialiser:
             mark=f"{self.mark_prefix}{spec.trial}",
             limits=self._limits_in(run),
         )
+
+    def inspect(self, spec: TrialSpec) -> FrozenCheck:
+        """Say what became of the frozen files in the trial's copy of its tree while it ran.
+
+        To be asked when the trial has ended, before `tidy`. Raises what the code source raises,
+        GitError, OSError.
+        """
+        folder = self._runs[spec].src
+        return check_folder(self._code.fetch(spec.commit), spec.commit, folder, self._editable)
 
     def _limits_in(self, run: RunFolder) -> Limits | None:
         if self._limits is None:

@@ -198,6 +198,10 @@ class RunReport:
     """What the metric's pattern matched last; None if it never did."""
     metric_count: int = 0
     """How many lines the pattern matched."""
+    value_at_s: float | None = None
+    """When what it matched last was first printed; None if it never was, or if that is unknown."""
+    final_values: int = 0
+    """How many different values it matched within a second before the last, that included."""
     summary: Mapping[str, float] = field(default_factory=dict)
     """Other `name: value` lines, from the log's first MiB and its end."""
     tail: str = ""

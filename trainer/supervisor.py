@@ -101,8 +101,9 @@ class _Trial:
         except BlockingIOError:
             return False
         self.is_output_open = bool(chunk)
-        self._capture.feed(chunk)
-        self._stages.feed(chunk, time.monotonic())
+        now = time.monotonic()
+        self._capture.feed(chunk, now - self._started_at)
+        self._stages.feed(chunk, now)
         return bool(chunk)
 
     def stop(self, why: EndedBy) -> None:
@@ -183,6 +184,8 @@ class _Trial:
             problem=self._problem,
             metric_text=reader.text,
             metric_count=reader.count,
+            value_at_s=reader.sightings.value_at_s,
+            final_values=reader.sightings.final_values,
             summary=reader.summary,
             tail=self._capture.tail(),
             wall_s=ended_at - self._started_at,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
+from eval.suspicion import Conduct
 from trainer.telemetry import Telemetry
 
 ExperimentId = NewType("ExperimentId", str)
@@ -96,6 +97,8 @@ class TrialOutcome:
     """Scores are compared within one device class."""
     telemetry: Telemetry = field(default_factory=Telemetry)
     """What was measured beside the metric; without a number for what was not."""
+    conduct: Conduct = field(default_factory=Conduct)
+    """How the run behaved, for a second look at a score that is too good."""
 
     def __post_init__(self) -> None:
         if (self.value is not None) != (self.ending is Ending.SCORED):

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from trainer.endings import classify
+from trainer.frozen import FrozenCheck
 from trainer.gpu_watch import GpuWatch
 from trainer.materialise import Materialiser
 from trainer.ports import Heartbeat, Lease, LeaseSource, NoWork, Progress, Slot
@@ -96,9 +97,12 @@ class Worker:
             "materialise": started_at - leased_at,
             "train": self._clock() - started_at,
         }
+        outcome = self._outcome(report, order, stages_s, gpu)
+        if outcome.ending is Ending.SCORED:
+            outcome = self._inspected(lease, outcome)
         self._materialiser.tidy(lease.spec)
         if order is not Heartbeat.GONE:
-            self._complete(lease, self._outcome(report, order, stages_s, gpu))
+            self._complete(lease, outcome)
         if report.ended_by is EndedBy.NO_SANDBOX:
             self._pause()
         else:
@@ -163,6 +167,16 @@ class Worker:
             reason = "given back: the study stopped"
             return replace(outcome, ending=Ending.LOST, reason=reason, is_given_back=True)
         return outcome
+
+    def _inspected(self, lease: Lease, outcome: TrialOutcome) -> TrialOutcome:
+        """Add what became of the frozen files while the trial ran."""
+        try:
+            check = self._materialiser.inspect(lease.spec)
+        except (OSError, LookupError, RuntimeError) as error:
+            # Somebody should look: a trial that can prevent the check must not gain by it.
+            check = FrozenCheck(changed=(f"frozen files could not be checked ({error})",))
+        conduct = replace(outcome.conduct, frozen=check.changed, frozen_unchecked=check.unchecked)
+        return replace(outcome, conduct=conduct)
 
     def _own_failure(self, error: Exception, stages_s: dict[str, float]) -> TrialOutcome:
         is_full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}

@@ -1,4 +1,4 @@
-"""`incumbent cancel` and `incumbent retry`."""
+"""`incumbent cancel`, `incumbent retry` and `incumbent accept`."""
 
 from typing import Annotated
 
@@ -14,25 +14,32 @@ def cancel(
     experiment: ExperimentArgument, study: StudyOption = "", as_json: JsonOption = False
 ) -> None:
     """End an experiment: out of the queue, or off its slot."""
-    _ask(experiment, study, as_json, is_retry=False)
+    _ask("cancel", experiment, study, as_json)
 
 
 def retry(
     experiment: ExperimentArgument, study: StudyOption = "", as_json: JsonOption = False
 ) -> None:
-    """Run an experiment again that failed, was cancelled or was discarded."""
-    _ask(experiment, study, as_json, is_retry=True)
+    """Run an experiment again that failed, was cancelled, was discarded or is suspect."""
+    _ask("retry", experiment, study, as_json)
 
 
-def _ask(name: str, study_name: str, as_json: bool, *, is_retry: bool) -> None:
-    from cluster.events import CancelRequested, RetryRequested
+def accept(
+    experiment: ExperimentArgument, study: StudyOption = "", as_json: JsonOption = False
+) -> None:
+    """Have a suspect experiment judged as it is, after a look at it."""
+    _ask("accept", experiment, study, as_json)
+
+
+def _ask(verb: str, name: str, study_name: str, as_json: bool) -> None:
+    from cluster.events import AcceptRequested, CancelRequested, RetryRequested
     from cluster.steps import TRANSITIONS
     from infra.requests import request
     from infra.study import opened
     from trainer.trial import ExperimentId
 
-    kind = RetryRequested if is_retry else CancelRequested
-    verb = "retry" if is_retry else "cancel"
+    kinds = {"cancel": CancelRequested, "retry": RetryRequested, "accept": AcceptRequested}
+    kind = kinds[verb]
     with opened(choose_study(study_name, to_act=True)) as study:
         found = study.state().experiments.get(ExperimentId(name))
         if found is None:

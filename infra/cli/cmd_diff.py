@@ -1,5 +1,6 @@
 """`incumbent diff`."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -19,6 +20,7 @@ def diff(
 ) -> None:
     """Show the patch of an experiment; failed ones are kept too."""
     from cluster.study_repository import StudyRepository
+    from infra.plain_text import printable_lines
     from infra.study import opened
     from trainer.trial import ExperimentId
 
@@ -35,4 +37,5 @@ def diff(
         facts = {"experiment": experiment, "commit": candidate.commit, "base": base, "patch": patch}
         print_json(facts)
     else:
-        say(patch.rstrip("\n"))
+        # For a pipe (`| git apply`) as it is; a terminal would obey what a candidate wrote in it.
+        say((printable_lines(patch) if sys.stdout.isatty() else patch).rstrip("\n"))

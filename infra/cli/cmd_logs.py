@@ -11,6 +11,8 @@ from infra.cli.output import print_json
 from infra.cli.study_choice import JsonOption, StudyOption, UsageProblem, choose_study
 
 LOOK_S = 0.2
+MOST_BYTES = 1 << 24
+"""Far more than the supervisor keeps of a log."""
 
 
 def logs(
@@ -51,10 +53,15 @@ def logs(
 
 
 def _read(path: Path, offset: int) -> tuple[str, int]:
-    """Return the text after `offset`, with progress lines apart, and the new offset."""
-    with path.open("rb") as file:
-        if file.seek(0, 2) < offset:
+    """Return the text after `offset`, with progress lines apart, and the new offset.
+
+    As if a candidate had made the file, which one that is not confined can do. Raises Unsafe.
+    """
+    from trainer.safe_read import SafeFolder
+
+    with SafeFolder(path.parent) as folder:
+        data = b"".join(folder.chunks(path.name, MOST_BYTES, start=offset))
+        if not data and offset and not any(folder.chunks(path.name, MOST_BYTES, start=offset - 1)):
             offset = 0  # it was cut in the middle, and is read again
-        file.seek(offset)
-        data = file.read()
+            data = folder.read(path.name, MOST_BYTES)
     return data.decode("utf-8", "replace").replace("\r", "\n"), offset + len(data)

@@ -1,12 +1,13 @@
 """What commands print."""
 
-import json
 import sys
+
+from infra.plain_text import json_text
 
 
 def print_json(facts: object) -> None:
     """Print facts as JSON, for programs."""
-    sys.stdout.write(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.write(json_text(facts, indent=2) + "\n")
 
 
 def say(text: str = "") -> None:

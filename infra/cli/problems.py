@@ -14,6 +14,7 @@ from infra.controller_process import ControllerRuns
 from infra.embedded_server import ServerFailed
 from infra.home import StudyProblem
 from trainer.git_command import GitError, GitTooOld
+from trainer.safe_read import Unsafe
 
 USAGE = 2
 FAILURE = 1
@@ -30,6 +31,7 @@ _FAILURE = (
     ServerFailed,
     Shadowed,
     StudyProblem,
+    Unsafe,
     WrongServer,
 )
 

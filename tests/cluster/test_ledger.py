@@ -12,7 +12,7 @@ from cluster.ledger import Fenced, InMemoryLedger, Ledger, LedgerAway, load
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_store import RedisStore, WrongServer, check_server, connect
 from cluster.state import StudyState
-from trainer.trial import CommitId, SlotId
+from trainer.trial import CommitId, Ending, ExperimentId, SlotId, TrialId, TrialOutcome
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -97,6 +97,16 @@ def test_a_newer_schema_is_refused() -> None:
     payload["v"] = SCHEMA_VERSION + 1
     with pytest.raises(SchemaError, match="newer Incumbent"):
         decode_event(1, msgspec.json.encode(payload))
+
+
+def test_a_trial_of_an_earlier_version_is_read_as_one_of_which_nothing_more_is_known() -> None:
+    outcome = TrialOutcome(ending=Ending.SCORED, value=0.5, metrics={"steps": 9.0})
+    event = ev.TrialFinished(
+        trial=TrialId("e1.1"), experiment=ExperimentId("e1"), attempt=1, outcome=outcome
+    )
+    payload = msgspec.json.decode(encode_draft(draft("a", event)))
+    del payload["body"]["outcome"]["conduct"]
+    assert decode_event(1, msgspec.json.encode(payload)).event == event
 
 
 @pytest.mark.parametrize(

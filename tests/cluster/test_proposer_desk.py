@@ -6,11 +6,12 @@ from queue import SimpleQueue
 
 import pytest
 
+from cluster import events as ev
 from cluster.proposer_desk import Answer, ProposerDesk
 from cluster.state import StudyState
 from eval.metric import Goal, Metric
 from proposer.proposal import Context, Proposal
-from tests.cluster.world import World, scored
+from tests.cluster.world import World, gamed, scored
 from trainer.trial import CommitId, ExperimentId
 
 CONTEXT = Context(
@@ -102,6 +103,24 @@ def test_each_result_is_shown_once_and_earlier_ones_first_after_a_restart(
     desks[0].ask(1)
     shown = [[result.experiment for result in context.results] for context in proposer.seen]
     assert shown == [["e0", "e1"], []]
+
+
+def test_a_suspect_is_shown_without_its_value_and_again_once_it_was_judged(
+    desks: list[Desk],
+) -> None:
+    world = World(proposers=("a",))
+    world.baseline(1.0)
+    suspect = world.propose()
+    world.run(suspect, gamed(0.1))
+    proposer = Scripted("a")
+    desks.append(Desk(proposer, state=world.state))
+    desks[0].ask(1)
+    world.happen("accept", ev.AcceptRequested(experiment=suspect))
+    world.settle()
+    desks[0].desk.note(world.state.experiments[suspect])
+    desks[0].ask(1)
+    shown = [(r.status, r.value) for context in proposer.seen for r in context.results]
+    assert shown == [("kept", 1.0), ("suspect", None), ("kept", 0.1)]
 
 
 def test_the_latency_counts_the_answer_that_a_need_may_have_to_wait_for(desks: list[Desk]) -> None:

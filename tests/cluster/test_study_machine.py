@@ -15,7 +15,7 @@ from hypothesis.stateful import (
 )
 
 sys.path.insert(0, str(Path(__file__).parent))
-from world import CRASHED, TIMED_OUT, World, scored
+from world import CRASHED, TIMED_OUT, World, gamed, scored
 
 from cluster import events as ev
 from cluster.experiment import Status
@@ -56,7 +56,11 @@ class StudyMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.world.in_status(Status.RUNNING))
     @rule(
         data=st.data(),
-        outcome=st.one_of(st.floats(0.1, 2.0).map(scored), st.sampled_from([CRASHED, TIMED_OUT])),
+        outcome=st.one_of(
+            st.floats(0.1, 2.0).map(scored),
+            st.floats(0.1, 2.0).map(gamed),
+            st.sampled_from([CRASHED, TIMED_OUT]),
+        ),
         merge=st.sampled_from(["clean", "clean", "conflict", "redundant"]),
     )
     def end(self, data: st.DataObject, outcome, merge: str) -> None:
@@ -79,6 +83,11 @@ class StudyMachine(RuleBasedStateMachine):
     def retry(self, data: st.DataObject) -> None:
         experiment = data.draw(st.sampled_from(sorted(self.world.state.experiments)))
         self.request(ev.RetryRequested(experiment=experiment))
+
+    @rule(data=st.data())
+    def accept(self, data: st.DataObject) -> None:
+        experiment = data.draw(st.sampled_from(sorted(self.world.state.experiments)))
+        self.request(ev.AcceptRequested(experiment=experiment))
 
     @rule()
     def restart(self) -> None:
@@ -103,6 +112,18 @@ class StudyMachine(RuleBasedStateMachine):
     def every_promotion_was_an_improvement_on_the_record(self) -> None:
         for experiment, new, old in self.world.claims:
             assert new < old, experiment
+
+    @invariant()
+    def nothing_suspect_is_on_the_branch_unless_somebody_accepted_it(self) -> None:
+        for name in self.world.state.lineage:
+            experiment = self.world.state.experiments[name]
+            assert not experiment.last_run.conduct.frozen or self.was_looked_at(name), name
+
+    def was_looked_at(self, name: ExperimentId) -> bool:
+        """Say whether somebody accepted an experiment, or what it is made of."""
+        experiment = self.world.state.experiments[name]
+        made_of = {experiment.base, experiment.merge_of} - {name, ""}
+        return experiment.is_accepted or any(map(self.was_looked_at, made_of))
 
     def teardown(self) -> None:
         """When everything running ends, every winner has ended too."""

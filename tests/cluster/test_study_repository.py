@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.source_repository import SourceProblem
+from cluster.source_repository import SourceProblem, SourceRepository
 from cluster.study_repository import Candidate, Rejected, StudyRepository
+from trainer.git_command import GitError
 from trainer.trial import CommitId, ExperimentId
 
 EDITABLE = ("train.py",)
@@ -124,6 +125,29 @@ def test_a_partial_clone_is_refused_with_the_cure(
     shutil.rmtree(origin.path)
     with pytest.raises(SourceProblem, match=r"partial clone.*git fetch --refetch"):
         make_study(source=clone)
+
+
+def test_a_partial_clone_does_not_fetch_by_a_program_that_its_configuration_names(
+    make_repository, make_study, tmp_path: Path
+) -> None:
+    origin = make_repository()
+    origin.git("config", "uploadpack.allowFilter", "true")
+    origin.commit({"train.py": "LR = 2\n"})
+    clone = type(origin)(tmp_path / "clone")
+    origin.git("clone", "--quiet", "--filter=blob:none", f"file://{origin.path}", str(clone.path))
+    ran = tmp_path / "ran"
+    program = tmp_path / "evil"
+    program.write_text(f"#!/bin/sh\ntouch '{ran}'\nexec git-upload-pack \"$@\"\n")
+    program.chmod(0o755)
+    clone.git("config", "remote.origin.uploadpack", str(program))
+    with pytest.raises(SourceProblem, match=r"partial clone.*git fetch --refetch"):
+        make_study(source=clone)
+    source = SourceRepository.find(clone.path)
+    with pytest.raises(GitError):
+        source.read_text(source.resolve("HEAD~1"), "train.py")
+    assert not ran.exists()
+    clone.git("cat-file", "-p", "HEAD~1:train.py")
+    assert ran.exists(), "plain git would have run it"
 
 
 def test_no_hook_or_filter_of_the_source_runs(make_repository, make_study, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Every event goes through the in-memory ledger and the codec. The trees are words
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from cluster import commands as cmd
 from cluster import events as ev
@@ -17,6 +18,7 @@ from cluster.reducer import lacks
 from cluster.state import StudyState
 from eval.judge import GreedyJudge
 from eval.metric import Goal, Metric
+from eval.suspicion import Conduct
 from trainer.trial import (
     CommitId,
     CrashKind,
@@ -30,8 +32,13 @@ METRIC = Metric(name="loss", goal=Goal.MINIMIZE, pattern=r"^loss: (\S+)")
 BASE = CommitId("base")
 
 
-def scored(value: float) -> TrialOutcome:
-    return TrialOutcome(ending=Ending.SCORED, value=value)
+def scored(value: float, **conduct: Any) -> TrialOutcome:
+    return TrialOutcome(ending=Ending.SCORED, value=value, conduct=Conduct(**conduct))
+
+
+def gamed(value: float) -> TrialOutcome:
+    """A score with a plain sign that it was not earned."""
+    return scored(value, frozen=("prepare.py was changed",))
 
 
 CRASHED = TrialOutcome(ending=Ending.CRASHED, crash=CrashKind.EXCEPTION, reason="Boom")
@@ -129,8 +136,18 @@ class World:
             reason=judgement.reason,
             reference=command.reference,
         )
-        n = len(self.state.experiments[command.experiment].values)
+        n = self.state.experiments[command.experiment].finished
         self.happen(f"{command.experiment}/judged/{n}", event)
+
+    def _recordsuspicion(self, command: cmd.RecordSuspicion) -> None:
+        event = ev.ExperimentSuspected(
+            experiment=command.experiment,
+            delta=command.delta,
+            reasons=command.reasons,
+            reference=command.reference,
+        )
+        n = self.state.experiments[command.experiment].finished
+        self.happen(f"{command.experiment}/suspected/{n}", event)
 
     def _promote(self, command: cmd.Promote) -> None:
         winner, replaced = command.winner, command.replaces

@@ -23,6 +23,7 @@ from cluster.experiment import FAILURE_OF_ENDING, Kind, Status, TrialPhase
 from cluster.steps import TRANSITIONS
 from eval.conditions import Mark
 from eval.judge import Verdict
+from eval.suspicion import Conduct
 from infra import fates, results_tsv
 from infra.cli.main import app
 from infra.prometheus import describe_metrics
@@ -237,6 +238,11 @@ def outcome() -> str:
     return _fields(TrialOutcome)
 
 
+def conduct() -> str:
+    """Return the fields of what is kept of a run's conduct."""
+    return _fields(Conduct)
+
+
 def _record(record: type) -> str:
     about = inspect.cleandoc(record.__doc__ or "")
     return f"### {record.__name__}\n\n{about}\n\n{_fields(record)}".rstrip()
@@ -268,6 +274,7 @@ PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "gpu telemetry": lambda: _fields(GpuTelemetry),
         "throttle reasons": lambda: members(ThrottleReason),
         "marks": lambda: members(Mark),
+        "conduct": conduct,
         "events": events,
     },
 }

@@ -157,6 +157,7 @@ def test_people_submit_pause_cancel_and_retry_with_a_shell_script_in_an_odd_plac
     refuse_what_is_known(study)
     pause_and_resume(study)
     cancel_and_retry(study)
+    look_twice(study)
 
 
 def started(study: Study) -> list[str]:
@@ -206,6 +207,25 @@ def pause_and_resume(study: Study) -> None:
     study.incumbent("resume")
     assert waiting.wait() == 0
     assert waiting.output == f"{name} A 2 -> 4: discarded worse\n"
+
+
+def look_twice(study: Study) -> None:
+    """A better value printed behind the real one is kept only after a look."""
+    name = f"e{len(study.state().experiments)}"
+    honest = "METRIC loss=$((A + B))"
+    study.submit(study.patch("bench.sh", honest, f"{honest}\nMETRIC loss=0.5"))
+    study.wait_for_status(name, "suspect")
+    shown = study.json("show", name)
+    assert shown["reason"] == "it printed 2 different values at its end"
+    assert (shown["score"], shown["accepted"]) == (0.5, False)
+    assert f"incumbent accept {name}" in " ".join(study.incumbent("show", name).stdout.split())
+    assert study.json("status")["experiments"]["suspect"] == 1
+    done = study.incumbent("accept", "e0", code=2)
+    assert "e0 is kept: there is nothing to accept" in done.stderr
+    assert study.json("accept", name) == {"experiment": name, "requested": "accept"}
+    study.wait_for_status(name, "kept")
+    *_, before, after = (row.split("\t") for row in study.home.results.read_text().splitlines())
+    assert [before[1:4:2], after[1:4:2]] == [["0.500000", "discard"], ["0.500000", "keep"]]
 
 
 def cancel_and_retry(study: Study) -> None:

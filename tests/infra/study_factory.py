@@ -191,6 +191,25 @@ class Study:
         self.judge(experiment, Verdict.DISCARD)
         return experiment
 
+    def suspect(self, hypothesis: str, value: float) -> ExperimentId:
+        experiment = self.propose(hypothesis)
+        self.measure(experiment, value)
+        self.doubt(experiment)
+        return experiment
+
+    def doubt(self, experiment: str) -> None:
+        self.tell(
+            ev.ExperimentSuspected(
+                experiment=ExperimentId(experiment),
+                delta=0.3,
+                reasons=("prepare.py was changed while the trial ran", "it took 0.1 s"),
+                reference=self.state.lineage[-1],
+            )
+        )
+
+    def accept(self, experiment: str) -> None:
+        self.tell(ev.AcceptRequested(experiment=ExperimentId(experiment)))
+
     def crash(self, hypothesis: str) -> ExperimentId:
         experiment = self.propose(hypothesis)
         self.start(experiment)
@@ -274,6 +293,7 @@ def eventful() -> list[ev.Event]:
         study.tell(ev.RetryRequested(experiment=experiment))
         study.measure(experiment, 0.5)
         study.judge(experiment, Verdict.DISCARD)
+    _suspects(study)
     _requests(study)
     return [recorded.event for recorded in study.events]
 
@@ -307,6 +327,16 @@ def _merges(study: Study) -> None:
         ev.MergeConflicted(experiment=ExperimentId("e13"), against=alone, paths=("train.py",)),
         ev.MergeRedundant(experiment=ExperimentId("e14"), against=alone),
     )
+
+
+def _suspects(study: Study) -> None:
+    """Let scores be too good: one is left alone, one accepted, one retried."""
+    suspects = [study.suspect(f"too good {index}", 0.01) for index in range(3)]  # e18 .. e20
+    study.accept(suspects[1])
+    study.judge(suspects[1], Verdict.DISCARD)
+    study.tell(ev.RetryRequested(experiment=suspects[2]))
+    study.measure(suspects[2], 0.5)
+    study.judge(suspects[2], Verdict.DISCARD)
 
 
 def _requests(study: Study) -> None:

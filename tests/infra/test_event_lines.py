@@ -37,7 +37,9 @@ rejected tuner: LR 0.2 -> 0.1: known
 exhausted tuner: every point of the grid was tried
 pause
 resume
-given back e18.1: the lease ran out
+suspect e18: prepare.py was changed while the trial ran; it took 0.1 s (+0.3 against e3)
+accept e19
+given back e21.1: the lease ran out
 finished: nothing more to try
 closed cpu-1: its worker died
 stop now

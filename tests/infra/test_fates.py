@@ -75,3 +75,37 @@ def test_a_retry_leaves_the_earlier_end_as_it_was(ending: Ending, fate: Fate) ->
     study.measure(tried, 0.5)
     found = list(ends(study.state.experiments[tried]))
     assert [(end.seq, end.fate, end.value) for end in found] == [(first[0].seq, fate, None)]
+
+
+def test_what_was_suspect_is_a_discard_until_somebody_accepts_it() -> None:
+    study = Study()
+    study.baseline(0.4)
+    honest = study.suspect("honest after all", 0.1)
+    assert fates_of(study) == [("e0", "keep"), (honest, "discard")]
+    study.accept(honest)
+    assert fates_of(study) == [("e0", "keep"), (honest, "discard")]
+    study.judge(honest, Verdict.KEEP)
+    study.promote(honest)
+    found = list(ends(study.state.experiments[honest]))
+    assert [(end.status, end.fate, end.value) for end in found] == [
+        (Status.SUSPECT, Fate.DISCARD, 0.1),
+        (Status.KEPT, Fate.KEEP, 0.1),
+    ]
+
+
+def test_a_suspect_value_does_not_count_once_the_experiment_ran_again() -> None:
+    study = Study()
+    study.baseline(0.4)
+    tried = study.suspect("a glitch", 0.0)
+    study.tell(RetryRequested(experiment=tried))
+    study.measure(tried, 0.0)
+    study.doubt(tried)
+    study.tell(RetryRequested(experiment=tried))
+    study.measure(tried, 0.3)
+    study.judge(tried, Verdict.DISCARD)
+    found = list(ends(study.state.experiments[tried]))
+    assert [(end.status, end.value) for end in found] == [
+        (Status.SUSPECT, 0.0),
+        (Status.SUSPECT, 0.0),
+        (Status.DISCARDED, 0.3),
+    ]

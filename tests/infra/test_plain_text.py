@@ -1,8 +1,10 @@
 """Untrusted text, and numbers, made fit for people."""
 
+import json
+
 import pytest
 
-from infra.plain_text import duration, number, one_line, printable_lines, signed
+from infra.plain_text import duration, json_text, number, one_line, printable_lines, signed
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,21 @@ def test_a_long_line_is_cut_with_an_ellipsis() -> None:
 
 def test_lines_of_a_log_stay_lines() -> None:
     assert printable_lines("a\x1b[31m\tb\r\n\x07c\n") == "a   b\n c"
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_json_means_the_same_and_holds_nothing_that_a_terminal_obeys(indent: int | None) -> None:
+    facts = {"größer": ["\x1b[31m\x9b2J\x85\u202e\u2066\ud800\U000e0001", "学習率 😀", 1.5, None]}
+    text = json_text(facts, indent)
+    assert json.loads(text) == facts
+    assert text.replace("\n", "").isprintable()
+    assert "größer" in text
+    assert "学習率 😀" in text
+
+
+def test_json_has_no_numbers_that_json_lacks() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        json_text(float("nan"))
 
 
 def test_numbers_have_at_most_six_significant_digits() -> None:

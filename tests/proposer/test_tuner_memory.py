@@ -118,6 +118,17 @@ def test_results_that_do_not_fit_do_no_harm(
     assert len(list(game.play(14))) == 14
 
 
+def test_a_suspect_says_nothing_of_its_point_until_it_is_judged(new_game: NewGame) -> None:
+    game = new_game("A = 3\n")
+    (first, *_) = game.ask(9)
+    game.measure(first, "suspect")
+    assert game.results[-1].value is None
+    again = [proposal.parameters["A"] for proposal in game.ask(9)]
+    assert first.parameters["A"] not in again
+    game.measure(first, "discarded")
+    assert first.parameters["A"] not in [p.parameters["A"] for p in game.ask(9)]
+
+
 def test_the_baselines_value_may_come_late(new_game: NewGame) -> None:
     game = new_game(SMALL, bowl)
     context = replace(game.context(), incumbent_value=None)

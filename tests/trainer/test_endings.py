@@ -83,6 +83,7 @@ def test_exit_code_0_and_a_finite_metric_is_scored():
         ("abc", CrashKind.NO_METRIC, "not a number: 'abc'"),
         ("nan", CrashKind.NAN, "not finite: nan"),
         ("-inf", CrashKind.NAN, "not finite: -inf"),
+        ("-1.7e308", CrashKind.NAN, "not finite: -1.7e308"),
     ],
 )
 def test_exit_code_0_without_a_finite_metric_is_a_crash(text, crash, reason):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.git_command import GitCommand, GitError, GitTooOld, require_git
+from trainer.git_command import FROM_THIS_MACHINE, GitCommand, GitError, GitTooOld, require_git
 
 
 @pytest.fixture
@@ -154,9 +154,65 @@ def test_filters_and_line_ends_of_the_users_configuration_do_not_apply(
 
 @pytest.mark.parametrize("url", ["https://localhost:1/x", "ssh://localhost:1/x", "ext::touch ran"])
 def test_only_local_repositories_can_be_fetched_from(url: str, repository: Path) -> None:
-    with pytest.raises(GitError, match=r"transport .* not allowed"):
-        GitCommand(repository).run("fetch", url)
+    for env in ({}, FROM_THIS_MACHINE):
+        with pytest.raises(GitError, match=r"transport .* not allowed"):
+            GitCommand(repository).run("fetch", url, env=env)
     assert not (repository / "ran").exists()
+
+
+def test_nothing_is_fetched_unless_that_is_meant(repository: Path, tmp_path: Path) -> None:
+    commit_a_file(repository)
+    other = tmp_path / "other"
+    subprocess.run(["git", "init", "--quiet", str(other)], check=True)
+    with pytest.raises(GitError, match=r"transport 'file' not allowed"):
+        GitCommand(other).run("fetch", "--quiet", str(repository))
+    GitCommand(other).run("fetch", "--quiet", str(repository), env=FROM_THIS_MACHINE)
+
+
+PLANTED = """
+[core]
+    fsmonitor = {ran}
+    hooksPath = {hooks}
+    editor = {ran}
+    pager = {ran}
+    sshCommand = {ran}
+    alternateRefsCommand = {ran}
+[diff]
+    external = {ran}
+[log]
+    showSignature = true
+[gpg]
+    program = {ran}
+[protocol]
+    allow = always
+[protocol "ext"]
+    allow = always
+"""
+
+
+def test_nothing_that_a_planted_configuration_names_runs(repository: Path, tmp_path: Path) -> None:
+    """The keys that name programs, as a candidate could leave them in a `.git` of its own."""
+    commit = commit_a_file(repository)
+    (repository / "a").write_text("2\n")
+    ran = tmp_path / "ran"
+    program = a_program(tmp_path / "evil", f"echo $0 $@ >> '{ran}'")
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    for hook in ("post-checkout", "reference-transaction", "post-index-change"):
+        a_program(hooks / hook, f"echo $0 >> '{ran}'")
+    with (repository / ".git" / "config").open("a") as file:
+        file.write(PLANTED.format(ran=program, hooks=hooks))
+    git = GitCommand(repository)
+    git.run("status", "--porcelain")
+    git.run("ls-tree", "-r", "-l", "-z", commit)
+    git.run("diff-tree", "-r", "--raw", "-p", "--no-ext-diff", "--no-textconv", commit)
+    git.run("log", "-1", "--no-show-signature")
+    git.run("checkout", "--force", "--detach", "--quiet", commit)
+    git.run("update-ref", "refs/heads/other", commit)
+    git.run("fetch", f"ext::{program}", check=False)
+    assert not ran.exists(), ran.read_text()
+    subprocess.run(["git", "status"], cwd=repository, check=True, capture_output=True)
+    assert ran.exists(), "plain git would have run them"
 
 
 def test_settings_hold_for_keys_with_an_equals_sign(repository: Path) -> None:

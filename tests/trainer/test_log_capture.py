@@ -1,3 +1,4 @@
+import os
 import re
 from pathlib import Path
 
@@ -90,6 +91,22 @@ def test_an_existing_log_is_replaced_but_a_link_is_not_followed(tmp_path):
     (tmp_path / "link").symlink_to("log")
     with pytest.raises(OSError, match="symbolic links"):
         LogFile(str(tmp_path / "link"))
+
+
+def test_what_a_trial_planted_for_the_next_log_is_neither_waited_for_nor_emptied(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="No such device"):
+        LogFile(str(tmp_path / "pipe"))
+    (tmp_path / "thesis").write_text("years of work")
+    os.link(tmp_path / "thesis", tmp_path / "log")
+    with pytest.raises(OSError, match="second name"):
+        LogFile(str(tmp_path / "log"))
+    assert (tmp_path / "thesis").read_text() == "years of work"
+
+
+def test_numbers_are_kept_only_if_they_can_be_written_down_and_subtracted(tmp_path):
+    log = capture(tmp_path / "log", b"a: 1e999\nb: -1e101\nc: 1e100\na: 2\na: 1e999\n")
+    assert log.reader.summary == {"c": 1e100, "a": 2.0}
 
 
 def test_a_full_disk_is_remembered_and_reading_goes_on():

@@ -62,6 +62,7 @@ def make(paths: WorkerPaths, *repositories: Path, limits: Limits | None = None) 
         sandbox=NoneSandbox(),
         threads=2,
         limits=limits,
+        editable=("train.py",),
     )
 
 
@@ -180,3 +181,16 @@ def test_an_output_folder_that_the_trial_made_a_link_is_not_followed(
     materialiser.tidy(spec)
     assert paths.out(spec).is_symlink()
     assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_frozen_files_are_looked_at_where_the_trial_ran(
+    paths: WorkerPaths, research: Any, spec: TrialSpec
+) -> None:
+    commit = CommitId(research.commit({"prepare.py": "frozen"}))
+    spec = replace(spec, commit=commit)
+    materialiser = make(paths, research.bare)
+    tree = Path(materialiser.materialise(spec).cwd)
+    (tree / "train.py").write_text("changed itself")
+    assert materialiser.inspect(spec).changed == ()
+    (tree / "prepare.py").write_text("melted")
+    assert materialiser.inspect(spec).changed == ("prepare.py was changed",)

@@ -164,6 +164,18 @@ def test_stdout_and_stderr_go_to_one_log_in_order(run, tmp_path):
 def test_the_last_of_several_metrics_counts(run):
     report = run("print('val_bpb: nan'); print('val_bpb: 0.5'); print('val_bpb: 0.4')")
     assert (report.metric_text, report.metric_count) == ("0.4", 3)
+    assert report.final_values == 3
+
+
+def test_when_the_value_that_counts_was_first_printed_is_told(run):
+    report = run("""
+import time
+print("val_bpb: 0.5", flush=True)
+time.sleep(0.3)
+print("val_bpb: 0.5")
+""")
+    assert 0 < report.value_at_s < 0.3 < report.wall_s
+    assert run("print('nothing')").value_at_s is None
 
 
 def test_output_that_is_not_text_hurts_nobody(run):

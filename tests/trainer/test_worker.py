@@ -509,3 +509,33 @@ def test_a_trial_that_never_ran_has_no_telemetry(bench: Bench) -> None:
     bench.code.errors.append(LookupError("nobody has it"))
     leases = bench.serve(bench.lease("echo 'loss: 1'"))
     assert leases.outcomes["e1.1"].telemetry == Telemetry()
+
+
+def test_the_outcome_tells_how_a_scored_trial_behaved(bench: Bench) -> None:
+    bench.research.commit({"prepare.sh": "frozen"})
+    honest = bench.lease("echo new > cache; sleep 0.2; echo 'loss: 1'", trial="e1.1")
+    gamed = bench.lease(
+        "echo 'loss: 0.1'; echo melted > prepare.sh; rm cache; sleep 0.2; echo 'loss: 0.1'",
+        trial="e2.1",
+    )
+    outcomes = bench.serve(honest, gamed).outcomes
+    conduct = outcomes["e1.1"].conduct
+    assert (conduct.frozen, conduct.frozen_unchecked, conduct.final_values) == ((), 0, 1)
+    assert 0.2 <= (conduct.value_at_s or 0) <= conduct.wall_s < PATIENCE_S
+    conduct = outcomes["e2.1"].conduct
+    assert conduct.frozen == ("prepare.sh was changed",)
+    assert (conduct.value_at_s or PATIENCE_S) < 0.2 < conduct.wall_s
+
+
+def test_frozen_files_that_cannot_be_checked_are_told_of(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "the disk is broken")
+
+    monkeypatch.setattr(Materialiser, "inspect", fail)
+    outcome = bench.serve(bench.lease("echo 'loss: 1'")).outcomes["e1.1"]
+    assert outcome.ending is Ending.SCORED
+    assert outcome.conduct.frozen == (
+        "frozen files could not be checked ([Errno 5] the disk is broken)",
+    )

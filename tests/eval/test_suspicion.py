@@ -1,0 +1,143 @@
+"""Which scores look too good, and which only unusual."""
+
+from dataclasses import replace
+
+import pytest
+
+from eval.metric import Goal, Metric, Sightings
+from eval.suspicion import Conduct, Run, implausible, suspicions
+
+METRIC = Metric(name="val_bpb", goal=Goal.MINIMIZE, pattern=r"^val_bpb:\s+(\S+)")
+KARPATHY = Conduct(wall_s=326.0, value_at_s=325.0)
+"""His published run: 300 s of training, then an evaluation, then the one line that counts."""
+
+
+def run(value: float = 0.9, device_class: str = "H100", **conduct: object) -> Run:
+    return Run(value=value, device_class=device_class, conduct=replace(KARPATHY, **conduct))
+
+
+def asked(run_: Run, *precedents: Run, metric: Metric = METRIC) -> tuple[str, ...]:
+    return suspicions(run_, precedents or (run(),), metric=metric, budget_s=300.0)
+
+
+def test_a_run_like_the_baseline_is_not_suspect() -> None:
+    assert asked(run()) == ()
+    assert asked(run(wall_s=180.0, value_at_s=179.0)) == (), "an evaluation that was made faster"
+    assert asked(run(wall_s=590.0, value_at_s=300.0)) == (), "a checkpoint written afterwards"
+
+
+def test_nothing_is_said_where_nothing_is_known() -> None:
+    nothing = Run(value=0.9, device_class="H100", conduct=Conduct())
+    assert asked(nothing) == ()
+    assert asked(run(), nothing) == ()
+    assert suspicions(run(), (), metric=METRIC, budget_s=300.0) == ()
+
+
+# --- the clock -----------------------------------------------------------------------------------
+
+
+def test_a_value_printed_before_training_is_suspect() -> None:
+    assert asked(run(value_at_s=2.0)) == (
+        "its value was printed 2.0 s into a run of 326.0 s, before anything can have been trained",
+    )
+
+
+@pytest.mark.parametrize(("value_at_s", "usual_s"), [(33.0, 325.0), (20.0, 55.0), (2.0, 5.0)])
+def test_a_value_that_comes_about_when_it_usually_does_is_not(
+    value_at_s: float, usual_s: float
+) -> None:
+    assert asked(run(value_at_s=value_at_s), run(value_at_s=usual_s)) == ()
+
+
+def test_the_habit_of_what_it_was_made_on_is_as_good_as_the_baselines() -> None:
+    assert asked(run(value_at_s=2.0), run(), run(value_at_s=4.0)) == ()
+
+
+@pytest.mark.parametrize(
+    ("wall_s", "usual_s", "is_suspect"),
+    [
+        (160.0, 326.0, True),  # the budget is 300 s: it trains by the clock
+        (170.0, 326.0, False),
+        (25.0, 230.0, False),  # it does not: ten times faster is a lot, and not impossible
+        (22.0, 230.0, True),
+        (0.01, 0.9, False),  # of such runs the clock says nothing
+        (0.01, 326.0, True),
+    ],
+)
+def test_a_run_that_took_no_time_is_suspect(
+    wall_s: float, usual_s: float, is_suspect: bool
+) -> None:
+    found = asked(run(wall_s=wall_s, value_at_s=wall_s), run(wall_s=usual_s, value_at_s=usual_s))
+    words = (f"it took {wall_s:.1f} s, where {usual_s:.1f} s is usual",)
+    assert found == (words if is_suspect else ())
+
+
+def test_times_are_compared_on_one_device_class() -> None:
+    fast = run(wall_s=20.0, value_at_s=20.0)
+    assert asked(fast, run(device_class="GTX 1080")) == ()
+    assert asked(fast, run(device_class="GTX 1080"), run()) != ()
+
+
+def test_a_study_that_has_become_fast_stays_unsuspected() -> None:
+    assert asked(run(wall_s=20.0, value_at_s=20.0), run(), run(wall_s=30.0, value_at_s=30.0)) == ()
+
+
+# --- the log -------------------------------------------------------------------------------------
+
+
+def test_several_values_at_the_end_are_suspect_unless_they_are_usual() -> None:
+    assert asked(run(final_values=2)) == ("it printed 2 different values at its end",)
+    assert asked(run(final_values=2), run(final_values=3)) == ()
+
+
+def seen(*values: tuple[str, float]) -> Sightings:
+    sightings = Sightings()
+    for text, at_s in values:
+        sightings.see(text, at_s)
+    return sightings
+
+
+def test_of_a_value_it_counts_when_it_was_there_first() -> None:
+    assert seen().value_at_s is None
+    assert seen(("0.5", 1.0), ("0.9", 2.0), ("0.5", 300.0)).value_at_s == 1.0
+    assert seen(("9.9", 1.0), ("0.5", 300.0)).value_at_s == 300.0, "an evaluation before training"
+
+
+def test_final_values_are_those_of_the_last_second() -> None:
+    assert seen().final_values == 0
+    assert seen(("3", 10.0), ("2", 20.0), ("1", 30.0)).final_values == 1
+    assert seen(("3", 10.0), ("2", 29.5), ("1", 30.0), ("1", 30.0)).final_values == 2
+
+
+def test_a_flood_of_values_is_forgotten_rather_than_kept() -> None:
+    sightings = seen(*((str(number), float(number)) for number in range(10_000)))
+    assert sightings.value_at_s is None
+    assert sightings.final_values == 2
+    assert len(sightings._first) + len(sightings._latest) < 1000
+
+
+# --- files and values ----------------------------------------------------------------------------
+
+
+def test_a_frozen_file_that_changed_is_suspect_unless_that_is_usual() -> None:
+    melted = run(frozen=("prepare.py was changed", "results.json was changed"))
+    habit = run(frozen=("results.json was changed",))
+    assert asked(melted, habit) == ("prepare.py was changed while the trial ran",)
+    assert asked(habit, habit) == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "is_plausible"), [(0.5, True), (3.0, True), (0.4999, False), (3.01, False)]
+)
+def test_a_value_outside_what_can_be_is_suspect(value: float, is_plausible: bool) -> None:
+    metric = replace(METRIC, plausible=(0.5, 3.0))
+    words = (f"{value:g} lies outside [metric] plausible = [0.5, 3]",)
+    assert implausible(value, metric) == (() if is_plausible else words)
+    assert asked(run(value), metric=metric) == (() if is_plausible else words)
+    assert implausible(value, METRIC) == ()
+
+
+def test_all_reasons_are_given() -> None:
+    metric = replace(METRIC, plausible=(0.5, 3.0))
+    conduct = {"frozen": ("prepare.py was changed",), "final_values": 2, "wall_s": 20.0}
+    assert len(asked(run(0.0, value_at_s=0.1, **conduct), metric=metric)) == 5
