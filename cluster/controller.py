@@ -203,7 +203,7 @@ class Controller:
     def _note(self, recorded: ev.Recorded) -> None:
         """Let proposers see verdicts, failures and promotions of proposals."""
         event = recorded.event
-        if isinstance(event, ev.TrialFinished | ev.TrialLost | ev.ExperimentJudged):
+        if isinstance(event, _MAY_END):
             experiment = self._state.experiments[event.experiment]
             judged = isinstance(event, ev.ExperimentJudged)
             if judged or experiment.status.is_failure:
@@ -299,5 +299,7 @@ class Controller:
         self._snapshot(is_last=True)
 
 
+_MAY_END = (ev.ExperimentRejected, ev.TrialFinished, ev.TrialLost, ev.ExperimentJudged)
+"""Events after which an experiment may have come to what a proposer should see."""
 _REPEATED = (cmd.Propose, cmd.CancelTrial, cmd.GiveBackTrials)
 """Commands whose effect is seen only later, by an event of somebody else."""

@@ -34,6 +34,7 @@ class Status(StrEnum):
     MERGING = "merging"  # a stale winner; the experiment that merges it is being measured
     KEPT = "kept"  # promoted: it was the incumbent, or still is
     DISCARDED = "discarded"  # judged not better
+    REJECTED = "rejected"  # preflight: it could only have failed, so no trial of it was run
     CRASHED = "crashed"  # its trial crashed
     TIMED_OUT = "timed_out"  # its trial ran into timeout_s
     CANCELLED = "cancelled"  # somebody cancelled it
@@ -49,8 +50,8 @@ class Status(StrEnum):
 
     @property
     def is_failure(self) -> bool:
-        """Say whether its trial failed, so that there is no number."""
-        return self in {Status.CRASHED, Status.TIMED_OUT, Status.CANCELLED, Status.LOST}
+        """Say whether its trial failed, or never began, so that there is no number."""
+        return self in _FAILURES
 
 
 _OPEN = frozenset(
@@ -62,6 +63,10 @@ _OPEN = frozenset(
         Status.WINNER,
         Status.MERGING,
     }
+)
+
+_FAILURES = frozenset(
+    {Status.REJECTED, Status.CRASHED, Status.TIMED_OUT, Status.CANCELLED, Status.LOST}
 )
 
 FAILURE_OF_ENDING: Mapping[Ending, Status] = {

@@ -180,7 +180,6 @@ def _proposed(state: StudyState, event: ev.ExperimentProposed, rec: ev.Recorded)
         counts=state.counts.set(S.PROPOSED, state.counts.get(S.PROPOSED, 0) + 1),
         trees=state.trees if new.tree in state.trees else state.trees.set(new.tree, new.id),
         submissions=_answered(state, event.submission),
-        rejections_in_a_row=0,
     )
     if source is None:
         return state
@@ -205,6 +204,16 @@ def _rejected(state: StudyState, event: ev.ProposalRejected, _: ev.Recorded) -> 
     )
 
 
+def _experiment_rejected(
+    state: StudyState, event: ev.ExperimentRejected, rec: ev.Recorded
+) -> StudyState:
+    # A trial that is queued ends the row. Merges are nobody's proposals.
+    in_a_row = state.rejections_in_a_row
+    in_a_row += state.experiments[event.experiment].kind is Kind.PROPOSAL
+    state = step(state, rec, event.experiment, S.REJECTED, reason=event.reason)
+    return replace(state, rejections_in_a_row=in_a_row)
+
+
 def _exhausted(state: StudyState, event: ev.ProposerExhausted, _: ev.Recorded) -> StudyState:
     return replace(state, exhausted=state.exhausted.set(event.proposer, event.reason))
 
@@ -218,7 +227,8 @@ def _trial_queued(state: StudyState, event: ev.TrialQueued, rec: ev.Recorded) ->
         queued_at=rec.at,
     )
     trials = (*state.experiments[event.experiment].trials, trial)
-    return step(state, rec, event.experiment, S.QUEUED, trials=trials)
+    state = step(state, rec, event.experiment, S.QUEUED, trials=trials)
+    return replace(state, rejections_in_a_row=0)
 
 
 def _trial_started(state: StudyState, event: ev.TrialStarted, rec: ev.Recorded) -> StudyState:
@@ -369,6 +379,7 @@ _HANDLERS: dict[type[ev.Event], Callable[[StudyState, Any, ev.Recorded], StudySt
     ev.StopRequested: _stop,
     ev.ExperimentProposed: _proposed,
     ev.ProposalRejected: _rejected,
+    ev.ExperimentRejected: _experiment_rejected,
     ev.ProposerExhausted: _exhausted,
     ev.TrialQueued: _trial_queued,
     ev.TrialStarted: _trial_started,

@@ -23,7 +23,7 @@ from infra.requests import request
 from infra.settings import load_settings
 from infra.study import OpenStudy, Server, join, redis_url
 from proposer.proposal import Proposer
-from trainer.environment import EnvironmentFailed, prepare
+from trainer.environment import Environment, EnvironmentFailed, prepare
 from trainer.paths import WorkerPaths
 
 log = logging.getLogger("incumbent")
@@ -58,7 +58,9 @@ def _run(home: StudyHome) -> int:
         started = ev.ControllerStarted(epoch=epoch, pid=os.getpid(), node=socket.gethostname())
         _record(study, f"controller/{epoch}", started, epoch)
         suggest, problem = _proposers(study, config)
-        problem = problem or _prepared(study, config)
+        environment = None
+        if not problem:
+            environment, problem = _prepared(study, config)
         if problem:
             failure = ev.StudyFinished(reason=problem, failed=True)
             _record(study, f"finished/{epoch}", failure, epoch)
@@ -74,6 +76,7 @@ def _run(home: StudyHome) -> int:
             proposers=suggest,
             observers=watching,
             revive=server.revive,
+            preflight=compose.preflight(study, config, environment),
         )
         controller = compose.controller(ingredients, study.state())
         log.info("the controller ends: %s", controller.run())
@@ -105,8 +108,8 @@ class _Interrupted(Exception):
     """A stop was asked for while trials were not even prepared."""
 
 
-def _prepared(study: OpenStudy, config: StudyConfig) -> str:
-    """Make the node ready for trials; return why that failed, or "" if it did not.
+def _prepared(study: OpenStudy, config: StudyConfig) -> tuple[Environment | None, str]:
+    """Make the node ready for trials; return how they are run, or why they cannot be.
 
     A stop that is asked for meanwhile ends the preparation: it can take minutes.
     """
@@ -116,7 +119,7 @@ def _prepared(study: OpenStudy, config: StudyConfig) -> str:
     threading.Thread(target=_interrupt_on_stop, args=(study.server, study, done)).start()
     home = study.home
     try:
-        prepare(
+        environment = prepare(
             config.trial,
             base=study.state().base_commit,
             repository=home.git,
@@ -125,13 +128,14 @@ def _prepared(study: OpenStudy, config: StudyConfig) -> str:
             show=lambda line: study.progress.set_phase(f"preparing: {line.strip()[:100]}"),
         )
     except EnvironmentFailed as error:
-        return str(error)
+        return None, str(error)
     except _Interrupted:
         _ask_to_stop(study)
+        return None, ""
     finally:
         signal.signal(signal.SIGTERM, lambda *_: _ask_to_stop(study))
         done.set()
-    return ""
+    return environment, ""
 
 
 def _interrupt(*_: object) -> None:

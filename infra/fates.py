@@ -31,6 +31,7 @@ FATE_OF_STATUS = {
     Status.DISCARDED: Fate.DISCARD,
     Status.CONFLICTED: Fate.DISCARD,
     Status.DROPPED: Fate.DISCARD,
+    Status.REJECTED: Fate.CRASH,
     Status.CRASHED: Fate.CRASH,
     Status.TIMED_OUT: Fate.CRASH,
     Status.MERGED: Fate.MERGED,
@@ -118,6 +119,8 @@ def _status_before_retry(
     last = story[-1][1]
     if last == "ExperimentJudged":
         return Status.DISCARDED
+    if last == "ExperimentRejected":
+        return Status.REJECTED
     if last == "TrialFinished":
         return FAILURE_OF_ENDING[outcomes[-1].ending]
     is_cancelled = any(name == "CancelRequested" for _, name in story)

@@ -27,6 +27,7 @@ _STYLES = {
     "discarded": "dim",
     "idle": "dim",
     "closed": "dim",
+    "rejected": "red",
     "crashed": "red",
     "timed_out": "red",
     "blocked": "red",
@@ -114,7 +115,7 @@ def _judged(facts: StatusFacts) -> Text:
     text = Text(f"{facts['judged']}{of}, {facts['promotions']} promoted")
     if facts["rate_per_hour"]:
         text.append(f", {facts['rate_per_hour']:.3g} an hour")
-    ended = ("crashed", "timed_out", "lost", "conflicted")
+    ended = ("rejected", "crashed", "timed_out", "lost", "conflicted")
     for status in (status for status in ended if facts["experiments"].get(status)):
         text.append(f", {facts['experiments'][status]} {_words(status)}", style=_STYLES[status])
     return text
