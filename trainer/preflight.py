@@ -15,7 +15,7 @@ from pathlib import Path
 
 from eval.metric import Metric
 from trainer.git_command import GitCommand, GitError
-from trainer.preflight_base import PreflightBase
+from trainer.preflight_base import PreflightBase, module_names
 from trainer.source_checks import (
     SYNTAX,
     Answer,
@@ -89,7 +89,8 @@ class Preflight:
         has_own = any(_OWN_DEPENDENCIES in text for text in (*before.values(), *after.values()))
         python = None if has_own else self._python
         base = self._base(commit, before, python)
-        new = ask_interpreter(python or our_interpreter(), changed, base.known_modules)
+        known = base.known_modules | module_names(after)
+        new = ask_interpreter(python or our_interpreter(), changed, known)
         check = _Check(base=base, changed=changed, new=new, is_exact=python is not None)
         problems = [*check.wrong(), *(check.missing() if python else ())]
         # Of files that are no Python, nothing is known to have been lost.

@@ -57,6 +57,12 @@ def metric_words(metric: Metric) -> frozenset[str]:
     return frozenset(_WORD.findall(_ESCAPE.sub(" ", metric.pattern)) or [metric.name])
 
 
+def module_names(paths: Iterable[str]) -> frozenset[str]:
+    """Return the names of all files and folders on these paths, as one would import them."""
+    parts = (part for path in paths for part in PurePosixPath(path).parts)
+    return frozenset(part.partition(".")[0] for part in parts)
+
+
 class PreflightBase:
     """One base commit and its editable `files`, by path. Methods raise CheckFailed, GitError."""
 
@@ -87,8 +93,7 @@ class PreflightBase:
         """Top-level modules that there must be: what the base imports, and what its tree holds."""
         listed = self._git.run("ls-tree", "-r", "-z", "--name-only", self._commit).stdout
         paths = listed.decode("utf-8", "replace").split("\0")
-        names = {part.partition(".")[0] for path in paths for part in PurePosixPath(path).parts}
-        return frozenset(names).union(*(facts.mentions for facts in self.facts.values()))
+        return module_names(paths).union(*(facts.mentions for facts in self.facts.values()))
 
     @cached_property
     def finds_modules(self) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ruff import find_ruff_bin
 
-RULES = ("F501", "F502", "F505", "F506", "F507", "F509", "F521", "F524", "F525", "F633", "F821")
+RULES = ("F501", "F502", "F505", "F507", "F509", "F521", "F524", "F525", "F633", "F821")
 """Which of ruff's rules are asked for: docs/decisions/010-preflight.md argues each."""
 SYNTAX = "invalid-syntax"
 """The code of a finding that is no rule's."""
