@@ -32,6 +32,8 @@ _log = logging.getLogger("incumbent")
 
 _UNDEFINED = re.compile(r"Undefined name `(.+)`")
 _NUMBER = re.compile(r"(?<![\w.])(?:0|[1-9]\d*(?:_\d+)*)(?:\.\d+)?(?:e[-+]?\d+)?(?![\w.])")
+_NO_PLACEHOLDER = "0 placeholder(s)"
+"""What is formatted may be a mapping then, or anything that is like one: `"text" % locals()`."""
 _OWN_DEPENDENCIES = "# /// script"
 """With this line a script asks `uv run` for an environment of its own."""
 _BASES = 4
@@ -178,7 +180,7 @@ def _is_sure(finding: Finding, facts: SourceFacts) -> bool:
         return False  # it has compiled the file
     found = _UNDEFINED.fullmatch(finding.message)
     if found is None:
-        return True
+        return _NO_PLACEHOLDER not in finding.message
     return not facts.is_dynamic and (finding.line, found[1]) in facts.loads
 
 

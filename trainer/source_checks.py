@@ -42,7 +42,7 @@ class SourceFacts:
     mentions: frozenset[str]
     """Top-level modules imported anywhere."""
     loads: frozenset[tuple[int, str]]
-    """Line and name of each name looked up, built-in ones and those in annotations left out."""
+    """Line and name of what is looked up, outside of annotations, and bound nowhere."""
     doubtful: tuple[tuple[int, int], ...]
     """First and last line of bodies whose failure is caught, or that are never run."""
     strings: frozenset[str]

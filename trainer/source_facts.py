@@ -23,6 +23,7 @@ import importlib.util
 import json
 import resource
 import site
+import symtable
 import sys
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,28 @@ def _is_broad(kind: ast.expr | None) -> bool:
     return bool(names & _BROAD)
 
 
+def unbound(top: symtable.SymbolTable) -> set[str]:
+    """Return the names that are looked up as global ones and that nothing in the file binds.
+
+    A name that is bound later, or was deleted, counts as bound: a loop may come to it in its own
+    order.
+    """
+    wanted: set[str] = set()
+    bound: set[str] = set()
+    pending = [top]
+    while pending:
+        table = pending.pop()
+        pending += table.get_children()
+        for symbol in table.get_symbols():
+            if table is not top and not symbol.is_global():
+                continue
+            if symbol.is_referenced():
+                wanted.add(symbol.get_name())
+            if symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace():
+                bound.add(symbol.get_name())
+    return wanted - bound
+
+
 def _imports(tree: ast.Module) -> dict[str, int]:
     """Return what is imported without any condition, with the line where it is imported first."""
     found: dict[str, int] = {}
@@ -205,6 +228,7 @@ def read(text: str, path: str) -> dict[str, Any] | None:
         # From bytes, as a file is read: a byte order mark and a coding cookie count.
         tree = ast.parse(text.encode(), path)
         compile(text.encode(), path, "exec", dont_inherit=True)
+        names = unbound(symtable.symtable(text.lstrip("\ufeff"), path, "exec"))
         reader = _Reader()
         reader.visit(tree)
     except SyntaxError as error:
@@ -215,7 +239,7 @@ def read(text: str, path: str) -> dict[str, Any] | None:
     facts.update(
         imports=_imports(tree),
         mentions=sorted(reader.mentions),
-        loads=reader.loads,
+        loads=[(line, name) for line, name in reader.loads if name in names],
         doubtful=reader.doubtful,
         strings=sorted(reader.strings),
         is_dynamic=reader.is_dynamic,

@@ -154,17 +154,18 @@ def test_a_submission_with_a_typo_is_rejected_too(bench: Bench) -> None:
 
 
 def test_a_merge_of_patches_that_only_run_apart_is_rejected(bench: Bench) -> None:
-    """One takes a name away that the other one uses."""
-    takes = START.replace("A = 1\n", "A = 3\ndel A\n")
-    uses = START.replace("B = 1\n", "B = 5\nprint(A)\n")
+    """`global` may stand at module level, but not where the name was assigned before."""
+    one = START.replace("A = 1\n", "A = 3\nC = 1\n")
+    other = START.replace("B = 1\n", "B = 5\nglobal C\n")
     controller = bench.controller(
         lambda b: ThreadFleet(b, 2, together=2),
-        Script([takes, uses]),
+        Script([one, other]),
         experiments=2,
         preflight=preflight(bench),
     )
     controller.run()
     (merge,) = [e for e in controller.state.experiments.values() if e.kind is Kind.MERGE]
     assert merge.status is Status.REJECTED
-    assert merge.reason == "train.py:9: undefined name 'A'"
+    error = "name 'C' is assigned to before global declaration"
+    assert merge.reason == f"train.py:9: syntax error: {error}"
     assert merge.id not in queued(bench)

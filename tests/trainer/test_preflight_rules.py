@@ -201,6 +201,18 @@ PASSES = {
     "a coding cookie": "# -*- coding: utf-8 -*-\n" + BASE,
     "carriage returns": patched("* SCALE", "* SCALE + 0").replace("\n", "\r\n"),
     "one placeholder for a dict": ending('print("%s" % {"a": 1}, "%s %(a)s" % {"a": 1})'),
+    "nothing to format": ending('print("%%" % {}, "text" % (locals()), "text" % [1])'),
+    "a tuple from elsewhere": ending('def two():\n    return 1, 2\n\nprint("%s %s" % two())'),
+    "a name of an earlier round": ending(
+        "for n in range(2):\n    if n > 0:\n        print(last)\n    last = n"
+    ),
+    "a local name of an earlier round": ending(
+        "def f():\n    for n in range(2):\n        if n > 0:\n            print(last)\n"
+        "        last = n\n\nf()"
+    ),
+    "a helper that is deleted in the end": ending(
+        "def helper():\n    pass\n\ndef f():\n    helper()\n\nf()\ndel helper"
+    ),
     "a percent sign": ending('print("100%% of %s" % value)'),
     "unused arguments": ending('print("{}".format(1, 2), "%(a)s" % {"a": 1, "b": 2})'),
     "a local name before its line": ending(
