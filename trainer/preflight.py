@@ -138,10 +138,11 @@ class _Check:
                 yield f"{path}:{line}: syntax error: {message}"
 
     def _raises(self, path: str, facts: SourceFacts, findings: list[Finding]) -> Iterator[str]:
-        old = self.base.findings(path)
+        told = set(self.base.findings(path))
         for finding in findings:
-            is_new = (finding.code, finding.message) not in old
-            if is_new and not facts.is_doubtful(finding.line) and _is_sure(finding, facts):
+            what = finding.code, finding.message
+            if what not in told and _is_sure(finding, facts):
+                told.add(what)
                 yield f"{path}:{finding.line}: {_words(finding)}"
 
     def missing(self) -> Iterator[str]:
@@ -176,8 +177,8 @@ def is_same_but_numbers(old: str, new: str) -> bool:
 
 def _is_sure(finding: Finding, facts: SourceFacts) -> bool:
     """Say whether the interpreter bears ruff out, as far as it can be asked."""
-    if finding.code == SYNTAX:
-        return False  # it has compiled the file
+    if finding.code == SYNTAX or facts.is_doubtful(finding.line):
+        return False  # it has compiled the file, or what fails there need not end the run
     found = _UNDEFINED.fullmatch(finding.message)
     if found is None:
         return _NO_PLACEHOLDER not in finding.message

@@ -106,7 +106,11 @@ def ask_ruff(text: str, version: tuple[int, int] | None) -> list[Finding]:
         *("--output-format", "json", "--stdin-filename", "candidate.py"),
         *("--select", ",".join(RULES), "--target-version", f"py{target[0]}{target[1]}"),
     )
-    said = _run((find_ruff_bin(), *options, "-"), text)
+    try:
+        program = find_ruff_bin()
+    except FileNotFoundError as error:
+        raise CheckFailed(f"ruff is not installed beside Incumbent: {error}") from error
+    said = _run((program, *options, "-"), text)
     return [
         Finding(code=one["code"], message=one["message"], line=one["location"]["row"])
         for one in said

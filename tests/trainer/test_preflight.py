@@ -103,6 +103,17 @@ def test_a_check_that_fails_lets_everything_pass(
     assert check(research, BASE + "(\n", python=tmp_path / "none") == ""
 
 
+def test_without_ruff_everything_passes(
+    research: Research, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> str:
+        raise FileNotFoundError("ruff")
+
+    assert check(research, BASE + "made\n")
+    monkeypatch.setattr(source_checks, "find_ruff_bin", missing)
+    assert check(research, BASE + "made\n") == ""
+
+
 def test_nothing_of_a_candidate_is_run(research: Research, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     spell = f"open({str(trace)!r}, 'w')"

@@ -55,7 +55,7 @@ REJECTED = {
         "train.py:15: undefined name 'WIDHT'",
     ),
     "several": (
-        patched("value = loss(4.0)", "value = aa + bb + cc + dd"),
+        patched("value = loss(4.0)", "value = aa + aa + bb + cc + dd"),
         (
             "train.py:11: undefined name 'aa'; train.py:11: undefined name 'bb'; "
             "train.py:11: undefined name 'cc' (and 1 more)"
