@@ -299,7 +299,13 @@ class Controller:
         self._snapshot(is_last=True)
 
 
-_TOLD = (ev.TrialFinished, ev.TrialLost, ev.ExperimentJudged, ev.ExperimentSuspected)
+_TOLD = (
+    ev.ExperimentRejected,
+    ev.TrialFinished,
+    ev.TrialLost,
+    ev.ExperimentJudged,
+    ev.ExperimentSuspected,
+)
 """Events after which there may be something to tell the proposers."""
 _REPEATED = (cmd.Propose, cmd.CancelTrial, cmd.GiveBackTrials)
 """Commands whose effect is seen only later, by an event of somebody else."""

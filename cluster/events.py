@@ -166,6 +166,14 @@ class ProposalRejected(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentRejected(Event):
+    """Preflight found that a candidate can only fail; no trial of it was queued."""
+
+    experiment: ExperimentId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProposerExhausted(Event):
     """A proposer has nothing more to suggest, or failed."""
 
@@ -294,6 +302,7 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
         StopRequested,
         ExperimentProposed,
         ProposalRejected,
+        ExperimentRejected,
         ProposerExhausted,
         TrialQueued,
         TrialStarted,

@@ -37,6 +37,7 @@ class Status(StrEnum):
     KEPT = "kept"  # promoted: it was the incumbent, or still is
     DISCARDED = "discarded"  # judged not better
     SUSPECT = "suspect"  # better, but by plain signs not earned: waits for `accept` or `retry`
+    REJECTED = "rejected"  # preflight: it could only have failed, so no trial of it was run
     CRASHED = "crashed"  # its trial crashed
     TIMED_OUT = "timed_out"  # its trial ran into timeout_s
     CANCELLED = "cancelled"  # somebody cancelled it
@@ -52,8 +53,8 @@ class Status(StrEnum):
 
     @property
     def is_failure(self) -> bool:
-        """Say whether its trial failed, so that there is no number."""
-        return self in {Status.CRASHED, Status.TIMED_OUT, Status.CANCELLED, Status.LOST}
+        """Say whether its trial failed, or never began, so that there is no number."""
+        return self in _FAILURES
 
 
 _OPEN = frozenset(
@@ -65,6 +66,10 @@ _OPEN = frozenset(
         Status.WINNER,
         Status.MERGING,
     }
+)
+
+_FAILURES = frozenset(
+    {Status.REJECTED, Status.CRASHED, Status.TIMED_OUT, Status.CANCELLED, Status.LOST}
 )
 
 FAILURE_OF_ENDING: Mapping[Ending, Status] = {
@@ -156,22 +161,31 @@ class Experiment:
     """Sequence number and name of every event that concerned it."""
 
     @property
+    def scored(self) -> tuple[tuple[Trial, TrialOutcome, float], ...]:
+        """Each scored trial that counts, with its outcome and its metric, in order."""
+        return tuple(
+            (trial, found, found.value)
+            for trial in self.trials
+            if not trial.is_set_aside
+            and (found := trial.outcome) is not None
+            and found.value is not None
+        )
+
+    @property
     def values(self) -> tuple[float, ...]:
         """Metric of each scored trial that counts, in order."""
-        outcomes = (trial.outcome for trial in self.trials if not trial.is_set_aside)
-        return tuple(o.value for o in outcomes if o is not None and o.value is not None)
+        return tuple(value for _, _, value in self.scored)
 
     @property
     def score(self) -> Score | None:
         """What its trials say, all of one device class; None before one was scored."""
-        values = self.values
-        if not values:
+        scored = self.scored
+        if not scored:
             return None
-        scored = (t for t in self.trials if t.outcome is not None and t.outcome.value is not None)
         return Score(
-            values=values,
+            values=self.values,
             device_class=self.last_outcome.device_class,
-            marks=tuple(trial.marks for trial in scored),
+            marks=tuple(trial.marks for trial, _, _ in scored),
         )
 
     @property
@@ -193,13 +207,10 @@ class Experiment:
     @property
     def last_run(self) -> Run:
         """The latest trial that was scored and counts; raises ValueError if there is none."""
-        for trial in reversed(self.trials):
-            found = None if trial.is_set_aside else trial.outcome
-            if found is not None and found.value is not None:
-                return Run(
-                    value=found.value, device_class=found.device_class, conduct=found.conduct
-                )
-        raise ValueError(f"no trial of {self.id} was scored")
+        if not self.scored:
+            raise ValueError(f"no trial of {self.id} was scored")
+        _, found, value = self.scored[-1]
+        return Run(value=value, device_class=found.device_class, conduct=found.conduct)
 
     @property
     def finished(self) -> int:

@@ -30,6 +30,7 @@ from cluster.trial_queue import TrialQueue
 from eval.metric import Metric
 from proposer.proposal import Context, Proposal, Scalar
 from trainer.git_command import GitError
+from trainer.preflight import Preflight
 from trainer.trial import CommitId, ExperimentId, TrialSpec
 
 
@@ -64,6 +65,7 @@ class Performer:
         timeout_s: float,
         epoch: int,
         clock: Callable[[], datetime],
+        preflight: Preflight | None = None,
     ) -> None:
         self._ledger = ledger
         self._queue = queue
@@ -75,11 +77,18 @@ class Performer:
         self._timeout_s = timeout_s
         self._epoch = epoch
         self._now = clock
+        self._preflight = preflight
         self._files: tuple[CommitId, Mapping[str, str]] = (CommitId(""), {})
 
     def record(self, event_id: str, event: ev.Event) -> None:
         """Append one event under this controller's epoch."""
-        self._ledger.append([ev.Draft(id=event_id, at=self._now(), event=event)], epoch=self._epoch)
+        self._record([(event_id, event)])
+
+    def _record(self, events: Sequence[tuple[str, ev.Event]]) -> None:
+        """Append events, each with its id, all or none."""
+        at = self._now()
+        drafts = [ev.Draft(id=name, at=at, event=event) for name, event in events]
+        self._ledger.append(drafts, epoch=self._epoch)
 
     def files_at(self, commit: CommitId) -> Mapping[str, str]:
         """Return the text of all editable files at a commit."""
@@ -106,16 +115,38 @@ class Performer:
             hypothesis=proposal.hypothesis,
             parameters=proposal.parameters,
         )
-        self._enter(state, made, origin)
+        self._enter(state, made, origin, {**context.files, **proposal.edits})
 
-    def _enter(self, state: StudyState, made: Candidate | Rejected, origin: _Origin) -> None:
-        """Record a proposal or a submission that git has made a candidate of, or refused."""
+    def _enter(
+        self,
+        state: StudyState,
+        made: Candidate | Rejected,
+        origin: _Origin,
+        files: Mapping[str, str] | None = None,
+    ) -> None:
+        """Record a proposal or a submission that git has made a candidate of, or refused.
+
+        `files` spares reading the candidate's editable files back from git.
+        """
         if isinstance(made, Rejected):
             self._reject(state, origin, made.reason)
         elif made.tree in state.trees:
             self._reject(state, origin, "the same tree as {}", state.trees[made.tree])
         else:
-            self._found(state, made, origin)
+            self._found(state, made, origin, self._problem(origin.base_commit, made, files))
+
+    def _problem(
+        self, base: CommitId, made: Candidate, files: Mapping[str, str] | None = None
+    ) -> str:
+        """Return why a candidate can only fail; empty if nothing says so, or nothing is asked."""
+        if self._preflight is None:
+            return ""
+        try:
+            before = self.files_at(base)
+            after = files or self._repository.read_files(made.commit, self._editable)
+        except (KeyError, ValueError):
+            return ""  # not text, so none of what preflight knows
+        return self._preflight.problem(base=base, before=before, after=after)
 
     def _reject(
         self,
@@ -137,28 +168,33 @@ class Performer:
             ),
         )
 
-    def _found(self, state: StudyState, made: Candidate, origin: _Origin) -> None:
-        """Give a candidate its ref and its number."""
+    def _found(
+        self, state: StudyState, made: Candidate, origin: _Origin, problem: str = ""
+    ) -> None:
+        """Give a candidate its ref and its number; with a `problem`, that is also its end."""
         experiment = state.next_experiment
         self._repository.keep_ref(experiment, made.commit)
-        self.record(
-            f"{experiment}/proposed",
-            ev.ExperimentProposed(
-                experiment=experiment,
-                kind=origin.kind,
-                commit=made.commit,
-                tree=made.tree,
-                base=origin.base,
-                base_commit=origin.base_commit,
-                lines=made.lines,
-                proposer=origin.proposer,
-                hypothesis=origin.hypothesis,
-                priority=origin.priority,
-                parameters=origin.parameters,
-                submission=origin.submission,
-                merge_of=origin.merge_of,
-            ),
+        proposed = ev.ExperimentProposed(
+            experiment=experiment,
+            kind=origin.kind,
+            commit=made.commit,
+            tree=made.tree,
+            base=origin.base,
+            base_commit=origin.base_commit,
+            lines=made.lines,
+            proposer=origin.proposer,
+            hypothesis=origin.hypothesis,
+            priority=origin.priority,
+            parameters=origin.parameters,
+            submission=origin.submission,
+            merge_of=origin.merge_of,
         )
+        events: list[tuple[str, ev.Event]] = [(f"{experiment}/proposed", proposed)]
+        if problem:
+            # Together with the first, so that no trial of it can be queued in between.
+            rejected = ev.ExperimentRejected(experiment=experiment, reason=problem)
+            events.append((f"{experiment}/rejected", rejected))
+        self._record(events)
 
     # --- commands --------------------------------------------------------------------------------
 
@@ -306,7 +342,7 @@ class Performer:
                 hypothesis=winner.hypothesis,
                 merge_of=winner.id,
             )
-            self._found(state, merged, origin)
+            self._found(state, merged, origin, self._problem(origin.base_commit, merged))
 
     @perform.register
     def _drop(self, command: cmd.DropWinner, _: StudyState) -> None:

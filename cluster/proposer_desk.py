@@ -131,4 +131,5 @@ def _result(experiment: Experiment) -> Result:
         hypothesis=experiment.hypothesis,
         status=experiment.status.value,
         value=score.mean if score else None,
+        reason=experiment.reason if experiment.status.is_failure else "",
     )

@@ -74,6 +74,7 @@ class StudyState:
     exhausted: Map[str, str] = field(default_factory=Map)
     """Why a proposer has nothing more, by its name."""
     rejections_in_a_row: int = 0
+    """Proposals that cost nothing since the last trial was queued."""
     slot_seconds: float = 0.0
     """Time that trials held slots."""
     recent: tuple[datetime, ...] = ()

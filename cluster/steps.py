@@ -18,6 +18,7 @@ RECENT = 32
 
 S = Status
 TRANSITIONS: dict[type[ev.Event], dict[Status, frozenset[Status]]] = {
+    ev.ExperimentRejected: {S.PROPOSED: frozenset({S.REJECTED})},
     # A request to cancel may come between the decision to queue a trial and its queueing.
     ev.TrialQueued: {S.PROPOSED: frozenset({S.QUEUED}), S.CANCELLED: frozenset({S.QUEUED})},
     ev.TrialStarted: {S.QUEUED: frozenset({S.RUNNING})},
@@ -47,7 +48,15 @@ TRANSITIONS: dict[type[ev.Event], dict[Status, frozenset[Status]]] = {
     },
     ev.RetryRequested: {
         status: frozenset({S.PROPOSED})
-        for status in (S.CRASHED, S.TIMED_OUT, S.CANCELLED, S.LOST, S.DISCARDED, S.SUSPECT)
+        for status in (
+            S.REJECTED,
+            S.CRASHED,
+            S.TIMED_OUT,
+            S.CANCELLED,
+            S.LOST,
+            S.DISCARDED,
+            S.SUSPECT,
+        )
     },
 }
 """What an event may make of an experiment: event -> status before -> statuses after."""
@@ -107,5 +116,5 @@ def _count_judged(state: StudyState, new: Experiment, before: Status, at: dateti
 
 def is_judged(kind: Kind, status: Status) -> bool:
     """Say whether an experiment counts against `--experiments`: a proposal that came to an end."""
-    unjudged = {S.PROPOSED, S.QUEUED, S.RUNNING, S.MEASURED, S.CANCELLED, S.LOST}
+    unjudged = {S.PROPOSED, S.QUEUED, S.RUNNING, S.MEASURED, S.REJECTED, S.CANCELLED, S.LOST}
     return kind is Kind.PROPOSAL and status not in unjudged

@@ -23,6 +23,9 @@ from infra.settings import default_cpu_slots
 from infra.study import OpenStudy
 from proposer.proposal import Proposer
 from proposer.tuner import Tuner
+from trainer.environment import Environment
+from trainer.interpreter import interpreter_of
+from trainer.preflight import Preflight
 
 
 def now() -> datetime:
@@ -46,6 +49,8 @@ class Ingredients:
     proposers: Sequence[Proposer]
     observers: Sequence[Observer]
     revive: Callable[[], None]
+    preflight: Preflight | None = None
+    """What looks at candidates before they are queued; None lets all of them pass."""
 
 
 def controller(ingredients: Ingredients, state: StudyState) -> Controller:
@@ -74,6 +79,7 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
         timeout_s=config.trial.timeout_s,
         epoch=ingredients.epoch,
         clock=now,
+        preflight=ingredients.preflight,
     )
     waiting = RedisStore(connect(study.server.url), study.home.id)
     parts = Parts(
@@ -103,6 +109,22 @@ def _instructions(repository: StudyRepository, state: StudyState, config: StudyC
         return repository.read_files(state.base_commit, [path])[path]
     except KeyError:
         return ""
+
+
+def preflight(
+    study: OpenStudy, config: StudyConfig, environment: Environment | None
+) -> Preflight | None:
+    """Return the study's preflight; None where it is switched off.
+
+    `environment` is that of the trials; None if it could not be made ready.
+    """
+    if not config.trial.preflight:
+        return None
+    return Preflight(
+        repository=study.home.git,
+        metric=config.metric.metric(),
+        python=interpreter_of(environment) if environment else None,
+    )
 
 
 def ray_fleet(study: OpenStudy, config: StudyConfig) -> FleetProcess:

@@ -23,7 +23,7 @@ from infra.requests import request
 from infra.settings import load_settings
 from infra.study import OpenStudy, Server, join, redis_url
 from proposer.proposal import Proposer
-from trainer.environment import EnvironmentFailed, prepare
+from trainer.environment import Environment, EnvironmentFailed, prepare
 from trainer.paths import WorkerPaths
 from trainer.sandbox.arrange import arrange
 
@@ -59,7 +59,9 @@ def _run(home: StudyHome) -> int:
         started = ev.ControllerStarted(epoch=epoch, pid=os.getpid(), node=socket.gethostname())
         _record(study, f"controller/{epoch}", started, epoch)
         suggest, problem = _proposers(study, config)
-        problem = problem or _prepared(study, config)
+        environment = None
+        if not problem:
+            environment, problem = _prepared(study, config)
         if problem:
             failure = ev.StudyFinished(reason=problem, failed=True)
             _record(study, f"finished/{epoch}", failure, epoch)
@@ -75,6 +77,7 @@ def _run(home: StudyHome) -> int:
             proposers=suggest,
             observers=watching,
             revive=server.revive,
+            preflight=compose.preflight(study, config, environment),
         )
         controller = compose.controller(ingredients, study.state())
         log.info("the controller ends: %s", controller.run())
@@ -106,8 +109,8 @@ class _Interrupted(Exception):
     """A stop was asked for while trials were not even prepared."""
 
 
-def _prepared(study: OpenStudy, config: StudyConfig) -> str:
-    """Make the node ready for trials; return why that failed, or "" if it did not.
+def _prepared(study: OpenStudy, config: StudyConfig) -> tuple[Environment | None, str]:
+    """Make the node ready for trials; return how they are run, or why they cannot be.
 
     A stop that is asked for meanwhile ends the preparation: it can take minutes.
     """
@@ -130,13 +133,14 @@ def _prepared(study: OpenStudy, config: StudyConfig) -> str:
         trial = config.trial
         arrange(trial.sandbox, environment=environment, data=trial.data, paths=paths)
     except EnvironmentFailed as error:
-        return str(error)
+        return None, str(error)
     except _Interrupted:
         _ask_to_stop(study)
+        return None, ""
     finally:
         signal.signal(signal.SIGTERM, lambda *_: _ask_to_stop(study))
         done.set()
-    return ""
+    return environment, ""
 
 
 def _interrupt(*_: object) -> None:

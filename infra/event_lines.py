@@ -103,6 +103,11 @@ def _(event: ev.ProposalRejected, _state: StudyState) -> str:
 
 
 @_line.register
+def _(event: ev.ExperimentRejected, _state: StudyState) -> str:
+    return f"rejected {event.experiment}: {event.reason}"
+
+
+@_line.register
 def _(event: ev.ProposerExhausted, _state: StudyState) -> str:
     return f"exhausted {event.proposer}: {event.reason}"
 

@@ -32,6 +32,7 @@ FATE_OF_STATUS = {
     Status.CONFLICTED: Fate.DISCARD,
     Status.DROPPED: Fate.DISCARD,
     Status.SUSPECT: Fate.DISCARD,
+    Status.REJECTED: Fate.CRASH,
     Status.CRASHED: Fate.CRASH,
     Status.TIMED_OUT: Fate.CRASH,
     Status.MERGED: Fate.MERGED,
@@ -121,6 +122,8 @@ def _status_after(story: tuple[tuple[int, str], ...], outcomes: tuple[TrialOutco
         return Status.SUSPECT
     if last == "ExperimentJudged":
         return Status.DISCARDED
+    if last == "ExperimentRejected":
+        return Status.REJECTED
     if last == "TrialFinished":
         return FAILURE_OF_ENDING[outcomes[-1].ending]
     is_cancelled = any(name == "CancelRequested" for _, name in story)

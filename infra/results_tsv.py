@@ -7,7 +7,7 @@ A row is written when an experiment's fate is known, and is never changed:
     kept (promoted), baseline            keep, with the commit on the branch
     discarded, conflicted, dropped       discard
     suspect                              discard; if it is accepted or retried, a further row
-    crashed, timed_out                   crash, with 0.000000 and 0.0 for the numbers
+    crashed, timed_out, rejected         crash, with 0.000000 and 0.0 for the numbers
     merged                               none: the merge that carried its patch has a row
     cancelled, lost                      none: they say nothing of the patch
 

@@ -31,6 +31,7 @@ _STYLES = {
     "idle": "dim",
     "closed": "dim",
     "suspect": "magenta",
+    "rejected": "red",
     "crashed": "red",
     "timed_out": "red",
     "blocked": "red",
@@ -127,7 +128,7 @@ def _judged(facts: StatusFacts) -> Text:
     text = Text(f"{facts['judged']}{of}, {facts['promotions']} promoted")
     if facts["rate_per_hour"]:
         text.append(f", {facts['rate_per_hour']:.3g} an hour")
-    ended = ("suspect", "crashed", "timed_out", "lost", "conflicted")
+    ended = ("suspect", "rejected", "crashed", "timed_out", "lost", "conflicted")
     for status in (status for status in ended if facts["experiments"].get(status)):
         text.append(f", {facts['experiments'][status]} {_words(status)}", style=_STYLES[status])
     return text

@@ -23,6 +23,8 @@ class Result:
     """The experiment's status word."""
     value: float | None
     """Mean score; None for a failure or while it runs."""
+    reason: str = ""
+    """Why it failed, in one line, e.g. "train.py:41: undefined name 'modle'"; else empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,7 @@ from eval.judge import GreedyJudge
 from eval.metric import Goal, Metric
 from proposer.proposal import Context, Proposal
 from trainer.ports import Lease, Slot
+from trainer.preflight import Preflight
 from trainer.trial import CommitId, CrashKind, Ending, SlotId, TrialOutcome
 
 METRIC = Metric(name="loss", goal=Goal.MINIMIZE, pattern=r"^loss: (\S+)")
@@ -146,7 +147,11 @@ class Bench:
         return RedisLedger(self.store())
 
     def controller(
-        self, fleet: Callable[["Bench"], ThreadFleet], *proposers: Script, experiments: int = 0
+        self,
+        fleet: Callable[["Bench"], ThreadFleet],
+        *proposers: Script,
+        experiments: int = 0,
+        preflight: Preflight | None = None,
     ) -> Controller:
         ledger = self.ledger
         epoch = ledger.begin_epoch()
@@ -164,6 +169,7 @@ class Bench:
             timeout_s=2,
             epoch=epoch,
             clock=now,
+            preflight=preflight,
         )
         plan = StudyPlan(
             metric=METRIC,

@@ -48,6 +48,13 @@ class StudyMachine(RuleBasedStateMachine):
         self.world.propose()
         self.world.settle()
 
+    @rule()
+    def propose_what_can_only_fail(self) -> None:
+        rejected = self.world.reject()
+        self.world.settle()
+        assert self.world.status(rejected) is Status.REJECTED
+        assert not self.world.state.experiments[rejected].trials
+
     @precondition(lambda self: self.world.in_status(Status.QUEUED))
     @rule(data=st.data(), slot=st.integers(0, 2))
     def start(self, data: st.DataObject, slot: int) -> None:

@@ -224,6 +224,31 @@ class World:
             )
         return event_base
 
+    def reject(self) -> ExperimentId:
+        """Propose what preflight refuses; both is recorded at once."""
+        self.asked = max(0, self.asked - 1)
+        experiment = self.state.next_experiment
+        proposed = ev.ExperimentProposed(
+            experiment=experiment,
+            kind=Kind.PROPOSAL,
+            commit=CommitId(f"c-{experiment}"),
+            tree=f"t-{experiment}",
+            base=self.state.lineage[-1] if self.state.lineage else ExperimentId("e0"),
+            base_commit=self.state.incumbent_commit or BASE,
+            lines=100,
+            proposer="test",
+            hypothesis=f"a typo in {experiment}",
+        )
+        rejected = ev.ExperimentRejected(experiment=experiment, reason="train.py:1: a typo")
+        self.ledger.append(
+            [
+                ev.Draft(id=f"{experiment}/proposed", at=self.now, event=proposed),
+                ev.Draft(id=f"{experiment}/rejected", at=self.now, event=rejected),
+            ]
+        )
+        self.state = catch_up(self.ledger, self.state)
+        return experiment
+
     def in_status(self, *statuses: Status) -> list[ExperimentId]:
         return sorted(e for e, status in self.state.open.items() if status in statuses)
 

@@ -17,7 +17,9 @@ LOG_KEYS = {
     "node",
 }  # fmt: skip
 TRAILERS = ["Experiment", "Metric", "Trials", "Proposer", "Hypothesis"]
-WORDS = {"kept": "keep", "crashed": "crash", "timed_out": "crash", "merged": ""}
+WORDS = {
+    "kept": "keep", "crashed": "crash", "timed_out": "crash", "rejected": "crash", "merged": "",
+}  # fmt: skip
 """Statuses in the words of results.tsv; all others that can come up here are a discard."""
 
 

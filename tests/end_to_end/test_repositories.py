@@ -1,6 +1,7 @@
 """Whole studies of real repositories, by the command line: what is run, judged, kept and shown."""
 
 import json
+import re
 import subprocess
 import urllib.request
 from collections import Counter
@@ -37,6 +38,7 @@ def test_an_autoresearch_repository_runs_unmodified_and_carries_on(
     subprocess.run(["uv", "lock", "--quiet"], cwd=repository, env=study.environment, check=True)
     study.git("add", "uv.lock")
     study.git("commit", "--quiet", "--message=lock")
+    hopeless = study.patch("train.py", "import resource\n", "import no_such_package\n")
     leave_work_about(study)
     study.incumbent("init")
     before = checkout(study)
@@ -52,9 +54,11 @@ def test_an_autoresearch_repository_runs_unmodified_and_carries_on(
     assert sum(row["status"] == "kept" for row in first) > 1  # the start is easy to improve
     rows = study.home.results.read_text()
 
+    study.submit(hopeless)
     study.incumbent("run", "-n", "6", "--slots", "2")
 
     assert checkout(study) == before
+    verify_rejection(study)
     log, status = study.json("log"), study.json("status")
     verify(study, log, status)
     show_everything(study, log, status["incumbent"]["experiment"])
@@ -63,6 +67,17 @@ def test_an_autoresearch_repository_runs_unmodified_and_carries_on(
     assert sum(row["proposer"] == "tuner" and row["kind"] == "proposal" for row in log) == 6
     assert len(study.state().experiments["e0"].trials) == 1
     assert study.home.results.read_text().startswith(rows)  # what is written is never changed
+
+
+def verify_rejection(study: Study) -> None:
+    """What can only fail was refused for what the lock file's own environment lacks."""
+    (rejected,) = [row for row in study.json("log") if row["status"] == "rejected"]
+    reason = "train.py:5: needs no_such_package, which is not in the environment"
+    undefined = r"train\.py:\d+: undefined name 'resource'; " + re.escape(reason)
+    assert re.fullmatch(undefined, rejected["reason"])
+    assert (rejected["proposer"], rejected["slot"], rejected["seconds"]) == ("user", "", 0.0)
+    assert f"rejected {rejected['id']}: train.py" in study.incumbent("show", rejected["id"]).stdout
+    assert study.json("show", rejected["id"])["trials"] == []
 
 
 def leave_work_about(study: Study) -> None:

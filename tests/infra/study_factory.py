@@ -216,6 +216,11 @@ class Study:
         self.finish(experiment, crashed())
         return experiment
 
+    def reject(self, hypothesis: str, reason: str) -> ExperimentId:
+        experiment = self.propose(hypothesis)
+        self.tell(ev.ExperimentRejected(experiment=experiment, reason=reason))
+        return experiment
+
     def merge(self, winner: str) -> ExperimentId:
         hypothesis = self.state.experiments[ExperimentId(winner)].hypothesis
         return self.propose(hypothesis, kind=Kind.MERGE, merge_of=winner, proposer="reducer")
@@ -353,6 +358,11 @@ def _requests(study: Study) -> None:
     given_back = study.propose("LR 0.2 -> 0.3")  # e18
     study.start(given_back)
     study.lose(given_back, is_given_back=True)
+    study.reject("a typo", "train.py:4: undefined name 'modle'")  # e19
+    forced = study.reject("a clever trick", "train.py:9: undefined name 'made_elsewhere'")  # e20
+    study.tell(ev.RetryRequested(experiment=forced))
+    study.start(forced)
+    study.finish(forced, crashed())
     study.tell(
         ev.StudyFinished(reason="nothing more to try"),
         ev.SlotClosed(slot=SlotId("cpu-1"), reason="its worker died"),

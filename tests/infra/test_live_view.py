@@ -56,7 +56,11 @@ def test_merges_problems_and_endings_are_of_interest_and_a_tuners_repeats_are_no
     words = {line.split()[0].rstrip(":") for line in lines.all()}
     assert {"merging", "merged", "conflicted", "dropped", "lost", "exhausted", "finished"} <= words
     rejected = [line for line in lines.all() if line.startswith("rejected")]
-    assert rejected == ["rejected s1: mine: the same tree as e1"]
+    assert rejected == [
+        "rejected s1: mine: the same tree as e1",
+        "rejected e19: train.py:4: undefined name 'modle'",
+        "rejected e20: train.py:9: undefined name 'made_elsewhere'",
+    ]
 
 
 def test_a_plain_line_begins_with_the_local_time() -> None:

@@ -70,6 +70,15 @@ def test_crashes_are_avoided(new_game: NewGame) -> None:
         return sum(bad[15:]) / 25
 
     assert crash_share("crashed") < 0.5 < crash_share("cancelled")
+    assert crash_share("rejected") == crash_share("crashed")
+
+
+def test_what_preflight_rejected_is_not_proposed_again(new_game: NewGame) -> None:
+    game = new_game("A = 3\n")
+    for proposal in game.ask(5):
+        game.measure(proposal, "rejected")
+    game.restart()
+    assert game.ask(5) == []
 
 
 def test_a_result_that_is_revised_is_learnt_anew(new_game: NewGame) -> None:
