@@ -25,6 +25,15 @@ class EndedBy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WarmStart:
+    """How to start a process that waits, its imports done, to become a run's command."""
+
+    argv: tuple[str, ...]
+    """It says on its standard input, a socket, when it is ready, and reads there a byte for go."""
+    env: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
     """One command to run under supervision."""
 
