@@ -25,12 +25,14 @@ from trainer.paths import WorkerPaths
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
 from trainer.slots import Claim, Unavailable, claim_cpu, claim_gpus
 from trainer.supervisor_client import Supervisor
-from trainer.trial import CommitId, SlotId, TrialOutcome
+from trainer.trial import CommitId, SlotId, TrialOutcome, TrialSpec
 from trainer.worker import Worker
 
 CALL_S = 10.0
 """How long a call may take beyond its own wait before it counts as a failure to connect."""
 RETRY_S = 2.0
+RESERVE_S = 2.0
+"""The same for what may as well be left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,11 @@ class RayLeaseSource:
     def lease(self, slot: Slot, wait_s: float) -> Lease | NoWork:
         """See LeaseSource."""
         found: Lease | NoWork = self._call("lease", slot, wait_s, patience_s=CALL_S + wait_s)
+        return found
+
+    def reserve(self, slot: Slot) -> TrialSpec | None:
+        """See LeaseSource."""
+        found: TrialSpec | None = self._call("reserve", slot, patience_s=RESERVE_S)
         return found
 
     def heartbeat(self, slot: Slot, lease: Lease, progress: Progress) -> Heartbeat:

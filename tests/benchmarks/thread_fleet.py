@@ -20,7 +20,7 @@ from trainer.materialise import Materialiser
 from trainer.paths import WorkerPaths
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
 from trainer.supervisor_client import Supervisor
-from trainer.trial import CommitId, SlotId, TrialOutcome
+from trainer.trial import CommitId, SlotId, TrialOutcome, TrialSpec
 from trainer.worker import Worker
 
 TTL_S = 30.0
@@ -47,6 +47,10 @@ class DirectLeases:
                 return found
             time.sleep(POLL_S)
         return NoWork.WAIT
+
+    def reserve(self, slot: Slot) -> TrialSpec | None:
+        """See LeaseSource."""
+        return self._queue.reserve(slot, now=datetime.now(UTC), ttl_s=TTL_S)
 
     def heartbeat(self, slot: Slot, lease: Lease, progress: Progress) -> Heartbeat:
         """See LeaseSource."""
