@@ -17,6 +17,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from cluster.ours import assert_ours
 from eval.metric import Metric
+from trainer.card_memory import CardMemory
 from trainer.config import TrialConfig
 from trainer.environment import prepare
 from trainer.gpu import NvmlGpus, device_nodes
@@ -155,9 +156,15 @@ class WorkerActor:
                 limits=limits_for(
                     settings.trial, machine_bytes=machine_memory(), slots=settings.slots
                 ),
+                preload=settings.trial.preload,
             )
-            supervisor = Supervisor()
-            Worker(slot=slot, leases=source, materialiser=materialiser, supervisor=supervisor).run()
+            Worker(
+                slot=slot,
+                leases=source,
+                materialiser=materialiser,
+                supervisors=(Supervisor(), Supervisor()),
+                wait_for_cards=self._card_memory(slot).wait_until_free,
+            ).run()
         finally:
             claim.release()
         return "drained"
@@ -195,6 +202,11 @@ class WorkerActor:
             gpus=NvmlGpus(),
             busy_mb=settings.gpu_busy_mb,
         )
+
+    def _card_memory(self, slot: Slot) -> CardMemory:
+        # On a card that is shared, what others take says nothing of ours.
+        is_shared = self._settings.trial.gpus < 1
+        return CardMemory(() if is_shared else slot.gpu_uuids, NvmlGpus())
 
     def _slot(self, found: Claim | Unavailable) -> Slot:
         return Slot(

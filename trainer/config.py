@@ -36,6 +36,8 @@ class TrialConfig(BaseModel):
     """Command run once per node, with network, before the first trial."""
     environment: Annotated[str, Field(min_length=1)] = "current"
     """`uv`: the repository's lock file; `current`: Incumbent's own Python; or a venv's path."""
+    preload: tuple[str, ...] | None = None
+    """Modules imported before a trial's turn; unset: torch where it is used; empty: none."""
     sandbox: Literal["bubblewrap", "none"] = "bubblewrap"
     """`bubblewrap`: no network, no files but its own and `data`; `none`: it runs as your user."""
 

@@ -123,5 +123,8 @@ def _worker(study: OpenStudy, config: StudyConfig, number: int) -> Worker:
     )
     queue = RedisTrialQueue(RedisStore(connect(study.server.url), home.id))
     return Worker(
-        slot=slot, leases=DirectLeases(queue), materialiser=materialiser, supervisor=Supervisor()
+        slot=slot,
+        leases=DirectLeases(queue),
+        materialiser=materialiser,
+        supervisors=(Supervisor(), Supervisor()),
     )
