@@ -71,7 +71,7 @@ class ArmedProcess:
     def go(self) -> tuple[Started, int]:
         """Let it become the command; return it, and the descriptor to read its output from."""
         with self.channel, suppress(OSError):  # if it died just now, that is how the run ends
-            self.channel.send(b"!")
+            self.channel.send(b"\n")
         return self.started, self.output
 
     def end(self) -> None:

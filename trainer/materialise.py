@@ -15,10 +15,10 @@ from trainer.environment import Environment
 from trainer.paths import WorkerPaths
 from trainer.ports import CodeSource, Slot
 from trainer.run_folder import RunFolder
-from trainer.run_records import Limits, RunRequest, WarmStart
+from trainer.run_records import Limits, RunRequest
 from trainer.sandbox.port import Sandbox
 from trainer.trial import TrialSpec
-from trainer.warm_plan import plan
+from trainer.warm_plan import Cold, gate, plan
 from trainer.worktree import SlotWorktree
 
 _MOST_SOURCE = 1 << 20
@@ -62,9 +62,9 @@ class Materialiser:
         """Check the trial's commit out, fill a run folder with it, and return how to run it there.
 
         The folder is the trial's until `tidy` or `drop`; one more trial can be prepared meanwhile.
-        With `is_ahead` the request says how a process can wait for it, if one can. Raises what the
-        code source raises (LookupError, ConnectionError), GitError, and OSError, with ENOSPC where
-        the disk is full.
+        With `is_ahead` the request says how a process can wait for it. Raises what the code source
+        raises (LookupError, ConnectionError), GitError, and OSError, with ENOSPC where the disk is
+        full.
         """
         tree = self._worktree_in(self._code.fetch(spec.commit)).checkout(spec.commit)
         run = self._free_folder()
@@ -105,7 +105,10 @@ class Materialiser:
             read=lambda path: _source(tree, path),
             preload=self._preload,
         )
-        return replace(request, warm=found if isinstance(found, WarmStart) else None)
+        if isinstance(found, Cold):
+            is_confined = request.confinement is not None
+            found = gate(request.argv, request.env, is_confined=is_confined)
+        return replace(request, warm=found)
 
     def _request(self, spec: TrialSpec, run: RunFolder) -> RunRequest:
         seen = self._sandbox.seen(run)

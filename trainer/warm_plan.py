@@ -1,4 +1,4 @@
-"""Which commands can start warm, and how their waiting process is started.
+"""Which commands can start warm, and how the process is started that waits for any.
 
 Pure but for reading sources through a function that is handed in. Knows commands of Python scripts,
 and what a script does before it imports the modules that a waiting process has imported already:
@@ -30,6 +30,7 @@ _INLINE_METADATA = re.compile(rb"^# /// script\s*$", re.MULTILINE)
 _ENVIRONMENT = frozenset({"environ", "environb", "putenv", "unsetenv"})
 _READS = frozenset({"get", "keys", "values", "items", "copy"})
 _MOST_FILES = 100
+_SHELL_VARIABLES = ("OLDPWD", "PWD", "SHLVL")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +87,17 @@ def _plan(
     if not preload and not start.found:
         raise _Unclear(f"{script} does not import {' or '.join(DEFAULT_PRELOAD)}")
     return _warm_start(command, env, search_path, preload or sorted(start.found), start.settings)
+
+
+def gate(argv: Sequence[str], env: Mapping[str, str], *, is_confined: bool) -> WarmStart:
+    """Return how to have a shell wait that becomes the command, whatever that is.
+
+    So the making of its sandbox is over when its turn comes. bwrap sets PWD, as the shell does.
+    """
+    known = {*env, "PWD"} if is_confined else env
+    added = " ".join(name for name in _SHELL_VARIABLES if name not in known)
+    script = f'unset {added}; echo ready >&0 && read -r INCUMBENT_GO && exec "$@" </dev/null'
+    return WarmStart(argv=("/bin/sh", "-c", script, "sh", *argv), env=env)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

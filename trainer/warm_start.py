@@ -20,6 +20,7 @@ if sys.path and not sys.path[0]:
 import _io
 import atexit
 import builtins
+import fcntl
 import gc
 import importlib
 import importlib.machinery
@@ -27,6 +28,7 @@ import io
 import json
 import os
 import signal
+import stat
 import threading
 import types
 from typing import Any, Callable, Iterable, Optional, Set
@@ -178,8 +180,10 @@ def _write_files() -> None:
     """Have written what open files still buffer, the outermost layer first.
 
     Those that are written in Python (gzip) are closed, for only then are they whole; the others
-    may still be in use by a thread.
+    may still be in use by a thread. Finding them takes 35 ms beside torch.
     """
+    if not any(map(_is_output, os.listdir("/proc/self/fd"))):
+        return
     # By type: `isinstance` asks the object, and some objects of libraries answer with a warning.
     files: Any = [each for each in gc.get_objects() if issubclass(type(each), _io._IOBase)]
     for file in files:
@@ -191,6 +195,17 @@ def _write_files() -> None:
     for file in files:
         if isinstance(file, (io.BufferedWriter, io.BufferedRandom)):
             _attempt(file.flush)
+
+
+def _is_output(descriptor: str) -> bool:
+    """Say whether an open file, besides the standard ones, is one to write data to."""
+    number = int(descriptor)
+    try:
+        mode = os.fstat(number).st_mode
+        is_read_only = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+    except OSError:
+        return False
+    return number > 2 and not is_read_only and (stat.S_ISREG(mode) or stat.S_ISFIFO(mode))
 
 
 def _flush_libraries() -> None:

@@ -1,6 +1,7 @@
 """Runs whose process waited for them, under a real supervisor, some in the sandbox."""
 
 import os
+import re
 import sys
 import time
 from contextlib import closing
@@ -10,13 +11,15 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from eval.metric import Goal, Metric
+from trainer.endings import classify
 from trainer.environment import Environment
 from trainer.paths import WorkerPaths
 from trainer.run_folder import RunFolder
 from trainer.run_records import EndedBy, Limits, RunReport, RunRequest, WarmStart
 from trainer.sandbox.arrange import arrange
 from trainer.supervisor_client import Supervisor
-from trainer.warm_plan import plan
+from trainer.trial import CrashKind
+from trainer.warm_plan import gate, plan
 
 METRIC = Metric(name="loss", goal=Goal.MINIMIZE, pattern=r"^loss:\s+(\S+)")
 PATIENCE_S = 60.0
@@ -258,3 +261,39 @@ def test_arming_while_a_run_is_under_way_is_refused(bench: Bench) -> None:
     bench.supervisor.start(request)
     with pytest.raises(RuntimeError, match="still runs"):
         bench.supervisor.arm(request)
+
+
+COMMAND = """
+import os, sys
+print(sys.argv[1:], sorted(os.environ.items()), os.getcwd(), [sys.stdin.read()], os.getpgrp())
+print(sorted(os.listdir('/proc/self/fd')), open('/proc/self/cmdline').read().count('ready'))
+print('loss: 1')
+sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("kind", ["none", "bubblewrap"])
+def test_a_shell_can_wait_for_any_command(bench: Bench, kind: str) -> None:
+    request = bench.request("", kind=kind)
+    argv = (*request.argv[:1], "-c", COMMAND, "a b", "$HOME", "", "'")
+    warm_start = gate(argv, request.env, is_confined=kind == "bubblewrap")
+    request = replace(request, argv=argv, warm=warm_start)
+    bench.supervisor.start(request)
+    cold = bench.finish()
+    bench.supervisor.arm(request)
+    bench.supervisor.start(request)
+    warm = bench.finish()
+    assert (cold.is_warm, warm.is_warm) == (False, True)
+    assert re.sub(r"\d+\n", "", warm.tail, count=1) == re.sub(r"\d+\n", "", cold.tail, count=1)
+    assert (warm.exit_code, warm.metric_text, cold.exit_code) == (3, "1", 3)
+
+
+def test_a_command_that_is_missing_is_missing_after_a_wait_too(bench: Bench) -> None:
+    argv = ("./missing", "x")
+    request = bench.request("")
+    request = replace(request, argv=argv, warm=gate(argv, request.env, is_confined=False))
+    bench.supervisor.arm(request)
+    bench.supervisor.start(request)
+    report = bench.finish()
+    assert (report.ended_by, report.exit_code) == (EndedBy.EXIT, 127)
+    assert classify(report, device_class="cpu", stages_s={}).crash is CrashKind.NOT_STARTED

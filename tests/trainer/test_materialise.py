@@ -213,14 +213,15 @@ def test_what_is_prepared_anew_is_never_put_where_a_trial_runs(
         ({"other.py": "import torch"}, False),
     ],
 )
-def test_a_process_can_wait_for_a_script_that_imports_torch(
+def test_python_waits_for_a_script_that_imports_torch_and_a_shell_for_any_other(
     files: dict[str, str], is_warm: bool, paths: WorkerPaths, research: Any, spec: TrialSpec
 ) -> None:
     (research.checkout / "train.py").unlink()
     spec = replace(spec, commit=CommitId(research.commit(files)))
     materialiser = make(paths, research.bare)
     request = materialiser.materialise(spec, is_ahead=True)
-    assert (request.warm is not None) == is_warm
+    assert request.warm is not None
+    assert (request.warm.argv[0] == "python") == is_warm
     materialiser.tidy(spec)
     assert materialiser.materialise(spec).warm is None
 
@@ -241,4 +242,6 @@ def test_no_source_is_read_through_a_link(
         (research.checkout / link).symlink_to(outside)
         (research.checkout / "train.py").write_text(script)
     spec = replace(spec, commit=CommitId(research.commit({"note": "x"})))
-    assert make(paths, research.bare).materialise(spec, is_ahead=True).warm is None
+    warm = make(paths, research.bare).materialise(spec, is_ahead=True).warm
+    assert warm is not None
+    assert warm.argv[0] == "/bin/sh"
