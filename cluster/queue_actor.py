@@ -17,7 +17,7 @@ from cluster.redis_queue import RedisTrialQueue
 from cluster.redis_store import RedisStore, connect
 from cluster.trial_queue import QueueMode
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
-from trainer.trial import SlotId, TrialOutcome
+from trainer.trial import SlotId, TrialOutcome, TrialSpec
 
 POLL_S = 0.01
 """How often the store is asked for work while workers wait."""
@@ -81,6 +81,13 @@ class QueueActor:
             if time.monotonic() >= deadline:
                 return NoWork.WAIT
             await self._something_new(deadline)
+
+    async def reserve(self, slot: Slot) -> TrialSpec | None:
+        """Name the trial that a busy slot should prepare, if the idle ones leave it any."""
+        await self._meet(slot)
+        if not self._is_latest(slot) or self._waiting >= self._queue.depth().ready:
+            return None
+        return self._queue.reserve(slot, now=_now(), ttl_s=self._ttl_s)
 
     def _is_latest(self, slot: Slot) -> bool:
         known = self._seen.get(slot.id)

@@ -1,7 +1,7 @@
 """The trial queue over Redis; a change and the event that tells of it are one script."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import cast
 
@@ -9,6 +9,7 @@ from cluster.codec import encode_draft, from_json, to_json
 from cluster.events import Draft
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_store import RedisStore, translated
+from cluster.reservations import Choose, chosen, to_prepare
 from cluster.trial_queue import (
     Depth,
     Held,
@@ -55,34 +56,81 @@ class RedisTrialQueue:
 
     def lease(self, slot: Slot, *, now: datetime, ttl_s: float) -> Lease | None:
         """See TrialQueue."""
-        while (first := self._first()) is not None:
+        while (first := self._pick(chosen, slot, now)) is not None:
             member, key, spec = first
             entry = _LeaseEntry(
                 spec=spec, slot=slot.id, incarnation=slot.incarnation, node=slot.node
             )
             draft = started_event(spec, slot, now)
             expiry = now.timestamp() + ttl_s
-            token = self._store.run(
-                "lease", member, key, to_json(entry), expiry, draft.id, encode_draft(draft)
-            )
+            about = (member, key, to_json(entry), expiry, slot.id)
+            token = self._store.run("lease", *about, draft.id, encode_draft(draft))
             if token == CLOSED:
                 return None
             if token:
                 return Lease(spec=spec, token=cast("int", token), ttl_s=ttl_s)
         return None
 
-    def _first(self) -> tuple[bytes, bytes, TrialSpec] | None:
-        """Return the trial at the head of the queue; None if there is none."""
+    def reserve(self, slot: Slot, *, now: datetime, ttl_s: float) -> TrialSpec | None:
+        """See TrialQueue."""
+        first = self._pick(to_prepare, slot, now) if self.mode() is QueueMode.OPEN else None
         with translated():
-            while members := self._members(0, 0):
-                key = members[0].partition(b"|")[2]
-                spec = cast("bytes | None", self._store.client.hget(self._key("specs"), key))
-                if spec is not None:  # else it was leased between the two commands
-                    return members[0], key, from_json(TrialSpec, spec)
-        return None
+            if first is None:
+                self._store.client.hdel(self._key("reserved"), slot.id)
+                return None
+            member, _, spec = first
+            wish = f"{now.timestamp() + ttl_s!r}|".encode() + member
+            self._store.client.hset(self._key("reserved"), slot.id, wish)
+        return spec
 
-    def _members(self, first: int, last: int) -> list[bytes]:
-        return cast("list[bytes]", self._store.client.zrange(self._key("ready"), first, last))
+    def _pick(
+        self, choose: Choose[bytes], slot: Slot, now: datetime
+    ) -> tuple[bytes, bytes, TrialSpec] | None:
+        """Return a waiting trial for the slot: member, TRIAL|ATTEMPT, spec; None without one."""
+        while True:
+            reserved = self._reserved(now)
+            member = choose(self._waiting(reserved, slot.id), reserved, slot.id)
+            if member is None:
+                return None
+            key = member.partition(b"|")[2]
+            if (spec := self._spec(key)) is not None:  # else it was leased between the commands
+                return member, key, spec
+
+    def _waiting(self, reserved: Mapping[bytes, SlotId], slot: SlotId) -> list[tuple[bytes, float]]:
+        """Return the head of the queue, as far as a choice depends on it, with the slot's wish."""
+        wishes = [member for member, owner in reserved.items() if owner == slot]
+        pipeline = self._store.client.pipeline(transaction=True)
+        pipeline.zrange(self._key("ready"), 0, len(reserved), withscores=True)
+        for member in wishes:
+            pipeline.zscore(self._key("ready"), member)
+        with translated():
+            head, *ranks = pipeline.execute()
+        waiting: list[tuple[bytes, float]] = list(head)
+        known = {member for member, _ in waiting}
+        return waiting + [
+            (member, rank)
+            for member, rank in zip(wishes, ranks, strict=True)
+            if rank is not None and member not in known
+        ]
+
+    def _reserved(self, now: datetime) -> dict[bytes, SlotId]:
+        with translated():
+            wishes = self._store.client.hgetall(self._key("reserved"))
+        found: dict[bytes, SlotId] = {}
+        for owner, wish in cast("dict[bytes, bytes]", wishes).items():
+            until, _, member = wish.partition(b"|")
+            if float(until) > now.timestamp():
+                found[member] = SlotId(owner.decode())
+        return found
+
+    def _spec(self, key: bytes) -> TrialSpec | None:
+        with translated():
+            payload = cast("bytes | None", self._store.client.hget(self._key("specs"), key))
+        return None if payload is None else from_json(TrialSpec, payload)
+
+    def _members(self) -> list[bytes]:
+        with translated():
+            return cast("list[bytes]", self._store.client.zrange(self._key("ready"), 0, -1))
 
     def _key(self, name: str) -> str:
         return self._store.key(name)
@@ -108,9 +156,7 @@ class RedisTrialQueue:
 
     def cancel(self, trial: TrialId, *, now: datetime, epoch: int) -> None:
         """See TrialQueue."""
-        with translated():
-            members = self._members(0, -1)
-        for member in members:
+        for member in self._members():
             key = member.partition(b"|")[2]
             if key.partition(b"|")[0] == trial.encode() and self._cancel(member, key, now, epoch):
                 return
@@ -118,11 +164,10 @@ class RedisTrialQueue:
         self._store.run("answer", str(epoch), Heartbeat.CANCEL.value, *tokens)
 
     def _cancel(self, member: bytes, key: bytes, now: datetime, epoch: int) -> bool:
-        with translated():
-            payload = cast("bytes | None", self._store.client.hget(self._key("specs"), key))
-        if payload is None:
+        spec = self._spec(key)
+        if spec is None:
             return False
-        draft = ended_event(from_json(TrialSpec, payload), cancelled(), now)
+        draft = ended_event(spec, cancelled(), now)
         args = (str(epoch), member, key, draft.id, encode_draft(draft))
         return bool(self._store.run("cancel", *args))
 
@@ -161,6 +206,8 @@ class RedisTrialQueue:
 
     def close_slot(self, slot: SlotId, reason: str, *, now: datetime) -> None:
         """See TrialQueue."""
+        with translated():
+            self._store.client.hdel(self._key("reserved"), slot)
         self._ledger.append([closed_event(slot, reason, now)])
 
     def held(self) -> Sequence[Held]:

@@ -17,7 +17,7 @@ from cluster.ledger import Fenced, LedgerAway
 
 LEAST_VERSION = (6, 2)
 SCRIPTS = ("append", "put", "lease", "extend", "end", "cancel", "answer", "mode")
-KEYS = ("meta", "events", "ids", "ready", "specs", "leases", "expiry", "answers")
+KEYS = ("meta", "events", "ids", "ready", "specs", "leases", "expiry", "answers", "reserved")
 
 Arg = str | bytes | int | float
 

@@ -17,6 +17,7 @@ from cluster.events import (
     TrialStarted,
 )
 from cluster.ledger import InMemoryLedger
+from cluster.reservations import Choose, chosen, to_prepare
 from trainer.ports import Heartbeat, Lease, Slot
 from trainer.trial import Ending, SlotId, TrialId, TrialOutcome, TrialSpec
 
@@ -55,7 +56,8 @@ class TrialQueue(Protocol):
     Every change of a trial's place and the event that tells of it are one atomic step: a trial is
     never leased without TrialStarted, and a result is either recorded and its lease gone, or
     neither. Tokens only grow; whoever comes with an old one is told so and changes nothing.
-    Highest priority first, then first come, first served. All methods raise LedgerAway while the
+    Highest priority first, then first come, first served, but for what slots have reserved: see
+    cluster.reservations. A reserved trial still waits. All methods raise LedgerAway while the
     server is gone, and may be repeated afterwards.
     """
 
@@ -65,6 +67,14 @@ class TrialQueue(Protocol):
 
     def lease(self, slot: Slot, *, now: datetime, ttl_s: float) -> Lease | None:
         """Take the first trial for `slot`; None if there is none, or the mode is not OPEN."""
+        ...
+
+    def reserve(self, slot: Slot, *, now: datetime, ttl_s: float) -> TrialSpec | None:
+        """Return the trial that a busy slot should prepare, without the right to run it.
+
+        None if there is none for it, or the mode is not OPEN. The reservation, the slot's only one,
+        is kept for `ttl_s` seconds, until it asks again, or until it leases a trial.
+        """
         ...
 
     def extend(self, slot: Slot, token: int, *, now: datetime, ttl_s: float) -> Heartbeat:
@@ -98,7 +108,7 @@ class TrialQueue(Protocol):
         ...
 
     def close_slot(self, slot: SlotId, reason: str, *, now: datetime) -> None:
-        """Record SlotClosed."""
+        """Record SlotClosed; the slot's reservation ends."""
         ...
 
     def held(self) -> Sequence[Held]:
@@ -195,6 +205,7 @@ class InMemoryTrialQueue:
     def __init__(self, ledger: InMemoryLedger) -> None:
         self._ledger = ledger
         self._ready: list[tuple[int, int, TrialSpec]] = []
+        self._reserved: dict[SlotId, tuple[TrialSpec, datetime]] = {}
         self._known: set[tuple[TrialId, int]] = set()
         self._leases: dict[int, Held] = {}
         self._answers: dict[int, Heartbeat] = {}
@@ -212,9 +223,11 @@ class InMemoryTrialQueue:
 
     def lease(self, slot: Slot, *, now: datetime, ttl_s: float) -> Lease | None:
         """See TrialQueue."""
-        if not self._ready or self._mode is not QueueMode.OPEN:
+        spec = self._pick(chosen, slot, now)
+        if spec is None:
             return None
-        _, _, spec = self._ready.pop(0)
+        self._ready = [item for item in self._ready if item[2] != spec]
+        self._reserved.pop(slot.id, None)
         self._count += 1
         held = Held(
             spec=spec,
@@ -227,6 +240,21 @@ class InMemoryTrialQueue:
         self._leases[held.token] = held
         self._ledger.append([started_event(spec, slot, now)])
         return Lease(spec=spec, token=held.token, ttl_s=ttl_s)
+
+    def reserve(self, slot: Slot, *, now: datetime, ttl_s: float) -> TrialSpec | None:
+        """See TrialQueue."""
+        spec = self._pick(to_prepare, slot, now)
+        self._reserved.pop(slot.id, None)
+        if spec is not None:
+            self._reserved[slot.id] = (spec, now + timedelta(seconds=ttl_s))
+        return spec
+
+    def _pick(self, choose: Choose[TrialSpec], slot: Slot, now: datetime) -> TrialSpec | None:
+        if self._mode is not QueueMode.OPEN:
+            return None
+        wishes = self._reserved.items()
+        reserved = {spec: owner for owner, (spec, until) in wishes if until > now}
+        return choose([(spec, rank) for rank, _, spec in self._ready], reserved, slot.id)
 
     def extend(self, slot: Slot, token: int, *, now: datetime, ttl_s: float) -> Heartbeat:
         """See TrialQueue."""
@@ -285,6 +313,7 @@ class InMemoryTrialQueue:
 
     def close_slot(self, slot: SlotId, reason: str, *, now: datetime) -> None:
         """See TrialQueue."""
+        self._reserved.pop(slot, None)
         self._ledger.append([closed_event(slot, reason, now)])
 
     def held(self) -> Sequence[Held]:

@@ -17,6 +17,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from cluster.ours import assert_ours
 from eval.metric import Metric
+from trainer.card_memory import CardMemory
 from trainer.config import TrialConfig
 from trainer.environment import prepare
 from trainer.gpu import NvmlGpus, NvmlSampler, device_nodes, mark_of
@@ -28,12 +29,14 @@ from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
 from trainer.sandbox.arrange import arrange
 from trainer.slots import Claim, Unavailable, claim_cpu, claim_gpus
 from trainer.supervisor_client import Supervisor
-from trainer.trial import CommitId, SlotId, TrialOutcome
+from trainer.trial import CommitId, SlotId, TrialOutcome, TrialSpec
 from trainer.worker import Worker
 
 CALL_S = 10.0
 """How long a call may take beyond its own wait before it counts as a failure to connect."""
 RETRY_S = 2.0
+RESERVE_S = 2.0
+"""The same for what may as well be left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +70,11 @@ class RayLeaseSource:
     def lease(self, slot: Slot, wait_s: float) -> Lease | NoWork:
         """See LeaseSource."""
         found: Lease | NoWork = self._call("lease", slot, wait_s, patience_s=CALL_S + wait_s)
+        return found
+
+    def reserve(self, slot: Slot) -> TrialSpec | None:
+        """See LeaseSource."""
+        found: TrialSpec | None = self._call("reserve", slot, patience_s=RESERVE_S)
         return found
 
     def heartbeat(self, slot: Slot, lease: Lease, progress: Progress) -> Heartbeat:
@@ -152,6 +160,7 @@ class WorkerActor:
                     settings.trial, machine_bytes=machine_memory(), slots=settings.slots
                 ),
                 editable=settings.editable,
+                preload=settings.trial.preload,
             )
             gpus = GpuWatch(
                 NvmlSampler(),
@@ -165,8 +174,9 @@ class WorkerActor:
                 slot=slot,
                 leases=source,
                 materialiser=materialiser,
-                supervisor=Supervisor(),
+                supervisors=(Supervisor(), Supervisor()),
                 gpus=gpus,
+                wait_for_cards=self._card_memory(slot).wait_until_free,
             ).run()
         finally:
             claim.release()
@@ -205,6 +215,11 @@ class WorkerActor:
             gpus=NvmlGpus(),
             busy_mb=settings.gpu_busy_mb,
         )
+
+    def _card_memory(self, slot: Slot) -> CardMemory:
+        # On a card that is shared, what others take says nothing of ours.
+        is_shared = self._settings.trial.gpus < 1
+        return CardMemory(() if is_shared else slot.gpu_uuids, NvmlGpus())
 
     def _slot(self, found: Claim | Unavailable) -> Slot:
         return Slot(

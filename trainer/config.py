@@ -38,6 +38,8 @@ class TrialConfig(BaseModel):
     """`uv`: the repository's lock file; `current`: Incumbent's own Python; or a venv's path."""
     preflight: bool = True
     """Look at candidates before they cost anything, and reject those that can only fail."""
+    preload: tuple[str, ...] | None = None
+    """Modules imported before a trial's turn; unset: torch where it is used; empty: none."""
     sandbox: Literal["bubblewrap", "none"] = "bubblewrap"
     """`bubblewrap`: no network, no files but its own and `data`; `none`: it runs as your user."""
 

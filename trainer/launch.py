@@ -5,6 +5,7 @@ process: that is the supervisor's, which imports this module in an isolated inte
 standard library alone, and must be single-threaded.
 """
 
+import fcntl
 import json
 import os
 import signal
@@ -19,6 +20,8 @@ from trainer.sandbox.bubblewrap import USER, Descriptors, command, options
 from trainer.sandbox.privileges import drop, stage, staged
 from trainer.sandbox.seccomp import program
 
+PIPE_BYTES = 1 << 20
+"""The most that Linux grants an unprivileged process by default; the rest is 64 KiB."""
 _MOST_BYTES = 4096
 """More than is ever said through one of our pipes."""
 
@@ -68,17 +71,36 @@ class Started:
         return self._said
 
 
-def start(request: RunRequest, output: int, oom_score: int, limits: RunLimits) -> Started:
-    """Start the command within its limits, its output going to the descriptor `output`.
+def start_piped(
+    request: RunRequest, oom_score: int, limits: RunLimits, *, channel: int = subprocess.DEVNULL
+) -> tuple[Started, int]:
+    """Start the command within its limits; return it, and a descriptor to read its output from.
 
-    Raises OSError or ValueError where there is nothing to be started; in a sandbox, that a command
-    is missing comes out later (`Started.has_run`). Raises NoSandbox.
+    Reading there does not block. The command's standard input is `channel`. Raises OSError or
+    ValueError where there is nothing to be started; in a sandbox, that a command is missing comes
+    out later (`Started.has_run`). Raises NoSandbox.
     """
+    output, write_end = os.pipe()
+    try:
+        with suppress(OSError):  # the user's share of pipe memory is spent: 64 KiB will do
+            fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        os.set_blocking(output, False)
+        return _start(request, (channel, write_end), oom_score, limits), output
+    except BaseException:
+        os.close(output)
+        raise
+    finally:
+        os.close(write_end)
+
+
+def _start(
+    request: RunRequest, streams: tuple[int, int], oom_score: int, limits: RunLimits
+) -> Started:
     if request.confinement is not None:
-        return _start_confined(request, request.confinement, output, oom_score, limits)
+        return _start_confined(request, request.confinement, streams, oom_score, limits)
     env = {**request.env, MARK_VARIABLE: request.mark}
     before = _preparation(oom_score, limits)
-    return Started(_spawn(request.argv, output, env=env, cwd=request.cwd, before=before))
+    return Started(_spawn(request.argv, streams, env=env, cwd=request.cwd, before=before))
 
 
 def never_run(log: str) -> tuple[EndedBy, str]:
@@ -92,7 +114,7 @@ def never_run(log: str) -> tuple[EndedBy, str]:
 def _start_confined(
     request: RunRequest,
     confinement: Confinement,
-    output: int,
+    streams: tuple[int, int],
     oom_score: int,
     limits: RunLimits,
 ) -> Started:
@@ -123,7 +145,7 @@ def _start_confined(
         try:
             pid = _spawn(
                 command(program_at, request.argv, options_from=options_from),
-                output,
+                streams,
                 env=mark,  # by which bwrap itself is found and ended; it needs no other variable
                 cwd="/",
                 before=_preparation(oom_score, limits, confinement),
@@ -193,14 +215,18 @@ def _preparation(
 
 def _spawn(
     argv: Sequence[str],
-    output: int,
+    streams: tuple[int, int],
     *,
     env: Mapping[str, str],
     cwd: str,
     before: Callable[[], None],
     inherited: Sequence[int] = (),
 ) -> int:
-    """Start a process in a session of its own; `before` is called in it, just before exec."""
+    """Start a process in a session of its own; `before` is called in it, just before exec.
+
+    `streams` are its standard input, and where its output and its errors go.
+    """
+    standard_input, output = streams
     problem, problem_end = os.pipe()
 
     def prepare() -> None:
@@ -215,7 +241,7 @@ def _spawn(
             argv,
             cwd=cwd,
             env=env,
-            stdin=subprocess.DEVNULL,
+            stdin=standard_input,
             stdout=output,
             stderr=output,
             pass_fds=inherited,

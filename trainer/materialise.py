@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from eval.metric import Metric
 from trainer.environment import Environment
@@ -19,8 +19,10 @@ from trainer.run_folder import RunFolder
 from trainer.run_records import Limits, RunRequest
 from trainer.sandbox.port import Sandbox
 from trainer.trial import TrialSpec
+from trainer.warm_plan import Cold, gate, plan
 from trainer.worktree import SlotWorktree
 
+_MOST_SOURCE = 1 << 20
 _TURNS = 2
 """Run folders of a slot: while one trial runs, the next can be made ready."""
 
@@ -41,7 +43,9 @@ class Materialiser:
         threads: int = 0,
         limits: Limits | None = None,
         editable: Sequence[str] = (),
+        preload: Sequence[str] | None = None,
     ) -> None:
+        """`preload` is as trainer.warm_plan.plan has it."""
         self.mark_prefix = f"{study}/{slot.id}/"
         """With this begins the mark of every process of the slot's trials."""
         self._slot = slot
@@ -53,23 +57,24 @@ class Materialiser:
         self._threads = threads
         self._limits = limits
         self._editable = tuple(editable)
+        self._preload = preload
         self._worktree: SlotWorktree | None = None
-        self._turn = 0
         self._runs: dict[TrialSpec, RunFolder] = {}
 
-    def materialise(self, spec: TrialSpec) -> RunRequest:
+    def materialise(self, spec: TrialSpec, *, is_ahead: bool = False) -> RunRequest:
         """Check the trial's commit out, fill a run folder with it, and return how to run it there.
 
-        The folder is the trial's until `tidy`; one more trial can be prepared meanwhile. Raises
-        what the code source raises (LookupError, ConnectionError), GitError, and OSError, with
-        ENOSPC where the disk is full.
+        The folder is the trial's until `tidy` or `drop`; one more trial can be prepared meanwhile.
+        With `is_ahead` the request says how a process can wait for it. Raises what the code source
+        raises (LookupError, ConnectionError), GitError, and OSError, with ENOSPC where the disk is
+        full.
         """
         tree = self._worktree_in(self._code.fetch(spec.commit)).checkout(spec.commit)
-        run = RunFolder.at(self._paths.run(self._slot.id, self._turn))
-        self._turn = (self._turn + 1) % _TURNS
+        run = self._free_folder()
         run.fill(tree, owner=self._sandbox.owner)
+        request = self._sandbox.confine(self._request(spec, run), run)
         self._runs[spec] = run
-        return self._sandbox.confine(self._request(spec, run), run)
+        return self._warm(request, tree) if is_ahead else request
 
     def tidy(self, spec: TrialSpec) -> None:
         """Keep what the trial left in its output folder, if anything; throw the rest away.
@@ -81,6 +86,32 @@ class Materialiser:
         with suppress(OSError):
             run.keep(self._paths.out(spec))
             run.discard()
+
+    def drop(self, spec: TrialSpec) -> None:
+        """Throw away what was prepared for a trial that will not run here."""
+        run = self._runs.pop(spec)
+        with suppress(OSError):
+            run.discard()
+
+    def _free_folder(self) -> RunFolder:
+        folders = (RunFolder.at(self._paths.run(self._slot.id, turn)) for turn in range(_TURNS))
+        free = [folder for folder in folders if folder not in self._runs.values()]
+        if not free:
+            raise RuntimeError("both of the slot's run folders are taken")
+        return free[0]
+
+    def _warm(self, request: RunRequest, tree: Path) -> RunRequest:
+        found = plan(
+            request.argv,
+            request.env,
+            tree=request.cwd,
+            read=lambda path: _source(tree, path),
+            preload=self._preload,
+        )
+        if isinstance(found, Cold):
+            is_confined = request.confinement is not None
+            found = gate(request.argv, request.env, is_confined=is_confined)
+        return replace(request, warm=found)
 
     def _request(self, spec: TrialSpec, run: RunFolder) -> RunRequest:
         seen = self._sandbox.seen(run)
@@ -122,3 +153,11 @@ class Materialiser:
             path = self._paths.worktree(self._slot.id)
             self._worktree = SlotWorktree(repository=repository, path=path)
         return self._worktree
+
+
+def _source(tree: Path, path: PurePosixPath) -> bytes | None:
+    """Return a file of the tree that no link leads to or out of; None for anything else."""
+    root = tree.resolve()
+    file = root / os.path.normpath(path)
+    is_plain = file.is_relative_to(root) and file.resolve() == file and file.is_file()
+    return file.read_bytes() if is_plain and file.stat().st_size <= _MOST_SOURCE else None

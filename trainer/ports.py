@@ -78,6 +78,14 @@ class LeaseSource(Protocol):
         """Return work, waiting at most `wait_s` seconds for it."""
         ...
 
+    def reserve(self, slot: Slot) -> TrialSpec | None:
+        """Return the trial to prepare while another one runs; None if there is none for this slot.
+
+        It is no lease: the trial stays where it is, `lease` hands it out if nothing more urgent has
+        come and nobody idle has taken it. Ask again with every heartbeat: the answer may change.
+        """
+        ...
+
     def heartbeat(self, slot: Slot, lease: Lease, progress: Progress) -> Heartbeat:
         """Extend the lease by its ttl and learn whether to go on."""
         ...

@@ -115,6 +115,20 @@ class Confinement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WarmStart:
+    """How to start a process that waits, its imports done, to become a run's command."""
+
+    argv: tuple[str, ...]
+    """It says on its standard input, a socket, when it is ready, and reads there a byte for go."""
+    env: Mapping[str, str]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "WarmStart":
+        """Undo dataclasses.asdict, after JSON made the tuple a list."""
+        return cls(argv=tuple(values["argv"]), env=values["env"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
     """One command to run under supervision."""
 
@@ -135,6 +149,8 @@ class RunRequest:
     """The sandbox; `env` and `cwd` are then as seen from inside. None runs it as the worker."""
     limits: Limits | None = None
     """What else than time and log is limited; None is nothing."""
+    warm: WarmStart | None = None
+    """How a process can wait for this run; None where that is not possible."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
@@ -148,12 +164,14 @@ class RunRequest:
             "metric": metric,
             "confinement": self.confinement.to_dict() if self.confinement else None,
             "limits": asdict(self.limits) if self.limits else None,
+            "warm": asdict(self.warm) if self.warm else None,
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RunRequest":
         """Undo `to_dict`."""
         metric, confined, limits = (values[name] for name in ("metric", "confinement", "limits"))
+        warm = values.get("warm")
         return cls(
             **{
                 **values,
@@ -161,6 +179,7 @@ class RunRequest:
                 "limits": Limits.from_dict(limits) if limits else None,
                 "metric": Metric(**{**metric, "goal": Goal(metric["goal"])}),
                 "confinement": Confinement.from_dict(confined) if confined else None,
+                "warm": WarmStart.from_dict(warm) if warm else None,
             }
         )
 
@@ -216,6 +235,8 @@ class RunReport:
     """Most that all its processes together were seen to hold, in MiB, without cached files."""
     limits_by: Enforcement | None = None
     """How memory and processes were limited; None if they were not."""
+    is_warm: bool = False
+    """Whether its process had waited for it."""
     log_bytes: int = 0
     """Bytes the run printed, kept or not."""
     log_dropped: int = 0
@@ -250,7 +271,7 @@ class RunReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequest:
-    """The wish to end the current run; meaningless, and ignored, when there is none."""
+    """The wish to end the current run, or what waits for one; ignored when there is neither."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
@@ -262,10 +283,27 @@ class CancelRequest:
         return cls(**values)
 
 
-Message = RunRequest | CancelRequest | RunProgress | RunReport
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmRequest:
+    """The wish to have a process wait for a run: one with `warm`, that may be asked for next."""
+
+    run: RunRequest
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+        return {"run": self.run.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ArmRequest":
+        """Undo `to_dict`."""
+        return cls(run=RunRequest.from_dict(values["run"]))
+
+
+Message = RunRequest | ArmRequest | CancelRequest | RunProgress | RunReport
 
 _KINDS: dict[str, type[Message]] = {
     "run": RunRequest,
+    "arm": ArmRequest,
     "cancel": CancelRequest,
     "progress": RunProgress,
     "report": RunReport,

@@ -13,7 +13,6 @@ client or by the slot's next worker, ends the rest.
 """
 
 import errno
-import fcntl
 import os
 import select
 import signal
@@ -22,7 +21,8 @@ import sys
 import time
 from contextlib import suppress
 
-from trainer.launch import NoSandbox, never_run, start
+from trainer.armed import ArmedProcess
+from trainer.launch import PIPE_BYTES, NoSandbox, never_run, start_piped
 from trainer.limits import Breach, Enforcer, RunLimits
 from trainer.log_capture import LogCapture, parse_points
 from trainer.process_tree import (
@@ -35,19 +35,17 @@ from trainer.process_tree import (
     reap,
 )
 from trainer.run_records import (
+    ArmRequest,
     CancelRequest,
     EndedBy,
     Message,
-    MessageReader,
     RunProgress,
     RunReport,
     RunRequest,
-    encode,
 )
 from trainer.run_stages import RunStages
+from trainer.supervisor_link import Link
 
-_PIPE_BYTES = 1 << 20
-"""The most that Linux grants an unprivileged process by default; the rest is 64 KiB."""
 _PROGRESS_S = 0.5
 _FLUSH_S = 1.0
 _IDLE_S = 60.0
@@ -59,35 +57,41 @@ _OOM_PREFERENCE = 500
 class _Trial:
     """One run, from its start to its report."""
 
-    def __init__(self, request: RunRequest, oom_score: int, limits: RunLimits) -> None:
-        """Start it; raises NoSandbox, or OSError or ValueError if there is nothing to start."""
+    def __init__(
+        self,
+        request: RunRequest,
+        oom_score: int,
+        limits: RunLimits,
+        armed: ArmedProcess | None,
+        began_at: float,
+    ) -> None:
+        """Start it; raises NoSandbox, or OSError or ValueError if there is nothing to start.
+
+        `armed` is ready and becomes its command.
+        """
         self._request = request
         self._limits = limits
         self._problem = ""
         self._capture = LogCapture(request.log_path, request.metric)
-        self.output, write_end = os.pipe()
+        self._is_warm = armed is not None
         self.is_output_open = True
         self._ended_by = EndedBy.EXIT
         self._exit_code: int | None = None
         self._cpu_s = 0.0
         self._max_rss_mb = 0.0
         self._oom_kills = count_oom_kills()
-        self._started_at = time.monotonic()
-        self._stages = RunStages(self._started_at)
+        self._started_at = began_at
+        self._stages = RunStages(began_at)
         self._deadline = self._started_at + request.timeout_s
         self._progress_at = self._started_at + _PROGRESS_S
         self._flush_at = self._started_at + _FLUSH_S
         try:
-            with suppress(OSError):  # the user's share of pipe memory is spent: 64 KiB will do
-                fcntl.fcntl(self.output, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-            os.set_blocking(self.output, False)
-            self._started = start(request, write_end, oom_score, limits)
+            self._started, self.output = (
+                armed.go() if armed else start_piped(request, oom_score, limits)
+            )
         except BaseException:
-            os.close(self.output)
             self._capture.close()
             raise
-        finally:
-            os.close(write_end)
 
     def wait_s(self) -> float:
         """Return for how long nothing but input can happen."""
@@ -97,7 +101,7 @@ class _Trial:
     def read(self) -> bool:
         """Take in what the pipe holds, at most its size; return whether there was anything."""
         try:
-            chunk = os.read(self.output, _PIPE_BYTES)
+            chunk = os.read(self.output, PIPE_BYTES)
         except BlockingIOError:
             return False
         self.is_output_open = bool(chunk)
@@ -193,6 +197,7 @@ class _Trial:
             max_rss_mb=self._max_rss_mb,
             peak_memory_mb=self._limits.peak_bytes / (1 << 20),
             limits_by=self._limits.enforcement,
+            is_warm=self._is_warm,
             log_bytes=self._capture.file.total,
             log_dropped=self._capture.file.dropped,
             leftover_processes=sum(each.exit_code == -signal.SIGKILL for each in leftovers),
@@ -220,53 +225,13 @@ class _Trial:
         self._capture.close()
 
 
-class _Link:
-    """The connection to the client; never blocks, lest a busy client stall a trial's limits."""
-
-    def __init__(self, end: socket.socket) -> None:
-        end.setblocking(False)
-        self.end = end
-        self.is_open = True
-        self._reader = MessageReader()
-        self._unsent = bytearray()
-
-    @property
-    def has_unsent(self) -> bool:
-        """Say whether earlier messages still wait for the client to read."""
-        return bool(self._unsent)
-
-    def receive(self) -> list[Message]:
-        """Return what has arrived; find out whether the client is gone."""
-        try:
-            data = self.end.recv(1 << 16)
-        except BlockingIOError:
-            return []
-        except ConnectionError:
-            data = b""
-        self.is_open = bool(data)
-        return self._reader.feed(data)
-
-    def send(self, message: Message) -> None:
-        """Send, now or when the client has read enough."""
-        self._unsent += encode(message)
-        self.flush()
-
-    def flush(self) -> None:
-        """Send what the socket takes."""
-        try:
-            del self._unsent[: self.end.send(self._unsent)]
-        except BlockingIOError:
-            pass
-        except ConnectionError:
-            self.is_open = False
-
-
 class _Supervisor:
     """The loop that serves one client, one trial at a time, until the connection ends."""
 
     def __init__(self, end: socket.socket) -> None:
-        self._link = _Link(end)
+        self._link = Link(end)
         self._trial: _Trial | None = None
+        self._armed: ArmedProcess | None = None
         self._oom_score = oom_score_adjustment() + _OOM_PREFERENCE
         self._enforcer = Enforcer()
         self._wake, wake_end = os.pipe()
@@ -286,6 +251,7 @@ class _Supervisor:
             end_descendants()
             if self._trial:
                 self._trial.close()
+            self._disarm()
 
     def tidy(self) -> None:
         """Remove what the kernel was not done with, when nobody waits any more."""
@@ -293,16 +259,15 @@ class _Supervisor:
 
     def _step(self) -> None:
         trial = self._trial
-        readers: list[socket.socket | int] = [self._link.end, self._wake]
-        if trial is not None and trial.is_output_open:
-            readers.append(trial.output)
         writers = [self._link.end] if self._link.has_unsent else []
         wait_s = _IDLE_S if trial is None else trial.wait_s()
-        ready, ready_to_write, _ = select.select(readers, writers, [], wait_s)
+        ready, ready_to_write, _ = select.select(self._readers(), writers, [], wait_s)
         if ready_to_write:
             self._link.flush()
         if self._wake in ready and signal.SIGTERM in os.read(self._wake, 4096):
             self._link.is_open = False
+        if self._armed is not None and self._armed.channel in ready:
+            self._hear(self._armed)
         if self._link.end in ready:
             for message in self._link.receive():
                 self._obey(message)
@@ -311,31 +276,62 @@ class _Supervisor:
                 trial.read()
             self._look_after(trial)
 
+    def _readers(self) -> list[socket.socket | int]:
+        readers: list[socket.socket | int] = [self._link.end, self._wake]
+        if self._trial is not None and self._trial.is_output_open:
+            readers.append(self._trial.output)
+        if self._armed is not None:
+            readers.append(self._armed.channel)
+        return readers
+
+    def _hear(self, armed: ArmedProcess) -> None:
+        armed.listen()
+        if armed.problem:
+            self._disarm()
+
     def _obey(self, message: Message) -> None:
         match message:
             case RunRequest():
                 self._run(message)
+            case ArmRequest():
+                self._arm(message.run)
             case CancelRequest():
+                self._disarm()
                 if self._trial is not None:
                     self._trial.stop(EndedBy.CANCEL)
             case _:
                 raise ValueError(f"not an order: {message}")
 
+    def _arm(self, request: RunRequest) -> None:
+        if self._trial is not None:
+            raise ValueError("one trial at a time")
+        self._disarm()
+        limits = self._enforcer.begin(request.limits, request.mark)
+        try:
+            self._armed = ArmedProcess(request, self._oom_score, limits)
+        except (NoSandbox, OSError, ValueError):
+            limits.close()  # the run itself will say so, should it come
+
+    def _disarm(self) -> None:
+        armed, self._armed = self._armed, None
+        if armed is not None:
+            armed.end()
+
     def _run(self, request: RunRequest) -> None:
         if self._trial is not None:
             raise ValueError("one trial at a time")
+        began_at = time.monotonic()
+        armed = self._armed
+        if armed and (armed.request != request or not armed.is_ready(self._link.end)):
+            self._disarm()
         reap()  # what could not be killed at the end of an earlier one
-        limits = self._enforcer.begin(request.limits, request.mark)
+        armed, self._armed = self._armed, None
+        limits = armed.limits if armed else self._enforcer.begin(request.limits, request.mark)
         try:
-            self._trial = _Trial(request, self._oom_score, limits)
-        except NoSandbox as error:
-            limits.close()
-            self._link.send(RunReport(ended_by=EndedBy.NO_SANDBOX, problem=str(error)))
-        except (OSError, ValueError) as error:
-            limits.close()
-            is_full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
-            ended_by = EndedBy.DISK_FULL if is_full else EndedBy.NOT_STARTED
-            self._link.send(RunReport(ended_by=ended_by, problem=str(error)))
+            self._trial = _Trial(request, self._oom_score, limits, armed, began_at)
+        except (NoSandbox, OSError, ValueError) as error:
+            armed.end() if armed else limits.close()
+            self._link.send(RunReport(ended_by=_not_started(error), problem=str(error)))
 
     def _look_after(self, trial: _Trial) -> None:
         if report := trial.advance():
@@ -344,6 +340,13 @@ class _Supervisor:
             trial.close()
         elif (progress := trial.progress()) and not self._link.has_unsent:
             self._link.send(progress)  # a client that does not read misses it
+
+
+def _not_started(error: Exception) -> EndedBy:
+    if isinstance(error, NoSandbox):
+        return EndedBy.NO_SANDBOX
+    is_full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return EndedBy.DISK_FULL if is_full else EndedBy.NOT_STARTED
 
 
 def main() -> None:

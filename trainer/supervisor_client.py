@@ -14,6 +14,7 @@ from pathlib import Path
 
 from trainer.process_tree import sweep
 from trainer.run_records import (
+    ArmRequest,
     CancelRequest,
     EndedBy,
     Message,
@@ -39,21 +40,42 @@ class Supervisor:
         self._link: socket.socket | None = None
         self._reader = MessageReader()
         self._request: RunRequest | None = None
+        self._armed: RunRequest | None = None
         self._started_at = 0.0
 
-    def start(self, request: RunRequest) -> None:
-        """Begin a run. Poll until its report arrives before the next one is started.
+    def arm(self, request: RunRequest) -> None:
+        """Be ready for this run, instead of any other: with `warm`, have a process wait for it.
 
-        A command that cannot be started is no error here: its report says so. Raises RuntimeError
-        if a run is under way or the supervisor process cannot be started.
+        It costs nothing if the run never comes, but memory. Raises RuntimeError if a run is under
+        way or the supervisor process cannot be started.
         """
         if self._request is not None:
             raise RuntimeError(f"{self._request.mark} still runs")
-        try:
-            self._send(request)
-        except ConnectionError:  # it was killed while nothing ran
-            self._disconnect()
-            self._send(request)
+        if request.warm is None:
+            self.disarm()
+            self._connect()
+            return
+        self._send_anew(ArmRequest(run=request))
+        self._armed = request
+
+    def disarm(self) -> None:
+        """End what waits, if anything does."""
+        if self._armed is not None:
+            self._armed = None
+            with suppress(ConnectionError):  # it ended with the supervisor
+                self._send(CancelRequest())
+
+    def start(self, request: RunRequest) -> None:
+        """Begin a run, in the process that waits for it if one does.
+
+        Poll until its report arrives before the next one is started or armed. A command that
+        cannot be started is no error here: its report says so. Raises RuntimeError if a run is
+        under way or the supervisor process cannot be started.
+        """
+        if self._request is not None:
+            raise RuntimeError(f"{self._request.mark} still runs")
+        self._send_anew(request)
+        self._armed = None
         self._request = request
         self._started_at = time.monotonic()
 
@@ -93,7 +115,8 @@ class Supervisor:
 
     def close(self) -> None:
         """Kill what runs and end the supervisor; returns when both are done. May be repeated."""
-        request, self._request = self._request, None
+        request, self._request = self._request or self._armed, None
+        self._armed = None
         if self._link is not None:
             self._link.settimeout(_CLOSE_S)
             with suppress(OSError):
@@ -104,12 +127,23 @@ class Supervisor:
         if request is not None:
             sweep(_slot_of(request))
 
+    def _send_anew(self, message: Message) -> None:
+        try:
+            self._send(message)
+        except ConnectionError:  # it was killed while nothing ran
+            self._disconnect()
+            self._send(message)
+
     def _send(self, message: Message) -> None:
+        link = self._connect()
+        link.settimeout(None)
+        link.sendall(encode(message))
+
+    def _connect(self) -> socket.socket:
         if self._link is None:
             self._link = _launch(self._python)
             self._reader = MessageReader()
-        self._link.settimeout(None)
-        self._link.sendall(encode(message))
+        return self._link
 
     def _disconnect(self) -> None:
         if self._link is not None:

@@ -3,8 +3,9 @@
 -- KEYS: 1 meta (hash: seq, epoch, count, mode)   2 events (stream, ids SEQ-0)   3 ids (hash: event id -> seq)
 --       4 ready (sorted set: -priority, COUNT|TRIAL|ATTEMPT)   5 specs (hash: TRIAL|ATTEMPT -> JSON)
 --       6 leases (hash: token -> JSON)   7 expiry (sorted set: seconds, token)   8 answers (hash: token -> word)
+--       9 reserved (hash: slot -> SECONDS|READY MEMBER)
 local META, EVENTS, IDS, READY = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local SPECS, LEASES, EXPIRY, ANSWERS = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local SPECS, LEASES, EXPIRY, ANSWERS, RESERVED = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 
 -- Refuse a controller whose epoch is over. An empty epoch is a writer that is fenced otherwise.
 local function is_fenced(epoch)

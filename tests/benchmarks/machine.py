@@ -35,3 +35,10 @@ def proportional_mb(pid: int) -> float:
         return 0.0
     found = re.search(r"^Pss:\s+(\d+) kB$", text, re.MULTILINE)
     return int(found[1]) / 1024 if found else 0.0
+
+
+def private_mb(pid: int) -> float:
+    """Return the memory in MiB that a process shares with no other."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    found = re.findall(r"^Private_(?:Clean|Dirty):\s+(\d+) kB$", text, re.MULTILINE)
+    return sum(map(int, found)) / 1024

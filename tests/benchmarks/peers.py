@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import optuna
@@ -13,7 +14,7 @@ from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from cluster.ray_cluster import PrivateRay
-from tests.benchmarks.research import SCRIPT, commit_all, create_repository, with_number
+from tests.benchmarks.research import Kind, commit_all, create_repository, with_number
 from tests.benchmarks.workshop import Failed, Place
 from trainer.git_command import GitCommand
 
@@ -28,22 +29,42 @@ def sequential_loop(
     Think, edit, commit, run into a log, grep the metric, and go back a commit unless it is better.
     """
     repository = create_repository(folder / "loop", slots=1, experiment_s=experiment_s)
-    git, script, log = GitCommand(repository), repository / SCRIPT, folder / "run.log"
-    numbers, best = random.Random(0), float("inf")
+    command = [f"./{Kind.SHELL.script}"]
+    turns = _turns(repository, command, repository / Kind.SHELL.script, latency_s)
     start = time.monotonic()
     for _ in range(rounds):
+        next(turns)
+    return rounds / (time.monotonic() - start)
+
+
+def sequential_logs(folder: Path, *, rounds: int, experiment_s: float) -> list[str]:
+    """Return the logs of the same loop over a script with torch, one a round."""
+    kind = Kind.TORCH
+    repository = create_repository(folder / "loop", slots=1, experiment_s=experiment_s, kind=kind)
+    turns = _turns(repository, [sys.executable, kind.script], repository / kind.script, 0.0)
+    return [next(turns) for _ in range(rounds + 1)]
+
+
+def _turns(
+    repository: Path, command: Sequence[str], script: Path, latency_s: float
+) -> Iterator[str]:
+    """Yield the log of each round, without end."""
+    git, log = GitCommand(repository), repository.parent / "run.log"
+    numbers, best = random.Random(0), float("inf")
+    while True:
         time.sleep(latency_s)
         script.write_text(with_number(script.read_text("utf-8"), numbers.random()), "utf-8")
         commit_all(git, "try a number")
         with log.open("wb") as output:
-            subprocess.run([f"./{SCRIPT}"], cwd=repository, stdout=output, check=True)
-        found = _METRIC.search(log.read_text("utf-8"))
+            subprocess.run(command, cwd=repository, stdout=output, check=True)
+        text = log.read_text("utf-8")
+        found = _METRIC.search(text)
         value = float(found[1]) if found else float("inf")
         if value < best:
             best = value
         else:
             git.run("reset", "--quiet", "--hard", "HEAD~1")
-    return rounds / (time.monotonic() - start)
+        yield text
 
 
 def optuna_threads(*, trials: int, jobs: int, journal: Path | None = None) -> float:

@@ -1,21 +1,48 @@
 """The research repository that benchmarks search, and the proposer that searches it.
 
 An experiment is a shell script that prints one number, after sleeping if it is told to. So whatever
-else a study takes, in time or in memory, is Incumbent's own.
+else a study takes, in time or in memory, is Incumbent's own. Or it is a Python script that does the
+same with torch imported, as most do that train something.
 """
 
 import random
 import re
 import time
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 
 from proposer.proposal import Context, Proposal
 from trainer.git_command import GitCommand
 
-SCRIPT = "bench.sh"
 FIRST_LINE = re.compile(r"^begun at (\d+\.\d+)$", re.MULTILINE)
 """What the script of a stamped repository prints first: the time, in seconds since 1970."""
+LAST_LINE = re.compile(r"^ended at (\d+\.\d+)$", re.MULTILINE)
+"""What a script with torch prints last."""
+
+
+class Kind(StrEnum):
+    """What an experiment is."""
+
+    SHELL = "shell"  # a shell script
+    TORCH = "torch"  # a Python script that uses torch
+    TORCH_COLD = "torch_cold"  # the same, with `preload = []`
+
+    @property
+    def script(self) -> str:
+        """The name of its file."""
+        return "bench.sh" if self is Kind.SHELL else "bench.py"
+
+    @property
+    def trial(self) -> str:
+        """Its lines of `[trial]`."""
+        lines = {
+            Kind.SHELL: 'command = "./bench.sh"',
+            Kind.TORCH: 'command = "python bench.py"',
+            Kind.TORCH_COLD: 'command = "python bench.py"\npreload = []',
+        }
+        return lines[self]
+
 
 _CONFIG = """\
 [study]
@@ -26,13 +53,25 @@ name = "x"
 goal = "minimize"
 pattern = '^METRIC x=(\\S+)'
 [trial]
-command = "./{script}"
+{trial}
 budget_s = 10
 timeout_s = 60
 gpus = 0
 [cluster]
 slots = {slots}
 metrics_port = -1
+"""
+_TORCH = """\
+import time
+
+import torch
+
+torch.zeros(1)
+print(f"begun at {{time.time():.6f}}", flush=True)
+X=0.999
+time.sleep({experiment_s:g})
+print(f"METRIC x={{X}}")
+print(f"ended at {{time.time():.6f}}")
 """
 _NUMBER = re.compile(r"^X=.*$", re.MULTILINE)
 _IDENTITY = {
@@ -43,23 +82,36 @@ _IDENTITY = {
 
 
 def create_repository(
-    target: Path, *, slots: int, experiment_s: float = 0.0, is_stamped: bool = False
+    target: Path,
+    *,
+    slots: int,
+    experiment_s: float = 0.0,
+    is_stamped: bool = False,
+    kind: Kind = Kind.SHELL,
 ) -> Path:
     """Make a git repository of the script and its incumbent.toml, and return its path."""
+    target.mkdir(parents=True)
+    script = target / kind.script
+    text = _TORCH.format(experiment_s=experiment_s)
+    if kind is Kind.SHELL:
+        text = _shell(experiment_s, is_stamped=is_stamped)
+    script.write_text(text, "utf-8")
+    script.chmod(0o755)
+    config = _CONFIG.format(script=kind.script, trial=kind.trial, slots=slots)
+    (target / "incumbent.toml").write_text(config, "utf-8")
+    git = GitCommand(target)
+    git.run("init", "--quiet", "--initial-branch=main")
+    commit_all(git, "Baseline")
+    return target
+
+
+def _shell(experiment_s: float, *, is_stamped: bool) -> str:
     lines = ["#!/bin/sh"]
     lines += ['echo "begun at $(date +%s.%N)"'] if is_stamped else []
     lines += ["X=0.999"]
     lines += [f"sleep {experiment_s:g}"] if experiment_s else []
     lines += ['echo "METRIC x=$X"']
-    target.mkdir(parents=True)
-    script = target / SCRIPT
-    script.write_text("\n".join(lines) + "\n", "utf-8")
-    script.chmod(0o755)
-    (target / "incumbent.toml").write_text(_CONFIG.format(script=SCRIPT, slots=slots), "utf-8")
-    git = GitCommand(target)
-    git.run("init", "--quiet", "--initial-branch=main")
-    commit_all(git, "Baseline")
-    return target
+    return "\n".join(lines) + "\n"
 
 
 def commit_all(git: GitCommand, message: str) -> None:
@@ -93,9 +145,10 @@ class RandomNumbers:
         """See Proposer."""
         time.sleep(self._latency_s)
         values = [self._random.random() for _ in range(count)]
+        ((script, text),) = context.files.items()
         return [
             Proposal(
-                edits={SCRIPT: with_number(context.files[SCRIPT], value)},
+                edits={script: with_number(text, value)},
                 hypothesis=f"X -> {value:.6f}",
                 parameters={"X": value},
             )

@@ -18,6 +18,8 @@ class Sizes:
     long that study is."""
     slept: int
     """Experiments of one second in a study whose utilisation is measured."""
+    turns: int
+    """Pauses between experiments that are measured."""
     known: int
     """Experiments that a study has when `incumbent status` is asked about it."""
     rounds: int
@@ -32,6 +34,7 @@ FULL = Sizes(
     experiments=1000,
     samples_at=(1, 100, 1000, 9000, 10_000),
     slept=240,
+    turns=30,
     known=10_000,
     rounds=100,
     ray_tasks=24,
@@ -43,6 +46,7 @@ QUICK = Sizes(
     experiments=600,
     samples_at=(1, 100, 1000, 2000),
     slept=80,
+    turns=6,
     known=10_000,
     rounds=20,
     ray_tasks=8,

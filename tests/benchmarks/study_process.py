@@ -24,7 +24,7 @@ from infra.launch import CONFIG, prepare_study
 from infra.settings import overridden
 from infra.study import OpenStudy
 from tests.benchmarks.machine import proportional_mb
-from tests.benchmarks.research import RandomNumbers, create_repository
+from tests.benchmarks.research import Kind, RandomNumbers, create_repository
 from tests.benchmarks.thread_fleet import ThreadFleet
 
 ORDER, REPORT = "order.json", "report.json"
@@ -42,6 +42,7 @@ class Order:
     """How long the proposer takes for an answer."""
     samples_at: tuple[int, ...] = ()
     """Numbers of experiments judged after which a sample is taken."""
+    kind: Kind = Kind.SHELL
     workers: str = "ray"
     """`ray`, or `threads` of the controller's own process."""
 
@@ -115,7 +116,10 @@ def _sample(judged: int) -> Sample:
 def perform(order: Order, folder: Path) -> Report:
     """Run a study of a new repository in `folder` to its end."""
     repository = create_repository(
-        folder / "repository", slots=order.slots, experiment_s=order.experiment_s
+        folder / "repository",
+        slots=order.slots,
+        experiment_s=order.experiment_s,
+        kind=order.kind,
     )
     config = overridden(load_config(repository / CONFIG), experiments=order.experiments)
     study = prepare_study(SourceRepository.find(repository), config).study

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import throughput
+from tests.benchmarks import throughput, turnaround
 from tests.benchmarks.__main__ import PAGE, main
 from tests.benchmarks.commands import status_figures
 from tests.benchmarks.figures import Figure, as_markdown, as_text, at_least, at_most
-from tests.benchmarks.peers import optuna_threads, sequential_loop
+from tests.benchmarks.peers import optuna_threads, sequential_logs, sequential_loop
 from tests.benchmarks.sizes import QUICK
 from tests.benchmarks.study_process import Ran, Report
 from tests.benchmarks.utilisation import SETTLING_S, overall_utilisation, steady_utilisation
@@ -38,6 +38,16 @@ def test_peers_are_measured(tmp_path: Path) -> None:
     assert sequential_loop(tmp_path, rounds=2) > 0
     assert optuna_threads(trials=4, jobs=2) > 0
     assert optuna_threads(trials=4, jobs=2, journal=tmp_path / "journal") > 0
+
+
+def test_pauses_are_read_off_the_logs_in_the_order_of_time() -> None:
+    logs = ["begun at 13.05\nended at 16.0\n", "begun at 10.0\nMETRIC x=1\nended at 13.0\n"]
+    assert turnaround.pauses_ms(logs) == pytest.approx([50.0])
+
+
+def test_a_loop_over_a_script_with_torch_tells_when_it_began_and_ended(tmp_path: Path) -> None:
+    (pause,) = turnaround.pauses_ms(sequential_logs(tmp_path, rounds=1, experiment_s=0.01))
+    assert pause > 0
 
 
 def test_only_the_second_that_an_experiment_sleeps_counts_as_busy() -> None:

@@ -16,12 +16,14 @@ from cluster.redis_store import RedisStore, connect
 from cluster.trial_queue import QueueMode
 from infra.study import OpenStudy
 from trainer.environment import prepare
+from trainer.gpu import NvmlSampler, mark_of
+from trainer.gpu_watch import GpuWatch
 from trainer.materialise import Materialiser
 from trainer.paths import WorkerPaths
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
 from trainer.sandbox.none import NoneSandbox
 from trainer.supervisor_client import Supervisor
-from trainer.trial import CommitId, SlotId, TrialOutcome
+from trainer.trial import CommitId, SlotId, TrialOutcome, TrialSpec
 from trainer.worker import Worker
 
 TTL_S = 30.0
@@ -48,6 +50,10 @@ class DirectLeases:
                 return found
             time.sleep(POLL_S)
         return NoWork.WAIT
+
+    def reserve(self, slot: Slot) -> TrialSpec | None:
+        """See LeaseSource."""
+        return self._queue.reserve(slot, now=datetime.now(UTC), ttl_s=TTL_S)
 
     def heartbeat(self, slot: Slot, lease: Lease, progress: Progress) -> Heartbeat:
         """See LeaseSource."""
@@ -119,5 +125,9 @@ def _worker(study: OpenStudy, config: StudyConfig, number: int) -> Worker:
     )
     queue = RedisTrialQueue(RedisStore(connect(study.server.url), home.id))
     return Worker(
-        slot=slot, leases=DirectLeases(queue), materialiser=materialiser, supervisor=Supervisor()
+        slot=slot,
+        leases=DirectLeases(queue),
+        materialiser=materialiser,
+        supervisors=(Supervisor(), Supervisor()),
+        gpus=GpuWatch(NvmlSampler(), (), mark_prefix=materialiser.mark_prefix, mark_of=mark_of),
     )

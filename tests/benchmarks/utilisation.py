@@ -17,7 +17,7 @@ start, and the proposer learns the rate meanwhile."""
 
 def measure(sizes: Sizes) -> Iterator[Figure]:
     """Yield Incumbent's figures and those of a sequential loop, for two latencies."""
-    for latency_s in (0.0, 1.0):
+    for latency_s, least in ((0.0, 0.98), (1.0, 0.97)):
         order = Order(
             experiments=sizes.slept,
             slots=sizes.slots,
@@ -27,7 +27,9 @@ def measure(sizes: Sizes) -> Iterator[Figure]:
         reports = [run_study(order) for _ in range(sizes.repeats)]
         what = f"{sizes.slots} slots, 1 s experiments, proposals take {latency_s:g} s"
         steady = [steady_utilisation(report, sizes.slots) for report in reports]
-        yield Figure(bench=NAME, name=f"{what}: steady", unit="", values=steady, aim=at_least(0.95))
+        yield Figure(
+            bench=NAME, name=f"{what}: steady", unit="", values=steady, aim=at_least(least)
+        )
         overall = [overall_utilisation(report, sizes.slots) for report in reports]
         yield Figure(bench=NAME, name=f"{what}: all of it", unit="", values=overall)
         yield from _peer(sizes, latency_s)

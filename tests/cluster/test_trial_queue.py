@@ -76,6 +76,14 @@ class Bench:
     def lease(self, taker: Slot | None = None, now: datetime = NOW) -> Lease | None:
         return self.queue.lease(taker or slot(), now=now, ttl_s=TTL)
 
+    def reserve(self, number: int, now: datetime = NOW) -> str | None:
+        found = self.queue.reserve(slot(number), now=now, ttl_s=TTL)
+        return found.trial if found else None
+
+    def leased(self, number: int, now: datetime = NOW) -> str | None:
+        found = self.lease(slot(number), now)
+        return found.spec.trial if found else None
+
     def told(self) -> list[str]:
         return [type(recorded.event).__name__ for recorded in self.ledger.read(0)]
 
@@ -265,6 +273,88 @@ def test_slots_open_and_close_in_the_ledger(bench: Bench) -> None:
     assert bench.told() == ["SlotOpened", "SlotClosed"]
 
 
+def test_a_busy_slot_gets_what_it_reserved_and_others_what_is_free(bench: Bench) -> None:
+    for number in (1, 2, 3):
+        bench.put(number)
+    assert [bench.reserve(0), bench.reserve(1), bench.reserve(0)] == ["e1.1", "e2.1", "e1.1"]
+    assert bench.queue.depth() == Depth(ready=3, running=0)
+    assert bench.told() == ["TrialQueued"] * 3
+    assert [bench.leased(2), bench.leased(1), bench.leased(0)] == ["e3.1", "e2.1", "e1.1"]
+
+
+def test_an_idle_slot_takes_what_a_busy_one_reserved_rather_than_wait(bench: Bench) -> None:
+    bench.put(1)
+    assert bench.reserve(0) == "e1.1"
+    assert bench.reserve(1) is None
+    assert bench.leased(1) == "e1.1"
+    assert bench.reserve(0) is None
+    assert bench.leased(0) is None
+
+
+def test_what_is_more_urgent_overtakes_what_was_reserved(bench: Bench) -> None:
+    bench.put(1)
+    assert bench.reserve(0) == "e1.1"
+    bench.put(2, priority=5)
+    bench.put(3, priority=5)
+    assert bench.reserve(1) == "e2.1"
+    assert bench.reserve(0) == "e3.1"
+    bench.put(4, priority=9)
+    assert [bench.leased(0), bench.leased(0), bench.leased(1)] == ["e4.1", "e3.1", "e2.1"]
+
+
+def test_a_reserved_trial_is_taken_from_a_busy_slot_if_it_is_the_most_urgent(bench: Bench) -> None:
+    bench.put(1, priority=5)
+    bench.put(2)
+    assert bench.reserve(0) == "e1.1"
+    assert bench.leased(1) == "e1.1"
+
+
+def test_a_reservation_holds_however_far_back_it_lies(bench: Bench) -> None:
+    for number in (1, 2, 3):
+        bench.put(number)
+    assert [bench.reserve(0), bench.reserve(1), bench.reserve(2)] == ["e1.1", "e2.1", "e3.1"]
+    for gone in (0, 1):
+        bench.queue.close_slot(SlotId(f"cpu-{gone}"), "gone", now=NOW)
+    assert bench.reserve(2) == "e3.1"
+    assert bench.leased(2) == "e3.1"
+
+
+def test_a_lease_ends_the_reservation(bench: Bench) -> None:
+    for number in (1, 2):
+        bench.put(number)
+    assert bench.reserve(0) == "e1.1"
+    bench.put(3, priority=5)
+    assert bench.leased(0) == "e3.1"
+    assert bench.leased(1) == "e1.1"
+
+
+@pytest.mark.parametrize("mode", [QueueMode.HELD, QueueMode.DRAINING])
+def test_nothing_is_reserved_unless_the_queue_is_open(bench: Bench, mode: QueueMode) -> None:
+    bench.put(1)
+    assert bench.reserve(0) == "e1.1"
+    bench.queue.set_mode(mode, epoch=bench.epoch)
+    assert bench.reserve(0) is None
+    assert bench.leased(0) is None
+
+
+def test_a_reservation_of_a_slot_that_is_gone_does_not_last(bench: Bench) -> None:
+    bench.put(1)
+    bench.put(2)
+    assert bench.reserve(0) == "e1.1"
+    bench.queue.close_slot(SlotId("cpu-0"), "gone", now=NOW)
+    assert bench.reserve(1) == "e1.1"
+    assert bench.reserve(2, NOW + timedelta(seconds=TTL)) == "e1.1"
+
+
+def test_a_reserved_trial_is_cancelled_like_any_that_waits(bench: Bench) -> None:
+    bench.put(1)
+    assert bench.reserve(0) == "e1.1"
+    bench.queue.cancel(TrialId("e1.1"), now=NOW, epoch=bench.epoch)
+    assert isinstance(bench.last(), ev.TrialFinished)
+    assert bench.reserve(0) is None
+    assert bench.leased(0) is None
+
+
 class QueueMachine(RuleBasedStateMachine):
     """Any order of puts, leases, heartbeats, results, expiries and replacements, beside a model."""
 
@@ -277,6 +367,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.now = NOW
         self.ready: list[tuple[int, int, int]] = []
         self.leased: dict[int, tuple[int, str, datetime]] = {}
+        self.wishes: dict[int, tuple[int, datetime]] = {}
         self.ended: set[int] = set()
         self.count = 0
 
@@ -286,14 +377,39 @@ class QueueMachine(RuleBasedStateMachine):
         self.bench.put(self.count, priority)
         self.ready.append((-priority, self.count, self.count))
 
+    def wish_of(self, number: int, taker: int) -> str:
+        """Whose wish a waiting trial is: "mine", "theirs" or "nobody's"."""
+        owners = {name for name, (n, until) in self.wishes.items() if n == number}
+        owners = {name for name in owners if self.wishes[name][1] > self.now}
+        return "mine" if taker in owners else "theirs" if owners else "nobody's"
+
+    @rule(taker=st.integers(0, 2))
+    def reserve(self, taker: int) -> None:
+        found = self.bench.queue.reserve(slot(taker), now=self.now, ttl_s=TTL)
+        free = [item for item in self.ready if self.wish_of(item[2], taker) != "theirs"]
+        if not free:
+            assert found is None
+            self.wishes.pop(taker, None)
+            return
+        first = min(rank for rank, _, _ in free)
+        mine = [i for i in free if i[0] == first and self.wish_of(i[2], taker) == "mine"]
+        expected = min(mine or free)
+        assert found is not None
+        assert found.trial == f"e{expected[2]}.1"
+        self.wishes[taker] = (expected[2], self.now + timedelta(seconds=TTL))
+
     @rule(taker=st.integers(0, 2))
     def lease(self, taker: int) -> None:
         lease = self.bench.queue.lease(slot(taker), now=self.now, ttl_s=TTL)
         if not self.ready:
             assert lease is None
             return
-        expected = min(self.ready)
+        first = min(rank for rank, _, _ in self.ready)
+        urgent = [item for item in self.ready if item[0] == first]
+        preference = ["mine", "nobody's", "theirs"]
+        expected = min(urgent, key=lambda i: (preference.index(self.wish_of(i[2], taker)), i))
         self.ready.remove(expected)
+        self.wishes.pop(taker, None)
         assert lease is not None
         assert lease.spec.trial == f"e{expected[2]}.1"
         assert lease.token not in self.leased

@@ -34,7 +34,7 @@ retry e3
 submitted s1: mine
 rejected s1: mine: the same tree as e1
 rejected tuner: LR 0.2 -> 0.1: known
-rejected e19: train.py:4: undefined name 'modle'
+rejected e22: train.py:4: undefined name 'modle'
 exhausted tuner: every point of the grid was tried
 pause
 resume

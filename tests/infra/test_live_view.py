@@ -58,8 +58,8 @@ def test_merges_problems_and_endings_are_of_interest_and_a_tuners_repeats_are_no
     rejected = [line for line in lines.all() if line.startswith("rejected")]
     assert rejected == [
         "rejected s1: mine: the same tree as e1",
-        "rejected e19: train.py:4: undefined name 'modle'",
-        "rejected e20: train.py:9: undefined name 'made_elsewhere'",
+        "rejected e22: train.py:4: undefined name 'modle'",
+        "rejected e23: train.py:9: undefined name 'made_elsewhere'",
     ]
 
 

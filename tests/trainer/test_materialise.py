@@ -194,3 +194,68 @@ def test_frozen_files_are_looked_at_where_the_trial_ran(
     assert materialiser.inspect(spec).changed == ()
     (tree / "prepare.py").write_text("melted")
     assert materialiser.inspect(spec).changed == ("prepare.py was changed",)
+
+
+def another(spec: TrialSpec, number: int) -> TrialSpec:
+    return replace(spec, trial=TrialId(f"e{number}.1"), experiment=ExperimentId(f"e{number}"))
+
+
+def test_what_is_prepared_anew_is_never_put_where_a_trial_runs(
+    paths: WorkerPaths, research: Any, spec: TrialSpec
+) -> None:
+    materialiser = make(paths, research.bare)
+    running = materialiser.materialise(spec)
+    for number in (2, 3, 4):
+        prepared = materialiser.materialise(another(spec, number), is_ahead=True)
+        assert prepared.cwd != running.cwd
+        materialiser.drop(another(spec, number))
+        assert not Path(prepared.cwd).exists()
+    assert (Path(running.cwd) / "train.py").exists()
+    materialiser.materialise(another(spec, 5))
+    with pytest.raises(RuntimeError, match="both of the slot's run folders are taken"):
+        materialiser.materialise(another(spec, 6))
+    materialiser.tidy(spec)
+    assert materialiser.materialise(another(spec, 6)).cwd == running.cwd
+
+
+@pytest.mark.parametrize(
+    ("files", "is_warm"),
+    [
+        ({"train.py": "import torch"}, True),
+        ({"train.py": "import model", "model.py": "import torch"}, True),
+        ({"train.py": "import json"}, False),
+        ({"other.py": "import torch"}, False),
+    ],
+)
+def test_python_waits_for_a_script_that_imports_torch_and_a_shell_for_any_other(
+    files: dict[str, str], is_warm: bool, paths: WorkerPaths, research: Any, spec: TrialSpec
+) -> None:
+    (research.checkout / "train.py").unlink()
+    spec = replace(spec, commit=CommitId(research.commit(files)))
+    materialiser = make(paths, research.bare)
+    request = materialiser.materialise(spec, is_ahead=True)
+    assert request.warm is not None
+    assert (request.warm.argv[0] == "python") == is_warm
+    materialiser.tidy(spec)
+    assert materialiser.materialise(spec).warm is None
+
+
+@pytest.mark.parametrize("link", ["train.py", "lib"])
+def test_no_source_is_read_through_a_link(
+    link: str, paths: WorkerPaths, research: Any, spec: TrialSpec, tmp_path: Path
+) -> None:
+    """A candidate could have us read a file of ours."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret.py").write_text("import torch")
+    script = "import lib.secret"
+    (research.checkout / "train.py").unlink()
+    if link == "train.py":
+        (research.checkout / link).symlink_to(outside / "secret.py")
+    else:
+        (research.checkout / link).symlink_to(outside)
+        (research.checkout / "train.py").write_text(script)
+    spec = replace(spec, commit=CommitId(research.commit({"note": "x"})))
+    warm = make(paths, research.bare).materialise(spec, is_ahead=True).warm
+    assert warm is not None
+    assert warm.argv[0] == "/bin/sh"

@@ -2,6 +2,7 @@ import pytest
 
 from eval.metric import Goal, Metric
 from trainer.run_records import (
+    ArmRequest,
     Bind,
     CancelRequest,
     Confinement,
@@ -13,6 +14,7 @@ from trainer.run_records import (
     RunProgress,
     RunReport,
     RunRequest,
+    WarmStart,
     encode,
 )
 
@@ -49,9 +51,23 @@ MESSAGES: list[Message] = [
         ),
         limits=Limits(memory_bytes=5, pids=7, folders=("/a", "/b")),
     ),
+    ArmRequest(
+        run=RunRequest(
+            argv=("python", "train.py"),
+            env={},
+            cwd="/experiment",
+            log_path="/tmp/log",
+            timeout_s=1.0,
+            metric=METRIC,
+            mark="study/cpu-0/e1.1",
+            warm=WarmStart(argv=("python", "-c", "pass"), env={"A": "1"}),
+        )
+    ),
     CancelRequest(),
     RunProgress(elapsed_s=3.0, last_line="step 1 | loss: 2", points={"step": 1.0, "loss": 2.0}),
-    RunReport(ended_by=EndedBy.MEMORY, peak_memory_mb=2.5, limits_by=Enforcement.CGROUP_V1),
+    RunReport(
+        ended_by=EndedBy.MEMORY, peak_memory_mb=2.5, limits_by=Enforcement.CGROUP_V1, is_warm=True
+    ),
     RunReport(ended_by=EndedBy.TIMEOUT, exit_code=-9, summary={"a": 1.0}, tail="line\nline\n"),
     RunReport(ended_by=EndedBy.EXIT, stages_s={"start": 0.5}, steps_per_s=2.0, step_counter="it"),
 ]

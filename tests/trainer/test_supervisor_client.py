@@ -273,6 +273,7 @@ def test_the_supervisor_loads_the_standard_library_and_its_own_modules_alone(tmp
         "eval",
         "eval.metric",
         "trainer",
+        "trainer.armed",
         "trainer.control_group",
         "trainer.folder_use",
         "trainer.launch",
@@ -289,6 +290,7 @@ def test_the_supervisor_loads_the_standard_library_and_its_own_modules_alone(tmp
         "trainer.sandbox.syscalls",
         "trainer.step_rate",
         "trainer.supervisor",
+        "trainer.supervisor_link",
         "trainer.trial_user",
     ]
     assert set(foreign.split()) <= {"trainer", "eval", "__main__"}
