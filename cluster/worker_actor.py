@@ -138,12 +138,16 @@ class WorkerActor:
                 paths=settings.paths,
                 study=settings.study,
             )
+            limits = limits_for(
+                settings.trial, machine_bytes=machine_memory(), slots=settings.slots
+            )
             sandbox = arrange(
                 settings.trial.sandbox,
                 environment=environment,
                 data=settings.trial.data,
                 paths=settings.paths,
                 devices=device_nodes(slot.gpu_uuids, NvmlGpus()),
+                memory_bytes=limits.memory_bytes,
             )
             materialiser = Materialiser(
                 study=settings.study,
@@ -156,9 +160,7 @@ class WorkerActor:
                 threads=0
                 if settings.trial.gpus
                 else max(1, (os.cpu_count() or 1) // settings.slots),
-                limits=limits_for(
-                    settings.trial, machine_bytes=machine_memory(), slots=settings.slots
-                ),
+                limits=limits,
                 editable=settings.editable,
                 preload=settings.trial.preload,
             )

@@ -88,7 +88,8 @@ class RunLimits:
 
     def _rlimits(self) -> dict[int, int | None]:
         limits = self._limits
-        found = {resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: limits.open_files}
+        # 1 makes no file either, and unlike 0 also keeps a crash from a program that collects them.
+        found = {resource.RLIMIT_CORE: 1, resource.RLIMIT_NOFILE: limits.open_files}
         if limits.disk_bytes is not None:
             # It holds for shared memory too, which is a file to the kernel.
             found[resource.RLIMIT_FSIZE] = max(limits.disk_bytes, limits.memory_bytes or 0)

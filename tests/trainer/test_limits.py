@@ -372,7 +372,7 @@ print(resource.getrlimit(resource.RLIMIT_CORE))
 """
     report = run(code, open_files=100)
     assert report.tail.startswith("Too many open files 9")
-    assert report.tail.endswith("(0, 0)\n")
+    assert report.tail.endswith("(1, 1)\n")
 
 
 # All of it together

@@ -32,10 +32,12 @@ def arrange(
     data: Iterable[str],
     paths: WorkerPaths,
     devices: Sequence[str] = (),
+    memory_bytes: int | None = None,
 ) -> Sandbox:
     """Return the sandbox that `[trial] sandbox` calls `kind`, for trials in `environment`.
 
-    `devices` are the device nodes of the slot's cards. Raises EnvironmentFailed where no sandbox
+    `devices` are the device nodes of the slot's cards; `memory_bytes` is what a trial may use, all
+    of the machine's if not given. Raises EnvironmentFailed where no sandbox
     can be made, or a trial would have to be shown what it must not see.
     """
     if kind == "none":
@@ -53,8 +55,12 @@ def arrange(
         home=home,
         shown=(*shown, *_data(data, hidden, program.uid)),
         devices=devices,
-        sizes=Sizes.of_memory(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
+        sizes=Sizes.of_memory(memory_bytes or _machine_bytes()),
     )
+
+
+def _machine_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _have_unified_memory(devices: Sequence[str]) -> None:

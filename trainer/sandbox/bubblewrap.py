@@ -82,6 +82,9 @@ def _system(links: Iterable[tuple[str, str]], descriptors: Descriptors) -> Itera
         yield from ("--symlink", target, place)
     yield from ("--ro-bind-data", str(descriptors.users), "/etc/passwd")
     yield from ("--proc", "/proc")
+    # bwrap itself is process 1 inside. As a plain user's it is the trial's to open: its memory, and
+    # through `exe` the program on this machine, to be made unusable or written anew.
+    yield from ("--tmpfs", "/proc/1", "--remount-ro", "/proc/1")
     # A new procfs has the machine's own switches. bwrap hides them only where their folder can be
     # written to, which root cannot, though it can write to the files: belt and braces.
     for path in ("/proc/sys", "/proc/sysrq-trigger"):

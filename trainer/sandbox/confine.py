@@ -72,11 +72,11 @@ class Sizes:
 
     @classmethod
     def of_memory(cls, total: int) -> "Sizes":
-        """Return sizes for a machine with so many bytes of memory.
+        """Return sizes for a trial that may use so many bytes of memory, in all less than those.
 
         Data loaders pass batches through /dev/shm; torch.compile keeps some hundred MB in /tmp.
         """
-        return cls(home=min(_GIB, total // 8), tmp=min(4 * _GIB, total // 4), shm=total // 4)
+        return cls(home=min(_GIB, total // 8), tmp=min(4 * _GIB, total // 4), shm=total // 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -96,6 +96,6 @@ FREE = frozenset({"socket", "ioctl", "clone", "clone3", "openat2", "fchmodat2"})
     {"chmod", "fchmod", "fchmodat", "mknod", "mknodat", "open", "openat", "creat"}
 )
 """Those that are not refused outright: their arguments decide, or they do not exist at all."""
-UNMAPPED_MEMORY = frozenset({"memfd_create", "memfd_secret", "shmget"})
+UNMAPPED_MEMORY = frozenset({"memfd_create", "shmget"})
 REFUSED = tuple(name for name in NUMBERS if name not in FREE | UNMAPPED_MEMORY)
 """Those that no trial may make, whatever the arguments."""

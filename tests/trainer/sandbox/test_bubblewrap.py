@@ -48,6 +48,8 @@ def test_every_option_in_its_order() -> None:
         "--symlink usr/bin /bin",
         "--ro-bind-data 9 /etc/passwd",
         "--proc /proc",
+        "--tmpfs /proc/1",
+        "--remount-ro /proc/1",
         "--ro-bind-try /proc/sys /proc/sys",
         "--ro-bind-try /proc/sysrq-trigger /proc/sysrq-trigger",
         "--dev /dev",
