@@ -19,10 +19,12 @@ from cluster.ours import assert_ours
 from eval.metric import Metric
 from trainer.config import TrialConfig
 from trainer.environment import prepare
-from trainer.gpu import NvmlGpus
+from trainer.gpu import NvmlGpus, device_nodes
+from trainer.limit_defaults import limits_for, machine_memory
 from trainer.materialise import Materialiser
 from trainer.paths import WorkerPaths
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
+from trainer.sandbox.arrange import arrange
 from trainer.slots import Claim, Unavailable, claim_cpu, claim_gpus
 from trainer.supervisor_client import Supervisor
 from trainer.trial import CommitId, SlotId, TrialOutcome
@@ -125,6 +127,13 @@ class WorkerActor:
                 paths=settings.paths,
                 study=settings.study,
             )
+            sandbox = arrange(
+                settings.trial.sandbox,
+                environment=environment,
+                data=settings.trial.data,
+                paths=settings.paths,
+                devices=device_nodes(slot.gpu_uuids, NvmlGpus()),
+            )
             materialiser = Materialiser(
                 study=settings.study,
                 slot=slot,
@@ -132,9 +141,13 @@ class WorkerActor:
                 environment=environment,
                 metric=settings.metric,
                 code=LocalCode(settings.paths.repository),
+                sandbox=sandbox,
                 threads=0
                 if settings.trial.gpus
                 else max(1, (os.cpu_count() or 1) // settings.slots),
+                limits=limits_for(
+                    settings.trial, machine_bytes=machine_memory(), slots=settings.slots
+                ),
             )
             supervisor = Supervisor()
             Worker(slot=slot, leases=source, materialiser=materialiser, supervisor=supervisor).run()

@@ -25,6 +25,7 @@ from infra.study import OpenStudy, Server, join, redis_url
 from proposer.proposal import Proposer
 from trainer.environment import EnvironmentFailed, prepare
 from trainer.paths import WorkerPaths
+from trainer.sandbox.arrange import arrange
 
 log = logging.getLogger("incumbent")
 
@@ -115,15 +116,19 @@ def _prepared(study: OpenStudy, config: StudyConfig) -> str:
     signal.signal(signal.SIGTERM, _interrupt)
     threading.Thread(target=_interrupt_on_stop, args=(study.server, study, done)).start()
     home = study.home
+    paths = WorkerPaths(study=home.directory, environments=home.environments)
     try:
-        prepare(
+        environment = prepare(
             config.trial,
             base=study.state().base_commit,
             repository=home.git,
-            paths=WorkerPaths(study=home.directory, environments=home.environments),
+            paths=paths,
             study=home.id,
             show=lambda line: study.progress.set_phase(f"preparing: {line.strip()[:100]}"),
         )
+        # Each worker makes its own; what this one is refused, all would be, and wait for.
+        trial = config.trial
+        arrange(trial.sandbox, environment=environment, data=trial.data, paths=paths)
     except EnvironmentFailed as error:
         return str(error)
     except _Interrupted:

@@ -14,6 +14,8 @@ from infra.home import StudyHome, StudyProblem
 from infra.requests import request
 from infra.study import OpenStudy, Server, join, remember_redis_url
 from trainer.git_command import require_git
+from trainer.sandbox.choose import choose
+from trainer.sandbox.diagnosis import Diagnosis
 from trainer.trial import CommitId, ExperimentId
 
 CONFIG = "incumbent.toml"
@@ -64,8 +66,10 @@ def prepare_run(source: SourceRepository, config: StudyConfig) -> Prepared:
     """Prepare a study that is to run now; a baseline that has failed gets another chance.
 
     What failed may be mended by now: in a newer commit, which the study then begins anew from, or
-    outside the repository. Raises what `prepare_study` raises.
+    outside the repository. Raises what `prepare_study` raises, and StudyProblem before anything is
+    made or started where trials are to have a sandbox and this machine makes none.
     """
+    require_sandbox(config)
     prepared = prepare_study(source, config)
     study = prepared.study
     state = study.state()
@@ -86,6 +90,15 @@ def prepare_run(source: SourceRepository, config: StudyConfig) -> Prepared:
     begun = prepare_study(source, config)
     note = f"the baseline had failed: the study begins anew (what there was lies in {aside})"
     return replace(begun, notes=(note, *begun.notes))
+
+
+def require_sandbox(config: StudyConfig) -> None:
+    """Raise StudyProblem, with the cure, where trials cannot have the sandbox that they should."""
+    if config.trial.sandbox == "none":
+        return
+    found = choose()
+    if isinstance(found, Diagnosis):
+        raise StudyProblem(found.text())
 
 
 def _placed(config: StudyConfig, toplevel: Path) -> StudyConfig:

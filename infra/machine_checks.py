@@ -28,8 +28,14 @@ from cluster.ray_cluster import OBJECT_STORE_BYTES
 from infra.embedded_server import EmbeddedServer
 from infra.home import StudyHome, StudyProblem, state_directory, studies
 from infra.settings import default_cpu_slots
+from trainer.config import TrialConfig
 from trainer.git_command import GitTooOld, require_git
 from trainer.gpu import Gpu, NvmlGpus, is_of_study
+from trainer.limit_defaults import limits_for, machine_memory
+from trainer.limits import enforcement, why_no_group
+from trainer.run_records import Enforcement
+from trainer.sandbox.choose import choose
+from trainer.sandbox.diagnosis import WITHOUT, Diagnosis
 from trainer.slot_lock import SlotLock, lock_folder, try_hold
 
 LEAST_PYTHON = (3, 11)
@@ -276,12 +282,30 @@ def locks() -> Finding:
 
 
 def sandbox() -> Finding:
-    """Say how trials are confined: not at all, in this version."""
-    return Finding(
-        Level.WARNING,
-        "none: trials run as you, with your files and network",
-        "run code that you trust, or Incumbent as a whole in a container or a virtual machine",
-    )
+    """Make a sandbox as trials have it, or say why none can be made."""
+    found = choose()
+    if isinstance(found, Diagnosis):
+        return Finding(
+            Level.FAILURE, f"none can be made: {found.found}", f"{found.cure}. {WITHOUT}"
+        )
+    who = "you" if found.uid is None else f"user {found.uid}, since you are root"
+    filtered = f"system calls are filtered for {platform.machine()}"
+    return Finding(Level.OK, f"{found.path}; trials run as {who}; {filtered}")
+
+
+def limits() -> Finding:
+    """Say how trials are kept within their memory and processes, and how much memory each gets."""
+    slots = len(NvmlGpus().look()) or default_cpu_slots()
+    found = limits_for(TrialConfig(command="-"), machine_bytes=machine_memory(), slots=slots)
+    share = f"{_size(found.memory_bytes or 0)} of memory for each trial of {slots} slots"
+    how = enforcement()
+    if how is not Enforcement.WATCHDOG:
+        return Finding(Level.OK, f"exact, by {how}; {share}")
+    cure = "set [trial] memory_gb with room to spare"
+    if Path("/run/systemd/system").is_dir():
+        cure = "systemd-run --user --scope --property=Delegate=yes incumbent run"
+    words = f"best effort, by a watchdog ({why_no_group()}); {share}"
+    return Finding(Level.WARNING, words, cure)
 
 
 def _existing(path: Path) -> Path:
@@ -309,5 +333,6 @@ CHECKS: Mapping[str, Callable[[], Finding]] = {
     "runtime directory": sockets,
     "lock directory": locks,
     "sandbox": sandbox,
+    "limits of a trial": limits,
 }
 """All that can be asked at the same time, by name."""

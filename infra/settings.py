@@ -35,13 +35,15 @@ def overridden(
     hours: float | None = None,
     slots: int | None = None,
     address: str | None = None,
+    sandbox: str | None = None,
 ) -> StudyConfig:
     """Return the configuration with what the command line says instead."""
     limits = _updated(config.limits, {"experiments": experiments, "hours": hours})
     cluster = config.cluster.model_copy(
         update={k: v for k, v in {"slots": slots, "address": address}.items() if v is not None}
     )
-    changed = config.model_copy(update={"limits": limits, "cluster": cluster})
+    trial = config.trial.model_copy(update={"sandbox": sandbox or config.trial.sandbox})
+    changed = config.model_copy(update={"limits": limits, "cluster": cluster, "trial": trial})
     # Copies are not validated, and the command line may say nonsense.
     return StudyConfig.model_validate_json(changed.model_dump_json())
 

@@ -177,6 +177,7 @@ def _show(facts: ShowFacts, metric: str) -> RenderableType:
     _add(grid, "proposer", one_line(facts["proposer"]))
     _add(grid, "merge of", facts["merge_of"])
     _add(grid, "merged as", facts["merged_as"])
+    _add(grid, "memory", _memory(facts))
     for name, value in sorted(facts["parameters"].items()):
         _add(grid, one_line(name), one_line(str(value)))
     parts: list[RenderableType] = [head, grid]
@@ -184,6 +185,14 @@ def _show(facts: ShowFacts, metric: str) -> RenderableType:
         parts += [Text(), _trials(facts["trials"])]
     parts += [Text(), _story(facts), *_tail(facts)]
     return Group(*parts)
+
+
+def _memory(facts: ShowFacts) -> str:
+    """Say what the last trial took at most, and what kept it within its limits."""
+    outcome = (facts["trials"][-1]["outcome"] if facts["trials"] else None) or {}
+    if not outcome.get("limits_by"):
+        return ""
+    return f"{outcome['peak_memory_mb']:.0f} MiB at most, limited by {outcome['limits_by']}"
 
 
 def _trials(trials: list[TrialFacts]) -> Table:

@@ -13,21 +13,31 @@ class TrialConfig(BaseModel):
     )
 
     command: Annotated[str, Field(min_length=1)]
-    """What to run in the worktree, split as a shell would split it (no shell is started)."""
+    """What to run in a copy of the commit, split as a shell would (no shell is started)."""
     budget_s: Annotated[float, Field(gt=0)] = 300.0
     """What the script aims at, in seconds; it is told as INCUMBENT_BUDGET_S."""
     timeout_s: Annotated[float, Field(gt=0)] = 600.0
     """Wall-clock limit in seconds, enforced on the whole process tree."""
     gpus: Annotated[float, Field(ge=0)] = 1.0
     """GPUs a trial takes: 1, 0.5 to share one, 2 of one node; 0 runs on CPU slots."""
+    memory_gb: Annotated[float | None, Field(gt=0)] = None
+    """Most memory of all a trial's processes, in GB; unset: an equal share of the machine's."""
+    disk_gb: Annotated[float, Field(gt=0)] = 20.0
+    """Most that a trial's checkout and output may hold, in GB."""
+    disk_files: Annotated[int, Field(ge=1)] = 100_000
+    """Most files and folders in a trial's checkout and output."""
+    pids: Annotated[int, Field(ge=16)] = 4096
+    """Most processes and threads of a trial."""
+    open_files: Annotated[int, Field(ge=64)] = 65536
+    """Most files that each process of a trial may have open at a time."""
     data: tuple[str, ...] = ()
-    """Paths that trials read, `~` allowed; checked before the first trial."""
+    """Paths that trials read, `~` allowed; in the sandbox, all that there is of your files."""
     setup: str = ""
     """Command run once per node, with network, before the first trial."""
     environment: Annotated[str, Field(min_length=1)] = "current"
     """`uv`: the repository's lock file; `current`: Incumbent's own Python; or a venv's path."""
-    sandbox: Literal["none"] = "none"
-    """`none`: the trial runs as your user, with your files and network."""
+    sandbox: Literal["bubblewrap", "none"] = "bubblewrap"
+    """`bubblewrap`: no network, no files but its own and `data`; `none`: it runs as your user."""
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "TrialConfig":

@@ -24,6 +24,12 @@ _OUT_OF_MEMORY = re.compile(
     re.IGNORECASE,
 )
 _DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded")
+_FILE_TOO_LARGE = re.compile(r"\bFile too large\b")
+_NO_PROCESS = re.compile(
+    r"can't start new thread|BlockingIOError: \[Errno 11\]"
+    r"|\bfork\b.*Resource temporarily unavailable"
+)
+_NO_DESCRIPTOR = re.compile(r"\bToo many open files\b")
 _CHILD_KILLED = re.compile(r"\bkilled by signal: Killed\b|^Killed$")
 _NOT_FINITE = re.compile(r"\bnan\b|\bnon-?finite\b|\bnot finite\b", re.IGNORECASE)
 _LOSS_NOT_FINITE = re.compile(r"\bloss\b\W{0,9}(?:is\s)?[-+]?(?:nan|inf)\b", re.IGNORECASE)
@@ -40,6 +46,14 @@ _LOOSE_EXCEPTION = re.compile(
 )
 _RANK = re.compile(r"^\[rank\d+\]:\s?", re.MULTILINE)  # torchrun's prefix
 
+_CRASHES = {
+    EndedBy.NOT_STARTED: CrashKind.NOT_STARTED,
+    EndedBy.DISK_FULL: CrashKind.DISK_FULL,
+    EndedBy.MEMORY: CrashKind.OUT_OF_MEMORY,
+    EndedBy.DISK: CrashKind.DISK_LIMIT,
+    EndedBy.PIDS: CrashKind.PROCESS_LIMIT,
+}
+
 _SHELL_COULD_NOT_START = (126, 127)
 """Exit codes by which POSIX shells say "not executable" and "not found"."""
 _SHELL_SIGNAL = 128
@@ -52,6 +66,7 @@ _SHELL_SIGNALS = (
     signal.SIGKILL,
     signal.SIGSEGV,
     signal.SIGTERM,
+    signal.SIGXFSZ,
 )
 
 
@@ -76,6 +91,8 @@ def classify(
         stages_s=stages_s,
         log_bytes=report.log_bytes,
         log_dropped=report.log_dropped,
+        peak_memory_mb=report.peak_memory_mb,
+        limits_by=report.limits_by or "",
         device_class=device_class,
     )
 
@@ -120,19 +137,17 @@ class _LogEnd:
 
 
 def _verdict(report: RunReport, log: _LogEnd) -> _Verdict:
+    if crash := _CRASHES.get(report.ended_by):
+        return _Verdict(crash=crash, reason=report.problem)
     match report.ended_by:
-        case EndedBy.NOT_STARTED:
-            return _Verdict(crash=CrashKind.NOT_STARTED, reason=report.problem)
-        case EndedBy.DISK_FULL:
-            return _Verdict(crash=CrashKind.DISK_FULL, reason=report.problem)
         case EndedBy.TIMEOUT:
             reason = f"stopped at its time limit, after {report.wall_s:.1f} s"
             return _Verdict(ending=Ending.TIMED_OUT, reason=reason)
         case EndedBy.CANCEL:
             return _Verdict(ending=Ending.CANCELLED, reason="cancelled")
-        case EndedBy.SUPERVISOR_LOST:
+        case EndedBy.SUPERVISOR_LOST | EndedBy.NO_SANDBOX:
             return _Verdict(ending=Ending.LOST, reason=report.problem)
-        case EndedBy.EXIT:
+        case _:
             return _of_metric(report) if report.exit_code == 0 else _of_crash(report, log)
 
 
@@ -154,6 +169,9 @@ def _of_crash(report: RunReport, log: _LogEnd) -> _Verdict:
     kinds: list[tuple[CrashKind, re.Pattern[str]]] = [
         (CrashKind.OUT_OF_MEMORY, _OUT_OF_MEMORY),
         (CrashKind.DISK_FULL, _DISK_FULL),
+        (CrashKind.DISK_LIMIT, _FILE_TOO_LARGE),
+        (CrashKind.PROCESS_LIMIT, _NO_PROCESS),
+        (CrashKind.OPEN_FILES_LIMIT, _NO_DESCRIPTOR),
         (CrashKind.NAN, _NOT_FINITE if log.exception else _LOSS_NOT_FINITE),
         (CrashKind.NOT_STARTED, _NO_SUCH_COMMAND),
     ]
@@ -176,6 +194,9 @@ def _of_signal(number: int, report: RunReport, log: _LogEnd) -> _Verdict:
     if number == signal.SIGKILL and report.oom_kills:
         reason = "killed by the kernel, which had run out of memory"
         return _Verdict(crash=CrashKind.OUT_OF_MEMORY, reason=reason)
+    if number == signal.SIGXFSZ:
+        reason = "killed by SIGXFSZ: a file would have grown beyond disk_gb"
+        return _Verdict(crash=CrashKind.DISK_LIMIT, reason=reason)
     names = {each.value: each.name for each in signal.Signals}
     name = names.get(number, f"signal {number}")  # real-time signals have no names
     return _Verdict(crash=CrashKind.SIGNAL, reason=f"killed by {name}")

@@ -4,6 +4,7 @@ Knows names, UUIDs and memory, and which of it strangers hold. Does not know slo
 only module that imports pynvml. A machine without cards or driver simply has none: nothing raises.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ import pynvml
 from trainer.process_tree import MARK_VARIABLE
 
 _MIB = 1024 * 1024
+_OF_DRIVER = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/dxg")
+"""What programs of all cards open; the last is the one way to any card under WSL 2."""
+_CAPABILITIES = Path("/proc/driver/nvidia/capabilities")
+_DEVICE_FILE_MINOR = re.compile(r"^DeviceFileMinor:\s*(\d+)$", re.MULTILINE)
 _FAILURES = (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError)
 """The second is raised for a call that the installed driver is too old for."""
 
@@ -40,6 +45,8 @@ class Gpu:
     total_mb: float
     used_mb: float
     """MiB in use by anybody."""
+    minor: int | None = None
+    """The K of its device node, /dev/nvidiaK; None where there is none (WSL)."""
     processes: Sequence[GpuProcess] = ()
     """Those that the driver names: none in most containers."""
 
@@ -103,6 +110,33 @@ def is_of_study(pid: int, study: str) -> bool:
     return f"\0{MARK_VARIABLE}={study}/".encode() in b"\0" + environment
 
 
+def device_nodes(
+    uuids: Sequence[str], gpus: Gpus, *, capabilities: Path = _CAPABILITIES
+) -> tuple[str, ...]:
+    """Return the device nodes by which a program reaches these cards and no other; none for none.
+
+    Not all need exist. With those of a card come those of the instances that it is cut into (MIG),
+    which `capabilities` tells: each is one more node, named by its number.
+    """
+    if not uuids:
+        return ()
+    nodes = list(_OF_DRIVER)
+    for minor in (card.minor for card in gpus.look() if card.uuid in uuids):
+        if minor is not None:
+            nodes.append(f"/dev/nvidia{minor}")
+            for access in sorted((capabilities / f"gpu{minor}" / "mig").glob("**/access")):
+                nodes += [f"/dev/nvidia-caps/nvidia-cap{n}" for n in _minors(access)]
+    return tuple(nodes)
+
+
+def _minors(access: Path) -> list[str]:
+    """Return the number in the line `DeviceFileMinor: 12`, if the driver tells it."""
+    try:
+        return _DEVICE_FILE_MINOR.findall(access.read_text())
+    except OSError:
+        return []
+
+
 @contextmanager
 def _nvml() -> Iterator[int]:
     """Hold the library open; yields how many cards there are, 0 without one."""
@@ -130,8 +164,16 @@ def _gpu(index: int) -> Gpu:
         name=str(pynvml.nvmlDeviceGetName(handle)),
         total_mb=total / _MIB,
         used_mb=used / _MIB,
+        minor=_minor(handle),
         processes=_processes(handle),
     )
+
+
+def _minor(handle: object) -> int | None:
+    try:
+        return int(pynvml.nvmlDeviceGetMinorNumber(handle))
+    except _FAILURES:
+        return None
 
 
 def _memory(handle: object) -> tuple[int, int]:

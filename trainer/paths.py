@@ -1,9 +1,10 @@
 """Where a worker keeps what: the one place that joins path names within a study's folder on a node.
 
 STUDY/repo.git              bare repository (written by whoever provides the code)
-STUDY/worktrees/SLOT        where a slot's trials run; `base` is for setting up
+STUDY/worktrees/SLOT        where a slot checks its trials out; `base` is for setting up
+STUDY/runs/SLOT/N           a trial's own copy of that (`src`), and what it writes (`out`)
 STUDY/logs/e42.1.log        output of a trial; e42.1-a2.log of its second attempt
-STUDY/out/e42.1-1           what a trial may leave behind (INCUMBENT_OUT)
+STUDY/out/e42.1-1           what a trial has left in its output folder (INCUMBENT_OUT)
 ENVIRONMENTS/HASH           virtual environments, shared by the studies of a node
 """
 
@@ -56,8 +57,11 @@ class WorkerPaths:
 
     def worktree(self, slot: SlotId) -> Path:
         """Return the slot's worktree, by a name of its own that git takes for a registration."""
-        name = re.sub(r"[^A-Za-z0-9-]", lambda found: f"_{ord(found[0]):x}_", slot)
-        return self.study / "worktrees" / f"slot-{name}"
+        return self.study / "worktrees" / _name(slot)
+
+    def run(self, slot: SlotId, turn: int) -> Path:
+        """Return one of the slot's run folders."""
+        return self.study / "runs" / _name(slot) / str(turn)
 
     def log(self, spec: TrialSpec) -> Path:
         """Return where the trial's output goes."""
@@ -65,5 +69,10 @@ class WorkerPaths:
         return self.study / "logs" / f"{spec.trial}{attempt}.log"
 
     def out(self, spec: TrialSpec) -> Path:
-        """Return the folder that the trial may write to."""
+        """Return the folder that keeps what the trial left."""
         return self.study / "out" / f"{spec.trial}-{spec.attempt}"
+
+
+def _name(slot: SlotId) -> str:
+    name = re.sub(r"[^A-Za-z0-9-]", lambda found: f"_{ord(found[0]):x}_", slot)
+    return f"slot-{name}"

@@ -18,6 +18,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.trial_user import TRIAL_UID
+
 MARK_VARIABLE = "INCUMBENT_TRIAL"
 """Environment variable that holds a trial's mark, STUDY/SLOT/TRIAL."""
 
@@ -127,7 +129,7 @@ def end_descendants(patience_s: float = _PATIENCE_S) -> tuple[list[Reaped], bool
 
 
 def sweep(mark_prefix: str, patience_s: float = _PATIENCE_S) -> int:
-    """Kill the processes of this user whose mark starts with `mark_prefix`; return how many.
+    """Kill this user's and its trials' processes whose mark starts with `mark_prefix`; count them.
 
     The prefix ends in a slash, so that "s/cpu-1/" spares the processes of "s/cpu-10/"; raises
     ValueError otherwise. Returns when none is left, or after `patience_s` seconds.
@@ -173,12 +175,14 @@ def _parent(pid: int) -> int:
 
 
 def _own_processes() -> Iterator[int]:
-    own = os.geteuid()
+    own = {os.geteuid()}
+    if os.geteuid() == 0:
+        own.add(TRIAL_UID)
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
-            if entry.stat().st_uid == own:
+            if entry.stat().st_uid in own:
                 yield int(entry.name)
         except OSError:
             continue

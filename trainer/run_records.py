@@ -6,7 +6,7 @@ sockets. Standard library only: the supervisor imports this module in an isolate
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -21,7 +21,97 @@ class EndedBy(StrEnum):
     CANCEL = "cancel"  # the client asked for it
     NOT_STARTED = "not_started"  # there never was a process
     DISK_FULL = "disk_full"  # its log could not be written
+    NO_SANDBOX = "no_sandbox"  # the command never ran, because its sandbox could not be made
+    MEMORY = "memory"  # all its processes together held more than Limits.memory_bytes
+    DISK = "disk"  # the watched folders held more than Limits.disk_bytes or disk_files
+    PIDS = "pids"  # it wanted more processes and threads than Limits.pids
     SUPERVISOR_LOST = "supervisor_lost"  # the supervisor went away: nothing is known of the run
+
+
+class Enforcement(StrEnum):
+    """How limits on memory and processes are held."""
+
+    CGROUP_V2 = "cgroup v2"  # by the kernel, exactly
+    CGROUP_V1 = "cgroup v1"  # the same
+    WATCHDOG = "watchdog"  # by looking four times a second, and by rlimits: best effort
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What all processes of a run together may take; None is no limit."""
+
+    memory_bytes: int | None = None
+    disk_bytes: int | None = None
+    """Allocated in `folders`, whatever was there before the run included."""
+    disk_files: int | None = None
+    """Files and folders in `folders`, likewise."""
+    pids: int | None = None
+    """Processes and threads."""
+    open_files: int | None = None
+    """Of each process."""
+    folders: tuple[str, ...] = ()
+    """The only folders that the run can write to, but for its own temporary ones."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Limits":
+        """Undo dataclasses.asdict, after JSON made the tuple a list."""
+        return cls(**{**values, "folders": tuple(values["folders"])})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bind:
+    """A file or folder of this machine that a sandbox shows."""
+
+    source: str
+    place: str
+    """Where it is seen inside."""
+    is_writable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confinement:
+    """The sandbox around one command: all that it may see of this machine, and how much it may use.
+
+    Paths are absolute and exist, except for `devices`, which may. What is not named is not there.
+    """
+
+    program: str
+    """The bwrap to start."""
+    program_root: str = ""
+    """Folder that holds it and its libraries, if it is none that every user can read."""
+    uid: int | None = None
+    """Whom to become first, where Incumbent runs as root; None as a plain user."""
+    binds: tuple[Bind, ...]
+    links: tuple[tuple[str, str], ...] = ()
+    """Symbolic links to make: what each says, and where it is."""
+    devices: tuple[str, ...] = ()
+    """Device nodes of the cards that the trial has leased, and of their driver."""
+    home: str
+    """An empty folder of its own, at the place of the user's home."""
+    home_bytes: int
+    tmp_bytes: int
+    shm_bytes: int
+    """Sizes of the private /tmp and /dev/shm, which are memory."""
+    strict_memory: bool = True
+    """Refuse memory that no process has mapped, where no control group counts it."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+        binds = [[bind.source, bind.place, bind.is_writable] for bind in self.binds]
+        return _values(self) | {"binds": binds}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Confinement":
+        """Undo `to_dict`."""
+        binds = (Bind(source=s, place=p, is_writable=w) for s, p, w in values["binds"])
+        return cls(
+            **{
+                **values,
+                "binds": tuple(binds),
+                "links": tuple((target, place) for target, place in values["links"]),
+                "devices": tuple(values["devices"]),
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +131,10 @@ class RunRequest:
     """STUDY/SLOT/TRIAL; every process of the run carries it in its environment."""
     grace_s: float = 2.0
     """Seconds between SIGTERM and SIGKILL at a timeout or cancellation."""
+    confinement: Confinement | None = None
+    """The sandbox; `env` and `cwd` are then as seen from inside. None runs it as the worker."""
+    limits: Limits | None = None
+    """What else than time and log is limited; None is nothing."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
@@ -49,17 +143,24 @@ class RunRequest:
             "goal": self.metric.goal,
             "pattern": self.metric.pattern,
         }
-        return _values(self) | {"env": dict(self.env), "metric": metric}
+        return _values(self) | {
+            "env": dict(self.env),
+            "metric": metric,
+            "confinement": self.confinement.to_dict() if self.confinement else None,
+            "limits": asdict(self.limits) if self.limits else None,
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RunRequest":
         """Undo `to_dict`."""
-        metric = values["metric"]
+        metric, confined, limits = (values[name] for name in ("metric", "confinement", "limits"))
         return cls(
             **{
                 **values,
                 "argv": tuple(values["argv"]),
+                "limits": Limits.from_dict(limits) if limits else None,
                 "metric": Metric(**{**metric, "goal": Goal(metric["goal"])}),
+                "confinement": Confinement.from_dict(confined) if confined else None,
             }
         )
 
@@ -92,7 +193,7 @@ class RunReport:
     exit_code: int | None = None
     """Of the first process; negative is a signal; None if it never started or is unknown."""
     problem: str = ""
-    """What the operating system said where the supervisor itself failed at something."""
+    """What the operating system said where the supervisor failed at something, or which limit."""
     metric_text: str | None = None
     """What the metric's pattern matched last; None if it never did."""
     metric_count: int = 0
@@ -107,6 +208,10 @@ class RunReport:
     """User and system time of all its processes."""
     max_rss_mb: float = 0.0
     """Largest resident set of any one process, in MiB."""
+    peak_memory_mb: float = 0.0
+    """Most that all its processes together were seen to hold, in MiB, without cached files."""
+    limits_by: Enforcement | None = None
+    """How memory and processes were limited; None if they were not."""
     log_bytes: int = 0
     """Bytes the run printed, kept or not."""
     log_dropped: int = 0
@@ -123,7 +228,14 @@ class RunReport:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RunReport":
         """Undo `to_dict`."""
-        return cls(**{**values, "ended_by": EndedBy(values["ended_by"])})
+        by = values.get("limits_by")
+        return cls(
+            **{
+                **values,
+                "ended_by": EndedBy(values["ended_by"]),
+                "limits_by": Enforcement(by) if by else None,
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,5 +286,5 @@ def _decode(line: bytes) -> Message:
     return _KINDS[kind].from_dict(values)
 
 
-def _values(record: Message) -> dict[str, Any]:
+def _values(record: Message | Confinement) -> dict[str, Any]:
     return {each.name: getattr(record, each.name) for each in fields(record)}

@@ -18,19 +18,18 @@ import os
 import select
 import signal
 import socket
-import subprocess
 import sys
 import time
 from contextlib import suppress
 
+from trainer.launch import NoSandbox, never_run, start
+from trainer.limits import Breach, Enforcer, RunLimits
 from trainer.log_capture import LogCapture, parse_points
 from trainer.process_tree import (
-    MARK_VARIABLE,
     Reaped,
     adjust_oom_score,
     become_subreaper,
     count_oom_kills,
-    die_with_parent,
     end_descendants,
     oom_score_adjustment,
     reap,
@@ -51,6 +50,7 @@ _PIPE_BYTES = 1 << 20
 _PROGRESS_S = 0.5
 _FLUSH_S = 1.0
 _IDLE_S = 60.0
+_TIDY_S = 3.0
 _OOM_PREFERENCE = 500
 """How much sooner, in thousandths of memory, the kernel should kill a trial than its worker."""
 
@@ -58,9 +58,11 @@ _OOM_PREFERENCE = 500
 class _Trial:
     """One run, from its start to its report."""
 
-    def __init__(self, request: RunRequest, oom_score: int) -> None:
-        """Start it; raises OSError or ValueError if there is nothing to be started."""
+    def __init__(self, request: RunRequest, oom_score: int, limits: RunLimits) -> None:
+        """Start it; raises NoSandbox, or OSError or ValueError if there is nothing to start."""
         self._request = request
+        self._limits = limits
+        self._problem = ""
         self._capture = LogCapture(request.log_path, request.metric)
         self.output, write_end = os.pipe()
         self.is_output_open = True
@@ -77,7 +79,7 @@ class _Trial:
             with suppress(OSError):  # the user's share of pipe memory is spent: 64 KiB will do
                 fcntl.fcntl(self.output, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
             os.set_blocking(self.output, False)
-            self._first = _start(request, write_end, oom_score)
+            self._started = start(request, write_end, oom_score, limits)
         except BaseException:
             os.close(self.output)
             self._capture.close()
@@ -87,7 +89,7 @@ class _Trial:
 
     def wait_s(self) -> float:
         """Return for how long nothing but input can happen."""
-        next_at = min(self._deadline, self._progress_at, self._flush_at)
+        next_at = min(self._deadline, self._progress_at, self._flush_at, self._limits.next_at)
         return max(0.0, next_at - time.monotonic())
 
     def read(self) -> bool:
@@ -101,13 +103,12 @@ class _Trial:
         return bool(chunk)
 
     def stop(self, why: EndedBy) -> None:
-        """Ask the first process' group to end, and have everything killed after the grace."""
+        """Ask the command's process group to end, and have everything killed after the grace."""
         if self._ended_by is not EndedBy.EXIT:
             return
         self._ended_by = why
         self._deadline = time.monotonic() + self._request.grace_s
-        with suppress(OSError):
-            os.killpg(self._first, signal.SIGTERM)
+        self._started.terminate()
 
     def progress(self) -> RunProgress | None:
         """Return where the run stands, or None if the last answer is younger than half a second."""
@@ -133,6 +134,9 @@ class _Trial:
         if self._capture.file.problem:
             self._ended_by = EndedBy.DISK_FULL
             return self._finish(now)
+        if breach := self._limits.check(now):
+            self._hit(breach)
+            return self._finish(now)
         if now < self._deadline:
             return None
         if self._ended_by is EndedBy.EXIT:
@@ -140,28 +144,38 @@ class _Trial:
             return None
         return self._finish(now)
 
+    def _hit(self, breach: Breach | None) -> None:
+        # Whatever the first process made of it, by chance a moment earlier: it was not within its
+        # limits. A run that was told to end has another reason already.
+        if breach and self._ended_by is EndedBy.EXIT:
+            self._ended_by, self._problem = breach.ended_by, breach.reason
+
     def _account(self, ended: list[Reaped]) -> None:
         for each in ended:
             self._cpu_s += each.cpu_s
             self._max_rss_mb = max(self._max_rss_mb, each.max_rss_mb)
-            if each.pid == self._first:
+            if each.pid == self._started.pid:
                 self._exit_code = each.exit_code
 
     def _finish(self, ended_at: float) -> RunReport:
+        self._limits.kill()
         killed, is_any_left = end_descendants()
+        self._hit(self._limits.check_end())
         self._account(killed)
-        leftovers = [each for each in killed if each.pid != self._first]
+        leftovers = [each for each in killed if each.pid != self._started.pid]
         self._drain()
         if self._capture.file.problem:
-            self._ended_by = EndedBy.DISK_FULL
-        problem = str(self._capture.file.problem or "")
+            self._ended_by, self._problem = EndedBy.DISK_FULL, str(self._capture.file.problem)
+        elif self._was_never_run():
+            self._ended_by, self._problem = never_run(self._capture.tail())
+        self._started.close()
         if is_any_left:
-            problem = problem or "some processes do not die, even by SIGKILL"
+            self._problem = self._problem or "some processes do not die, even by SIGKILL"
         reader = self._capture.reader
         return RunReport(
             ended_by=self._ended_by,
             exit_code=self._exit_code,
-            problem=problem,
+            problem=self._problem,
             metric_text=reader.text,
             metric_count=reader.count,
             summary=reader.summary,
@@ -169,11 +183,21 @@ class _Trial:
             wall_s=ended_at - self._started_at,
             cpu_s=self._cpu_s,
             max_rss_mb=self._max_rss_mb,
+            peak_memory_mb=self._limits.peak_bytes / (1 << 20),
+            limits_by=self._limits.enforcement,
             log_bytes=self._capture.file.total,
             log_dropped=self._capture.file.dropped,
             leftover_processes=sum(each.exit_code == -signal.SIGKILL for each in leftovers),
             oom_kills=count_oom_kills() - self._oom_kills,
         )
+
+    def close(self) -> None:
+        """Give back what the run's limits took; to be called after its report."""
+        self._limits.close()
+
+    def _was_never_run(self) -> bool:
+        has_left = self._ended_by is EndedBy.EXIT and (self._exit_code or 0) > 0
+        return has_left and not self._started.has_run()
 
     def _drain(self) -> None:
         # Whoever held the other end is dead: what the pipe holds now is all there will be. The
@@ -233,6 +257,7 @@ class _Supervisor:
         self._link = _Link(end)
         self._trial: _Trial | None = None
         self._oom_score = oom_score_adjustment() + _OOM_PREFERENCE
+        self._enforcer = Enforcer()
         self._wake, wake_end = os.pipe()
         for each in (self._wake, wake_end):
             os.set_blocking(each, False)
@@ -248,6 +273,12 @@ class _Supervisor:
                 self._step()
         finally:
             end_descendants()
+            if self._trial:
+                self._trial.close()
+
+    def tidy(self) -> None:
+        """Remove what the kernel was not done with, when nobody waits any more."""
+        self._enforcer.bury(_TIDY_S)
 
     def _step(self) -> None:
         trial = self._trial
@@ -283,9 +314,14 @@ class _Supervisor:
         if self._trial is not None:
             raise ValueError("one trial at a time")
         reap()  # what could not be killed at the end of an earlier one
+        limits = self._enforcer.begin(request.limits, request.mark)
         try:
-            self._trial = _Trial(request, self._oom_score)
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            self._trial = _Trial(request, self._oom_score, limits)
+        except NoSandbox as error:
+            limits.close()
+            self._link.send(RunReport(ended_by=EndedBy.NO_SANDBOX, problem=str(error)))
+        except (OSError, ValueError) as error:
+            limits.close()
             is_full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
             ended_by = EndedBy.DISK_FULL if is_full else EndedBy.NOT_STARTED
             self._link.send(RunReport(ended_by=ended_by, problem=str(error)))
@@ -294,31 +330,9 @@ class _Supervisor:
         if report := trial.advance():
             self._trial = None
             self._link.send(report)
+            trial.close()
         elif (progress := trial.progress()) and not self._link.has_unsent:
             self._link.send(progress)  # a client that does not read misses it
-
-
-def _start(request: RunRequest, output: int, oom_score: int) -> int:
-    supervisor = os.getpid()
-
-    def prepare() -> None:
-        die_with_parent(supervisor)
-        with suppress(OSError):
-            adjust_oom_score(oom_score)
-
-    process = subprocess.Popen(
-        request.argv,
-        cwd=request.cwd,
-        env={**request.env, MARK_VARIABLE: request.mark},
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        start_new_session=True,
-        preexec_fn=prepare,  # noqa: PLW1509 - no other thread exists that could hold a lock
-    )
-    # We reap by wait4, which also tells the times; this keeps Popen from waiting for it as well.
-    process.returncode = 0
-    return process.pid
 
 
 def main() -> None:
@@ -335,3 +349,4 @@ def main() -> None:
         with suppress(OSError):
             adjust_oom_score(0)
         supervisor.serve()
+    supervisor.tidy()

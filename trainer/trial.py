@@ -33,11 +33,14 @@ class CrashKind(StrEnum):
 
     EXCEPTION = "exception"  # a Python traceback, or a non-zero exit code
     SIGNAL = "signal"  # killed by a signal that we did not send
-    OUT_OF_MEMORY = "out_of_memory"  # CUDA or host memory
+    OUT_OF_MEMORY = "out_of_memory"  # CUDA or host memory, or more than memory_gb
     NAN = "nan"  # the metric, or the script's own report, is not finite
     NO_METRIC = "no_metric"  # ended well, but the metric never appeared or is no number
     NOT_STARTED = "not_started"  # command not found, not executable, or no such file
     DISK_FULL = "disk_full"  # no space left for the log or the worktree
+    DISK_LIMIT = "disk_limit"  # more than disk_gb or disk_files
+    PROCESS_LIMIT = "process_limit"  # more processes and threads than pids
+    OPEN_FILES_LIMIT = "open_files_limit"  # more than open_files at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +84,10 @@ class TrialOutcome:
     """Bytes the trial printed, kept or not."""
     log_dropped: int = 0
     """Bytes between the kept first and last MiB."""
+    peak_memory_mb: float = 0.0
+    """Most that all its processes together were seen to hold, in MiB; 0 if nobody looked."""
+    limits_by: str = ""
+    """How memory and processes were limited: "cgroup v2", "cgroup v1" (exactly) or "watchdog"."""
     device_class: str = "cpu"
     """Scores are compared within one device class."""
 

@@ -85,7 +85,6 @@ class Worker:
             self._complete(lease, self._own_failure(error, stages_s))
             self._pause()
             return
-        self._failures = 0
         report, order = self._watch(lease, leased_at)
         stages_s = {
             "materialise": started_at - leased_at,
@@ -94,6 +93,10 @@ class Worker:
         self._materialiser.tidy(lease.spec)
         if order is not Heartbeat.GONE:
             self._complete(lease, self._outcome(report, order, stages_s))
+        if report.ended_by is EndedBy.NO_SANDBOX:
+            self._pause()
+        else:
+            self._failures = 0
 
     def _watch(self, lease: Lease, leased_at: float) -> tuple[RunReport, Heartbeat]:
         """Keep the lease alive until the run has ended; return its report and the last order."""

@@ -30,7 +30,7 @@ def demo(
     from infra.cli.cmd_run import start
     from infra.demo_study import create_demo_repository
     from infra.facts import log_facts
-    from infra.launch import CONFIG, prepare_study
+    from infra.launch import CONFIG, prepare_study, require_sandbox
     from infra.settings import overridden
     from infra.tables import render_log
 
@@ -43,6 +43,7 @@ def demo(
     note(f"a repository with a poor train.py: {repository}")
     source = SourceRepository.find(repository)
     config = overridden(load_config(repository / CONFIG), experiments=experiments, slots=slots)
+    require_sandbox(config)
     prepared = prepare_study(source, config)
     study = prepared.study
     try:

@@ -29,7 +29,7 @@ def run(
         str | None, typer.Option("--address", help="Join this Ray cluster instead of an own one.")
     ] = None,
     sandbox: Annotated[
-        str | None, typer.Option("--sandbox", help="How trials are confined: none.")
+        str | None, typer.Option("--sandbox", help="How trials are confined: bubblewrap, none.")
     ] = None,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Start it and return at once.")
@@ -59,13 +59,18 @@ def _prepare(
     from infra.launch import find_config, prepare_run
     from infra.settings import overridden
 
-    if sandbox not in {None, "none"}:
-        raise UsageProblem(f"--sandbox {sandbox}: the only choice is none")
+    if sandbox not in {None, "bubblewrap", "none"}:
+        raise UsageProblem(f"--sandbox {sandbox}: the choices are bubblewrap and none")
     source, file = find_config(path)
     if not file.exists():
         raise UsageProblem(f"there is no {file.name} in {source.toplevel}: run `incumbent init`")
     config = overridden(
-        load_config(file), experiments=experiments, hours=hours, slots=slots, address=address
+        load_config(file),
+        experiments=experiments,
+        hours=hours,
+        slots=slots,
+        address=address,
+        sandbox=sandbox,
     )
     return prepare_run(source, config)
 
@@ -85,7 +90,8 @@ def start(prepared: "Prepared", *, detach: bool, as_json: bool) -> int:
         _warn_of_changes(load_settings(study.home), config)
     else:
         save_settings(study.home, config)
-        note("sandbox: none - trials run as you, with your files and network")
+        if config.trial.sandbox == "none":
+            note("sandbox: none - trials run as you, with your files and network")
     # From here on Ctrl-C is a request: no controller that was started is left to itself.
     with counted_interrupts() as presses:
         if detach:

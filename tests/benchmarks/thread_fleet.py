@@ -19,6 +19,7 @@ from trainer.environment import prepare
 from trainer.materialise import Materialiser
 from trainer.paths import WorkerPaths
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
+from trainer.sandbox.none import NoneSandbox
 from trainer.supervisor_client import Supervisor
 from trainer.trial import CommitId, SlotId, TrialOutcome
 from trainer.worker import Worker
@@ -114,6 +115,7 @@ def _worker(study: OpenStudy, config: StudyConfig, number: int) -> Worker:
         environment=environment,
         metric=config.metric.metric(),
         code=StudyCode(home.git),
+        sandbox=NoneSandbox(),
     )
     queue = RedisTrialQueue(RedisStore(connect(study.server.url), home.id))
     return Worker(

@@ -43,6 +43,8 @@ slots = 2
 """
 BY_HAND = "proposer = []\n"
 """To be put before a configuration: the study runs what is submitted, and nothing else."""
+SIGNALS = 'gpus = 0\ndata = ["~/signals"]'
+"""To be put in place of `gpus = 0`: trials, in their sandbox, see what a test does there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +216,7 @@ MakeStudy = Callable[..., Study]
 def environment(tmp_path: Path, incumbent_home: Path) -> dict[str, str]:
     """The variables of the user's shell, with a home directory of the test's own."""
     user = tmp_path / "home"
-    user.mkdir()
+    (user / "signals").mkdir(parents=True)
     path = f"{PROGRAM.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     return {
         "HOME": str(user),

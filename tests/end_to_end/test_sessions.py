@@ -9,16 +9,17 @@ from pathlib import Path
 import pytest
 
 from infra.controller_process import PROGRAM, find_controller
-from tests.end_to_end.conftest import BY_HAND, CONFIG, MakeStudy, Study
+from tests.end_to_end.conftest import BY_HAND, CONFIG, SIGNALS, MakeStudy, Study
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 GATED = """#!/bin/sh
 GATE=0
-until [ $GATE = 0 ] || [ -e "$HOME/open-$GATE" ]; do sleep 0.1; done
+until [ $GATE = 0 ] || [ -e "$HOME/signals/open-$GATE" ]; do sleep 0.1; done
 echo "METRIC loss=$GATE"
 """
 ONE_SLOT = BY_HAND + CONFIG.replace("slots = 2", "slots = 1").replace("= 30", "= 400")
+ONE_SLOT = ONE_SLOT.replace("gpus = 0", SIGNALS)
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_terminals_come_and_go_and_the_last_one_stops_the_study(study: Study) ->
 
 
 def open_gate(study: Study, gate: int) -> None:
-    Path(study.environment["HOME"], f"open-{gate}").touch()
+    Path(study.environment["HOME"], "signals", f"open-{gate}").touch()
 
 
 def refuse_a_second_controller(study: Study) -> None:

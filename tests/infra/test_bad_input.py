@@ -172,7 +172,7 @@ def test_run_without_a_configuration(researcher: User) -> None:
         ('"mar5"', '"mar 5"', ["[study] name", "is not possible"]),
         ("gpus = 0", "gpus = 0\ntimeout_s = 1", ["timeout_s (1) must be at least budget_s"]),
         ('"python train.py"', "python train.py", ["incumbent.toml:7: is not valid TOML"]),
-        ("gpus = 0", 'gpus = 0\nsandbox = "bubblewrap"', ['[trial] sandbox: must be "none"']),
+        ("gpus = 0", 'gpus = 0\nsandbox = "jail"', ['must be "bubblewrap" or "none"']),
     ],
 )
 def test_a_configuration_that_is_misspelt_or_broken(
@@ -188,7 +188,7 @@ def test_a_configuration_that_is_misspelt_or_broken(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run", "--sandbox", "bubblewrap"], "--sandbox bubblewrap: the only choice is none"),
+        (["run", "--sandbox", "jail"], "--sandbox jail: the choices are bubblewrap and none"),
         (["run", "--slots", "0"], "--slots"),
         (["run", "--experiments", "many"], "--experiments"),
         (["rnu"], "rnu"),
@@ -204,6 +204,25 @@ def test_another_metric_for_a_study_that_was_begun(studied: User) -> None:
     said = studied.refused(FAILURE, "run")
     assert "was begun to minimize loss" in said
     assert "give [study] name another name" in said
+
+
+# --- the sandbox ----------------------------------------------------------------------------------
+
+
+def test_a_machine_that_makes_no_sandbox_runs_nothing_until_told_to(researcher: User) -> None:
+    # Root of a user namespace that has no other user, as whom trials could run.
+    without = ("unshare", "--user", "--map-root-user", str(PROGRAM))
+    done = researcher.run(*without, "run")
+    assert done.returncode == FAILURE, done.stderr
+    first, cure, words = done.stderr.splitlines()
+    assert first.startswith("error: no sandbox can be made: Incumbent runs as root of a user name")
+    assert cure.startswith("cure: run Incumbent as a plain user")
+    assert words.endswith("incumbent run --sandbox none")
+    assert not researcher.has_study()
+    doctor = researcher.run(*without, "doctor")
+    assert doctor.returncode == FAILURE
+    assert "failure  sandbox" in doctor.stdout
+    assert "incumbent run --sandbox none" in doctor.stdout
 
 
 # --- the server -----------------------------------------------------------------------------------

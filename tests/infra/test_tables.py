@@ -1,6 +1,7 @@
 """Tables for people: complete, within 80 columns, and safe to print."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.cells import cell_len
@@ -8,7 +9,7 @@ from rich.console import Console
 
 from infra import tables
 from infra.facts import log_facts, show_facts, status_facts
-from tests.infra.study_factory import Study, eventful
+from tests.infra.study_factory import Study, eventful, scored
 from trainer.ports import Progress
 from trainer.trial import ExperimentId
 
@@ -110,6 +111,17 @@ def test_a_failure_is_shown_with_the_end_of_its_log(study: Study, narrow: io.Str
     tables.render_show(facts, file=narrow)
     ends = [line.rstrip() for line in narrow.getvalue().splitlines()[-2:]]
     assert ends == ['    File "train.py", line 3', "  ZeroDivisionError: division by zero"]
+
+
+def test_what_a_trial_took_and_what_limited_it_is_shown(narrow: io.StringIO) -> None:
+    study = Study(slots=1)
+    study.baseline(0.4)
+    name = study.propose("LR 1 -> 2")
+    study.start(name)
+    study.finish(name, replace(scored(0.5), peak_memory_mb=312.4, limits_by="cgroup v1"))
+    tables.render_show(show_facts(study.state, name, study.events), file=narrow)
+    (line,) = (each for each in narrow.getvalue().splitlines() if each.startswith("memory"))
+    assert line.split(maxsplit=1)[1].strip() == "312 MiB at most, limited by cgroup v1"
 
 
 def test_words_of_a_candidate_are_shown_as_they_are(study: Study, narrow: io.StringIO) -> None:

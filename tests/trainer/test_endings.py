@@ -4,7 +4,7 @@ import time
 import pytest
 
 from trainer.endings import classify
-from trainer.run_records import EndedBy, RunReport
+from trainer.run_records import EndedBy, Enforcement, RunReport
 from trainer.trial import CrashKind, Ending
 
 TRACEBACK = """step 1
@@ -98,8 +98,12 @@ def test_exit_code_0_without_a_finite_metric_is_a_crash(text, crash, reason):
         (EndedBy.TIMEOUT, Ending.TIMED_OUT, None),
         (EndedBy.CANCEL, Ending.CANCELLED, None),
         (EndedBy.SUPERVISOR_LOST, Ending.LOST, None),
+        (EndedBy.NO_SANDBOX, Ending.LOST, None),
         (EndedBy.NOT_STARTED, Ending.CRASHED, CrashKind.NOT_STARTED),
         (EndedBy.DISK_FULL, Ending.CRASHED, CrashKind.DISK_FULL),
+        (EndedBy.MEMORY, Ending.CRASHED, CrashKind.OUT_OF_MEMORY),
+        (EndedBy.DISK, Ending.CRASHED, CrashKind.DISK_LIMIT),
+        (EndedBy.PIDS, Ending.CRASHED, CrashKind.PROCESS_LIMIT),
     ],
 )
 def test_what_was_not_a_plain_exit_has_no_value_though_a_metric_was_printed(
@@ -157,6 +161,36 @@ def test_a_crash_is_told_by_what_the_log_ends_with(tail, crash, reason):
     found = outcome(exit_code=1, tail=tail, metric_text="0.5")
     assert (found.ending, found.crash, found.value) == (Ending.CRASHED, crash, None)
     assert found.reason.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("said", "crash"),
+    [
+        ("OSError: [Errno 27] File too large: 'model.pt'", CrashKind.DISK_LIMIT),
+        ("RuntimeError: can't start new thread", CrashKind.PROCESS_LIMIT),
+        ("BlockingIOError: [Errno 11] Resource temporarily unavailable", CrashKind.PROCESS_LIMIT),
+        ("sh: 1: fork: retry: Resource temporarily unavailable", CrashKind.PROCESS_LIMIT),
+        ("OSError: [Errno 24] Too many open files: 'a'", CrashKind.OPEN_FILES_LIMIT),
+    ],
+)
+def test_a_limit_that_the_kernel_holds_is_told_by_what_it_made_the_trial_say(said, crash):
+    found = outcome(exit_code=1, tail=f"{said}\n")
+    assert found.crash is crash
+    assert said in found.reason
+
+
+@pytest.mark.parametrize("code", [-signal.SIGXFSZ, 128 + signal.SIGXFSZ])
+def test_the_signal_for_too_large_a_file_is_the_disk_limit(code):
+    found = outcome(exit_code=code)
+    assert found.crash is CrashKind.DISK_LIMIT
+    assert "disk_gb" in found.reason
+
+
+def test_an_outcome_says_what_was_taken_and_how_that_was_limited():
+    found = outcome(metric_text="1", peak_memory_mb=312.5, limits_by=Enforcement.CGROUP_V2)
+    assert (found.peak_memory_mb, found.limits_by) == (312.5, "cgroup v2")
+    found = outcome(metric_text="1")
+    assert (found.peak_memory_mb, found.limits_by) == (0.0, "")
 
 
 @pytest.mark.parametrize("code", [126, 127])

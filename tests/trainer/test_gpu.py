@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from trainer.gpu import Gpu, GpuProcess, Gpus, NvmlGpus, device_class, is_of_study
+from trainer.gpu import Gpu, GpuProcess, Gpus, NvmlGpus, device_class, device_nodes, is_of_study
 
 
 class FakeGpus:
@@ -85,3 +87,29 @@ def test_a_process_is_known_by_its_mark(mark: str, is_ours: bool) -> None:
         process.stdout.readline()
         assert is_of_study(process.pid, "mar5") is is_ours
     assert not is_of_study(process.pid, "mar5")
+
+
+def test_the_nodes_of_the_leased_cards_and_no_other(tmp_path: Path) -> None:
+    a, b, c = (
+        replace(card(0.0), uuid=f"GPU-{name}", index=index, minor=minor)
+        for index, (name, minor) in enumerate([("a", 3), ("b", 0), ("c", None)])
+    )
+    for minor, place, number in [
+        (3, "gi1/access", 30),
+        (3, "gi1/ci0/access", 31),
+        (0, "gi1/access", 39),
+    ]:
+        path = tmp_path / f"gpu{minor}" / "mig" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"DeviceFileMinor: {number}\nDeviceFileMode: 292\n")
+    cards = FakeGpus(a, b, c)
+    driver = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/dxg")
+    assert device_nodes((), cards) == ()
+    assert device_nodes(("GPU-a",), cards, capabilities=tmp_path) == (
+        *driver,
+        "/dev/nvidia3",
+        "/dev/nvidia-caps/nvidia-cap30",
+        "/dev/nvidia-caps/nvidia-cap31",
+    )
+    assert device_nodes(("GPU-b",), cards) == (*driver, "/dev/nvidia0")
+    assert device_nodes(("GPU-c",), cards) == driver

@@ -11,6 +11,8 @@ from trainer.environment import Environment
 from trainer.materialise import Materialiser
 from trainer.paths import WorkerPaths
 from trainer.ports import Slot
+from trainer.run_records import Limits
+from trainer.sandbox.none import NoneSandbox
 from trainer.trial import CommitId, ExperimentId, SlotId, TrialId, TrialSpec
 
 METRIC = Metric(name="loss", goal=Goal.MINIMIZE, pattern=r"^loss:\s+(\S+)")
@@ -49,7 +51,7 @@ def spec(research: Any) -> TrialSpec:
     )
 
 
-def make(paths: WorkerPaths, *repositories: Path) -> Materialiser:
+def make(paths: WorkerPaths, *repositories: Path, limits: Limits | None = None) -> Materialiser:
     return Materialiser(
         study="mar5",
         slot=SLOT,
@@ -57,7 +59,9 @@ def make(paths: WorkerPaths, *repositories: Path) -> Materialiser:
         environment=Environment(argv=("python", "train.py"), variables={"PATH": "/bin"}),
         metric=METRIC,
         code=FakeCodeSource(*repositories),
+        sandbox=NoneSandbox(),
         threads=2,
+        limits=limits,
     )
 
 
@@ -74,7 +78,7 @@ def test_a_run_is_told_all_of_its_trial(paths: WorkerPaths, research: Any, spec:
         "PATH": "/bin",
         "INCUMBENT_SEED": "3",
         "INCUMBENT_BUDGET_S": "12",
-        "INCUMBENT_OUT": f"{paths.study}/out/e1.1-1",
+        "INCUMBENT_OUT": f"{paths.study}/runs/slot-gpu-0/0/out",
         "CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b",
         "OMP_NUM_THREADS": "2",
         "PYTHONUNBUFFERED": "1",
@@ -87,15 +91,43 @@ def test_a_run_is_told_all_of_its_trial(paths: WorkerPaths, research: Any, spec:
     assert Path(request.log_path).parent.is_dir()
 
 
-def test_the_next_trial_runs_in_the_same_place_on_its_own_commit(
+def test_the_limits_of_a_run_watch_its_own_folders(
+    paths: WorkerPaths, research: Any, spec: TrialSpec
+) -> None:
+    assert make(paths, research.bare).materialise(spec).limits is None
+    request = make(paths, research.bare, limits=Limits(pids=7)).materialise(spec)
+    assert request.limits is not None
+    assert request.limits.pids == 7
+    assert request.limits.folders == (request.cwd, request.env["INCUMBENT_OUT"])
+
+
+def test_the_next_trial_is_made_ready_beside_the_one_that_runs(
     paths: WorkerPaths, research: Any, spec: TrialSpec
 ) -> None:
     materialiser = make(paths, research.bare)
     first = materialiser.materialise(spec)
-    commit = CommitId(research.commit({"train.py": "second"}))
-    second = materialiser.materialise(replace(spec, commit=commit))
-    assert first.cwd == second.cwd
+    other = replace(spec, commit=CommitId(research.commit({"train.py": "second"})))
+    second = materialiser.materialise(other)
+    assert Path(first.cwd, "train.py").read_text() == "first"
     assert Path(second.cwd, "train.py").read_text() == "second"
+    materialiser.tidy(spec)
+    assert not Path(first.cwd).exists()
+    assert Path(second.cwd, "train.py").read_text() == "second"
+    assert materialiser.materialise(spec).cwd == first.cwd
+
+
+def test_what_a_trial_does_to_its_files_reaches_neither_the_worktree_nor_the_next(
+    paths: WorkerPaths, research: Any, spec: TrialSpec
+) -> None:
+    materialiser = make(paths, research.bare)
+    for _ in range(3):
+        cwd = Path(materialiser.materialise(spec).cwd)
+        assert sorted(entry.name for entry in cwd.iterdir()) == ["train.py"]
+        assert Path(cwd, "train.py").read_text() == "first"
+        (cwd / "train.py").write_text("changed")
+        (cwd / "sitecustomize.py").touch()
+        materialiser.tidy(spec)
+    assert (paths.worktree(SLOT.id) / "train.py").read_text() == "first"
 
 
 def test_another_repository_gets_another_worktree(
@@ -105,31 +137,46 @@ def test_another_repository_gets_another_worktree(
     materialiser = make(paths, research.bare, other)
     materialiser.materialise(spec)
     research.bare.rename(other)
-    tree = Path(materialiser.materialise(spec).cwd)
+    materialiser.materialise(spec)
+    tree = paths.worktree(SLOT.id)
     assert (tree / ".git").read_text().startswith(f"gitdir: {other}/worktrees/")
 
 
-def test_the_output_folder_is_empty_again_for_the_same_attempt_and_another_for_the_next(
+def test_what_a_trial_leaves_is_kept_apart_from_that_of_another_attempt(
     paths: WorkerPaths, research: Any, spec: TrialSpec
 ) -> None:
     materialiser = make(paths, research.bare)
-    out = Path(materialiser.materialise(spec).env["INCUMBENT_OUT"])
-    (out / "model").mkdir()
-    again = materialiser.materialise(spec)
-    assert list(out.iterdir()) == []
-    later = materialiser.materialise(replace(spec, attempt=2))
-    assert later.env["INCUMBENT_OUT"] != again.env["INCUMBENT_OUT"]
-    assert later.log_path != again.log_path
+    logs = set()
+    for attempt in (1, 1, 2):
+        tried = replace(spec, attempt=attempt)
+        request = materialiser.materialise(tried)
+        out = Path(request.env["INCUMBENT_OUT"])
+        assert list(out.iterdir()) == []
+        (out / "model").mkdir()
+        materialiser.tidy(tried)
+        assert (paths.out(tried) / "model").is_dir()
+        logs.add(request.log_path)
+    assert len(logs) == 2
+    assert paths.out(spec) != paths.out(replace(spec, attempt=2))
 
 
 def test_an_output_folder_is_kept_only_with_output(
     paths: WorkerPaths, research: Any, spec: TrialSpec
 ) -> None:
     materialiser = make(paths, research.bare)
+    materialiser.materialise(spec)
+    materialiser.tidy(spec)
+    assert not paths.out(spec).exists()
+
+
+def test_an_output_folder_that_the_trial_made_a_link_is_not_followed(
+    paths: WorkerPaths, research: Any, spec: TrialSpec, tmp_path: Path
+) -> None:
+    materialiser = make(paths, research.bare)
     out = Path(materialiser.materialise(spec).env["INCUMBENT_OUT"])
-    (out / "model.bin").touch()
+    (tmp_path / "mine").write_text("mine")
+    out.rmdir()
+    out.symlink_to(tmp_path)
     materialiser.tidy(spec)
-    assert [entry.name for entry in out.iterdir()] == ["model.bin"]
-    (out / "model.bin").unlink()
-    materialiser.tidy(spec)
-    assert not out.exists()
+    assert paths.out(spec).is_symlink()
+    assert (tmp_path / "mine").read_text() == "mine"

@@ -2,8 +2,12 @@ import pytest
 
 from eval.metric import Goal, Metric
 from trainer.run_records import (
+    Bind,
     CancelRequest,
+    Confinement,
     EndedBy,
+    Enforcement,
+    Limits,
     Message,
     MessageReader,
     RunProgress,
@@ -23,8 +27,31 @@ MESSAGES: list[Message] = [
         metric=METRIC,
         mark="study/cpu-0/e1.1",
     ),
+    RunRequest(
+        argv=("python",),
+        env={},
+        cwd="/experiment",
+        log_path="/tmp/log",
+        timeout_s=1.0,
+        metric=METRIC,
+        mark="study/cpu-0/e1.1",
+        confinement=Confinement(
+            program="/usr/bin/bwrap",
+            uid=65529,
+            binds=(Bind(source="/tmp/src", place="/experiment", is_writable=True),),
+            links=(("usr/bin", "/bin"),),
+            devices=("/dev/nvidia0",),
+            home="/home/ada",
+            home_bytes=1,
+            tmp_bytes=2,
+            shm_bytes=3,
+            strict_memory=False,
+        ),
+        limits=Limits(memory_bytes=5, pids=7, folders=("/a", "/b")),
+    ),
     CancelRequest(),
     RunProgress(elapsed_s=3.0, last_line="step 1 | loss: 2", points={"step": 1.0, "loss": 2.0}),
+    RunReport(ended_by=EndedBy.MEMORY, peak_memory_mb=2.5, limits_by=Enforcement.CGROUP_V1),
     RunReport(ended_by=EndedBy.TIMEOUT, exit_code=-9, summary={"a": 1.0}, tail="line\nline\n"),
 ]
 

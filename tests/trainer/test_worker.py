@@ -19,6 +19,10 @@ from trainer.environment import Environment
 from trainer.materialise import Materialiser
 from trainer.paths import WorkerPaths
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
+from trainer.run_folder import RunFolder
+from trainer.run_records import Confinement, RunRequest
+from trainer.sandbox.none import NoneSandbox
+from trainer.sandbox.port import Sandbox
 from trainer.supervisor_client import Supervisor
 from trainer.trial import (
     CommitId,
@@ -30,6 +34,7 @@ from trainer.trial import (
     TrialOutcome,
     TrialSpec,
 )
+from trainer.trial_user import TRIAL_UID
 from trainer.worker import Worker
 
 METRIC = Metric(name="loss", goal=Goal.MINIMIZE, pattern=r"^loss:\s+(\S+)")
@@ -123,6 +128,8 @@ class Bench:
         commit = CommitId(self.research.commit({"train.sh": f"# {trial}\n{script}\n"}))
         return Lease(spec=TrialSpec(commit=commit, **{**values, **spec}), token=7, ttl_s=ttl_s)
 
+    sandbox: Sandbox = field(default_factory=NoneSandbox)
+
     def serve(
         self, *waiting: Lease | NoWork | type[ConnectionError], **hooks: Any
     ) -> FakeLeaseSource:
@@ -136,6 +143,7 @@ class Bench:
             environment=environment,
             metric=METRIC,
             code=self.code,
+            sandbox=self.sandbox,
         )
         Worker(
             slot=SLOT,
@@ -180,7 +188,7 @@ def test_serves_one_trial_after_the_other_and_stops_when_told(bench: Bench) -> N
     assert all(seconds > 0 for seconds in outcome.stages_s.values())
     assert outcome.device_class == "cpu"
     assert (bench.paths.study / "logs/e1.1.log").read_text() == "loss: 0.5\nsteps: 9\n"
-    assert list((bench.paths.study / "out").iterdir()) == []
+    assert not (bench.paths.study / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -369,6 +377,39 @@ def test_a_broken_slot_takes_trials_ever_more_slowly(bench: Bench) -> None:
     answered = bench.serve(*leases)
     assert bench.time.slept_s == [1, 2, 4, 8, 16, 30, 30, 30]
     assert answered.outcomes[last].ending is Ending.SCORED
+
+
+class BrokenSandbox(NoneSandbox):
+    """A sandbox whose bwrap was removed, for as many trials as a test wants."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    def confine(self, request: RunRequest, run: RunFolder) -> RunRequest:
+        self.times -= 1
+        if self.times < 0:
+            return request
+        confinement = Confinement(
+            program="/nowhere/bwrap",
+            uid=TRIAL_UID if os.geteuid() == 0 else None,
+            binds=(),
+            home="/home",
+            home_bytes=1,
+            tmp_bytes=1,
+            shm_bytes=1,
+        )
+        return replace(request, confinement=confinement)
+
+
+def test_a_slot_that_makes_no_sandbox_loses_trials_and_takes_them_ever_more_slowly(
+    bench: Bench,
+) -> None:
+    bench.sandbox = BrokenSandbox(3)
+    leases = [bench.lease("echo 'loss: 1'", trial=f"e{number}.1") for number in range(4)]
+    outcomes = bench.serve(*leases).outcomes
+    assert [each.ending for each in outcomes.values()] == [Ending.LOST] * 3 + [Ending.SCORED]
+    assert "/nowhere/bwrap" in outcomes["e0.1"].reason
+    assert bench.time.slept_s == [1, 2, 4]
 
 
 def test_what_an_earlier_worker_left_on_the_slot_is_ended_first(bench: Bench) -> None:
