@@ -78,6 +78,8 @@ class Attempt:
     """What it tries, in a few words, for people."""
     script: str
     """Python; `attack.py` tells what it may use."""
+    then: str = ""
+    """What the slot's next trial runs, to find what this one left; `judge` then hears that one."""
     judge: Judge = says_so
     control: Control = Control.BARE
     harmless: str = ""
@@ -114,3 +116,4 @@ class Boundary:
     why: str
     """Why it is so, and what is done instead."""
     judge: Judge = says_so
+    timeout_s: float = 20.0

@@ -98,6 +98,12 @@ class World:
         """A file of the user's in /dev/shm."""
         return Path("/dev/shm") / f"incumbent-{self.ipc_key:x}"
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment that the worker hands down to trials."""
+        path = f"{self.environment / 'bin'}:{os.defpath}"
+        return {"PATH": path, "HOME": str(self.home), "PYTHONDONTWRITEBYTECODE": "1"}
+
     def facts(self) -> dict[str, object]:
         """Return what an attacker may know; the secret in it reads backwards."""
         return {

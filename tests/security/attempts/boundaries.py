@@ -52,6 +52,22 @@ stopped("not told")
         "secret, and the paths lead nowhere from inside",
     ),
     Boundary(
+        name="memory_of_its_first_process",
+        aim="read and write the memory of bwrap, the first process of its sandbox",
+        script="""
+with open("/proc/1/maps") as maps:
+    begin = next(int(line.split("-")[0], 16) for line in maps if " rw-p " in line)
+with open("/proc/1/mem", "r+b", 0) as memory:
+    memory.seek(begin)
+    word = memory.read(8)
+    memory.seek(begin)
+    memory.write(word)
+escaped("as it was")
+""",
+        why="it is the same user's, within the same walls: no more rights, no more files, the same "
+        "filter. To be had are the places of its folders and the exit code of its choice",
+    ),
+    Boundary(
         name="exit_code_of_its_choice",
         aim="end with any exit code, by any signal, with any output",
         script="print('val_bpb: 0.5', flush=True)\nos._exit(256)\n",

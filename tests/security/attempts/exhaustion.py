@@ -4,7 +4,6 @@ from functools import partial
 
 from tests.security.attempt import Aftermath, Attempt, Category, Control
 from trainer.log_capture import HEAD_BYTES, TAIL_BYTES
-from trainer.run_records import EndedBy
 
 _attempt = partial(Attempt, category=Category.EXHAUSTION)
 _MEMORY_MB, _DISK_MB, _FILES, _PIDS = 96, 24, 2000, 48
@@ -19,11 +18,6 @@ def flooded(aftermath: Aftermath) -> str:
     """See whether the log has become as long as the output was."""
     size = aftermath.log.stat().st_size
     return f"a log of {size} bytes" if size > HEAD_BYTES + TAIL_BYTES + 100 else ""
-
-
-def overslept(aftermath: Aftermath) -> str:
-    """See whether it could take more time than it had."""
-    return "" if aftermath.report.ended_by is EndedBy.TIMEOUT else "it ended when it liked"
 
 
 _memory = partial(_attempt, judge=got_it_all, memory_mb=_MEMORY_MB)
@@ -213,17 +207,5 @@ escaped(f"{most} bytes") if most else stopped("none")
         judge=flooded,
         control=Control.PLAIN,
         why="the supervisor looks at the first 4 KiB of a line, with or without a sandbox",
-    ),
-    _attempt(
-        name="time",
-        aim="more time than it was given",
-        script="import time\nend = time.monotonic() + 1.5\nwhile time.monotonic() < end: pass\n",
-        judge=overslept,
-        timeout_s=0.4,
-        control=Control.CARELESS,
-        careless=lambda aftermath: (
-            "it ran on" if aftermath.report.wall_s > 0.3 else ""  # nobody would have stopped it
-        ),
-        why="the supervisor holds the time limit, with or without a sandbox",
     ),
 )

@@ -42,16 +42,6 @@ ATTEMPTS = (
         aim="to add a line to the user's ~/.bashrc",
         script="with open(host['home'] + '/.bashrc', 'a') as file: file.write('echo gotcha')\n",
     ),
-    _attempt(
-        name="new_file_in_home",
-        aim="to leave a file in the user's home",
-        script="""
-flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-os.close(os.open(host["home"] + "/.profile", flags))
-os.unlink(host["home"] + "/.profile")
-escaped("~/.profile")
-""",
-    ),
     _changes(
         name="labels_overwritten",
         aim="to write labels that fit the predictions",

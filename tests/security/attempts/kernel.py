@@ -186,7 +186,7 @@ escaped("written")
         aim="any setting below /proc/sys, and what else in /proc is not about its own processes",
         script="""
 for top in ("/proc/sys", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/acpi", "/proc/scsi",
-            "/proc/driver", "/proc/tty", "/proc/sysvipc", "/proc/pressure", "/sys"):
+            "/proc/driver", "/proc/tty", "/proc/sysvipc", "/sys"):
     for folder, _, names in os.walk(top):
         for name in names:
             path = os.path.join(folder, name)
@@ -272,7 +272,6 @@ escaped("set")
             ("quotactl", "to change quotas", "0x800001 << 8, b'/x', 0, None", "CAP_SYS_ADMIN"),
             ("pivot_root", "to change the root of all", "b'/x', b'/x'", "CAP_SYS_ADMIN"),
             ("ioperm", "the ports of the hardware", "0x80, 1, 0x1", "CAP_SYS_RAWIO"),
-            ("move_pages", "another process' memory", "1, 0, None, None, None, 0", "CAP_SYS_NICE"),
         )
     ),
     _attempt(

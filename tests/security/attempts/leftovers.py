@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import shutil
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -60,23 +59,18 @@ def cannot_be_removed(aftermath: Aftermath) -> str:
     return ""
 
 
-def cannot_be_removed_by_shutil(aftermath: Aftermath) -> str:
-    """Remove the output as the standard library does."""
-    try:
-        shutil.rmtree(aftermath.out)
-    except (OSError, RecursionError) as error:
-        remove_tree(aftermath.out)
-        return repr(error)[:100]
-    return ""
+def lies_too_deep(aftermath: Aftermath) -> str:
+    """Go down into folders as a program cannot that knows them by their paths."""
+    depth, folder = 0, os.open(aftermath.out, os.O_RDONLY)
+    while names := os.listdir(folder):
+        inner = os.open(names[0], os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        depth, folder = depth + 1, inner
+    os.close(folder)
+    return f"{depth} folders deep" if depth * len("deep/") > os.pathconf("/", "PC_PATH_MAX") else ""
 
 
-_hard_to_remove = partial(
-    _attempt,
-    judge=cannot_be_removed,
-    control=Control.CARELESS,
-    careless=cannot_be_removed_by_shutil,
-    why="the worker can remove it; the control uses shutil.rmtree",
-)
+_hard_to_remove = partial(_attempt, judge=cannot_be_removed, control=Control.CARELESS)
 _MARK = """
 mark = "incumbent-left-" + os.urandom(6).hex()
 Path(out, "mark").write_text(mark)
@@ -146,12 +140,15 @@ os.write(1, b"made\\n")
         name="deep_folders",
         aim="folders in folders, deeper than a path may be long",
         script="""
+os.chdir(out)
 for _ in range(1200):
     os.mkdir("deep")
     os.chdir("deep")
-""".replace("for _", "os.chdir(out)\nfor _"),
+""",
+        careless=lies_too_deep,
+        why="the worker can remove them; the control sees that no path leads to the last one",
     ),
-    _attempt(
+    _hard_to_remove(
         name="folders_without_permissions",
         aim="folders that nobody may enter",
         script="""
@@ -159,14 +156,12 @@ os.makedirs(out + "/a/b/c")
 open(out + "/a/b/c/file", "w").close()
 for name in ("/a/b/c", "/a/b", "/a"): os.chmod(out + name, 0)
 """,
-        judge=cannot_be_removed,
-        control=Control.CARELESS,
         careless=lambda aftermath: (
             "the mode is 0" if aftermath.out.joinpath("a").stat().st_mode & 0o777 == 0 else ""
         ),
         why="the worker can remove them; the control sees that they are as they were left",
     ),
-    _attempt(
+    _hard_to_remove(
         name="names_that_are_no_text",
         aim="names with line feeds, escapes and bytes that are not UTF-8",
         script="""
@@ -174,8 +169,6 @@ for name in (b"a\\nb", b"\\x1b[2J", b"\\xff\\xfe", b"-rf", b" "):
     os.mkdir(os.fsencode(out) + b"/" + name)
     open(os.fsencode(out) + b"/" + name + b"/file", "w").close()
 """,
-        judge=cannot_be_removed,
-        control=Control.CARELESS,
         careless=lambda aftermath: (
             "a name that is no text"
             if any(not os.fsencode(each).isascii() for each in os.listdir(aftermath.out))

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -63,6 +64,17 @@ def makes_the_reader_wait(aftermath: Aftermath) -> str:
     return "nobody noticed the end" if aftermath.report.ended_by is not EndedBy.EXIT else ""
 
 
+def beats(aftermath: Aftermath) -> str:
+    """See whether somebody still writes to a file; whoever does ends when it is removed."""
+    beat = aftermath.out / "beat"
+    before = beat.stat().st_size
+    assert before, "it never began"
+    time.sleep(0.1)
+    after = beat.stat().st_size
+    beat.unlink()
+    return f"{after - before} beats after the end" if after > before else ""
+
+
 def harms_the_victim(aftermath: Aftermath) -> str:
     """See whether another process of the user was ended or stopped; let it go on."""
     if aftermath.world.is_victim_well():
@@ -122,7 +134,7 @@ launcher = os.getppid()
 os.kill(launcher, signal.SIGSTOP)
 while Path(f"/proc/{launcher}/stat").read_text().rpartition(")")[2].split()[0] != "T":
     time.sleep(0.005)
-os.write(1, b"ESCAPED stopped its launcher\n")
+os.write(1, b"ESCAPED stopped its launcher\\n")
 os.kill(launcher, signal.SIGCONT)
 """,
         why="a bare trial's launcher is the supervisor, and this test would wait for ever",
@@ -247,22 +259,21 @@ escaped("compared")
         aim="to evade the end by forking and exiting without a pause",
         script="""
 import time
-mark = "comet-of-" + os.urandom(6).hex()
-Path(out, "mark").write_text(mark)
 code = '''
-import os, time
+import os, sys, time
 end = time.monotonic() + 8
-while time.monotonic() < end:
+while time.monotonic() < end and os.path.exists(sys.argv[1]):
     if os.fork(): os._exit(0)
     os.setsid()
+    with open(sys.argv[1], "a") as file: file.write(".")
 '''
+Path(out, "beat").touch()
 if os.fork() == 0:
-    os.setsid()
     for number in range(3): os.close(number)
-    os.execve("/usr/bin/python3", ["python3", "-ISc", code, mark], {})
-time.sleep(0.1)
+    os.execve("/usr/bin/python3", ["python3", "-ISc", code, out + "/beat"], {})
+while not Path(out, "beat").stat().st_size: time.sleep(0.005)
 """,
-        judge=lives_on,
+        judge=beats,
         control=Control.PLAIN,
         why=_THE_SUPERVISOR_DOES,
     ),
@@ -324,9 +335,8 @@ escaped(groups) if groups or os.getgid() == 0 else stopped("none")
         aim="to have the kernel kill others first, by oom_score_adj",
         script="""
 at = Path("/proc/self/oom_score_adj")
-before = int(at.read_text())
-at.write_text(str(before - 1))
-escaped(f"{before} became {at.read_text()}")
+at.write_text(str(min(0, int(at.read_text())) - 1))  # below what its worker has
+escaped(f"it is {at.read_text()}")
 """,
         capability="CAP_SYS_RESOURCE",
     ),

@@ -93,10 +93,9 @@ def unpickles(aftermath: Aftermath) -> str:
 
 def believes_a_line(aftermath: Aftermath) -> str:
     """Take output for a message of the supervisor's."""
-    for message in MessageReader().feed(aftermath.log.read_bytes()):
-        if isinstance(message, RunReport):
-            return f"a report that says {message.metric_text}"
-    return ""
+    line = next(line for line in aftermath.log.read_bytes().split(b"\n") if line.startswith(b"["))
+    (message,) = MessageReader().feed(line + b"\n")[:1]
+    return f"a score of {message.metric_text}" if isinstance(message, RunReport) else ""
 
 
 def takes_any_float(aftermath: Aftermath) -> str:
