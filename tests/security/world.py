@@ -174,7 +174,9 @@ def a_world(uid: int) -> Iterator[World]:
     key = secrets.randbits(30) | 1
     _as_user(uid, PYTHON, "-m", "venv", "--without-pip", str(folder / "venv"), parent=folder)
     segment = _share(key, token.encode(), uid)
-    with Services(token, folder / "service.sock") as services:
+    (folder / "data").mkdir()
+    sockets = (folder / "service.sock", folder / "data" / "service.sock")
+    with Services(token, *sockets) as services:
         victim, address = _start_victim(uid, token)
         world = World(
             folder=folder,
@@ -189,7 +191,7 @@ def a_world(uid: int) -> Iterator[World]:
             world.shared_memory.write_text(token)
             subprocess.run(("git", "init", "-q", str(world.repository)), check=True)
             world.fill()
-            _own(folder, uid)
+            give(folder, uid)
             yield world
         finally:
             victim.kill()
@@ -199,7 +201,8 @@ def a_world(uid: int) -> Iterator[World]:
             remove_tree(folder)
 
 
-def _own(folder: Path, uid: int) -> None:
+def give(folder: Path, uid: int) -> None:
+    """Make all that is in `folder`, and the folder, that user's."""
     if uid == os.geteuid():
         return
     for path in [folder, *folder.rglob("*")]:
@@ -209,7 +212,7 @@ def _own(folder: Path, uid: int) -> None:
 
 def _as_user(uid: int, *command: str, parent: Path) -> None:
     """Run a command as that user, who may write in `parent`."""
-    _own(parent, uid)
+    give(parent, uid)
     subprocess.run(command, check=True, cwd="/", **_identity(uid))  # type: ignore[call-overload]
 
 

@@ -52,20 +52,27 @@ stopped("not told")
         "secret, and the paths lead nowhere from inside",
     ),
     Boundary(
-        name="memory_of_its_first_process",
-        aim="read and write the memory of bwrap, the first process of its sandbox",
+        name="lock_on_shared_data",
+        aim="hold a lock on a file that other trials and the user read too",
         script="""
-with open("/proc/1/maps") as maps:
-    begin = next(int(line.split("-")[0], 16) for line in maps if " rw-p " in line)
-with open("/proc/1/mem", "r+b", 0) as memory:
-    memory.seek(begin)
-    word = memory.read(8)
-    memory.seek(begin)
-    memory.write(word)
-escaped("as it was")
+import fcntl
+fcntl.flock(os.open(host["data"], os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+escaped("an exclusive lock")
 """,
-        why="it is the same user's, within the same walls: no more rights, no more files, the same "
-        "filter. To be had are the places of its folders and the exit code of its choice",
+        why="a lock needs no permission to write. Give `data` that nobody locks, or a copy",
+    ),
+    Boundary(
+        name="socket_among_the_data",
+        aim="talk to a server whose unix socket lies in a folder that it may read",
+        script="""
+import socket
+connection = socket.socket(socket.AF_UNIX)
+connection.settimeout(5)
+connection.connect(os.path.dirname(host["data"]) + "/service.sock")
+seek(connection.recv(100))
+""",
+        why="to connect is not to write: a read-only mount lets it pass. Name folders in `data` "
+        "that hold data",
     ),
     Boundary(
         name="exit_code_of_its_choice",

@@ -97,6 +97,28 @@ finally:
 escaped("all of it")
 """,
     ),
+    _memory(
+        name="memory_of_sockets",
+        aim="the kernel's memory, by what nobody reads from sockets",
+        script="""
+import resource, socket, time
+held = []
+for _ in range(4):
+    if os.fork() == 0:
+        for _ in range(400):
+            held += socket.socketpair()
+            held[-2].setblocking(False)
+            try:
+                while True: held[-2].send(bytes(65536))
+            except BlockingIOError:
+                pass
+        Path(out, str(os.getpid())).touch()
+        time.sleep(6)
+        os._exit(0)
+while len(os.listdir(out)) < 4: time.sleep(0.01)
+"""
+        + _HOLD,
+    ),
     _attempt(
         name="fork_bomb",
         aim="all the processes that the machine can have",
@@ -175,6 +197,18 @@ escaped(f"{most} files") if most > soft or most > 1024 else stopped("a low limit
         script="file = os.open(out, os.O_TMPFILE | os.O_RDWR)\n"
         "for _ in range(4 * 24): os.write(file, bytes(1 << 20))\n" + _HOLD,
         absent=frozenset({"EOPNOTSUPP"}),
+    ),
+    _disk(
+        name="disk_unlinked_files",
+        aim="the same by many of them, each smaller than the largest file it may have",
+        script="""
+held = []
+for number in range(8):
+    held.append(os.open(f"{out}/{number}", os.O_CREAT | os.O_RDWR))
+    os.unlink(f"{out}/{number}")
+    for _ in range(12): os.write(held[-1], bytes(1 << 20))
+"""
+        + _HOLD,
     ),
     _disk(
         name="disk_huge_file",

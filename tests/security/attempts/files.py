@@ -125,6 +125,15 @@ escaped("open for writing")
         script="with open(host['data'], 'a') as file: file.write('noise')\n",
     ),
     _attempt(
+        name="own_log",
+        aim="to replace its log by a link, over which the next trial's would be written",
+        script="""
+os.rename(os.path.dirname(host["out"]) + "/log", os.path.dirname(host["out"]) + "/log-moved")
+os.rename(os.path.dirname(host["out"]) + "/log-moved", os.path.dirname(host["out"]) + "/log")
+escaped("moved, and moved back")
+""",
+    ),
+    _attempt(
         name="system_files",
         aim="to write below /etc and /usr",
         script="""

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.security.attempt import Aftermath, Attempt, Category, Control
-from trainer.worktree import remove_tree
+from trainer.run_folder import RunFolder
 
 _attempt = partial(Attempt, category=Category.LEFTOVERS)
 
@@ -50,13 +50,17 @@ def left_a_message_queue(aftermath: Aftermath) -> str:
 
 
 def cannot_be_removed(aftermath: Aftermath) -> str:
-    """Remove the run folder as the worker does."""
-    try:
-        for folder in (aftermath.out, aftermath.source):
-            remove_tree(folder)
-    except OSError as error:
-        return str(error)
-    return ""
+    """Remove the run folder as the worker does, and as the same user."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        with suppress(OSError):
+            os.setresuid(*[aftermath.world.uid] * 3)
+            RunFolder(src=aftermath.source, out=aftermath.out).discard()
+            code = 0
+        os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return "" if code == 0 and not aftermath.out.exists() else "it is still there"
 
 
 def lies_too_deep(aftermath: Aftermath) -> str:
@@ -154,10 +158,11 @@ for _ in range(1200):
         script="""
 os.makedirs(out + "/a/b/c")
 open(out + "/a/b/c/file", "w").close()
-for name in ("/a/b/c", "/a/b", "/a"): os.chmod(out + name, 0)
+for name in ("/a/b/c", "/a/b", "/a", ""): os.chmod(out + name, 0)
+os.chmod(".", 0)
 """,
         careless=lambda aftermath: (
-            "the mode is 0" if aftermath.out.joinpath("a").stat().st_mode & 0o777 == 0 else ""
+            "the mode is 0" if aftermath.out.stat().st_mode & 0o777 == 0 else ""
         ),
         why="the worker can remove them; the control sees that they are as they were left",
     ),

@@ -165,6 +165,22 @@ escaped("traced")
 """,
     ),
     _attempt(
+        name="memory_of_its_first_process",
+        aim="to read and write the memory of what started it: supervisor, or process 1 of a sandbox",
+        script="""
+reason = "it is not to be seen"
+for pid in {os.getppid(), 1} - {os.getpid()}:
+    try:
+        with open(f"/proc/{pid}/maps") as maps:
+            begin = next(int(line.split("-")[0], 16) for line in maps if " rw-p " in line)
+        memory = os.open(f"/proc/{pid}/mem", os.O_RDWR)
+        escaped(f"{len(os.pread(memory, 8, begin))} bytes of {pid}, open for writing")
+    except OSError as error:
+        reason = errno.errorcode[error.errno]
+stopped(reason)
+""",
+    ),
+    _attempt(
         name="read_memory_by_system_call",
         aim="to read another process' memory, by process_vm_readv",
         script="""
