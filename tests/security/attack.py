@@ -18,8 +18,7 @@ out = os.environ.get("INCUMBENT_OUT", "")
 token = host["nekot"][::-1].encode()
 """The secret; stored backwards, lest a search for it finds our own note."""
 
-_NUMBERS = {
-    # name: (x86_64, aarch64)
+_NUMBERS = {  # on x86_64, on aarch64
     "add_key": (248, 217),
     "adjtimex": (159, 171),
     "bpf": (321, 280),
@@ -144,7 +143,8 @@ def reach(name, *args):
 
 def processes():
     """Return the numbers of all processes that are to be seen, but this one."""
-    return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
+    names = [each.name for each in Path("/proc").iterdir()]
+    return [int(name) for name in names if name.isdigit() and int(name) != os.getpid()]
 
 
 def _on_error(kind, error, trace):

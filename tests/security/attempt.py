@@ -18,7 +18,7 @@ class Category(StrEnum):
 
     NETWORK = "network"  # any machine, or any service of this one
     SECRETS = "secrets"  # what the user, other trials or the evaluator know
-    FILES = "files"  # to write anything but its own output
+    FILES = "files"  # a way to write anything but its own output
     PROCESSES = "processes"  # other processes, and a life beyond the trial's end
     KERNEL = "kernel surface"  # system calls and settings that a training run never needs
     EXHAUSTION = "exhaustion"  # memory, disk, processes and time of the others
@@ -92,6 +92,8 @@ class Attempt:
     """What the bare control needs, e.g. CAP_SYS_ADMIN; without it there is no control."""
     absent: frozenset[str] = field(default_factory=frozenset)
     """Reasons that mean, in the bare control, that this machine has no such thing."""
+    is_exact: bool = False
+    """Whether only a control group stops it: where there is none, it is a boundary."""
     timeout_s: float = 20.0
     memory_mb: int = 0
     """Limits that the trial gets; 0 is none."""

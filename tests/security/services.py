@@ -9,6 +9,7 @@ import socket
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 _PATIENCE_S = 5.0
 
@@ -32,7 +33,7 @@ class Services:
         self.tcp6_port = self._listen_v6()
         self._thread = threading.Thread(target=self._serve, name="services")
 
-    def __enter__(self) -> "Services":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -9,6 +9,7 @@ import pytest
 from tests.security.attempt import Attempt, Boundary, Category, Control
 from tests.security.attempts import ATTEMPTS, BOUNDARIES
 from tests.security.runner import Runner
+from trainer.run_records import Enforcement
 
 _CAPABILITIES = {
     "CAP_DAC_OVERRIDE": 1,
@@ -46,7 +47,8 @@ def test_is_stopped(sandbox: Runner, attempt: Attempt) -> None:
     aftermath = sandbox.run(attempt)
     if attempt.careless is not None:
         assert attempt.careless(aftermath), "nobody was misled: this tests nothing"
-    assert attempt.judge(aftermath) == ""
+    is_boundary = attempt.is_exact and aftermath.report.limits_by is Enforcement.WATCHDOG
+    assert bool(attempt.judge(aftermath)) is is_boundary, attempt.judge(aftermath)
     assert sandbox.world.is_victim_well()
     assert sandbox.world.has_changed() == ""
 

@@ -260,5 +260,3 @@ def _handle_of(path: Path) -> str:
         _AT_FDCWD, os.fsencode(path), buffer, ctypes.byref(mount), 0
     )
     return "" if found != 0 else buffer.raw[: 8 + ctypes.c_uint.from_buffer(buffer).value].hex()
-
-

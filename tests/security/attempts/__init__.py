@@ -1,4 +1,4 @@
-"""All attempts, and what none of them needs to try because it is known to work."""
+"""All attempts, and what is known to have no remedy."""
 
 from tests.security.attempts import (
     configuration,
@@ -8,6 +8,7 @@ from tests.security.attempts import (
     kernel,
     leftovers,
     network,
+    outliving,
     processes,
     results,
     secrets,
@@ -19,6 +20,7 @@ ATTEMPTS = (
     *secrets.ATTEMPTS,
     *files.ATTEMPTS,
     *processes.ATTEMPTS,
+    *outliving.ATTEMPTS,
     *kernel.ATTEMPTS,
     *exhaustion.ATTEMPTS,
     *leftovers.ATTEMPTS,

@@ -37,9 +37,7 @@ def springs(*git: str, is_trusted: bool) -> Judge:
         else:
             env = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
             command = ("git", "-c", "safe.directory=*", *_IDENTITY, *git)
-            subprocess.run(
-                command, cwd=aftermath.source, env=env, capture_output=True, check=False
-            )
+            subprocess.run(command, cwd=aftermath.source, env=env, capture_output=True, check=False)
         was_sprung = sprung.exists()
         sprung.unlink(missing_ok=True)
         return "the program ran" if was_sprung else ""
@@ -84,7 +82,8 @@ os.symlink(TRAP, ".git/hooks/pre-commit")
         "git_folder_elsewhere",
         "the same by a .git file that leads to its output",
         """
-plant(out + "/planted", f"\\tfsmonitor = {TRAP}\\n\\tworktree = {os.path.dirname(host['out'])}/src\\n")
+source = os.path.dirname(host["out"]) + "/src"
+plant(out + "/planted", f"\\tfsmonitor = {TRAP}\\n\\tworktree = {source}\\n")
 Path(".git").write_text(f"gitdir: {host['out']}/planted\\n")
 """,
         "status",

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -17,14 +16,14 @@ def appeared(place: str) -> Judge:
 
     What appeared is removed.
     """
-    attribute, _, name = place.partition("/")
+    attribute, _, pattern = place.partition("/")
 
     def judge(aftermath: Aftermath) -> str:
-        path: Path = getattr(aftermath.world, attribute) / name
-        with suppress(FileNotFoundError):
+        folder: Path = getattr(aftermath.world, attribute)
+        found = list(folder.glob(pattern))
+        for path in found:
             path.unlink()
-            return f"{place} is there"
-        return ""
+        return f"{place} is there" if found else ""
 
     return judge
 
@@ -136,7 +135,7 @@ os.replace(out + "/evaluate.py", host["evaluator"])
         name="compiled_package",
         aim="the same by a compiled file that Python does not compare with its source",
         script=_POISON.format(name="torch", folder="host['site_packages'] + '/__pycache__'"),
-        judge=appeared("site_packages/__pycache__/torch.cpython-311.pyc"),
+        judge=appeared("site_packages/__pycache__/torch.*.pyc"),
     ),
     _attempt(
         name="user_packages",

@@ -118,6 +118,7 @@ for _ in range(4):
 while len(os.listdir(out)) < 4: time.sleep(0.01)
 """
         + _HOLD,
+        is_exact=True,
     ),
     _attempt(
         name="fork_bomb",

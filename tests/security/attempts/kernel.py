@@ -204,7 +204,7 @@ stopped("none")
     ),
     _attempt(
         name="control_groups",
-        aim="to change its own limits, or to name a program for the kernel to start (release_agent)",
+        aim="to change its own limits, or to name a program that the kernel starts",
         script="""
 for line in Path("/proc/self/mountinfo").read_text().splitlines():
     if " - cgroup" in line:

@@ -66,7 +66,7 @@ def cannot_be_removed(aftermath: Aftermath) -> str:
 def lies_too_deep(aftermath: Aftermath) -> str:
     """Go down into folders as a program cannot that knows them by their paths."""
     depth, folder = 0, os.open(aftermath.out, os.O_RDONLY)
-    while names := os.listdir(folder):
+    while names := os.listdir(folder):  # noqa: PTH208 - there is no path that is short enough
         inner = os.open(names[0], os.O_RDONLY, dir_fd=folder)
         os.close(folder)
         depth, folder = depth + 1, inner
@@ -176,7 +176,7 @@ for name in (b"a\\nb", b"\\x1b[2J", b"\\xff\\xfe", b"-rf", b" "):
 """,
         careless=lambda aftermath: (
             "a name that is no text"
-            if any(not os.fsencode(each).isascii() for each in os.listdir(aftermath.out))
+            if any(not each.name.isascii() for each in aftermath.out.iterdir())
             else ""
         ),
         why="the worker can remove them; the control sees that they are there",

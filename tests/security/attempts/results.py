@@ -3,9 +3,12 @@
 import json
 import math
 import pickle
+import re
 import subprocess
 from functools import partial
+from pathlib import Path
 
+from cluster.ours import PACKAGES
 from infra.plain_text import printable_lines
 from tests.security.attempt import Aftermath, Attempt, Category, Control, Judge
 from trainer.endings import classify
@@ -15,6 +18,10 @@ from trainer.safe_read import SafeFolder, Unsafe
 from trainer.trial import Ending
 
 _RESULT_BYTES = 1 << 20
+_ROOT = Path(__file__).parents[3]
+_RUNS_WHAT_IT_LOADS = re.compile(
+    r"\bimport (?:pickle|marshal|shelve|joblib|dill)\b|\btorch\.load\(|allow_pickle=True"
+)
 
 _attempt = partial(Attempt, category=Category.RESULTS, control=Control.CARELESS)
 
@@ -33,6 +40,15 @@ def reads(name: str) -> Judge:
             return ""
 
     return judge
+
+
+def is_unpickled(_: Aftermath) -> str:
+    """Look for anything on the trusted side that could run what it loads."""
+    for package in PACKAGES:
+        for path in sorted((_ROOT / package).rglob("*.py")):
+            if found := _RUNS_WHAT_IT_LOADS.search(path.read_text("utf-8")):
+                return f"{path.name} has {found[0]}"
+    return ""
 
 
 def is_scored(aftermath: Aftermath) -> str:
@@ -202,7 +218,7 @@ class Model:
         return (str.upper, ("code ran",))
 Path(out, "model.pt").write_bytes(pickle.dumps(Model()))
 """,
-        judge=lambda aftermath: "",  # tests/security/test_trusted_side.py: nothing of ours unpickles
+        judge=is_unpickled,
         careless=unpickles,
         why="the trusted side loads no pickle at all; the control does",
     ),
