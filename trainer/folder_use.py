@@ -7,7 +7,9 @@ know limits. Standard library only: the supervisor imports this module in an iso
 import errno
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 _BLOCK_BYTES = 512
 """The unit of st_blocks, whatever the file system's own (stat(2))."""
@@ -20,11 +22,16 @@ class FolderUse:
     """Counts what is in some folders, in passes that may take several calls.
 
     Counts allocated blocks: a sparse file takes what was written to it. A file with several names
-    counts once. Symbolic links are not followed.
+    counts once. Symbolic links are not followed. A file that has lost its name and is still open
+    takes its place all the same, and is found among the open files of `processes`; one that is only
+    mapped is not, nor are those of a process that we may not look into.
     """
 
-    def __init__(self, folders: Sequence[str]) -> None:
+    def __init__(
+        self, folders: Sequence[str], processes: Callable[[], Iterable[int]] = tuple
+    ) -> None:
         self._folders = folders
+        self._processes = processes
         self._pass = self._walk()
         self.bytes = 0
         """As far as the present pass has come."""
@@ -65,6 +72,18 @@ class FolderUse:
                 if error.errno not in _GONE:
                     self.hidden = error.strerror or str(error)
             yield
+        yield from self._walk_nameless(seen)
+
+    def _walk_nameless(self, seen: set[tuple[int, int]]) -> Iterator[None]:
+        devices = set()
+        for folder in self._folders:
+            with suppress(OSError):
+                devices.add(Path(folder).stat().st_dev)
+        for pid in self._processes():
+            for status in _open_files(pid):
+                if status.st_nlink == 0 and status.st_dev in devices:
+                    self._count_once(status, seen)
+            yield
 
     def _count(self, entry: os.DirEntry[str], seen: set[tuple[int, int]]) -> bool:
         """Add an entry up; say whether it is a folder."""
@@ -77,9 +96,21 @@ class FolderUse:
         self.files += 1
         is_folder = entry.is_dir(follow_symlinks=False)
         if status.st_nlink > 1 and not is_folder:
-            identity = (status.st_dev, status.st_ino)
-            if identity in seen:
-                return is_folder
-            seen.add(identity)
-        self.bytes += status.st_blocks * _BLOCK_BYTES
+            self._count_once(status, seen)
+        else:
+            self.bytes += status.st_blocks * _BLOCK_BYTES
         return is_folder
+
+    def _count_once(self, status: os.stat_result, seen: set[tuple[int, int]]) -> None:
+        """Add the size of a file up that may be met again."""
+        identity = (status.st_dev, status.st_ino)
+        if identity not in seen:
+            seen.add(identity)
+            self.bytes += status.st_blocks * _BLOCK_BYTES
+
+
+def _open_files(pid: int) -> Iterator[os.stat_result]:
+    with suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:
+        for entry in entries:  # until it ends, if it may be looked into by us at all
+            with suppress(OSError):
+                yield entry.stat()

@@ -69,7 +69,7 @@ class RunLimits:
         """Most memory that was seen; from a watchdog, what is shared may count several times."""
         self.next_at = time.monotonic() + _FIRST_LOOK_S if limits else math.inf
         """When to call `check` next."""
-        self._folders = FolderUse(self._limits.folders)
+        self._folders = FolderUse(self._limits.folders, process_use.descendants)
         self._is_memory_suspect = False
 
     @property

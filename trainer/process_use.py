@@ -34,7 +34,7 @@ def look(most_tasks: int | None) -> ProcessUse:
     """
     pids: list[int] = []
     tasks = resident = 0
-    for pid in _descendants():
+    for pid in descendants():
         facts = _kilobytes(f"/proc/{pid}/status", (*_RESIDENT, _THREADS))
         pids.append(pid)
         tasks += facts.pop(_THREADS, 1)  # a zombie takes a number too
@@ -58,8 +58,8 @@ def shared_once(use: ProcessUse) -> int:
     return total << 10
 
 
-def _descendants() -> Iterator[int]:
-    """Walk down the lists of children; each process is visited as late as possible."""
+def descendants() -> Iterator[int]:
+    """Walk down the lists of children of this process; each is visited as late as possible."""
     waiting = [os.getpid()]
     while waiting:
         for child in _children(waiting.pop()):

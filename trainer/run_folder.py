@@ -61,6 +61,8 @@ class RunFolder:
         place.parent.mkdir(parents=True, exist_ok=True)
         # The name alone: whatever the run made of the folder, a link too, is not looked into.
         self.out.rename(place)
+        if not place.is_symlink():
+            place.chmod(0o755)  # the run may have made it anybody's, or nobody's
         return True
 
     def discard(self) -> None:

@@ -354,8 +354,10 @@ def main() -> None:
     if os.fork():
         # The client waits for this process alone; the one that works is nobody's child.
         os._exit(0)
-    # A thread of the client may have had signals blocked, which fork and exec hand down.
+    # What the client blocks, or its shell ignores (nohup, &), fork and exec hand down.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
     become_subreaper()
     with socket.socket(fileno=int(sys.argv[1])) as end:
         end.set_inheritable(False)

@@ -27,6 +27,8 @@ from eval.suspicion import Conduct
 from infra import fates, results_tsv
 from infra.cli.main import app
 from infra.prometheus import describe_metrics
+from tests.security.attempt import Attempt, Category, Control
+from tests.security.attempts import ATTEMPTS, BOUNDARIES
 from trainer.telemetry import GpuTelemetry, Telemetry, ThrottleReason
 from trainer.trial import CrashKind, Ending, TrialOutcome
 
@@ -134,7 +136,7 @@ def metrics() -> str:
 def comments(kind: type[StrEnum]) -> Mapping[str, str]:
     """Return the comment behind each member of an enumeration, by the member's value."""
     source = inspect.getsource(kind)
-    found = re.findall(r'^    \w+ = "(\w+)"(?:  # (.*))?$', source, re.MULTILINE)
+    found = re.findall(r'^    \w+ = "([\w ]+)"(?:  # (.*))?$', source, re.MULTILINE)
     return dict(found)
 
 
@@ -257,10 +259,44 @@ def _fields(record: type) -> str:
     return "\n".join(lines)
 
 
+# --- security ------------------------------------------------------------------------------------
+
+
+def attempts() -> str:
+    """Return every escape attempt, by category."""
+    return "\n\n".join(map(_category, Category))
+
+
+def _category(category: Category) -> str:
+    rows = [
+        (code(each.name), each.aim, _control(each))
+        for each in ATTEMPTS
+        if each.category is category
+    ]
+    shown = table(("attempt", "what it tries", "where it succeeds"), rows)
+    aim = comments(Category)[category]
+    return f"### {category.capitalize()}\n\nWhat it is after: {aim}.\n\n{shown}"
+
+
+def _control(attempt: Attempt) -> str:
+    if attempt.control is Control.BARE:
+        return "without a sandbox" + (f", with {attempt.capability}" if attempt.capability else "")
+    return attempt.why
+
+
+def boundaries() -> str:
+    """Return what no sandbox stops, and what only a control group does."""
+    rows = [(code(each.name), each.aim, each.why) for each in BOUNDARIES]
+    by_group = "only a control group counts that: see [limits](limits.md)"
+    rows += [(code(each.name), each.aim, by_group) for each in ATTEMPTS if each.is_exact]
+    return table(("name", "what a candidate can do", "why, and what is done instead"), rows)
+
+
 PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "commands.md": {"commands": commands},
     "configuration.md": {"keys": configuration_keys},
     "metrics.md": {"metrics": metrics},
+    "security.md": {"attempts": attempts, "boundaries": boundaries},
     "states-and-events.md": {
         "statuses": statuses,
         "transitions": transitions,

@@ -101,3 +101,15 @@ def test_a_folder_too_deep_to_be_named_is_noticed(folder):
 def test_a_folder_that_may_not_be_looked_into_is_noticed(folder):
     (folder / "hidden").mkdir(mode=0)
     assert whole(folder).hidden == "Permission denied"
+
+
+def test_a_file_that_lost_its_name_counts_once_while_it_is_open(folder):
+    with (folder / "file").open("wb") as file, (folder / "file").open("rb"):
+        file.write(b"x" * 100_000)
+        file.flush()
+        (folder / "file").unlink()
+        found = FolderUse([os.fspath(folder)], lambda: [os.getpid(), 2**22 + 1])
+        assert found.look(60)
+        assert 100_000 <= found.bytes < 120_000
+    assert found.look(60)
+    assert found.bytes == 0
