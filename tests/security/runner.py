@@ -97,6 +97,7 @@ class Runner:
         while not isinstance(report := self._supervisor.poll(1.0), RunReport):
             assert time.monotonic() < give_up_at, "the supervisor does not report"
         assert report.ended_by not in {EndedBy.NO_SANDBOX, EndedBy.NOT_STARTED}, report
+        assert "Traceback" not in report.tail, report.tail  # a script that broke tried nothing
         return self._aftermath(run, report)
 
     def _prepare(self, script: str) -> RunFolder:

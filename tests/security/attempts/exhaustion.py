@@ -139,8 +139,8 @@ try:
         children.append(child)
 except OSError as error:
     stopped(f"{len(children)} and no more")
-escaped(f"{len(children)} processes")
-""",
+"""
+        + _HOLD,
         judge=got_it_all,
         pids=_PIDS,
     ),
@@ -157,8 +157,8 @@ try:
         count += 1
 except RuntimeError:
     stopped(f"{count} and no more")
-escaped(f"{count} threads")
-""",
+"""
+        + _HOLD,
         judge=got_it_all,
         pids=_PIDS,
     ),
