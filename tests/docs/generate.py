@@ -274,8 +274,8 @@ def _category(category: Category) -> str:
         if each.category is category
     ]
     shown = table(("attempt", "what it tries", "where it succeeds"), rows)
-    aim = comments(Category)[category]
-    return f"### {category.capitalize()}\n\nWhat it is after: {aim}.\n\n{shown}"
+    aim = f"What it is after: {comments(Category)[category]}."
+    return f"### {category.capitalize()}\n\n{aim}\n\n{shown}"
 
 
 def _control(attempt: Attempt) -> str:

@@ -11,7 +11,8 @@ from tests.security.runner import Runner, bare, confined
 from tests.security.world import a_world
 from trainer.environment import EnvironmentFailed
 
-PLAIN_USER = 61233
+PLAIN_USER = 61184 + os.getpid() % 1024
+"""Nobody's, and no other run's on this machine: an attempt that succeeds may kill all of a user."""
 
 
 class Who(StrEnum):

@@ -34,6 +34,8 @@ PATIENCE_S = 30.0
 _METRIC = Metric(name="val_bpb", goal=Goal.MINIMIZE, pattern=r"^val_bpb:\s+(\S+)")
 _ROOT = Path(__file__).parents[2]
 _MB = 1_000_000
+_HOLD_S = 1.2
+"""Several looks of a watchdog, on a busy machine too."""
 
 
 class Runner:
@@ -95,6 +97,7 @@ class Runner:
         while not isinstance(report := self._supervisor.poll(1.0), RunReport):
             assert time.monotonic() < give_up_at, "the supervisor does not report"
         assert report.ended_by not in {EndedBy.NO_SANDBOX, EndedBy.NOT_STARTED}, report
+        assert "Traceback" not in report.tail, report.tail  # a script that broke tried nothing
         return self._aftermath(run, report)
 
     def _sandbox_for(self, attempt: Attempt | Boundary) -> Sandbox:
@@ -108,7 +111,12 @@ class Runner:
     def _prepare(self, script: str) -> RunFolder:
         folder = self.world.folder / "runs" / str(next(self._numbers))
         run = RunFolder.at(folder)
-        facts = {**self.world.facts(), "out": str(run.out), "sprung": str(folder / "sprung")}
+        facts = {
+            **self.world.facts(),
+            "out": str(run.out),
+            "sprung": str(folder / "sprung"),
+            "hold_s": _HOLD_S if self._has_limits else 0,
+        }
         tree = self.world.folder / "tree"
         remove_tree(tree)
         tree.mkdir()
