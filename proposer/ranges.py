@@ -59,7 +59,7 @@ def choose_space(knob: Knob, config: TunerConfig) -> Space | None:
         space = _choices(knob, knob.hint.choices)
     elif limits := knob.hint.range:
         space = _ranged(knob, limits.low, limits.high, log=limits.log)
-    elif is_left_alone(knob.name):
+    elif is_left_alone(knob.name) or _is_beyond_floats(knob.value):
         return None
     else:
         space = _default(knob)
@@ -93,6 +93,11 @@ def _grid(space: Space, fineness: int) -> list[Scalar]:
         coordinates = [math.exp(coordinate) for coordinate in coordinates]
     exact = coordinates if is_real else map(round, coordinates)
     return list(dict.fromkeys(space.decode(coordinate) for coordinate in exact))
+
+
+def _is_beyond_floats(value: Scalar) -> bool:
+    """Say whether it is a whole number that axes, which are floats, cannot tell from the next."""
+    return isinstance(value, int) and abs(value) > 2**53
 
 
 def _whole(name: str) -> str:

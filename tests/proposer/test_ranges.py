@@ -1,7 +1,7 @@
 """Ranges: defaults from names and values, comments, and pins of the configuration."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proposer.config import SpaceConfig, TunerConfig
@@ -158,6 +158,7 @@ NAMES = st.sampled_from(["LR", "DROPOUT", "BETAS", "WIDTH", "DEPTH", "WEIGHT_DEC
 
 
 @settings(deadline=None)  # the machine may be busy
+@example(name="WIDTH", value=2**53 + 1)
 @given(name=NAMES, value=st.one_of(st.integers(-(2**62), 2**62), st.floats(-1e9, 1e9)))
 def test_the_default_range_holds_the_present_value_and_keeps_its_sign(
     name: str, value: Scalar
