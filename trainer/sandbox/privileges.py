@@ -3,9 +3,9 @@
 A bwrap that real root starts leaves /proc/sys to the trial, which is the machine (core_pattern is
 the name of a program that the kernel runs as root): so root becomes somebody else first. But the
 virtual environment, its interpreter and the run folders may lie below a folder that is root's
-alone, /root above all, and bwrap must reach them by some path. So each is mounted once more, under
-a number, in a folder that everybody can enter, and nobody else sees: in a mount namespace of this
-process and its children, which ends with them.
+alone, its home above all, and bwrap must reach them by some path. So each is mounted once more,
+under a number, in a folder that everybody can enter, and nobody else sees: in a mount namespace of
+this process and its children, which ends with them.
 
 To be called between fork and exec. Linux, standard library only: the supervisor imports this module
 in an isolated interpreter. Every failure is an OSError that says what could not be done.

@@ -163,7 +163,7 @@ def test_data_that_root_alone_can_read_is_refused_with_the_cure(
 ) -> None:
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
-    environment = Environment(argv=("true",), variables={"PATH": "/nowhere", "HOME": "/root"})
+    environment = Environment(argv=("true",), variables={"PATH": "/nowhere", "HOME": "/home/ada"})
     with pytest.raises(EnvironmentFailed, match=f"chmod -R o\\+rX {private}"):
         arrange("bubblewrap", environment=environment, data=[os.fspath(private)], paths=paths)
 
