@@ -25,6 +25,7 @@ from cluster.commands import (
 )
 from cluster.experiment import Experiment, Kind, Status, TrialPhase
 from cluster.state import StudyState
+from eval.guard import Guard
 from eval.judge import Judge, Judgement, Verdict
 from eval.metric import Metric
 from eval.suspicion import implausible, suspicions
@@ -42,6 +43,8 @@ class StudyPlan:
 
     metric: Metric
     judge: Judge
+    guards: tuple[Guard, ...] = ()
+    """Bounds on other numbers, which a candidate must keep whatever the judge says."""
     proposers: tuple[str, ...]
     """Names of the proposers; empty for a study fed by submissions alone."""
     budget_s: float = 300.0
@@ -141,14 +144,28 @@ def _judgement(
     if experiment.kind is Kind.BASELINE:
         return Judgement(verdict=Verdict.KEEP, delta=0.0, reason="baseline"), experiment
     reference = _reference(state, experiment, plan)
-    return plan.judge.judge(experiment.evidence, reference.evidence), reference
+    judgement = plan.judge.judge(experiment.evidence, reference.evidence)
+    breaches = _breaches(experiment, plan)
+    if breaches and judgement.verdict is not Verdict.DISCARD:
+        judgement = replace(judgement, verdict=Verdict.DISCARD, reason="; ".join(breaches))
+    return judgement, reference
+
+
+def _breaches(experiment: Experiment, plan: StudyPlan) -> tuple[str, ...]:
+    """Return in words which guards any of the scored trials breached."""
+    found = [
+        guard.breach(outcome.metrics)
+        for _, outcome, _ in experiment.scored
+        for guard in plan.guards
+    ]
+    return tuple(dict.fromkeys(words for words in found if words))
 
 
 def _suspicions(state: StudyState, experiment: Experiment, plan: StudyPlan) -> tuple[str, ...]:
     """Return why the latest score may not have been earned; the earlier ones were looked at."""
     run = experiment.last_run
     if experiment.kind is Kind.BASELINE:  # whatever it does is the repository's habit
-        return implausible(run.value, plan.metric)
+        return (*implausible(run.value, plan.metric), *_breaches(experiment, plan))
     made_of = {ExperimentId("e0"), experiment.base, experiment.merge_of} - {ExperimentId("")}
     precedents = [state.experiments[name].last_run for name in sorted(made_of)]
     return suspicions(run, precedents, metric=plan.metric, budget_s=plan.budget_s)
