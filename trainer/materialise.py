@@ -8,21 +8,21 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from eval.metric import Metric
 from trainer.environment import Environment
 from trainer.frozen import FrozenCheck, check_folder
 from trainer.paths import WorkerPaths
+from trainer.plan_apart import plan_apart
 from trainer.ports import CodeSource, Slot
 from trainer.run_folder import RunFolder
 from trainer.run_records import Limits, RunRequest
 from trainer.sandbox.port import Sandbox
 from trainer.trial import TrialSpec
-from trainer.warm_plan import Cold, gate, plan
+from trainer.warm_plan import Cold, gate
 from trainer.worktree import SlotWorktree
 
-_MOST_SOURCE = 1 << 20
 _TURNS = 2
 """Run folders of a slot: while one trial runs, the next can be made ready."""
 
@@ -101,12 +101,8 @@ class Materialiser:
         return free[0]
 
     def _warm(self, request: RunRequest, tree: Path) -> RunRequest:
-        found = plan(
-            request.argv,
-            request.env,
-            tree=request.cwd,
-            read=lambda path: _source(tree, path),
-            preload=self._preload,
+        found = plan_apart(
+            request.argv, request.env, cwd=request.cwd, tree=tree, preload=self._preload
         )
         if isinstance(found, Cold):
             is_confined = request.confinement is not None
@@ -153,11 +149,3 @@ class Materialiser:
             path = self._paths.worktree(self._slot.id)
             self._worktree = SlotWorktree(repository=repository, path=path)
         return self._worktree
-
-
-def _source(tree: Path, path: PurePosixPath) -> bytes | None:
-    """Return a file of the tree that no link leads to or out of; None for anything else."""
-    root = tree.resolve()
-    file = root / os.path.normpath(path)
-    is_plain = file.is_relative_to(root) and file.resolve() == file and file.is_file()
-    return file.read_bytes() if is_plain and file.stat().st_size <= _MOST_SOURCE else None
