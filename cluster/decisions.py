@@ -29,7 +29,7 @@ from eval.guard import Guard
 from eval.judge import Judge, Judgement, Verdict
 from eval.metric import Metric
 from eval.suspicion import implausible, suspicions
-from trainer.trial import ExperimentId, TrialId
+from trainer.trial import ExperimentId, Smoke, TrialId
 
 MOST_SUBMISSIONS = 8
 """Submissions that are turned into candidates in one go."""
@@ -49,6 +49,8 @@ class StudyPlan:
     """Names of the proposers; empty for a study fed by submissions alone."""
     budget_s: float = 300.0
     """What scripts are told to aim at."""
+    smoke_s: float | None = None
+    """The same for smoke runs; None is none of these."""
     slots: int
     """Slots to expect before workers have presented themselves."""
     most_experiments: int = 0
@@ -194,10 +196,10 @@ MOST_PRIORITY = 900_000
 def _trials(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
     for experiment in _open(state, Status.PROPOSED):
         if experiment.kind is Kind.BASELINE or state.lineage:
-            yield _queue_trial(experiment, plan)
+            yield _queue_trial(state, experiment, plan)
 
 
-def _queue_trial(experiment: Experiment, plan: StudyPlan) -> QueueTrial:
+def _queue_trial(state: StudyState, experiment: Experiment, plan: StudyPlan) -> QueueTrial:
     """Return the next attempt of a lost trial, or the next trial of a measured experiment."""
     last = experiment.trials[-1] if experiment.trials else None
     if last is not None and last.phase is TrialPhase.LOST:
@@ -211,7 +213,29 @@ def _queue_trial(experiment: Experiment, plan: StudyPlan) -> QueueTrial:
         attempt=attempt,
         seed=plan.seed + number,
         priority=_PRIORITY[experiment.kind] + bounded,
+        smoke=_smoke(state, experiment, plan),
     )
+
+
+def _smoke(state: StudyState, experiment: Experiment, plan: StudyPlan) -> Smoke | None:
+    """Return the smoke run of an experiment's next trial: the first one's, if it can be of use.
+
+    A candidate of which a trial has finished has passed it, or somebody insists on the full run.
+    """
+    if plan.smoke_s is None:
+        return None
+    if experiment.kind is Kind.BASELINE:
+        return Smoke(budget_s=plan.smoke_s, is_probe=True)
+    if experiment.finished or not _obeys_budget(state.baseline):
+        return None
+    return Smoke(budget_s=plan.smoke_s)
+
+
+def _obeys_budget(baseline: Experiment | None) -> bool:
+    """Say whether the script, when it was last asked, ran as long as it was told to."""
+    trials = baseline.trials if baseline else ()
+    probes = [trial.outcome.probe for trial in trials if trial.outcome and trial.outcome.probe]
+    return bool(probes) and probes[-1].obeys
 
 
 # --- proposals -----------------------------------------------------------------------------------

@@ -64,6 +64,7 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
         guards=tuple(section.guard() for section in config.guard),
         proposers=tuple(proposer.name for proposer in ingredients.proposers),
         budget_s=config.trial.budget_s,
+        smoke_s=config.trial.smoke_s,
         slots=cpu_slots(config),
         most_experiments=config.limits.experiments,
         most_hours=config.limits.hours,

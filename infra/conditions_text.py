@@ -6,7 +6,7 @@ from typing import Any
 from infra.fact_records import TimeFacts, TrialFacts
 from infra.plain_text import duration, one_line
 
-_STAGES = ("start", "prepare", "steps", "evaluate")
+_STAGES = ("smoke", "start", "prepare", "steps", "evaluate")
 
 
 def conditions(trial: TrialFacts) -> str:

@@ -16,6 +16,7 @@ from rich.text import Text
 from infra.conditions_text import conditions, time_spent
 from infra.fact_records import ExperimentFacts, ShowFacts, SlotFacts, StatusFacts, TrialFacts
 from infra.plain_text import duration, number, one_line, printable_lines, signed
+from infra.probe_text import probe_words
 
 WIDEST_SCREEN = 1000
 WIDTH_OF_A_PIPE = 2000
@@ -194,6 +195,7 @@ def _show(facts: ShowFacts, metric: str) -> RenderableType:
     _add(grid, "merge of", facts["merge_of"])
     _add(grid, "merged as", facts["merged_as"])
     _add(grid, "limited by", _limits(facts))
+    _add(grid, "smoke runs", _smoke_runs(facts))
     for name, value in sorted(facts["parameters"].items()):
         _add(grid, one_line(name), one_line(str(value)))
     parts: list[RenderableType] = [head, grid]
@@ -207,6 +209,13 @@ def _limits(facts: ShowFacts) -> str:
     """Say what kept the last trial within its limits."""
     outcome = (facts["trials"][-1]["outcome"] if facts["trials"] else None) or {}
     return str(outcome.get("limits_by", ""))
+
+
+def _smoke_runs(facts: ShowFacts) -> str:
+    """Say what the last trial told of smoke runs, if it asked."""
+    outcome = (facts["trials"][-1]["outcome"] if facts["trials"] else None) or {}
+    probe = outcome.get("probe")
+    return probe_words(probe) if probe else ""
 
 
 def _trials(trials: list[TrialFacts]) -> Table:

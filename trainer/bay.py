@@ -7,7 +7,7 @@ from trainer.frozen import FrozenCheck
 from trainer.materialise import Materialiser
 from trainer.run_records import RunProgress, RunReport, RunRequest
 from trainer.supervisor_client import Supervisor
-from trainer.trial import TrialSpec
+from trainer.trial import Rung, TrialSpec
 
 
 class Bay:
@@ -60,9 +60,13 @@ class Bay:
         return self._materialiser.inspect(self._spec)
 
     def tidy(self) -> None:
-        """Keep what the trial left, once it has ended, and be free for the next."""
+        """Keep what the trial left, once it has ended, and be free for the next.
+
+        Of a smoke run nothing is kept but its log.
+        """
         if self._spec is not None:
-            self._materialiser.tidy(self._spec)
+            is_full = self._spec.rung is Rung.FULL
+            (self._materialiser.tidy if is_full else self._materialiser.drop)(self._spec)
         self._spec = self._request = None
 
     def clear(self) -> None:

@@ -18,6 +18,8 @@ class TrialConfig(BaseModel):
     """What the script aims at, in seconds; it is told as INCUMBENT_BUDGET_S."""
     timeout_s: Annotated[float, Field(gt=0)] = 600.0
     """Wall-clock limit in seconds, enforced on the whole process tree."""
+    smoke_s: Annotated[float | None, Field(gt=0)] = None
+    """Budget in seconds of a smoke run before each candidate's first trial; unset: none."""
     gpus: Annotated[float, Field(ge=0)] = 1.0
     """GPUs a trial takes: 1, 0.5 to share one, 2 of one node; 0 runs on CPU slots."""
     memory_gb: Annotated[float | None, Field(gt=0)] = None
@@ -48,6 +50,10 @@ class TrialConfig(BaseModel):
         if self.timeout_s < self.budget_s:
             raise ValueError(
                 f"timeout_s ({self.timeout_s:g}) must be at least budget_s ({self.budget_s:g})"
+            )
+        if self.smoke_s is not None and self.smoke_s >= self.budget_s:
+            raise ValueError(
+                f"smoke_s ({self.smoke_s:g}) must be less than budget_s ({self.budget_s:g})"
             )
         if self.gpus > 1 and self.gpus != int(self.gpus):
             raise ValueError(f"gpus above 1 must be whole, not {self.gpus:g}")

@@ -4,6 +4,7 @@ STUDY/repo.git              bare repository (written by whoever provides the cod
 STUDY/worktrees/SLOT        where a slot checks its trials out; `base` is for setting up
 STUDY/runs/SLOT/N           a trial's own copy of that (`src`), and what it writes (`out`)
 STUDY/logs/e42.1.log        output of a trial; e42.1-a2.log of its second attempt
+STUDY/logs/e42.1-smoke.log  output of its smoke run; e42.1-a2-smoke.log likewise
 STUDY/out/e42.1-1           what a trial has left in its output folder (INCUMBENT_OUT)
 ENVIRONMENTS/HASH           virtual environments, shared by the studies of a node
 """
@@ -12,7 +13,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.trial import SlotId, TrialSpec
+from trainer.trial import Rung, SlotId, TrialId, TrialSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,12 +66,18 @@ class WorkerPaths:
 
     def log(self, spec: TrialSpec) -> Path:
         """Return where the trial's output goes."""
-        attempt = f"-a{spec.attempt}" if spec.attempt > 1 else ""
-        return self.study / "logs" / f"{spec.trial}{attempt}.log"
+        return self.study / "logs" / log_name(spec.trial, spec.attempt, spec.rung)
 
     def out(self, spec: TrialSpec) -> Path:
         """Return the folder that keeps what the trial left."""
         return self.study / "out" / f"{spec.trial}-{spec.attempt}"
+
+
+def log_name(trial: TrialId, attempt: int, rung: Rung = Rung.FULL) -> str:
+    """Return the name of the file that the output of one run goes to."""
+    of_attempt = f"-a{attempt}" if attempt > 1 else ""
+    of_rung = "" if rung is Rung.FULL else f"-{rung}"
+    return f"{trial}{of_attempt}{of_rung}.log"
 
 
 def _name(slot: SlotId) -> str:

@@ -84,7 +84,7 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> N
     [
         # keys
         ("timeot_s = 3", "[trial] timeot_s: unknown key; did you mean timeout_s?"),
-        ("xyzzy = 3", "[trial] xyzzy: unknown key; there are command, budget_s, timeout_s, gpus,"),
+        ("xyzzy = 3", "[trial] xyzzy: unknown key; there are command, budget_s, timeout_s,"),
         ('goal = "minimize"', "[trial] goal: belongs in [metric]"),
         ("[tuner]\nspce = 1", "[tuner] spce: unknown key; did you mean space?"),
         ("[tuner.space.LR]\nlw = 1\nhigh = 2", "[tuner.space.LR] lw: unknown key; did you mean"),
@@ -123,6 +123,8 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> N
         ("gpus = -0.5", "[trial] gpus: must be at least 0, not -0.5"),
         ("gpus = 1.5", "[trial]: gpus above 1 must be whole, not 1.5"),
         ("timeout_s = 1", "[trial]: timeout_s (1) must be at least budget_s (300)"),
+        ("smoke_s = 300", "[trial]: smoke_s (300) must be less than budget_s (300)"),
+        ("smoke_s = 0", "[trial] smoke_s: must be above 0, not 0"),
         ('environment = ""', "[trial] environment: must not be empty"),
         ("[cluster]\nmetrics_port = 99999", "[cluster] metrics_port: must be at most 65535, not"),
         ('[judge]\npolicy = "lucky"', '[judge] policy: must be "greedy", not "lucky"'),

@@ -30,7 +30,7 @@ from infra.prometheus import describe_metrics
 from tests.security.attempt import Attempt, Category, Control
 from tests.security.attempts import ATTEMPTS, BOUNDARIES
 from trainer.telemetry import GpuTelemetry, Telemetry, ThrottleReason
-from trainer.trial import CrashKind, Ending, TrialOutcome
+from trainer.trial import CrashKind, Ending, Probe, TrialOutcome
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -240,6 +240,11 @@ def outcome() -> str:
     return _fields(TrialOutcome)
 
 
+def probe() -> str:
+    """Return the fields of what the baseline tells of its script."""
+    return _fields(Probe)
+
+
 def conduct() -> str:
     """Return the fields of what is kept of a run's conduct."""
     return _fields(Conduct)
@@ -310,6 +315,7 @@ PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "gpu telemetry": lambda: _fields(GpuTelemetry),
         "throttle reasons": lambda: members(ThrottleReason),
         "marks": lambda: members(Mark),
+        "probe": probe,
         "conduct": conduct,
         "events": events,
     },

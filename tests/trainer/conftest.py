@@ -1,4 +1,4 @@
-"""Real repositories for the tests of `trainer`."""
+"""Real repositories for the tests of `trainer`, and a bench for its workers."""
 
 import os
 import subprocess
@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.trainer.worker_bench import SLOT, Bench, FakeCodeSource
+from trainer.paths import WorkerPaths
 
 IDENTITY = {
     "GIT_AUTHOR_NAME": "A",
@@ -65,3 +68,16 @@ def research(tmp_path: Path) -> Research:
 @pytest.fixture
 def as_user_git() -> Callable[..., str]:
     return git
+
+
+@pytest.fixture
+def bench(research: Research, tmp_path: Path) -> Bench:
+    paths = WorkerPaths(study=tmp_path / "study", environments=tmp_path / "environments")
+    return Bench(research=research, paths=paths, code=FakeCodeSource(research.bare))
+
+
+@pytest.fixture
+def until_ready(bench: Bench) -> str:
+    """Shell code that waits for the next trial's files, which are seen in another run folder."""
+    runs = bench.paths.run(SLOT.id, 0).parent
+    return f"until [ $(ls {runs} | wc -l) = 2 ]; do sleep 0.01; done"
