@@ -217,6 +217,7 @@ class Worker:
         outcome = self._outcome(ended)
         if outcome.ending is Ending.SCORED:
             outcome = _inspected(bay, outcome)
+            bay.keep_caches()  # before the outcome is known, and brings more trials
         bay.tidy()
         if ended.order is not Heartbeat.GONE:
             self._outbox.put(ended.running.lease, outcome)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from eval.metric import Goal, Metric
+from trainer.compile_caches import CacheSeed
 from trainer.environment import Environment
 from trainer.gpu_watch import GpuWatch
 from trainer.materialise import Materialiser
@@ -151,6 +152,7 @@ class Bench:
     sandbox: Sandbox = field(default_factory=NoneSandbox)
     argv: tuple[str, ...] = ("sh", "train.sh")
     wait_for_cards: Callable[[], None] = lambda: None
+    seed: CacheSeed | None = None
 
     def serve(
         self, *waiting: Lease | NoWork | type[ConnectionError], **hooks: Any
@@ -168,6 +170,7 @@ class Bench:
             code=self.code,
             sandbox=self.sandbox,
             preload=("decimal",),
+            seed=self.seed,
         )
         Worker(
             slot=SLOT,
@@ -244,6 +247,24 @@ def test_a_trial_that_fails_is_an_outcome_and_the_next_is_served(
     )
     assert (leases.outcomes["e1.1"].ending, leases.outcomes["e1.1"].crash) == (ending, crash)
     assert leases.outcomes["e2.1"].ending is Ending.SCORED
+
+
+@pytest.mark.parametrize(("ending", "is_kept"), [("echo 'loss: 1'", True), ("exit 3", False)])
+def test_later_trials_start_with_what_a_baseline_that_was_scored_has_compiled(
+    ending: str, is_kept: bool, bench: Bench
+) -> None:
+    first = bench.lease(f"echo compiled >../cache/kernel; {ending}", trial="e0.1")
+    second = bench.lease("cat ../cache/kernel; echo poison >../cache/kernel; echo 'loss: 1'")
+    third = bench.lease("cat ../cache/kernel; echo 'loss: 1'", trial="e2.1")
+    bench.seed = CacheSeed(base=first.spec.commit, place=bench.paths.cache_seed("n", "cpu"))
+
+    leases = bench.serve(first, second, third)
+
+    assert leases.outcomes["e2.1"].ending is Ending.SCORED
+    for trial in ("e1.1", "e2.1"):
+        said = (bench.paths.study / f"logs/{trial}.log").read_text()
+        assert said.startswith("compiled\n") == is_kept
+        assert "poison" not in said
 
 
 def test_heartbeats_carry_progress(bench: Bench, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def cannot_be_removed(aftermath: Aftermath) -> str:
         code = 1
         with suppress(OSError):
             os.setresuid(*[aftermath.world.uid] * 3)
-            RunFolder(src=aftermath.source, out=aftermath.out).discard()
+            RunFolder.at(aftermath.source.parent).discard()
             code = 0
         os._exit(code)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
