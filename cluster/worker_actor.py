@@ -18,6 +18,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from cluster.ours import assert_ours
 from eval.metric import Metric
 from trainer.card_memory import CardMemory
+from trainer.compile_caches import CacheSeed
 from trainer.config import TrialConfig
 from trainer.environment import prepare
 from trainer.gpu import NvmlGpus, NvmlSampler, device_nodes, mark_of
@@ -26,6 +27,7 @@ from trainer.limit_defaults import limits_for, machine_memory
 from trainer.materialise import Materialiser
 from trainer.paths import WorkerPaths
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
+from trainer.run_records import Limits
 from trainer.sandbox.arrange import arrange
 from trainer.slots import Claim, Unavailable, claim_cpu, claim_gpus
 from trainer.supervisor_client import Supervisor
@@ -163,6 +165,7 @@ class WorkerActor:
                 limits=limits,
                 editable=settings.editable,
                 preload=settings.trial.preload,
+                seed=self._seed(slot, limits),
             )
             gpus = GpuWatch(
                 NvmlSampler(),
@@ -217,6 +220,12 @@ class WorkerActor:
             gpus=NvmlGpus(),
             busy_mb=settings.gpu_busy_mb,
         )
+
+    def _seed(self, slot: Slot, limits: Limits) -> CacheSeed | None:
+        settings = self._settings
+        if settings.trial.sandbox == "none":
+            return None  # trials share the user's own caches
+        return CacheSeed.of(slot, base=settings.base, paths=settings.paths, limits=limits)
 
     def _card_memory(self, slot: Slot) -> CardMemory:
         # On a card that is shared, what others take says nothing of ours.

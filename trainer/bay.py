@@ -59,6 +59,11 @@ class Bay:
             raise RuntimeError("there is no trial to be inspected")
         return self._materialiser.inspect(self._spec)
 
+    def keep_caches(self) -> None:
+        """See Materialiser.keep_caches, of a trial that has ended well."""
+        if self._spec is not None:
+            self._materialiser.keep_caches(self._spec)
+
     def tidy(self) -> None:
         """Keep what the trial left, once it has ended, and be free for the next.
 

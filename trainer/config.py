@@ -25,9 +25,9 @@ class TrialConfig(BaseModel):
     memory_gb: Annotated[float | None, Field(gt=0)] = None
     """Most memory of all a trial's processes, in GB; unset: an equal share of the machine's."""
     disk_gb: Annotated[float, Field(gt=0)] = 20.0
-    """Most that a trial's checkout and output may hold, in GB."""
+    """Most that a trial's checkout, output and compile caches may hold, in GB."""
     disk_files: Annotated[int, Field(ge=1)] = 100_000
-    """Most files and folders in a trial's checkout and output."""
+    """Most files and folders in a trial's checkout, output and compile caches."""
     pids: Annotated[int, Field(ge=16)] = 4096
     """Most processes and threads of a trial."""
     open_files: Annotated[int, Field(ge=64)] = 65536

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from eval.metric import Metric
+from trainer.compile_caches import CacheSeed
 from trainer.environment import Environment
 from trainer.frozen import FrozenCheck, check_folder
 from trainer.paths import WorkerPaths
@@ -44,8 +45,9 @@ class Materialiser:
         limits: Limits | None = None,
         editable: Sequence[str] = (),
         preload: Sequence[str] | None = None,
+        seed: CacheSeed | None = None,
     ) -> None:
-        """`preload` is as trainer.warm_plan.plan has it."""
+        """`preload` is as trainer.warm_plan.plan has it; without `seed` all trials compile anew."""
         self.mark_prefix = f"{study}/{slot.id}/"
         """With this begins the mark of every process of the slot's trials."""
         self._slot = slot
@@ -58,6 +60,7 @@ class Materialiser:
         self._limits = limits
         self._editable = tuple(editable)
         self._preload = preload
+        self._seed = seed
         self._worktree: SlotWorktree | None = None
         self._runs: dict[TrialSpec, RunFolder] = {}
 
@@ -71,10 +74,19 @@ class Materialiser:
         """
         tree = self._worktree_in(self._code.fetch(spec.commit)).checkout(spec.commit)
         run = self._free_folder()
-        run.fill(tree, owner=self._sandbox.owner)
+        seed = self._seed.path() if self._seed else None
+        run.fill(tree, owner=self._sandbox.owner, seed=seed)
         request = self._sandbox.confine(self._request(spec, run), run)
         self._runs[spec] = run
         return self._warm(request, tree) if is_ahead else request
+
+    def keep_caches(self, spec: TrialSpec) -> None:
+        """Let later trials start with what was compiled for this one, if CacheSeed.keep allows it.
+
+        To be asked when the trial has ended well, before `tidy`.
+        """
+        if self._seed:
+            self._seed.keep(self._runs[spec].cache, spec.commit)
 
     def tidy(self, spec: TrialSpec) -> None:
         """Keep what the trial left in its output folder, if anything; throw the rest away.
@@ -142,7 +154,8 @@ class Materialiser:
     def _limits_in(self, run: RunFolder) -> Limits | None:
         if self._limits is None:
             return None
-        return replace(self._limits, folders=(os.fspath(run.src), os.fspath(run.out)))
+        folders = (run.src, run.out, run.cache)
+        return replace(self._limits, folders=tuple(map(os.fspath, folders)))
 
     def _worktree_in(self, repository: Path) -> SlotWorktree:
         if self._worktree is None or self._worktree.repository != repository:

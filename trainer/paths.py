@@ -2,7 +2,8 @@
 
 STUDY/repo.git              bare repository (written by whoever provides the code)
 STUDY/worktrees/SLOT        where a slot checks its trials out; `base` is for setting up
-STUDY/runs/SLOT/N           a trial's own copy of that (`src`), and what it writes (`out`)
+STUDY/runs/SLOT/N           a trial's own copy of that (`src`), and what it writes (`out`, `cache`)
+STUDY/caches/NODE-CLASS     what compilers made of the baseline, for trials to start with
 STUDY/logs/e42.1.log        output of a trial; e42.1-a2.log of its second attempt
 STUDY/logs/e42.1-smoke.log  output of its smoke run; e42.1-a2-smoke.log likewise
 STUDY/out/e42.1-1           what a trial has left in its output folder (INCUMBENT_OUT)
@@ -64,6 +65,13 @@ class WorkerPaths:
         """Return one of the slot's run folders."""
         return self.study / "runs" / _name(slot) / str(turn)
 
+    def cache_seed(self, node: str, device_class: str) -> Path:
+        """Return the compile caches with which trials of a device class start on a node.
+
+        Code made for the processor of one machine need not run on another that shares the folder.
+        """
+        return self.study / "caches" / f"{_escaped(node)}_{_escaped(device_class)}"
+
     def log(self, spec: TrialSpec) -> Path:
         """Return where the trial's output goes."""
         return self.study / "logs" / log_name(spec.trial, spec.attempt, spec.rung)
@@ -81,5 +89,9 @@ def log_name(trial: TrialId, attempt: int, rung: Rung = Rung.FULL) -> str:
 
 
 def _name(slot: SlotId) -> str:
-    name = re.sub(r"[^A-Za-z0-9-]", lambda found: f"_{ord(found[0]):x}_", slot)
-    return f"slot-{name}"
+    return f"slot-{_escaped(slot)}"
+
+
+def _escaped(text: str) -> str:
+    """Return another text for each, of letters, digits, dashes and underscores."""
+    return re.sub(r"[^A-Za-z0-9-]", lambda found: f"_{ord(found[0]):x}_", text)

@@ -269,6 +269,7 @@ class Worker:
         outcome = None if hold.order is Heartbeat.GONE else self._outcome(ended)
         if outcome is not None and outcome.ending is Ending.SCORED:
             outcome = _inspected(bay, outcome)
+            bay.keep_caches()  # before the outcome is known, and brings more trials
         bay.tidy()
         if outcome is not None:
             self._outbox.put(hold.lease, outcome)

@@ -57,12 +57,17 @@ class Research:
         git(self.checkout, "push", "-q", os.fspath(self.bare), f"HEAD:refs/incumbent/test/{head}")
         return head
 
+    @classmethod
+    def start(cls, folder: Path) -> "Research":
+        """Make both, in `folder`."""
+        git(folder, "init", "-q", "--bare", "repo.git")
+        git(folder, "init", "-q", "checkout")
+        return cls(bare=folder / "repo.git", checkout=folder / "checkout")
+
 
 @pytest.fixture
 def research(tmp_path: Path) -> Research:
-    git(tmp_path, "init", "-q", "--bare", "repo.git")
-    git(tmp_path, "init", "-q", "checkout")
-    return Research(bare=tmp_path / "repo.git", checkout=tmp_path / "checkout")
+    return Research.start(tmp_path)
 
 
 @pytest.fixture

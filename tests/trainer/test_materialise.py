@@ -99,7 +99,8 @@ def test_the_limits_of_a_run_watch_its_own_folders(
     request = make(paths, research.bare, limits=Limits(pids=7)).materialise(spec)
     assert request.limits is not None
     assert request.limits.pids == 7
-    assert request.limits.folders == (request.cwd, request.env["INCUMBENT_OUT"])
+    cache = Path(request.cwd).with_name("cache")
+    assert request.limits.folders == (request.cwd, request.env["INCUMBENT_OUT"], str(cache))
 
 
 def test_the_next_trial_is_made_ready_beside_the_one_that_runs(
@@ -129,6 +130,15 @@ def test_what_a_trial_does_to_its_files_reaches_neither_the_worktree_nor_the_nex
         (cwd / "sitecustomize.py").touch()
         materialiser.tidy(spec)
     assert (paths.worktree(SLOT.id) / "train.py").read_text() == "first"
+
+
+def test_without_a_sandbox_the_users_own_caches_stay_in_use(
+    paths: WorkerPaths, research: Any, spec: TrialSpec
+) -> None:
+    materialiser = make(paths, research.bare)
+    own = {"PATH": "/bin", "TORCHINDUCTOR_CACHE_DIR": "/home/ada/cache"}
+    materialiser._environment = replace(materialiser._environment, variables=own)
+    assert materialiser.materialise(spec).env["TORCHINDUCTOR_CACHE_DIR"] == "/home/ada/cache"
 
 
 def test_another_repository_gets_another_worktree(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.worker_bench import PATIENCE_S, TTL_S, Bench, FakeCards
+from trainer.compile_caches import CacheSeed
 from trainer.materialise import Materialiser
 from trainer.run_folder import RunFolder
 from trainer.run_records import Confinement, RunRequest
@@ -159,3 +160,21 @@ def test_frozen_files_that_cannot_be_checked_are_told_of(
     assert outcome.conduct.frozen == (
         "frozen files could not be checked ([Errno 5] the disk is broken)",
     )
+
+
+@pytest.mark.parametrize(("ending", "is_kept"), [("echo 'loss: 1'", True), ("exit 3", False)])
+def test_later_trials_start_with_what_a_baseline_that_was_scored_has_compiled(
+    ending: str, is_kept: bool, bench: Bench
+) -> None:
+    first = bench.lease(f"echo compiled >../cache/kernel; {ending}", trial="e0.1")
+    second = bench.lease("cat ../cache/kernel; echo poison >../cache/kernel; echo 'loss: 1'")
+    third = bench.lease("cat ../cache/kernel; echo 'loss: 1'", trial="e2.1")
+    bench.seed = CacheSeed(base=first.spec.commit, place=bench.paths.cache_seed("n", "cpu"))
+
+    leases = bench.serve(first, second, third)
+
+    assert leases.outcomes["e2.1"].ending is Ending.SCORED
+    for trial in ("e1.1", "e2.1"):
+        said = (bench.paths.study / f"logs/{trial}.log").read_text()
+        assert said.startswith("compiled\n") == is_kept
+        assert "poison" not in said

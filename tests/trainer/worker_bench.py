@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.metric import Goal, Metric
+from trainer.compile_caches import CacheSeed
 from trainer.environment import Environment
 from trainer.gpu_watch import GpuWatch
 from trainer.materialise import Materialiser
@@ -135,6 +136,7 @@ class Bench:
     sandbox: Sandbox = field(default_factory=NoneSandbox)
     argv: tuple[str, ...] = ("sh", "train.sh")
     wait_for_cards: Callable[[], None] = lambda: None
+    seed: CacheSeed | None = None
 
     def serve(
         self, *waiting: Lease | NoWork | type[ConnectionError], **hooks: Any
@@ -152,6 +154,7 @@ class Bench:
             code=self.code,
             sandbox=self.sandbox,
             preload=("decimal",),
+            seed=self.seed,
         )
         Worker(
             slot=SLOT,

@@ -126,6 +126,11 @@ stopped("another file")
         script="seek_file(host['sibling'])\nstopped('not to be read')\n",
     ),
     _attempt(
+        name="compile_cache_of_others",
+        aim="what compilers have made for another trial",
+        script="seek_file(host['sibling_cache'])\nstopped('not to be read')\n",
+    ),
+    _attempt(
         name="neighbours_of_the_run_folder",
         aim="the folders around its own, by .. from where it runs and writes",
         script="""
