@@ -26,7 +26,7 @@ from trainer.gpu_watch import GpuWatch
 from trainer.limit_defaults import limits_for, machine_memory
 from trainer.materialise import Materialiser
 from trainer.paths import WorkerPaths
-from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
+from trainer.ports import Heartbeat, Lease, LeaseSource, NoWork, Progress, Slot
 from trainer.run_records import Limits
 from trainer.sandbox.arrange import arrange
 from trainer.slots import Claim, Unavailable, claim_cpu, claim_gpus
@@ -128,63 +128,11 @@ class WorkerActor:
         """Claim a device, then run trials until the study drains; return why it ended."""
         source = RayLeaseSource(lambda: ray.get_actor("queue"))
         claim = self._claim(source)
-        if claim is None:
-            return "drained"
-        settings = self._settings
-        slot = self._slot(claim)
-        try:
-            environment = prepare(
-                settings.trial,
-                base=settings.base,
-                repository=settings.paths.repository,
-                paths=settings.paths,
-                study=settings.study,
-            )
-            limits = limits_for(
-                settings.trial, machine_bytes=machine_memory(), slots=settings.slots
-            )
-            sandbox = arrange(
-                settings.trial.sandbox,
-                environment=environment,
-                data=settings.trial.data,
-                paths=settings.paths,
-                devices=device_nodes(slot.gpu_uuids, NvmlGpus()),
-                memory_bytes=limits.memory_bytes,
-            )
-            materialiser = Materialiser(
-                study=settings.study,
-                slot=slot,
-                paths=settings.paths,
-                environment=environment,
-                metric=settings.metric,
-                code=LocalCode(settings.paths.repository),
-                sandbox=sandbox,
-                threads=0
-                if settings.trial.gpus
-                else max(1, (os.cpu_count() or 1) // settings.slots),
-                limits=limits,
-                editable=settings.editable,
-                preload=settings.trial.preload,
-                seed=self._seed(slot, limits),
-            )
-            gpus = GpuWatch(
-                NvmlSampler(),
-                slot.gpu_uuids,
-                mark_prefix=materialiser.mark_prefix,
-                mark_of=mark_of,
-                is_shared=settings.trial.gpus < 1,
-                tolerated_mb=settings.gpu_busy_mb,
-            )
-            Worker(
-                slot=slot,
-                leases=source,
-                materialiser=materialiser,
-                supervisors=(Supervisor(), Supervisor()),
-                gpus=gpus,
-                wait_for_cards=self._card_memory(slot).wait_until_free,
-            ).run()
-        finally:
-            claim.release()
+        if claim is not None:
+            try:
+                self._worker(self._slot(claim), source).run()
+            finally:
+                claim.release()
         return "drained"
 
     def facts(self) -> dict[str, object]:
@@ -219,6 +167,62 @@ class WorkerActor:
             worker=settings.number,
             gpus=NvmlGpus(),
             busy_mb=settings.gpu_busy_mb,
+        )
+
+    def _worker(self, slot: Slot, source: LeaseSource) -> Worker:
+        """Make what serves the slot; raises what the making of an environment or sandbox raises."""
+        materialiser = self._materialiser(slot)
+        return Worker(
+            slot=slot,
+            leases=source,
+            materialiser=materialiser,
+            supervisors=(Supervisor(), Supervisor()),
+            gpus=self._gpu_watch(slot, materialiser.mark_prefix),
+            wait_for_cards=self._card_memory(slot).wait_until_free,
+        )
+
+    def _materialiser(self, slot: Slot) -> Materialiser:
+        settings, trial, paths = self._settings, self._settings.trial, self._settings.paths
+        cores = os.cpu_count() or 1
+        environment = prepare(
+            trial,
+            base=settings.base,
+            repository=paths.repository,
+            paths=paths,
+            study=settings.study,
+        )
+        limits = limits_for(trial, machine_bytes=machine_memory(), slots=settings.slots)
+        sandbox = arrange(
+            trial.sandbox,
+            environment=environment,
+            data=trial.data,
+            paths=paths,
+            devices=device_nodes(slot.gpu_uuids, NvmlGpus()),
+            memory_bytes=limits.memory_bytes,
+        )
+        return Materialiser(
+            study=settings.study,
+            slot=slot,
+            paths=paths,
+            environment=environment,
+            metric=settings.metric,
+            code=LocalCode(paths.repository),
+            sandbox=sandbox,
+            threads=0 if trial.gpus else max(1, cores // settings.slots),
+            limits=limits,
+            editable=settings.editable,
+            preload=trial.preload,
+            seed=self._seed(slot, limits),
+        )
+
+    def _gpu_watch(self, slot: Slot, mark_prefix: str) -> GpuWatch:
+        return GpuWatch(
+            NvmlSampler(),
+            slot.gpu_uuids,
+            mark_prefix=mark_prefix,
+            mark_of=mark_of,
+            is_shared=self._settings.trial.gpus < 1,
+            tolerated_mb=self._settings.gpu_busy_mb,
         )
 
     def _seed(self, slot: Slot, limits: Limits) -> CacheSeed | None:

@@ -99,6 +99,9 @@ def classify(
         log_bytes=report.log_bytes,
         log_dropped=report.log_dropped,
         limits_by=report.limits_by or "",
+        sandbox=report.sandbox,
+        start=report.start,
+        cold_reason=report.cold_reason[:_REASON_CHARACTERS],
         device_class=device_class,
         telemetry=_telemetry(report, gpu),
         conduct=Conduct(

@@ -118,7 +118,7 @@ class Materialiser:
         )
         if isinstance(found, Cold):
             is_confined = request.confinement is not None
-            found = gate(request.argv, request.env, is_confined=is_confined)
+            found = gate(request.argv, request.env, found, is_confined=is_confined)
         return replace(request, warm=found)
 
     def _request(self, spec: TrialSpec, run: RunFolder) -> RunRequest:

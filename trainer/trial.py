@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import NewType
 
 from eval.suspicion import Conduct
+from trainer.run_start import Start
 from trainer.telemetry import Telemetry
 
 ExperimentId = NewType("ExperimentId", str)
@@ -129,6 +130,12 @@ class TrialOutcome:
     """Bytes between the kept first and last MiB."""
     limits_by: str = ""
     """How memory and processes were limited: "cgroup v2", "cgroup v1" (exactly) or "watchdog"."""
+    sandbox: str = ""
+    """What it ran in: "bubblewrap" or "none"; empty if it never started, or if that is unknown."""
+    start: Start | None = None
+    """What had been done for it when its turn came; None if it never started, or if unknown."""
+    cold_reason: str = ""
+    """Why its imports had not been done by then, in one line; empty for a warm start."""
     device_class: str = "cpu"
     """Scores are compared within one device class."""
     telemetry: Telemetry = field(default_factory=Telemetry)

@@ -93,19 +93,23 @@ def _plan(
     start = _Beginning(read=read, folders=folders, env=env, early=early)
     start.follow(script)
     if not preload and not start.found:
-        raise _Unclear(f"{script} does not import {' or '.join(DEFAULT_PRELOAD)}")
+        missed = " or ".join(DEFAULT_PRELOAD)
+        raise _Unclear(f"{script} does not import {missed}: name what it does in [trial] preload")
     return _warm_start(command, env, search_path, preload or sorted(start.found), start.settings)
 
 
-def gate(argv: Sequence[str], env: Mapping[str, str], *, is_confined: bool) -> WarmStart:
-    """Return how to have a shell wait that becomes the command, whatever that is.
+def gate(
+    argv: Sequence[str], env: Mapping[str, str], cold: Cold, *, is_confined: bool
+) -> WarmStart:
+    """Return how to have a shell wait that becomes a command for which nothing can be imported.
 
     So the making of its sandbox is over when its turn comes. bwrap sets PWD, as the shell does.
     """
     known = {*env, "PWD"} if is_confined else env
     added = " ".join(name for name in _SHELL_VARIABLES if name not in known)
     script = f'unset {added}; echo ready >&0 && read -r INCUMBENT_GO && exec "$@" </dev/null'
-    return WarmStart(argv=("/bin/sh", "-c", script, "sh", *argv), env=env)
+    argv = ("/bin/sh", "-c", script, "sh", *argv)
+    return WarmStart(argv=argv, env=env, without_imports=cold.reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

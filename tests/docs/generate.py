@@ -29,6 +29,7 @@ from infra.cli.main import app
 from infra.prometheus import describe_metrics
 from tests.security.attempt import Attempt, Category, Control
 from tests.security.attempts import ATTEMPTS, BOUNDARIES
+from trainer.run_start import Start
 from trainer.telemetry import GpuTelemetry, Telemetry, ThrottleReason
 from trainer.trial import CrashKind, Ending, Probe, TrialOutcome
 
@@ -311,6 +312,7 @@ PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "trial phases": lambda: members(TrialPhase),
         "verdicts": lambda: members(Verdict),
         "outcome": outcome,
+        "starts": lambda: members(Start),
         "telemetry": lambda: _fields(Telemetry),
         "gpu telemetry": lambda: _fields(GpuTelemetry),
         "throttle reasons": lambda: members(ThrottleReason),

@@ -229,23 +229,24 @@ def test_what_is_prepared_anew_is_never_put_where_a_trial_runs(
 
 
 @pytest.mark.parametrize(
-    ("files", "is_warm"),
+    ("files", "why_not"),
     [
-        ({"train.py": "import torch"}, True),
-        ({"train.py": "import model", "model.py": "import torch"}, True),
-        ({"train.py": "import json"}, False),
-        ({"other.py": "import torch"}, False),
+        ({"train.py": "import torch"}, ""),
+        ({"train.py": "import model", "model.py": "import torch"}, ""),
+        ({"train.py": "import json"}, "train.py does not import torch"),
+        ({"other.py": "import torch"}, "train.py is no file of the tree"),
     ],
 )
 def test_python_waits_for_a_script_that_imports_torch_and_a_shell_for_any_other(
-    files: dict[str, str], is_warm: bool, paths: WorkerPaths, research: Any, spec: TrialSpec
+    files: dict[str, str], why_not: str, paths: WorkerPaths, research: Any, spec: TrialSpec
 ) -> None:
     (research.checkout / "train.py").unlink()
     spec = replace(spec, commit=CommitId(research.commit(files)))
     materialiser = make(paths, research.bare)
     request = materialiser.materialise(spec, is_ahead=True)
     assert request.warm is not None
-    assert (request.warm.argv[0] == "python") == is_warm
+    assert request.warm.argv[0] == ("/bin/sh" if why_not else "python")
+    assert request.warm.without_imports.partition(":")[0] == why_not
     materialiser.tidy(spec)
     assert materialiser.materialise(spec).warm is None
 
