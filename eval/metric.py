@@ -5,7 +5,6 @@ only: the trial supervisor imports this module in an isolated interpreter that h
 """
 
 import re
-from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -49,24 +48,28 @@ class Sightings:
 
     def __init__(self) -> None:
         self._first: dict[str, float] = {}
-        self._latest: deque[tuple[float, str]] = deque(maxlen=self._MOST_TEXTS)
+        self._latest: dict[str, float] = {}
+        """When each was printed last, the latest at the end."""
 
     def see(self, text: str, at_s: float) -> None:
         """Note a value as it was printed, and when; times never go back."""
         if len(self._first) < self._MOST_TEXTS:
             self._first.setdefault(text, at_s)
-        self._latest.append((at_s, text))
+        self._latest.pop(text, None)
+        self._latest[text] = at_s
+        if len(self._latest) > self._MOST_TEXTS:
+            del self._latest[next(iter(self._latest))]
 
     @property
     def value_at_s(self) -> float | None:
         """When the last value was printed for the first time; None if that was forgotten."""
-        return self._first.get(self._latest[-1][1]) if self._latest else None
+        return self._first.get(next(reversed(self._latest))) if self._latest else None
 
     @property
     def final_values(self) -> int:
         """How many different values came within a second before the last, that included."""
-        since_s = self._latest[-1][0] - self._FINAL_S if self._latest else 0.0
-        return len({text for at_s, text in self._latest if at_s >= since_s})
+        since_s = max(self._latest.values(), default=0.0) - self._FINAL_S
+        return sum(at_s >= since_s for at_s in self._latest.values())
 
 
 class MetricReader:

@@ -109,6 +109,10 @@ def test_final_values_are_those_of_the_last_second() -> None:
     assert seen(("3", 10.0), ("2", 29.5), ("1", 30.0), ("1", 30.0)).final_values == 2
 
 
+def test_a_value_that_is_repeated_does_not_drown_the_one_before_it() -> None:
+    assert seen(("0.9", 30.0), *[("0.1", 30.1)] * 1000).final_values == 2
+
+
 def test_a_flood_of_values_is_forgotten_rather_than_kept() -> None:
     sightings = seen(*((str(number), float(number)) for number in range(10_000)))
     assert sightings.value_at_s is None
