@@ -20,6 +20,7 @@ from eval.metric import Metric
 from trainer.card_memory import CardMemory
 from trainer.compile_caches import CacheSeed
 from trainer.config import TrialConfig
+from trainer.disk_room import lack_of_room
 from trainer.environment import prepare
 from trainer.gpu import NvmlGpus, NvmlSampler, device_nodes, mark_of
 from trainer.gpu_watch import GpuWatch
@@ -179,6 +180,7 @@ class WorkerActor:
             supervisors=(Supervisor(), Supervisor()),
             gpus=self._gpu_watch(slot, materialiser.mark_prefix),
             wait_for_cards=self._card_memory(slot).wait_until_free,
+            obstacle=lambda: lack_of_room(self._settings.paths.study),
         )
 
     def _materialiser(self, slot: Slot) -> Materialiser:

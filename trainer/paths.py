@@ -3,6 +3,7 @@
 STUDY/repo.git              bare repository (written by whoever provides the code)
 STUDY/worktrees/SLOT        where a slot checks its trials out; `base` is for setting up
 STUDY/runs/SLOT/N           a trial's own copy of that (`src`), and what it writes (`out`, `cache`)
+STUDY/runs/SLOT/trash       what of that is being removed
 STUDY/caches/NODE-CLASS     what compilers made of the baseline, for trials to start with
 STUDY/logs/e42.1.log        output of a trial; e42.1-a2.log of its second attempt
 STUDY/logs/e42.1-smoke.log  output of its smoke run; e42.1-a2-smoke.log likewise
@@ -64,6 +65,10 @@ class WorkerPaths:
     def run(self, slot: SlotId, turn: int) -> Path:
         """Return one of the slot's run folders."""
         return self.study / "runs" / _name(slot) / str(turn)
+
+    def trash(self, slot: SlotId) -> Path:
+        """Return where the slot throws away what its trials left."""
+        return self.study / "runs" / _name(slot) / "trash"
 
     def cache_seed(self, node: str, device_class: str) -> Path:
         """Return the compile caches with which trials of a device class start on a node.
