@@ -58,7 +58,9 @@ def cannot_be_removed(aftermath: Aftermath) -> str:
         with suppress(OSError):
             os.setresuid(*[aftermath.world.uid] * 3)
             folder = aftermath.source.parent
-            RunFolder.at(folder).discard(Trash(folder / "trash"))
+            trash = Trash(folder / "trash")
+            RunFolder.at(folder).discard(trash)
+            trash.close()
             code = 0
         os._exit(code)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
