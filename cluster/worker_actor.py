@@ -30,7 +30,7 @@ from trainer.paths import WorkerPaths
 from trainer.ports import Heartbeat, Lease, LeaseSource, NoWork, Progress, Slot
 from trainer.run_records import Limits
 from trainer.sandbox.arrange import arrange
-from trainer.slots import Claim, Unavailable, claim_cpu, claim_gpus
+from trainer.slots import Claim, Unavailable, claim_cpu, claim_gpus, with_user
 from trainer.supervisor_client import Supervisor
 from trainer.trial import CommitId, SlotId, TrialOutcome, TrialSpec
 from trainer.worker import Worker
@@ -131,7 +131,7 @@ class WorkerActor:
         claim = self._claim(source)
         if claim is not None:
             try:
-                self._worker(self._slot(claim), source).run()
+                self._worker(claim, source).run()
             finally:
                 claim.release()
         return "drained"
@@ -157,6 +157,13 @@ class WorkerActor:
         return found
 
     def _try_claim(self) -> Claim | Unavailable:
+        found = self._try_device()
+        has_user = os.geteuid() == 0 and self._settings.trial.sandbox != "none"
+        if has_user and isinstance(found, Claim):
+            return with_user(found, self._settings.study)
+        return found
+
+    def _try_device(self) -> Claim | Unavailable:
         settings = self._settings
         if not settings.trial.gpus:
             count = max(settings.slots, os.cpu_count() or 1)
@@ -170,9 +177,10 @@ class WorkerActor:
             busy_mb=settings.gpu_busy_mb,
         )
 
-    def _worker(self, slot: Slot, source: LeaseSource) -> Worker:
+    def _worker(self, claim: Claim, source: LeaseSource) -> Worker:
         """Make what serves the slot; raises what the making of an environment or sandbox raises."""
-        materialiser = self._materialiser(slot)
+        slot = self._slot(claim)
+        materialiser = self._materialiser(slot, claim.uid)
         return Worker(
             slot=slot,
             leases=source,
@@ -183,7 +191,7 @@ class WorkerActor:
             obstacle=lambda: lack_of_room(self._settings.paths.study),
         )
 
-    def _materialiser(self, slot: Slot) -> Materialiser:
+    def _materialiser(self, slot: Slot, uid: int | None) -> Materialiser:
         settings, trial, paths = self._settings, self._settings.trial, self._settings.paths
         cores = os.cpu_count() or 1
         environment = prepare(
@@ -201,6 +209,7 @@ class WorkerActor:
             paths=paths,
             devices=device_nodes(slot.gpu_uuids, NvmlGpus()),
             memory_bytes=limits.memory_bytes,
+            uid=uid,
         )
         return Materialiser(
             study=settings.study,
