@@ -62,10 +62,21 @@ class Sightings:
         """When the last value was printed; None if none was."""
         return next(reversed(self._at_s.values()), None)
 
-    @property
-    def final_values(self) -> int:
-        """How many different values came within a second before the last, that included."""
-        since_s = (self.value_at_s or 0.0) - self._FINAL_S
+    def final_values(self, trained_until_s: float | None) -> int:
+        """Return how many different values came at the end, at most as many as are remembered.
+
+        The end is what came after training, and in any case the second before the last value. Two
+        values without any training between them are two for one and the same model.
+
+        Args:
+            trained_until_s: when training was over; None if nothing tells.
+        """
+        last_s = self.value_at_s
+        if last_s is None:
+            return 0
+        since_s = last_s - self._FINAL_S
+        if trained_until_s is not None:
+            since_s = min(since_s, trained_until_s)
         return sum(at_s >= since_s for at_s in self._at_s.values())
 
 

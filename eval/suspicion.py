@@ -42,7 +42,8 @@ class Conduct:
     value_at_s: float | None = None
     """When the value that counts, the last one, was printed, from the start on; None if unknown."""
     final_values: int = 1
-    """Different values printed within the second before the last, that included."""
+    """Different values printed after the last line that counts steps, as far as there are such
+    lines, and at least those within the second before the last value, that included."""
     frozen: tuple[str, ...] = ()
     """What became of frozen files meanwhile, in words: "prepare.py was changed"."""
     frozen_unchecked: int = 0

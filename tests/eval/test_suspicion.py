@@ -90,7 +90,9 @@ def test_several_values_at_the_end_are_suspect_unless_they_are_usual() -> None:
     assert asked(run(final_values=2), run(final_values=3)) == ()
 
 
-def printed(*values: tuple[float, str], wall_s: float = 326.0) -> Run:
+def printed(
+    *values: tuple[float, str], wall_s: float = 326.0, trained_until_s: float | None = None
+) -> Run:
     """Return a run whose script printed values: (seconds from the start, text)."""
     reader = MetricReader(METRIC)
     for at_s, text in values:
@@ -98,7 +100,7 @@ def printed(*values: tuple[float, str], wall_s: float = 326.0) -> Run:
     return run(
         wall_s=wall_s,
         value_at_s=reader.sightings.value_at_s,
-        final_values=reader.sightings.final_values,
+        final_values=reader.sightings.final_values(trained_until_s),
     )
 
 
@@ -122,21 +124,39 @@ def test_a_value_printed_before_training_and_never_again_is_suspect_whatever_cam
 
 
 @pytest.mark.parametrize(
-    ("values", "count"),
+    ("values", "trained_until_s", "count"),
     [
-        ([], 0),
-        ([(10.0, "3"), (20.0, "2"), (30.0, "1")], 1),
-        ([(10.0, "3"), (29.5, "2"), (30.0, "1"), (30.0, "1")], 2),
+        ([], None, 0),
+        ([], 10.0, 0),
+        ([(10.0, "3"), (20.0, "2"), (30.0, "1")], None, 1),
+        ([(10.0, "3"), (29.5, "2"), (30.0, "1"), (30.0, "1")], None, 2),
+        ([(10.0, "3"), (29.5, "2"), (30.0, "1")], 29.8, 2),  # the last second counts in any case
+        ([(10.0, "3"), (29.5, "2"), (30.0, "1")], 300.0, 2),
+        ([(10.0, "3"), (28.5, "2"), (30.0, "1")], 29.0, 1),
+        ([(10.0, "3"), (28.5, "2"), (30.0, "1")], 28.0, 2),  # without any training between
+        ([(10.0, "3"), (28.5, "2"), (30.0, "2")], 28.0, 1),
     ],
 )
-def test_final_values_are_those_of_the_last_second(
-    values: list[tuple[float, str]], count: int
+def test_final_values_are_those_after_training_and_of_the_last_second(
+    values: list[tuple[float, str]], trained_until_s: float | None, count: int
 ) -> None:
-    assert printed(*values).conduct.final_values == count
+    assert printed(*values, trained_until_s=trained_until_s).conduct.final_values == count
 
 
-def test_values_that_are_repeated_do_not_drown_the_one_before_them() -> None:
-    assert printed((30.0, "0.9"), *[(30.1, "0.1")] * 1000).conduct.final_values == 2
+def test_a_wished_value_is_suspect_however_long_it_waits_behind_the_real_one() -> None:
+    usual = printed((290.0, "0.95"), (325.0, "0.9"), trained_until_s=300.0)
+    gamed = printed((310.0, "0.9"), (325.0, "0.1"), trained_until_s=300.0)
+    assert asked(gamed, usual) == ("it printed 2 different values at its end",)
+    assert asked(gamed, gamed) == ()
+
+
+@pytest.mark.parametrize("trained_until_s", [None, 20.0])
+def test_values_that_are_repeated_do_not_drown_the_one_before_them(
+    trained_until_s: float | None,
+) -> None:
+    repeated = [(30.1, "0.1")] * 1000
+    found = printed((30.0, "0.9"), *repeated, trained_until_s=trained_until_s)
+    assert found.conduct.final_values == 2
 
 
 def test_a_flood_of_values_is_forgotten_rather_than_kept() -> None:
@@ -144,8 +164,8 @@ def test_a_flood_of_values_is_forgotten_rather_than_kept() -> None:
     for number in range(10_000):
         reader.feed(f"val_bpb: {number}", float(number))
     assert reader.sightings.value_at_s == 9999.0
-    assert reader.sightings.final_values == 2
-    assert len(reader.sightings._at_s) == 256
+    assert reader.sightings.final_values(None) == 2
+    assert reader.sightings.final_values(0.0) == len(reader.sightings._at_s) == 256
 
 
 # --- files and values ----------------------------------------------------------------------------

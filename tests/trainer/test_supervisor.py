@@ -180,6 +180,21 @@ print("the end")
     assert run("print('nothing')").value_at_s is None
 
 
+def test_values_of_the_end_are_those_that_no_step_separates(run):
+    report = run("""
+import time
+for epoch in range(3):
+    time.sleep(0.2)
+    print(f"epoch: {epoch}\\nval_bpb: 0.9{epoch}", flush=True)
+time.sleep(0.7)
+print("val_bpb: 0.9", flush=True)
+time.sleep(1.2)
+print("val_bpb: 0.1")
+""")
+    assert (report.metric_text, report.metric_count) == ("0.1", 5)
+    assert report.final_values == 2
+
+
 def test_output_that_is_not_text_hurts_nobody(run):
     report = run("import os; os.write(1, bytes(range(256)) * 9 + b'\\nval_bpb: 0.3\\n\\xff')")
     assert report.metric_text == "0.3"
