@@ -160,7 +160,7 @@ def test_the_outcome_tells_how_a_scored_trial_behaved(bench: Bench) -> None:
     bench.research.commit({"prepare.sh": "frozen"})
     honest = bench.lease("echo new > cache; sleep 0.2; echo 'loss: 1'", trial="e1.1")
     gamed = bench.lease(
-        "echo 'loss: 0.1'; echo melted > prepare.sh; rm cache; sleep 0.2; echo 'loss: 0.1'",
+        "echo 'loss: 0.1'; echo melted > prepare.sh; rm cache; sleep 0.3",
         trial="e2.1",
     )
     outcomes = bench.serve(honest, gamed).outcomes
@@ -169,7 +169,7 @@ def test_the_outcome_tells_how_a_scored_trial_behaved(bench: Bench) -> None:
     assert 0.2 <= (conduct.value_at_s or 0) <= conduct.wall_s < PATIENCE_S
     conduct = outcomes["e2.1"].conduct
     assert conduct.frozen == ("prepare.sh was changed",)
-    assert (conduct.value_at_s or PATIENCE_S) < 0.2 < conduct.wall_s
+    assert (conduct.value_at_s or PATIENCE_S) <= conduct.wall_s - 0.25
 
 
 def test_frozen_files_that_cannot_be_checked_are_told_of(
