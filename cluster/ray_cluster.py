@@ -125,7 +125,9 @@ class PrivateRay:
 
     def _note(self, ray: RayProcess) -> None:
         facts = {"pid": ray.pid, "created": ray.created, "address": ray.address}
-        self._record.write_text(json.dumps(facts), "utf-8")
+        fresh = self._record.with_suffix(".new")
+        fresh.write_text(json.dumps(facts), "utf-8")
+        fresh.replace(self._record)  # whoever looks for a Ray to end must not find half a record
 
     def _recorded(self) -> RayProcess | None:
         try:
