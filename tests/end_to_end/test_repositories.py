@@ -60,6 +60,9 @@ def test_an_autoresearch_repository_runs_unmodified_and_carries_on(
     assert checkout(study) == before
     verify_rejection(study)
     log, status = study.json("log"), study.json("status")
+    starts, trials = status["starts"], sum(bool(row["seconds"]) for row in log)
+    assert starts["warm"] + starts["gate"] + starts["cold"] == trials
+    assert starts["cold"] >= 1, "nobody could wait for the first trial of a slot"
     verify(study, log, status)
     show_everything(study, log, status["incumbent"]["experiment"])
     assert [row["id"] for row in log[: len(first)]] == [row["id"] for row in first]
@@ -111,7 +114,14 @@ def show_everything(study: Study, log: list[dict[str, Any]], name: str) -> None:
     shown = study.json("show", name)
     assert {key: shown[key] for key in row} == row
     assert [line["event"] for line in shown["story"]][:2] == ["ExperimentProposed", "TrialQueued"]
-    assert row["hypothesis"][:30] in study.incumbent("show", name).stdout
+    text = study.incumbent("show", name).stdout
+    assert row["hypothesis"][:30] in text
+    outcome = shown["trials"][-1]["outcome"]
+    assert (outcome["sandbox"], bool(outcome["cold_reason"])) == (
+        "bubblewrap",
+        outcome["start"] != "warm",
+    )
+    assert "ran in" in text
     patch = study.git("diff", f"{row['commit']}^", row["commit"]).strip()
     assert study.json("diff", name)["patch"].strip() == patch
     assert study.incumbent("diff", name).stdout.strip() == patch
