@@ -181,6 +181,8 @@ class StoryFacts(TypedDict):
 class ShowFacts(ExperimentFacts):
     """Everything about one experiment."""
 
+    next: str
+    """What to do about it, in one line, where its last words tell (infra.hints); else empty."""
     tree: str
     base_commit: str
     lines: int

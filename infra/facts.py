@@ -32,6 +32,7 @@ from infra.fact_records import (
     TrialFacts,
 )
 from infra.fates import end_seq
+from infra.hints import NOTHING_KNOWN, Known, next_step
 from trainer.ports import Progress
 from trainer.run_start import Start
 from trainer.trial import Ending, ExperimentId, TrialId
@@ -106,7 +107,10 @@ def log_facts(state: StudyState) -> list[ExperimentFacts]:
 
 
 def show_facts(
-    state: StudyState, experiment: ExperimentId, events: Iterable[Recorded]
+    state: StudyState,
+    experiment: ExperimentId,
+    events: Iterable[Recorded],
+    known: Known = NOTHING_KNOWN,
 ) -> ShowFacts:
     """Return everything about one experiment.
 
@@ -114,6 +118,7 @@ def show_facts(
         state: the study's state.
         experiment: its id.
         events: the study's events, or as many of them as are at hand: they give its story times.
+        known: what a hint may rest on.
 
     Raises:
         KeyError: there is no such experiment.
@@ -122,6 +127,7 @@ def show_facts(
     score = found.score
     return {
         **_experiment(found),
+        "next": next_step(found, known),
         "tree": found.tree,
         "base_commit": found.base_commit,
         "lines": found.lines,

@@ -60,14 +60,6 @@ def render_show(facts: ShowFacts, *, metric: str = "score", file: TextIO | None 
     make_console(file).print(_show(facts, metric))
 
 
-def suspect_cure(experiment: str) -> str:
-    """Return what to do about a suspect experiment."""
-    return (
-        f"look at `incumbent diff {experiment}` and `logs {experiment}`, then `incumbent accept "
-        f"{experiment}` has it judged as it is, or `incumbent retry {experiment}` runs it again"
-    )
-
-
 def render_summary(facts: StatusFacts, *, file: TextIO | None = None) -> None:
     """Print how a study stands at the end of a run, and where its results are."""
     grid = _grid()
@@ -187,8 +179,7 @@ def _show(facts: ShowFacts, metric: str) -> RenderableType:
     _add(grid, one_line(metric), score if facts["score"] is not None else "")
     _add(grid, "delta", signed(facts["delta"]) if facts["delta"] is not None else "")
     _add(grid, "reason", one_line(facts["reason"]))
-    if facts["status"] == "suspect":
-        _add(grid, "next", suspect_cure(facts["id"]))
+    _add(grid, "next", one_line(facts["next"]))
     _add(grid, "commit", facts["commit"])
     _add(grid, "promoted", facts["promoted"])
     _add(grid, "base", f"{facts['base']} at {facts['base_commit'][:7]}")
