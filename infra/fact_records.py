@@ -106,6 +106,8 @@ class ExperimentFacts(TypedDict):
     slot: str
     node: str
     reason: str
+    crash: str
+    """What kind of crash it was (trainer.trial.CrashKind); empty if it did not crash."""
     marks: list[str]
     """What was odd about the conditions of any of its trials (eval.conditions.Mark)."""
 

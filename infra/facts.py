@@ -282,8 +282,15 @@ def _experiment(experiment: Experiment) -> ExperimentFacts:
         "slot": ran[-1].slot if ran else "",
         "node": ran[-1].node if ran else "",
         "reason": experiment.reason,
+        "crash": _crash(experiment),
         "marks": _marks(experiment.trials),
     }
+
+
+def _crash(experiment: Experiment) -> str:
+    outcome = experiment.trials[-1].outcome if experiment.trials else None
+    has_crashed = experiment.status is Status.CRASHED
+    return outcome.crash.value if has_crashed and outcome and outcome.crash else ""
 
 
 def _marks(trials: Iterable[Trial]) -> list[str]:

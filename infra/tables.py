@@ -17,6 +17,7 @@ from infra.conditions_text import conditions, how_started, starts, time_spent
 from infra.fact_records import ExperimentFacts, ShowFacts, SlotFacts, StatusFacts, TrialFacts
 from infra.plain_text import duration, number, one_line, printable_lines, signed
 from infra.probe_text import probe_words
+from trainer.trial import CrashKind
 
 WIDEST_SCREEN = 1000
 WIDTH_OF_A_PIPE = 2000
@@ -41,6 +42,12 @@ _STYLES = {
     "dropped": "yellow",
     "cancelled": "yellow",
 }
+_PLAIN_CRASHES = frozenset({"", CrashKind.EXCEPTION, CrashKind.SIGNAL})
+"""Kinds of which the reason tells all."""
+_WITH_REASON = frozenset(
+    {"suspect", "rejected", "crashed", "timed_out", "lost", "conflicted", "dropped"}
+)
+"""Statuses of which a list tells why."""
 
 
 def render_status(facts: StatusFacts, *, file: TextIO | None = None) -> None:
@@ -159,14 +166,28 @@ def _experiments(rows: Iterable[ExperimentFacts], metric: str) -> Table:
     for row in rows:
         table.add_row(
             Text(row["id"]),
-            _status(row["status"]).append_text(_marks(row["marks"])),
+            _ending(row).append_text(_marks(row["marks"])),
             Text(number(row["score"])),
             Text(signed(row["delta"])),
             Text(duration(row["seconds"]) if row["seconds"] else ""),
             Text(one_line(row["proposer"], 12)),
-            Text(one_line(row["hypothesis"])),
+            _hypothesis(row),
         )
     return table
+
+
+def _ending(row: ExperimentFacts) -> Text:
+    """Return the status, or what kind of crash it was where that says more."""
+    kind = row["status"] if row["crash"] in _PLAIN_CRASHES else row["crash"]
+    return Text(_words(kind), style=_STYLES.get(row["status"], ""))
+
+
+def _hypothesis(row: ExperimentFacts) -> Text:
+    """Return what was tried; behind what went wrong, where something did."""
+    hypothesis, reason = one_line(row["hypothesis"]), one_line(row["reason"])
+    if row["status"] not in _WITH_REASON or not reason:
+        return Text(hypothesis)
+    return Text.assemble(reason, (f" ({hypothesis})", "dim"))
 
 
 def _show(facts: ShowFacts, metric: str) -> RenderableType:

@@ -177,9 +177,19 @@ def test_the_log_lists_all_experiments_in_order() -> None:
         "slot": "cpu-1",
         "node": "box",
         "reason": "worse",
+        "crash": "",
         "marks": [],
     }
     assert (log[10]["score"], log[10]["delta"]) == (None, None)
+
+
+def test_the_kind_of_a_crash_is_told_for_as_long_as_it_is_one() -> None:
+    study = Study()
+    study.baseline(0.4)
+    name = study.crash("DEPTH 2 -> 0")
+    assert log_facts(study.state)[1]["crash"] == "exception"
+    study.tell(ev.RetryRequested(experiment=name))
+    assert log_facts(study.state)[1]["crash"] == ""
 
 
 def test_an_experiment_shows_its_trials_and_its_story_with_times(whole: Study) -> None:
