@@ -201,5 +201,7 @@ class ShowFacts(ExperimentFacts):
     generation: int
     merge_of: str
     merged_as: str
+    paths: dict[str, str]
+    """`log` and `output` (what was left in INCUMBENT_OUT) of its latest trial that has one."""
     trials: list[TrialFacts]
     story: list[StoryFacts]

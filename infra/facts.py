@@ -111,6 +111,7 @@ def show_facts(
     experiment: ExperimentId,
     events: Iterable[Recorded],
     known: Known = NOTHING_KNOWN,
+    paths: Mapping[str, str] | None = None,
 ) -> ShowFacts:
     """Return everything about one experiment.
 
@@ -119,6 +120,7 @@ def show_facts(
         experiment: its id.
         events: the study's events, or as many of them as are at hand: they give its story times.
         known: what a hint may rest on.
+        paths: where things are, by name; passed through.
 
     Raises:
         KeyError: there is no such experiment.
@@ -143,6 +145,7 @@ def show_facts(
         "generation": found.generation,
         "merge_of": found.merge_of,
         "merged_as": found.merged_as,
+        "paths": dict(paths or {}),
         "trials": [_trial(trial) for trial in found.trials],
         "story": _story(state, found, events),
     }

@@ -52,19 +52,19 @@ _WITH_REASON = frozenset(
 
 def render_status(facts: StatusFacts, *, file: TextIO | None = None) -> None:
     """Print a study at one moment."""
-    make_console(file).print(status_view(facts))
+    _print(status_view(facts), file)
 
 
 def render_log(
     rows: Iterable[ExperimentFacts], *, metric: str = "score", file: TextIO | None = None
 ) -> None:
     """Print experiments, one a line; the scores under the metric's name."""
-    make_console(file).print(_experiments(rows, metric))
+    _print(_experiments(rows, metric), file)
 
 
 def render_show(facts: ShowFacts, *, metric: str = "score", file: TextIO | None = None) -> None:
     """Print everything about one experiment."""
-    make_console(file).print(_show(facts, metric))
+    _print(_show(facts, metric), file)
 
 
 def render_summary(facts: StatusFacts, *, file: TextIO | None = None) -> None:
@@ -76,7 +76,7 @@ def render_summary(facts: StatusFacts, *, file: TextIO | None = None) -> None:
     _add(grid, "branch", facts["branch"])
     for name in ("results", "picture"):
         _add(grid, name, facts["paths"].get(name, ""))
-    make_console(file).print(grid)
+    _print(grid, file)
 
 
 def make_console(file: TextIO | None = None) -> Console:
@@ -84,6 +84,18 @@ def make_console(file: TextIO | None = None) -> Console:
     stream = file or sys.stdout
     width = None if stream.isatty() else WIDTH_OF_A_PIPE
     return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
+
+
+def _print(view: RenderableType, file: TextIO | None) -> None:
+    """Print to a screen as it is, and elsewhere without the blanks that fill up its lines."""
+    stream = file or sys.stdout
+    console = make_console(stream)
+    if stream.isatty():
+        console.print(view)
+        return
+    with console.capture() as captured:
+        console.print(view)
+    stream.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 
 def status_view(facts: StatusFacts, *, most_slots: int = 0) -> RenderableType:
@@ -210,6 +222,8 @@ def _show(facts: ShowFacts, metric: str) -> RenderableType:
     _add(grid, "limited by", str(_last_outcome(facts).get("limits_by", "")))
     _add(grid, "ran in", how_started(_last_outcome(facts)))
     _add(grid, "smoke runs", _smoke_runs(facts))
+    for name, path in facts["paths"].items():
+        _add(grid, name, path)
     for name, value in sorted(facts["parameters"].items()):
         _add(grid, one_line(name), one_line(str(value)))
     parts: list[RenderableType] = [head, grid]

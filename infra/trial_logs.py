@@ -1,4 +1,4 @@
-"""Finds the logs of trials."""
+"""Finds what trials left: their logs, and their output folders."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from cluster.experiment import Experiment, TrialPhase
 from cluster.state import StudyState
 from infra.home import StudyHome
-from trainer.paths import log_name
+from trainer.paths import log_name, out_name
 from trainer.trial import ExperimentId, Rung, TrialId
 
 
@@ -25,6 +25,17 @@ def find_log(home: StudyHome, state: StudyState, name: str) -> Path | None:
             if os.path.lexists(path):
                 return path
     return None
+
+
+def paths_of(home: StudyHome, state: StudyState, name: ExperimentId) -> dict[str, str]:
+    """Return where the latest log and the latest output of an experiment are, if there are any."""
+    found = {"log": find_log(home, state, name), "output": _find_out(home, state.experiments[name])}
+    return {kind: str(path) for kind, path in found.items() if path}
+
+
+def _find_out(home: StudyHome, experiment: Experiment) -> Path | None:
+    folders = (home.out / out_name(t.id, t.attempt) for t in reversed(experiment.trials))
+    return next((folder for folder in folders if os.path.lexists(folder)), None)
 
 
 def trial_of(log: Path) -> TrialId:

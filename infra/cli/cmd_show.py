@@ -18,6 +18,7 @@ def show(
     from infra.hints import Known
     from infra.settings import settings_if_any
     from infra.study import opened
+    from infra.trial_logs import paths_of
     from trainer.trial import ExperimentId
 
     home = choose_study(study)
@@ -28,7 +29,7 @@ def show(
             raise UsageProblem(f"there is no experiment {experiment} (see `incumbent log`)")
         events = found.ledger.get([seq for seq, _ in record.story])
     known = Known.of(settings_if_any(home), home.repository)
-    facts = show_facts(state, record.id, events, known)
+    facts = show_facts(state, record.id, events, known, paths_of(home, state, record.id))
     if as_json:
         print_json(facts)
     else:

@@ -217,6 +217,29 @@ def test_a_pipe_gets_lines_uncut_and_not_padded() -> None:
     assert len(line) < 600
 
 
+def test_nothing_is_filled_up_with_blanks_for_a_pipe(study: Study) -> None:
+    pipe = io.StringIO()
+    tables.render_show(show_facts(study.state, ExperimentId("e3"), study.events), file=pipe)
+    tables.render_status(status(study), file=pipe)
+    tables.render_log(log_facts(study.state), file=pipe)
+    tables.render_summary(status(study), file=pipe)
+    assert not [line for line in pipe.getvalue().splitlines() if line != line.rstrip()]
+    assert (
+        '\n    File "train.py", line 3\n  ZeroDivisionError: division by zero\n' in pipe.getvalue()
+    )
+
+
+def test_where_a_trials_log_and_output_are_is_shown(narrow: io.StringIO) -> None:
+    study = Study(slots=1)
+    study.baseline(0.4)
+    paths = {"log": "/state/logs/e0.1.log", "output": "/state/out/e0.1-1"}
+    facts = show_facts(study.state, ExperimentId("e0"), study.events, paths=paths)
+    tables.render_show(facts, file=narrow)
+    lines = [line.split() for line in narrow.getvalue().splitlines()]
+    assert ["log", "/state/logs/e0.1.log"] in lines
+    assert ["output", "/state/out/e0.1-1"] in lines
+
+
 def test_a_study_that_has_not_begun_can_be_shown(narrow: io.StringIO) -> None:
     tables.render_status(status(Study(slots=1)), file=narrow)
     assert "no score yet" in narrow.getvalue()
