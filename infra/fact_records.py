@@ -130,6 +130,8 @@ class StatusFacts(TypedDict):
     started_at: str | None
     seconds: float
     """Since it first started."""
+    running_seconds: float
+    """For how long it has run, which is what `[limits] hours` counts."""
     metric: MetricFacts
     incumbent: IncumbentFacts
     baseline: BaselineFacts

@@ -80,6 +80,8 @@ def status_facts(
         "failed": state.is_failed,
         "started_at": _time(state.started_at),
         "seconds": _since(state.started_at, now) or 0.0,
+        # Nobody has recorded when a killed controller died; the last event is what is known.
+        "running_seconds": max(0.0, state.running_s(now if is_running else state.heard_at or now)),
         "metric": {"name": state.metric, "goal": state.goal},
         "incumbent": _incumbent(state),
         "baseline": _baseline(state),

@@ -104,7 +104,7 @@ def status_view(facts: StatusFacts, *, most_slots: int = 0) -> RenderableType:
     head.append(one_line(facts["study"]), style="bold")
     head.append(f"  {facts['branch']}  ", style="dim")
     head.append(one_line(facts["phase"]), style="red" if facts["failed"] else "cyan")
-    head.append(f"  {duration(facts['seconds'])}", style="dim")
+    head.append(f"  {duration(facts['running_seconds'])}", style="dim")
     grid = _grid()
     _add(grid, "best", _best(facts))
     _add(grid, "", one_line(facts["incumbent"]["hypothesis"]))

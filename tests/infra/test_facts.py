@@ -66,6 +66,17 @@ def test_an_improvement_upwards_is_positive_too() -> None:
     assert status(study)["incumbent"]["improvement_percent"] == pytest.approx(20)
 
 
+def test_the_time_that_a_study_runs_stands_still_while_it_is_stopped() -> None:
+    study = Study()
+    ran = (study.now - BEGIN).total_seconds() - 2  # the controller starts with the second event
+    later = study.now + timedelta(hours=1)
+    assert status(study, now=later)["running_seconds"] == ran + 3600
+    assert status(study, now=later, is_running=False)["running_seconds"] == ran  # it was killed
+    study.tell(ev.ControllerStopped(epoch=1, reason="stopped"))
+    assert status(study, now=later, is_running=False)["running_seconds"] == ran + 1
+    assert status(study, now=later)["seconds"] > 3600
+
+
 def test_a_baseline_of_zero_has_no_percent() -> None:
     study = Study(goal="maximize")
     study.baseline(0.0)

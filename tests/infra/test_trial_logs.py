@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from infra.home import StudyHome
-from infra.trial_logs import paths_of
+from infra.trial_logs import paths_of, why_no_log
 from tests.infra.study_factory import Study, crashed
 from trainer.paths import WorkerPaths
 from trainer.trial import CommitId, ExperimentId, TrialId, TrialSpec
@@ -41,3 +41,13 @@ def test_the_latest_log_and_the_latest_output_are_named(tmp_path: Path) -> None:
     assert paths_of(home, study.state, E0) == {"log": str(log), "output": str(first)}
     second.symlink_to(tmp_path / "nowhere")  # named, and not looked into
     assert paths_of(home, study.state, E0) == {"log": str(log), "output": str(second)}
+
+
+def test_who_asks_for_the_log_of_a_rejected_experiment_is_told_why() -> None:
+    study = Study(slots=1)
+    study.reject("a typo", "train.py:4: undefined name 'modle'")
+    study.propose("waits")
+    said = "e0 was rejected before it could run: train.py:4: undefined name 'modle'"
+    assert why_no_log(study.state, "e0") == why_no_log(study.state, "e0.1") == said
+    for name in ("e1", "e9", "nonsense"):
+        assert why_no_log(study.state, name).startswith(f"no trial of {name} has started")
