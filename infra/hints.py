@@ -46,8 +46,8 @@ _NEVER_DATA = frozenset({"dev", "etc", "proc", "run", "sys", "var"})
 _TOO_WIDE = frozenset({"/", "/home", "/root", "/tmp"})  # noqa: S108 - a name, nothing is made there
 
 _KEPT = (
-    "your folders are not there in the sandbox: trials write beside the script, or what is to be "
-    "kept to the folder INCUMBENT_OUT"
+    "your folders are not there in the sandbox: name in [trial] data what trials read; they write "
+    "beside the script, or to the folder INCUMBENT_OUT what is to be kept"
 )
 
 _KEYS = {
