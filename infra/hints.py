@@ -43,7 +43,7 @@ _ABSOLUTE = re.compile(r"(?<![\w.~/-])/[^\s'\"<>|:,;()]+")
 
 _NEVER_DATA = frozenset({"dev", "etc", "proc", "run", "sys", "var"})
 """Of the system, and not the user's to show."""
-_TOO_WIDE = frozenset({"/", "/home", "/root", "/tmp"})  # noqa: S108 - a name, nothing is made there
+_TOO_WIDE = frozenset({"/", "/home", "/tmp"})  # noqa: S108 - a name, nothing is made there
 
 _KEPT = (
     "your folders are not there in the sandbox: name in [trial] data what trials read; they write "
