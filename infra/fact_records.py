@@ -106,6 +106,8 @@ class ExperimentFacts(TypedDict):
     slot: str
     node: str
     reason: str
+    crash: str
+    """What kind of crash it was (trainer.trial.CrashKind); empty if it did not crash."""
     marks: list[str]
     """What was odd about the conditions of any of its trials (eval.conditions.Mark)."""
 
@@ -128,6 +130,8 @@ class StatusFacts(TypedDict):
     started_at: str | None
     seconds: float
     """Since it first started."""
+    running_seconds: float
+    """For how long it has run, which is what `[limits] hours` counts."""
     metric: MetricFacts
     incumbent: IncumbentFacts
     baseline: BaselineFacts
@@ -181,6 +185,8 @@ class StoryFacts(TypedDict):
 class ShowFacts(ExperimentFacts):
     """Everything about one experiment."""
 
+    next: str
+    """What to do about it, in one line, where its last words tell (infra.hints); else empty."""
     tree: str
     base_commit: str
     lines: int
@@ -197,5 +203,7 @@ class ShowFacts(ExperimentFacts):
     generation: int
     merge_of: str
     merged_as: str
+    paths: dict[str, str]
+    """`log` and `output` (what was left in INCUMBENT_OUT) of its latest trial that has one."""
     trials: list[TrialFacts]
     story: list[StoryFacts]

@@ -32,6 +32,7 @@ from infra.fact_records import (
     TrialFacts,
 )
 from infra.fates import end_seq
+from infra.hints import NOTHING_KNOWN, Known, next_step
 from trainer.ports import Progress
 from trainer.run_start import Start
 from trainer.trial import Ending, ExperimentId, TrialId
@@ -79,6 +80,8 @@ def status_facts(
         "failed": state.is_failed,
         "started_at": _time(state.started_at),
         "seconds": _since(state.started_at, now) or 0.0,
+        # Nobody has recorded when a killed controller died; the last event is what is known.
+        "running_seconds": max(0.0, state.running_s(now if is_running else state.heard_at or now)),
         "metric": {"name": state.metric, "goal": state.goal},
         "incumbent": _incumbent(state),
         "baseline": _baseline(state),
@@ -106,7 +109,11 @@ def log_facts(state: StudyState) -> list[ExperimentFacts]:
 
 
 def show_facts(
-    state: StudyState, experiment: ExperimentId, events: Iterable[Recorded]
+    state: StudyState,
+    experiment: ExperimentId,
+    events: Iterable[Recorded],
+    known: Known = NOTHING_KNOWN,
+    paths: Mapping[str, str] | None = None,
 ) -> ShowFacts:
     """Return everything about one experiment.
 
@@ -114,6 +121,8 @@ def show_facts(
         state: the study's state.
         experiment: its id.
         events: the study's events, or as many of them as are at hand: they give its story times.
+        known: what a hint may rest on.
+        paths: where things are, by name; passed through.
 
     Raises:
         KeyError: there is no such experiment.
@@ -122,6 +131,7 @@ def show_facts(
     score = found.score
     return {
         **_experiment(found),
+        "next": next_step(found, known),
         "tree": found.tree,
         "base_commit": found.base_commit,
         "lines": found.lines,
@@ -137,6 +147,7 @@ def show_facts(
         "generation": found.generation,
         "merge_of": found.merge_of,
         "merged_as": found.merged_as,
+        "paths": dict(paths or {}),
         "trials": [_trial(trial) for trial in found.trials],
         "story": _story(state, found, events),
     }
@@ -276,8 +287,15 @@ def _experiment(experiment: Experiment) -> ExperimentFacts:
         "slot": ran[-1].slot if ran else "",
         "node": ran[-1].node if ran else "",
         "reason": experiment.reason,
+        "crash": _crash(experiment),
         "marks": _marks(experiment.trials),
     }
+
+
+def _crash(experiment: Experiment) -> str:
+    outcome = experiment.trials[-1].outcome if experiment.trials else None
+    has_crashed = experiment.status is Status.CRASHED
+    return outcome.crash.value if has_crashed and outcome and outcome.crash else ""
 
 
 def _marks(trials: Iterable[Trial]) -> list[str]:

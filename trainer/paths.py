@@ -83,7 +83,7 @@ class WorkerPaths:
 
     def out(self, spec: TrialSpec) -> Path:
         """Return the folder that keeps what the trial left."""
-        return self.study / "out" / f"{spec.trial}-{spec.attempt}"
+        return self.study / "out" / out_name(spec.trial, spec.attempt)
 
 
 def log_name(trial: TrialId, attempt: int, rung: Rung = Rung.FULL) -> str:
@@ -91,6 +91,11 @@ def log_name(trial: TrialId, attempt: int, rung: Rung = Rung.FULL) -> str:
     of_attempt = f"-a{attempt}" if attempt > 1 else ""
     of_rung = "" if rung is Rung.FULL else f"-{rung}"
     return f"{trial}{of_attempt}{of_rung}.log"
+
+
+def out_name(trial: TrialId, attempt: int) -> str:
+    """Return the name of the folder that keeps what one attempt left."""
+    return f"{trial}-{attempt}"
 
 
 def _name(slot: SlotId) -> str:

@@ -66,6 +66,17 @@ def test_an_improvement_upwards_is_positive_too() -> None:
     assert status(study)["incumbent"]["improvement_percent"] == pytest.approx(20)
 
 
+def test_the_time_that_a_study_runs_stands_still_while_it_is_stopped() -> None:
+    study = Study()
+    ran = (study.now - BEGIN).total_seconds() - 2  # the controller starts with the second event
+    later = study.now + timedelta(hours=1)
+    assert status(study, now=later)["running_seconds"] == ran + 3600
+    assert status(study, now=later, is_running=False)["running_seconds"] == ran  # it was killed
+    study.tell(ev.ControllerStopped(epoch=1, reason="stopped"))
+    assert status(study, now=later, is_running=False)["running_seconds"] == ran + 1
+    assert status(study, now=later)["seconds"] > 3600
+
+
 def test_a_baseline_of_zero_has_no_percent() -> None:
     study = Study(goal="maximize")
     study.baseline(0.0)
@@ -177,9 +188,19 @@ def test_the_log_lists_all_experiments_in_order() -> None:
         "slot": "cpu-1",
         "node": "box",
         "reason": "worse",
+        "crash": "",
         "marks": [],
     }
     assert (log[10]["score"], log[10]["delta"]) == (None, None)
+
+
+def test_the_kind_of_a_crash_is_told_for_as_long_as_it_is_one() -> None:
+    study = Study()
+    study.baseline(0.4)
+    name = study.crash("DEPTH 2 -> 0")
+    assert log_facts(study.state)[1]["crash"] == "exception"
+    study.tell(ev.RetryRequested(experiment=name))
+    assert log_facts(study.state)[1]["crash"] == ""
 
 
 def test_an_experiment_shows_its_trials_and_its_story_with_times(whole: Study) -> None:
