@@ -246,17 +246,7 @@ class Performer:
     @perform.register
     def _judge(self, command: cmd.RecordJudgement, state: StudyState) -> None:
         experiment = state.experiments[command.experiment]
-        judgement = command.judgement
-        self.record(
-            f"{experiment.id}/judged/{experiment.finished}",
-            ev.ExperimentJudged(
-                experiment=experiment.id,
-                verdict=judgement.verdict,
-                delta=judgement.delta,
-                reason=judgement.reason,
-                reference=command.reference,
-            ),
-        )
+        self.record(f"{experiment.id}/judged/{experiment.finished}", command.event)
 
     @perform.register
     def _suspect(self, command: cmd.RecordSuspicion, state: StudyState) -> None:
@@ -307,7 +297,7 @@ class Performer:
         raise moved
 
     def _trailers(self, winner: Experiment, replaced: Experiment) -> list[tuple[str, str]]:
-        new, old = winner.evidence.score.mean, replaced.evidence.score.mean
+        new, old = winner.worth, replaced.worth
         trials = ", ".join(str(t.id) for t in winner.trials if t.outcome is not None)
         return [
             ("Metric", f"{self._metric.name} {new:.6g} (was {old:.6g})"),

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from cluster.commands import Command, DropWinner, Merge, Promote
 from cluster.experiment import Experiment, Status
 from cluster.state import StudyState
-from eval.judge import Judge, Verdict
+from eval.judge import Judge
 from eval.metric import Metric
 from trainer.trial import ExperimentId
 
@@ -36,7 +36,7 @@ def plan(state: StudyState, judge: Judge, metric: Metric) -> list[Command]:
         if winner.base == incumbent.id:
             return [Promote(winner=winner, replaces=incumbent)]
     for winner in winners:
-        if judge.judge(winner.evidence, incumbent.evidence).verdict is Verdict.KEEP:
+        if judge.is_ahead(winner.evidence, incumbent.evidence):
             return [Promote(winner=winner, replaces=incumbent)]
     return [*_merges(winners, incumbent), *_rejoin(state, incumbent), *_spent(state)]
 
@@ -47,7 +47,7 @@ def _winners(state: StudyState, metric: Metric) -> list[Experiment]:
     sign = metric.improvement(1.0, 0.0)
 
     def rank(winner: Experiment) -> tuple[float, int]:
-        return (-sign * winner.evidence.score.mean, int(winner.id[1:]))
+        return (-sign * winner.worth, int(winner.id[1:]))
 
     return sorted(found, key=rank)
 
