@@ -103,15 +103,20 @@ def _count(state: StudyState, *statuses: Status) -> int:
 
 
 def _open(state: StudyState, status: Status) -> list[Experiment]:
+    """Return the open experiments of a status, the oldest first."""
+    if not _count(state, status):
+        return []  # mostly so, and it spares a walk over all that is open
     found = (state.experiments[e] for e, s in state.open.items() if s is status)
     return sorted(found, key=lambda experiment: int(experiment.id[1:]))
 
 
+_ON_THE_WAY = frozenset({Status.QUEUED, Status.RUNNING})
+
+
 def _cancellations(state: StudyState) -> Iterator[Command]:
-    for status in (Status.QUEUED, Status.RUNNING):
-        for experiment in _open(state, status):
-            if experiment.is_cancelled:
-                yield CancelTrial(trial=experiment.trials[-1].id)
+    for name, status in state.open.items():
+        if status in _ON_THE_WAY and state.experiments[name].is_cancelled:
+            yield CancelTrial(trial=state.experiments[name].trials[-1].id)
 
 
 # --- judging -------------------------------------------------------------------------------------

@@ -43,6 +43,8 @@ def plan(state: StudyState, judge: Judge, metric: Metric) -> list[Command]:
 
 def _winners(state: StudyState, metric: Metric) -> list[Experiment]:
     """All open winners, best first; ties go to the older one."""
+    if not state.counts.get(Status.WINNER):
+        return []  # mostly so, and it spares a walk over all that is open
     found = [state.experiments[e] for e, status in state.open.items() if status is Status.WINNER]
     sign = metric.improvement(1.0, 0.0)
 
@@ -82,7 +84,8 @@ def _rejoin(state: StudyState, incumbent: Experiment) -> Iterator[Command]:
 
 def _spent(state: StudyState) -> Iterator[Command]:
     """Drop winners whose merge ended without reaching the branch."""
-    for experiment, status in state.open.items():
+    merging = state.open.items() if state.counts.get(Status.MERGING) else ()
+    for experiment, status in merging:
         if status is not Status.MERGING:
             continue
         merge = state.experiments[state.experiments[experiment].merged_as]
