@@ -297,7 +297,7 @@ class Performer:
         raise moved
 
     def _trailers(self, winner: Experiment, replaced: Experiment) -> list[tuple[str, str]]:
-        new, old = winner.worth, replaced.worth
+        new, old = winner.evidence.score.mean, replaced.evidence.score.mean
         trials = ", ".join(str(t.id) for t in winner.trials if t.outcome is not None)
         return [
             ("Metric", f"{self._metric.name} {new:.6g} (was {old:.6g})"),

@@ -118,6 +118,8 @@ class BayesJudge:
             keep, saved = True, reference.lines - candidate.lines
             memory = replace(memory, conceded=memory.conceded + max(0.0, -delta))
             words = f"{saved} line{'s' if saved > 1 else ''} shorter and no worse: {words}"
+        else:
+            words = f"{'worse' if delta <= 0 else 'not worth its price'}: {words}"
         return Judgement(
             verdict=Verdict.KEEP if keep else Verdict.DISCARD,
             delta=delta,

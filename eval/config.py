@@ -64,7 +64,7 @@ class JudgeConfig(BaseModel):
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
     )
 
-    policy: Literal["greedy", "bayes", "sequential"] = "greedy"
+    policy: Literal["greedy", "bayes", "sequential"] = "bayes"
     """`greedy`: any improvement is kept, as in plain autoresearch; `bayes`: what is expected to be
     worth more than its `price`; `sequential`: what fresh runs prove at `confidence`."""
     price: Annotated[float, Field(ge=0, le=100)] | Literal["auto"] = "auto"
