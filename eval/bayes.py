@@ -27,6 +27,8 @@ LOOKAHEAD = (1, 2, 4)
 """Further runs whose worth is weighed."""
 RUN_COST = 0.3
 """What a run must bring, in expected gains of an average candidate: what the slot would do else."""
+KNOWN_DOF = 8
+"""Degrees of freedom from which on the noise counts as known: within a quarter."""
 FEW_SLOTS = 8
 PRICE_FEW, PRICE_MANY = 0.3, 1.0
 """Price of keeping a patch for nothing, in standard deviations of a run: below FEW_SLOTS slots
@@ -139,7 +141,7 @@ class BayesJudge:
             runs=candidate.score.n,
             sigma=sigma,
             price=price * sigma,
-            prior=PatchPrior(seen=around.memory.patches or PatchCounts(unit=sigma)),
+            prior=PatchPrior(seen=around.memory.patches or PatchCounts(), unit=sigma),
             expected=candidate.expected,
         )
 
@@ -147,13 +149,25 @@ class BayesJudge:
         """Say whether another run is worth more than a run costs."""
         if case.runs >= self.max_replicates:
             return False
-        if not around.noise.dof:
-            return case.runs == 1  # nobody knows yet what one run says
+        if case.runs == 1 and self._is_noise_unsure(case, opinion, around):
+            return True
         most = self.max_replicates - case.runs
         gained = max(
             _knowledge_gradient(case, opinion, more) / more for more in LOOKAHEAD if more <= most
         )
         return gained > RUN_COST * case.prior.weights[0] * case.prior.sizes[0]
+
+    def _is_noise_unsure(self, case: _Case, opinion: Opinion, around: Circumstance) -> bool:
+        """Say whether a second run is due for what it says of the noise.
+
+        Of everything while nothing is known. While little is, of what would be discarded, so that
+        no promotion waits for it: an estimate that is too small by luck asks for no runs, and would
+        never be put right. Few slots have none to spare for that.
+        """
+        if not around.noise.dof:
+            return True
+        is_spare = around.slots >= FEW_SLOTS and around.noise.dof < KNOWN_DOF
+        return is_spare and case.utility(opinion) <= 0
 
     def _is_simpler(
         self,

@@ -19,8 +19,6 @@ class Belief:
 class PatchCounts:
     """What the verdicts of a study said of patches so far; see eval.patch_prior."""
 
-    unit: float
-    """Standard deviation of a single run as it was first estimated, in the metric's unit."""
     counts: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     """Discounted sums of the probabilities of gain, nothing, small harm, large harm."""
     totals: tuple[float, float, float] = (0.0, 0.0, 0.0)

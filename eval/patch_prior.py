@@ -46,6 +46,8 @@ class PatchPrior:
     """The prior: what is assumed at the start, and what was counted since."""
 
     seen: PatchCounts
+    unit: float
+    """Standard deviation of a single run, as it is known now, in the metric's unit."""
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -61,7 +63,7 @@ class PatchPrior:
         """Mean sizes of gains, small harms and large harms, in the metric's unit."""
         counts = (self.seen.counts[0], *self.seen.counts[2:])
         return tuple(
-            (worth * start * self.seen.unit + total) / (worth + count)
+            (worth * start * self.unit + total) / (worth + count)
             for worth, start, total, count in zip(
                 SIZES_COUNT, START_SIZES, self.seen.totals, counts, strict=True
             )

@@ -61,8 +61,18 @@ def test_without_a_price_few_slots_pay_less() -> None:
 def test_before_the_noise_is_known_every_candidate_is_run_twice() -> None:
     unknown = replace(around(), noise=Noise())
     assert JUDGE.judge(tree(80.0), tree(100.0), unknown).verdict is Verdict.REPLICATE
-    known = around(0.0, dof=1)
+    known = around(0.0, dof=1, slots=2)
     assert JUDGE.judge(tree(80.0, 80.0), tree(100.0), known).verdict is Verdict.KEEP
+
+
+def test_while_the_noise_rests_on_little_many_slots_repeat_what_they_would_discard() -> None:
+    for slots, dof, verdict in (
+        (8, 2, Verdict.REPLICATE), (8, 8, Verdict.DISCARD), (7, 2, Verdict.DISCARD),
+    ):  # fmt: skip
+        case = BASE, around(slots=slots, dof=dof)
+        assert JUDGE.judge(tree(120.0), *case).verdict is verdict
+        assert JUDGE.judge(tree(120.0, 120.0), *case).verdict is Verdict.DISCARD
+        assert JUDGE.judge(tree(80.0), *case).verdict is Verdict.KEEP  # no promotion waits
 
 
 @given(st.floats(-50, 50), st.booleans())
@@ -71,7 +81,7 @@ def test_runs_that_repeat_exactly_are_judged_as_greedy_does(gain: float, huge: b
         gain = 0.0
     scale = 1e90 if huge else 1.0
     verdict = JUDGE.judge(
-        tree((100 - gain) * scale), tree(*[100.0 * scale] * 3), around(0.0, dof=2)
+        tree((100 - gain) * scale), tree(*[100.0 * scale] * 3), around(0.0, dof=2, slots=2)
     ).verdict
     assert verdict is (Verdict.KEEP if gain > 0 else Verdict.DISCARD)
 
@@ -99,7 +109,7 @@ def test_the_direction_does_not_matter() -> None:
 
 def test_beliefs_are_what_brute_force_says() -> None:
     """Base, patch and run drawn from the prior; those with about this result are averaged."""
-    random, prior = Random(7), PatchPrior(seen=PatchCounts(unit=1.0))
+    random, prior = Random(7), PatchPrior(seen=PatchCounts(), unit=1.0)
     base = tree(100.0, belief=Belief(mean=100.0, variance=0.8))
     observed, width = 98.0, 0.2
     found = []
@@ -132,7 +142,7 @@ def test_a_merge_is_judged_by_what_its_patch_did_before() -> None:
 def test_shorter_and_no_worse_is_kept_until_small_losses_have_added_up() -> None:
     plain = BayesJudge(metric=LOSS, max_replicates=1, simplicity=False)
     simple = replace(plain, simplicity=True)
-    sure = Memory(patches=PatchCounts(unit=1.0, counts=(1.0, 500.0, 1.0, 1.0)))
+    sure = Memory(patches=PatchCounts(counts=(1.0, 500.0, 1.0, 1.0)))
     case = tree(100.1, lines=90), BASE, around(memory=sure)
     assert plain.judge(*case).verdict is Verdict.DISCARD
     memory, kept = sure, 0

@@ -12,7 +12,7 @@ from scipy.integrate import quad
 from eval.beliefs import PatchCounts
 from eval.patch_prior import PatchPrior
 
-PRIOR = PatchPrior(seen=PatchCounts(unit=1.0))
+PRIOR = PatchPrior(seen=PatchCounts(), unit=1.0)
 
 
 def by_integration(observed: float, sd: float) -> tuple[float, float, float]:
@@ -57,7 +57,7 @@ def test_an_opinion_is_what_integration_says(observed: float, sd: float) -> None
     st.floats(-12, 12).map(lambda e: 10.0**e),
 )
 def test_opinions_are_numbers_however_far_from_everything(observed, sd, unit) -> None:
-    opinion = PatchPrior(seen=PatchCounts(unit=unit)).opinion(observed, sd)
+    opinion = PatchPrior(seen=PatchCounts(), unit=unit).opinion(observed, sd)
     assert sum(opinion.shares) == pytest.approx(1)
     assert math.isfinite(opinion.effect.mean)
     assert 0 <= opinion.effect.variance < math.inf
@@ -69,7 +69,7 @@ def test_the_prior_comes_to_what_patches_are_like() -> None:
         is_gain = random.random() < 0.4
         effect = random.expovariate(1 / 30) if is_gain else -random.expovariate(1 / 100)
         seen = prior.learn(prior.opinion(effect + random.gauss(0, 1), 1.0))
-        prior = PatchPrior(seen=seen)
+        prior = PatchPrior(seen=seen, unit=1.0)
     assert prior.weights[0] == pytest.approx(0.4, abs=0.12)
     assert prior.sizes[0] == pytest.approx(30, rel=0.5)
     assert prior.sizes[2] == pytest.approx(100, rel=0.5)
