@@ -13,6 +13,25 @@ class MetricFacts(TypedDict):
     goal: str
 
 
+class BeliefFacts(TypedDict):
+    """A true value as a judge sees it: normal about `mean`."""
+
+    mean: float
+    sd: float
+
+
+class NoiseFacts(TypedDict):
+    """How much two runs of the same code differ."""
+
+    sigma: float
+    """Standard deviation of a run, in the metric's unit."""
+    dof: int
+    """Degrees of freedom it rests on; its relative error is about 1 / sqrt(2 dof)."""
+    outlier: bool
+    """One experiment's runs were left out, as they differ far more than all others."""
+    device_class: str
+
+
 class BaselineFacts(TypedDict):
     """The unmodified start."""
 
@@ -33,6 +52,8 @@ class IncumbentFacts(TypedDict):
     """Over the baseline, in the metric's unit; positive is better."""
     improvement_percent: float | None
     """The same, of the baseline's absolute score."""
+    belief: BeliefFacts | None
+    """What verdicts say of its true score; null under a judge that keeps no beliefs."""
 
 
 class TimeFacts(TypedDict):
@@ -135,6 +156,8 @@ class StatusFacts(TypedDict):
     metric: MetricFacts
     incumbent: IncumbentFacts
     baseline: BaselineFacts
+    noise: NoiseFacts | None
+    """Null while no experiment has several scored trials."""
     experiments: dict[str, int]
     """How many there are of each status."""
     judged: int
@@ -199,6 +222,12 @@ class ShowFacts(ExperimentFacts):
     verdict: str | None
     values: list[float]
     standard_error: float | None
+    belief: BeliefFacts | None
+    """Its tree's true score, by all verdicts so far."""
+    effect: BeliefFacts | None
+    """Its patch's true improvement, as it was judged; positive is better."""
+    chance: float | None
+    """Probability that it is better than its base, as it was judged."""
     device_class: str
     generation: int
     merge_of: str

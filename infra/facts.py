@@ -12,17 +12,20 @@ from datetime import datetime
 from statistics import median
 
 from cluster.codec import to_plain
-from cluster.decisions import verdicts_per_s
+from cluster.decisions import noise, verdicts_per_s
 from cluster.events import Recorded
 from cluster.experiment import Experiment, Status, Trial
 from cluster.state import SlotState, StudyState
+from eval.beliefs import Belief
 from eval.conditions import Mark
 from eval.metric import Goal
 from infra.event_lines import event_line
 from infra.fact_records import (
     BaselineFacts,
+    BeliefFacts,
     ExperimentFacts,
     IncumbentFacts,
+    NoiseFacts,
     ShowFacts,
     SlotFacts,
     StartFacts,
@@ -85,6 +88,7 @@ def status_facts(
         "metric": {"name": state.metric, "goal": state.goal},
         "incumbent": _incumbent(state),
         "baseline": _baseline(state),
+        "noise": _noise(state),
         "experiments": {status.value: state.counts.get(status, 0) for status in Status},
         "judged": state.judged,
         "promotions": state.promotions,
@@ -143,6 +147,9 @@ def show_facts(
         "verdict": found.verdict.value if found.verdict else None,
         "values": list(found.values),
         "standard_error": _finite(score.standard_error) if score else None,
+        "belief": _belief(found.belief),
+        "effect": _belief(found.effect),
+        "chance": found.chance,
         "device_class": score.device_class if score else "",
         "generation": found.generation,
         "merge_of": found.merge_of,
@@ -192,6 +199,27 @@ def _incumbent(state: StudyState) -> IncumbentFacts:
         "hypothesis": incumbent.hypothesis if incumbent else "",
         "improvement": _finite(gain),
         "improvement_percent": _finite(percent),
+        "belief": _belief(incumbent.belief) if incumbent else None,
+    }
+
+
+def _belief(belief: Belief | None) -> BeliefFacts | None:
+    return {"mean": belief.mean, "sd": math.sqrt(belief.variance)} if belief else None
+
+
+def _noise(state: StudyState) -> NoiseFacts | None:
+    """Return the noise of runs where the incumbent was measured."""
+    if state.incumbent is None:
+        return None
+    device_class = state.incumbent.last_outcome.device_class
+    found = noise(state, device_class)
+    if not found.dof:
+        return None
+    return {
+        "sigma": found.sigma,
+        "dof": found.dof,
+        "outlier": found.has_outlier,
+        "device_class": device_class,
     }
 
 

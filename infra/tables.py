@@ -108,6 +108,8 @@ def status_view(facts: StatusFacts, *, most_slots: int = 0) -> RenderableType:
     grid = _grid()
     _add(grid, "best", _best(facts))
     _add(grid, "", one_line(facts["incumbent"]["hypothesis"]))
+    _add(grid, "believed", _believed(facts))
+    _add(grid, "noise", _noise(facts))
     _add(grid, "judged", _judged(facts))
     _add(grid, "queue", _queue(facts))
     _add(grid, "time", time_spent(facts["time"]))
@@ -133,6 +135,21 @@ def _best(facts: StatusFacts) -> Text:
         gain = f"{percent:.3g} % better" if percent is not None else signed(best["improvement"])
         text.append(f"  {gain} than {number(start['score'])}", style="not bold green")
     return text
+
+
+def _believed(facts: StatusFacts) -> str:
+    """Say what the incumbent is taken to score truly, where a judge has beliefs."""
+    belief = facts["incumbent"]["belief"]
+    return f"{number(belief['mean'])} ± {belief['sd']:.2g}" if belief else ""
+
+
+def _noise(facts: StatusFacts) -> str:
+    """Say how much two runs of one tree differ, and how well that is known."""
+    noise = facts["noise"]
+    if noise is None:
+        return ""
+    sure = f"{noise['sigma']:.2g} a run, known within {100 / (2 * noise['dof']) ** 0.5:.0f} %"
+    return sure + (", one outlier left out" if noise["outlier"] else "")
 
 
 def _judged(facts: StatusFacts) -> Text:
@@ -210,6 +227,8 @@ def _show(facts: ShowFacts, metric: str) -> RenderableType:
         score.append(f" ± {facts['standard_error']:.2g}, {len(facts['values'])} trials")
     grid = _grid()
     _add(grid, one_line(metric), score if facts["score"] is not None else "")
+    if (belief := facts["belief"]) is not None:
+        _add(grid, "believed", f"{number(belief['mean'])} ± {belief['sd']:.2g}")
     _add(grid, "delta", signed(facts["delta"]) if facts["delta"] is not None else "")
     _add(grid, "reason", one_line(facts["reason"]))
     _add(grid, "next", one_line(facts["next"]))

@@ -15,7 +15,7 @@ from cluster.state import StudyState
 from eval.judge import Verdict
 from infra.fact_records import ExperimentFacts, ShowFacts, StatusFacts
 from infra.facts import RECENT, log_facts, show_facts, status_facts
-from tests.infra.study_factory import BEGIN, Study, commit, eventful, measured, scored
+from tests.infra.study_factory import BEGIN, Study, believed, commit, eventful, measured, scored
 from trainer.ports import Progress
 from trainer.run_start import Start
 from trainer.trial import ExperimentId, SlotId, TrialId
@@ -41,6 +41,24 @@ def test_facts_are_plain_json_with_every_promised_key(whole: Study) -> None:
     ):
         assert json.loads(json.dumps(facts, allow_nan=False)) == facts
         assert set(facts) == set(get_type_hints(shape))
+
+
+def test_noise_and_beliefs_are_told_where_there_are_some() -> None:
+    study = believed()
+    facts = status(study)
+    assert facts["noise"] == {
+        "sigma": pytest.approx(0.04), "dof": 2, "outlier": False, "device_class": "cpu",
+    }  # fmt: skip
+    assert facts["incumbent"]["belief"] == {"mean": 0.31, "sd": pytest.approx(0.01)}
+    shown = show_facts(study.state, ExperimentId("e1"), study.events)
+    assert shown["effect"] == {"mean": 0.085, "sd": pytest.approx(0.03)}
+    assert shown["chance"] == 0.98
+    baseline = show_facts(study.state, ExperimentId("e0"), study.events)
+    assert baseline["belief"] == {"mean": 0.395, "sd": pytest.approx(0.02)}
+    plain = Study()
+    plain.baseline(0.4)
+    assert status(plain)["noise"] is None
+    assert status(plain)["incumbent"]["belief"] is None
 
 
 def test_the_status_of_a_study_says_what_is_best_and_by_how_much() -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from eval.judge import Verdict
 from infra import tables
 from infra.facts import log_facts, show_facts, status_facts
-from tests.infra.study_factory import Study, crashed, eventful, measured, scored
+from tests.infra.study_factory import Study, believed, crashed, eventful, measured, scored
 from trainer.ports import Progress
 from trainer.run_start import Start
 from trainer.trial import CrashKind, ExperimentId
@@ -75,6 +75,14 @@ def test_a_status_shows_best_slots_queue_and_results(study: Study, narrow: io.St
         assert words in text
     assert is_safe(text)
     assert fits(text)
+
+
+def test_a_status_shows_noise_and_what_the_best_is_believed_to_score(narrow: io.StringIO) -> None:
+    study = believed()
+    facts = status_facts(study.state, now=study.now, is_running=True, progress={})
+    tables.render_status(facts, file=narrow)
+    assert "believed  0.31 ± 0.01" in narrow.getvalue()
+    assert "0.04 a run, known within 50 %" in narrow.getvalue()
 
 
 def test_a_log_has_a_line_for_each_experiment(study: Study, narrow: io.StringIO) -> None:
