@@ -255,7 +255,8 @@ def _smoke(state: StudyState, experiment: Experiment, plan: StudyPlan) -> Smoke 
     if plan.smoke_s is None:
         return None
     if experiment.kind is Kind.BASELINE:
-        return Smoke(budget_s=plan.smoke_s, is_probe=True)
+        is_known = any(trial.outcome and trial.outcome.probe for trial in experiment.trials)
+        return None if is_known else Smoke(budget_s=plan.smoke_s, is_probe=True)
     if experiment.finished or not _obeys_budget(state.baseline):
         return None
     return Smoke(budget_s=plan.smoke_s)

@@ -258,9 +258,10 @@ def _last_outcome(facts: ShowFacts) -> Mapping[str, Any]:
 
 
 def _smoke_runs(facts: ShowFacts) -> str:
-    """Say what the last trial told of smoke runs, if it asked."""
-    probe = _last_outcome(facts).get("probe")
-    return probe_words(probe) if probe else ""
+    """Say what the trials told of smoke runs, when one was last asked."""
+    outcomes = [trial["outcome"] or {} for trial in facts["trials"]]
+    probes = [outcome["probe"] for outcome in outcomes if outcome.get("probe")]
+    return probe_words(probes[-1]) if probes else ""
 
 
 def _trials(trials: list[TrialFacts]) -> Table:

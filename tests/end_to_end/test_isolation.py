@@ -101,8 +101,8 @@ def test_a_study_keeps_its_secrets_sockets_modules_and_slot_to_itself(
     study.wait("the end", lambda: study.state().finished == "2 experiments were judged")
     log = study.json("log")
     assert log[0]["score"] == 0.25  # by their eval, not ours
-    for experiment, was_compiled in (("e0", False), ("e1", True)):
-        said = study.incumbent("logs", experiment).stdout
+    for trial, was_compiled in (("e0.1", False), ("e0.2", True), ("e1.1", True)):
+        said = (study.home.logs / f"{trial}.log").read_text()
         assert f"was compiled before: {was_compiled}" in said
     # The baseline waited for us, so that others are suspect of having taken no time.
     ended = {"kept", "discarded", "conflicted", "merged", "suspect"}

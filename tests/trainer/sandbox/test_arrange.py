@@ -12,6 +12,7 @@ import pytest
 from eval.metric import Goal, Metric
 from trainer.environment import Environment, EnvironmentFailed
 from trainer.paths import WorkerPaths
+from trainer.removal import Trash
 from trainer.run_folder import RunFolder
 from trainer.run_records import EndedBy, RunReport, RunRequest
 from trainer.sandbox import arrange as arrange_module
@@ -59,6 +60,7 @@ def run(
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text(text)
     files_of_run = RunFolder.at(folder / "run")
+    files_of_run.discard(Trash(folder / "trash"))
     files_of_run.fill(tree, owner=sandbox.owner)
     seen = sandbox.seen(files_of_run)
     request = RunRequest(
