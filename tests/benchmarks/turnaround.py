@@ -6,10 +6,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
+from eval.metric import Goal, Metric
 from tests.benchmarks.figures import Figure, at_most
 from tests.benchmarks.machine import private_mb
 from tests.benchmarks.peers import sequential_logs
@@ -17,7 +18,12 @@ from tests.benchmarks.research import FIRST_LINE, LAST_LINE, Kind, create_reposi
 from tests.benchmarks.sizes import Sizes
 from tests.benchmarks.study_process import Order
 from tests.benchmarks.workshop import Failed, place, running_study
-from trainer.run_records import WarmStart
+from trainer.environment import Environment
+from trainer.paths import WorkerPaths
+from trainer.run_folder import RunFolder
+from trainer.run_records import Limits, RunReport, RunRequest, WarmStart
+from trainer.sandbox.arrange import arrange
+from trainer.supervisor_client import Supervisor
 from trainer.warm_plan import plan
 
 NAME = "turnaround"
@@ -41,6 +47,13 @@ def measure(sizes: Sizes) -> Iterator[Figure]:
         logs = sequential_logs(where.folder, rounds=sizes.turns, experiment_s=EXPERIMENT_S)
     peer = f"peer: sequential loop, {what}"
     yield Figure(bench=NAME, name=peer, unit="ms", values=pauses_ms(logs))
+    yield Figure(
+        bench=NAME,
+        name="what the sandbox adds to a run of `true`",
+        unit="ms",
+        values=overheads_ms(sizes.turns),
+        aim=at_most(15),
+    )
     yield Figure(
         bench=NAME,
         name="a process that waits (private)",
@@ -77,6 +90,48 @@ def _time(pattern: re.Pattern[str], log: str) -> float:
     if found is None:
         raise Failed(f"an experiment did not say when: {log[-500:]}")
     return float(found[1])
+
+
+def overheads_ms(rounds: int) -> list[float]:
+    """Return by how much a run of `true` in the sandbox outlasts the next one without, each time.
+
+    Both under a supervisor, with limits as a trial has them, and nothing made ready before.
+    """
+    with place() as where, closing(Supervisor()) as supervisor:
+        bare, confined = (_run_of_true(where.folder, kind) for kind in ("none", "bubblewrap"))
+        return [
+            1000 * (_wall_s(supervisor, confined) - _wall_s(supervisor, bare))
+            for _ in range(rounds)
+        ]
+
+
+def _run_of_true(folder: Path, kind: str) -> RunRequest:
+    variables = {"PATH": os.defpath, "HOME": "/nowhere"}
+    paths = WorkerPaths(study=folder / kind, environments=folder / "environments")
+    environment = Environment(argv=("true",), variables=variables)
+    sandbox = arrange(kind, environment=environment, data=(), paths=paths)
+    run = RunFolder.at(folder / kind / "run")
+    run.make(owner=sandbox.owner)
+    request = RunRequest(
+        argv=environment.argv,
+        env=variables,
+        cwd=os.fspath(sandbox.seen(run).src),
+        log_path=os.fspath(folder / f"{kind}.log"),
+        timeout_s=60.0,
+        metric=Metric(name="x", goal=Goal.MINIMIZE, pattern="^x: (.*)"),
+        mark=f"bench/{folder.name}/{kind}",
+        limits=Limits(memory_bytes=1 << 30, pids=100, folders=(os.fspath(run.out),)),
+    )
+    return sandbox.confine(request, run)
+
+
+def _wall_s(supervisor: Supervisor, request: RunRequest) -> float:
+    supervisor.start(request)
+    while not isinstance(report := supervisor.poll(1.0), RunReport):
+        pass
+    if report.exit_code != 0:
+        raise Failed(f"`true` did not run: {report}")
+    return report.wall_s
 
 
 def idle_mb() -> float:
