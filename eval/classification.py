@@ -21,7 +21,7 @@ def accuracy(predictions: Array, labels: Array) -> float:
             of several that are equal.
         labels: (n,) classes from 0 on.
     """
-    predicted, actual = _classes(predictions, labels)
+    predicted, actual = _both(predictions, labels)
     return float(np.mean(predicted == actual))
 
 
@@ -30,7 +30,7 @@ def macro_f1(predictions: Array, labels: Array) -> float:
 
     Over all classes that are predicted or true anywhere. Shapes as for `accuracy`.
     """
-    predicted, actual = _classes(predictions, labels)
+    predicted, actual = _both(predictions, labels)
     classes = np.unique(np.concatenate((predicted, actual)))
     guessed, true = np.searchsorted(classes, predicted), np.searchsorted(classes, actual)
     hits = np.bincount(true[guessed == true], minlength=len(classes))
@@ -48,9 +48,7 @@ def roc_auc(predictions: Array, labels: Array) -> float:
         predictions: (n,) scores, or (n, 2), of which the second column counts.
         labels: (n,) of 0 and 1, both of which occur.
     """
-    actual = _labels(labels)
-    if set(np.unique(actual)) != {0, 1}:
-        raise BadLabels("must be 0 and 1, and both occur, for roc_auc")
+    actual = two_classes_of(labels)
     scores = finite(_second_column(predictions))
     _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
@@ -71,7 +69,7 @@ def log_loss(predictions: Array, labels: Array) -> float:
         predictions: (n, classes) probabilities, or (n,) those of class 1.
         labels: (n,) classes from 0 on.
     """
-    actual = _labels(labels)
+    actual = classes_of(labels)
     given = finite(predictions)
     if given.ndim == 1:
         given = np.stack((1.0 - given, given), axis=1)
@@ -86,6 +84,25 @@ def log_loss(predictions: Array, labels: Array) -> float:
     return float(-np.mean(np.log(np.maximum(chances, np.finfo(np.float64).eps))))
 
 
+def classes_of(labels: Array) -> npt.NDArray[np.int64]:
+    """Return the labels as classes from 0 on; raises BadLabels."""
+    try:
+        actual = whole(labels)
+    except ValueError as error:
+        raise BadLabels(str(error)) from None
+    if (actual < 0).any():
+        raise BadLabels("must be classes from 0 on, and one is negative")
+    return actual
+
+
+def two_classes_of(labels: Array) -> npt.NDArray[np.int64]:
+    """Return the labels as 0 and 1, which both occur; raises BadLabels."""
+    actual = classes_of(labels)
+    if set(np.unique(actual)) != {0, 1}:
+        raise BadLabels("must be 0 and 1, and both occur, for roc_auc")
+    return actual
+
+
 def _second_column(predictions: Array) -> Array:
     if predictions.ndim == 1:
         return predictions
@@ -94,10 +111,8 @@ def _second_column(predictions: Array) -> Array:
     raise Unscorable(f"has shape {shape_of(predictions)}, not one score a row, or two")
 
 
-def _classes(
-    predictions: Array, labels: Array
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    actual = _labels(labels)
+def _both(predictions: Array, labels: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    actual = classes_of(labels)
     given = finite(predictions)
     if given.ndim != 1:
         _check_columns(given, actual)
@@ -114,13 +129,3 @@ def _check_columns(scores: npt.NDArray[np.float64], actual: npt.NDArray[np.int64
         raise Unscorable(f"has shape {shape_of(scores)}, not one column a class")
     if scores.shape[1] < classes:
         raise Unscorable(f"has {scores.shape[1]} columns, the labels {classes} classes")
-
-
-def _labels(labels: Array) -> npt.NDArray[np.int64]:
-    try:
-        actual = whole(labels)
-    except ValueError as error:
-        raise BadLabels(str(error)) from None
-    if (actual < 0).any():
-        raise BadLabels("must be classes from 0 on, and one is negative")
-    return actual

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from eval.scorable import Array, BadLabels, Unscorable, finite, shape_of, whole
 
@@ -22,12 +23,7 @@ def bits_per_byte(predictions: Array, tokens: Array, byte_counts: Array) -> floa
         tokens: (n,) tokens that did follow, from 0 to vocabulary - 1.
         byte_counts: (n,) UTF-8 bytes of each.
     """
-    try:
-        actual, counts = whole(tokens), whole(byte_counts)
-    except ValueError as error:
-        raise BadLabels(str(error)) from None
-    if (actual < 0).any() or (counts < 0).any() or not counts.sum():
-        raise BadLabels("must be tokens from 0 on, and bytes of which there are some")
+    actual, counts = tokens_of(tokens, byte_counts)
     if predictions.ndim != 2:
         shape = shape_of(predictions)
         raise Unscorable(f"has shape {shape}, not one column for each token of the vocabulary")
@@ -39,3 +35,16 @@ def bits_per_byte(predictions: Array, tokens: Array, byte_counts: Array) -> floa
     own = logits[np.arange(len(logits)), actual]
     nats = np.log(np.exp(logits).sum(axis=1)) - own
     return float(nats[counts > 0].sum() / (math.log(2.0) * counts.sum()))
+
+
+def tokens_of(
+    tokens: Array, byte_counts: Array
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the labels as tokens and the bytes of each; raises BadLabels."""
+    try:
+        actual, counts = whole(tokens), whole(byte_counts)
+    except ValueError as error:
+        raise BadLabels(str(error)) from None
+    if (actual < 0).any() or (counts < 0).any() or not counts.sum():
+        raise BadLabels("must be tokens from 0 on, and bytes of which there are some")
+    return actual, counts

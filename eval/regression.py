@@ -1,6 +1,7 @@
 """The metric of predicted quantities. Pure."""
 
 import numpy as np
+import numpy.typing as npt
 
 from eval.scorable import Array, BadLabels, Unscorable, finite, shape_of
 
@@ -16,9 +17,14 @@ def mse(predictions: Array, labels: Array) -> float:
         given = given[..., 0]
     if given.shape != labels.shape:
         raise Unscorable(f"has shape {shape_of(given)}, the labels {shape_of(labels)}")
-    try:
-        actual = finite(labels)
-    except Unscorable as error:
-        raise BadLabels(str(error)) from None
+    actual = quantities_of(labels)
     with np.errstate(over="ignore"):  # what comes out then is not finite, and refused
         return float(np.mean((finite(given) - actual) ** 2))
+
+
+def quantities_of(labels: Array) -> npt.NDArray[np.float64]:
+    """Return the labels as finite numbers; raises BadLabels."""
+    try:
+        return finite(labels)
+    except Unscorable as error:
+        raise BadLabels(str(error)) from None

@@ -59,7 +59,8 @@ def _rank_of_best(scores: npt.NDArray[np.float64], is_right: npt.NDArray[np.bool
     return 1.0 + float((wrong > best).sum()) + float((wrong == best).sum()) / 2.0
 
 
-def _checked(scores: Array, labels: Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+def items_of(labels: Array) -> npt.NDArray[np.int64]:
+    """Return the labels as columns, in an order that nobody can guess; raises BadLabels."""
     try:
         right = whole(labels)
     except ValueError as error:
@@ -67,7 +68,12 @@ def _checked(scores: Array, labels: Array) -> tuple[npt.NDArray[np.float64], npt
     if (right < 0).any():
         raise BadLabels("must be columns from 0 on, and one is negative")
     if len(right) > 1 and (right == np.arange(len(right))).all():
-        raise BadLabels("are 0, 1, 2, ..., which any candidate knows: shuffle the items")
+        raise BadLabels("holds 0, 1, 2, ..., which any candidate knows: shuffle the items")
+    return right
+
+
+def _checked(scores: Array, labels: Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    right = items_of(labels)
     if scores.ndim != 2:
         raise Unscorable(f"has shape {shape_of(scores)}, not one column an item")
     if scores.shape[1] <= right.max():

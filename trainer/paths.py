@@ -3,7 +3,9 @@
 STUDY/repo.git              bare repository (written by whoever provides the code)
 STUDY/worktrees/SLOT        where a slot checks its trials out; `base` is for setting up
 STUDY/runs/SLOT/N           a trial's own copy of that (`src`), and what it writes (`out`)
+STUDY/runs/SLOT/score       the same for the scorer of its predictions, where there is one
 STUDY/logs/e42.1.log        output of a trial; e42.1-a2.log of its second attempt
+STUDY/logs/e42.1.score.log  output of the scorer
 STUDY/out/e42.1-1           what a trial has left in its output folder (INCUMBENT_OUT)
 ENVIRONMENTS/HASH           virtual environments, shared by the studies of a node
 """
@@ -62,6 +64,18 @@ class WorkerPaths:
     def run(self, slot: SlotId, turn: int) -> Path:
         """Return one of the slot's run folders."""
         return self.study / "runs" / _name(slot) / str(turn)
+
+    def scoring(self, slot: SlotId) -> Path:
+        """Return the run folder in which the slot's trials are scored."""
+        return self.study / "runs" / _name(slot) / "score"
+
+    def scoring_worktree(self, slot: SlotId) -> Path:
+        """Return the checkout of the base commit from which the user's scorer runs."""
+        return self.study / "worktrees" / f"{_name(slot)}-score"
+
+    def score_log(self, spec: TrialSpec) -> Path:
+        """Return where the output of the scorer goes."""
+        return self.log(spec).with_suffix(".score.log")
 
     def log(self, spec: TrialSpec) -> Path:
         """Return where the trial's output goes."""
