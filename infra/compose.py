@@ -124,6 +124,7 @@ def preflight(
         repository=study.home.git,
         metric=config.metric.metric(),
         python=interpreter_of(environment) if environment else None,
+        prints_metric=config.score is None,
     )
 
 

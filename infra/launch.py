@@ -11,6 +11,7 @@ from cluster.state import StudyState
 from cluster.study_repository import StudyRepository
 from infra.controller_process import find_controller
 from infra.home import StudyHome, StudyProblem
+from infra.label_checks import require_hidden_labels
 from infra.requests import request
 from infra.study import OpenStudy, Server, join, remember_redis_url
 from trainer.git_command import require_git
@@ -67,9 +68,11 @@ def prepare_run(source: SourceRepository, config: StudyConfig) -> Prepared:
 
     What failed may be mended by now: in a newer commit, which the study then begins anew from, or
     outside the repository. Raises what `prepare_study` raises, and StudyProblem before anything is
-    made or started where trials are to have a sandbox and this machine makes none.
+    made or started where trials are to have a sandbox and this machine makes none, or labels that
+    are to be hidden are not.
     """
     require_sandbox(config)
+    require_hidden_labels(config, source.toplevel)
     prepared = prepare_study(source, config)
     study = prepared.study
     state = study.state()

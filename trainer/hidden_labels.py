@@ -11,6 +11,10 @@ from trainer.run_records import Bind
 from trainer.sandbox.confine import BubblewrapSandbox, system_view
 from trainer.sandbox.port import Sandbox
 
+NEEDS_SANDBOX = (
+    '[metric] source = "predictions" needs a sandbox: without one a trial runs as you, and reads '
+    'your labels. Run with --sandbox bubblewrap, or use source = "printed"'
+)
 _MOVE = "Keep them elsewhere, and name that place in [score] labels"
 
 
@@ -38,10 +42,7 @@ def check_apart(labels: Path, places: Mapping[str, Path]) -> None:
 def check_hidden(labels: Path, sandbox: Sandbox) -> BubblewrapSandbox:
     """Return the sandbox; raises LabelsShown if a trial in it could read the labels."""
     if not isinstance(sandbox, BubblewrapSandbox):
-        raise LabelsShown(
-            '[metric] source = "predictions" needs a sandbox: without one a trial runs as you, and '
-            'reads your labels. Run with --sandbox bubblewrap, or use source = "printed"'
-        )
+        raise LabelsShown(NEEDS_SANDBOX)
     check_apart(labels, {bind.source: Path(bind.source) for bind in _shown(sandbox)})
     names = labels.stat().st_nlink
     if names != 1:

@@ -10,7 +10,7 @@ The labels are joined here and nowhere else: no sandbox of a trial ever shows th
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -21,27 +21,13 @@ from trainer.run_records import EndedBy, Limits, RunReport, RunRequest
 from trainer.safe_read import SafeFolder, Unsafe
 from trainer.sandbox.port import Sandbox
 from trainer.score_exit import ScoreExit
+from trainer.score_report import ScoreReport
 from trainer.supervisor_client import Supervisor
 from trainer.trial import TrialSpec
 
 _OURS = frozenset({EndedBy.NO_SANDBOX, EndedBy.SUPERVISOR_LOST, EndedBy.DISK_FULL})
 """Endings that say nothing of the predictions."""
 _LOOK_S = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScoreReport:
-    """What the scorer made of a trial's predictions."""
-
-    value: float | None = None
-    """The metric; finite."""
-    reason: str = ""
-    """Why there is none, in one line; empty if there is."""
-    is_ours: bool = False
-    """Whether that is our own trouble, or this machine's, and none of the predictions'."""
-    summary: Mapping[str, float] = field(default_factory=dict)
-    """Other numbers that the scorer printed."""
-    wall_s: float = 0.0
 
 
 class Scorer(Protocol):

@@ -22,7 +22,8 @@ from trainer.run_records import Limits
 from trainer.sandbox.arrange import arrange
 from trainer.sandbox.none import NoneSandbox
 from trainer.sandbox.port import Sandbox
-from trainer.scorer import PredictionScorer, ScoreReport
+from trainer.score_report import ScoreReport
+from trainer.scorer import PredictionScorer
 from trainer.trial import CommitId, ExperimentId, SlotId, TrialId, TrialSpec
 from trainer.worktree import remove_tree
 
