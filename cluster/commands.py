@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cluster.events import SubmissionReceived
 from cluster.experiment import Experiment
 from eval.judge import Judgement
-from trainer.trial import ExperimentId, TrialId
+from trainer.trial import ExperimentId, Smoke, TrialId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,8 @@ class QueueTrial(Command):
     seed: int
     priority: int
     """Higher is leased earlier."""
+    smoke: Smoke | None = None
+    """The run that goes before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

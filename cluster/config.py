@@ -2,9 +2,16 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from eval.config import JudgeConfig, MetricConfig
+from eval.config import GuardConfig, JudgeConfig, MetricConfig
 from eval.trusted_metrics import goal_of
 from proposer.config import ProposerConfig, TunerConfig
 from trainer.config import ScoreConfig, TrialConfig
@@ -96,6 +103,8 @@ class StudyConfig(BaseModel):
     metric: MetricConfig
     trial: TrialConfig
     score: ScoreConfig | None = None
+    guard: tuple[GuardConfig, ...] = ()
+    """Numbers that must stay within bounds, whatever the metric says."""
     judge: JudgeConfig = JudgeConfig()
     proposer: tuple[ProposerConfig, ...] = (ProposerConfig(kind="tuner"),)
     """Sources of candidates; an empty list leaves the queue to `incumbent submit`."""
@@ -113,3 +122,16 @@ class StudyConfig(BaseModel):
             goal = goal_of(self.score.metric)
             raise ValueError(f'[metric] goal must be "{goal}" for [score] {self.score.metric}')
         return self
+
+    @field_validator("guard")
+    @classmethod
+    def _guard_other_numbers(
+        cls, guards: tuple[GuardConfig, ...], info: ValidationInfo
+    ) -> tuple[GuardConfig, ...]:
+        metric = info.data.get("metric")
+        names = [guard.name for guard in guards]
+        if metric is not None and metric.name in names:
+            raise ValueError(f"{metric.name} is the metric itself, which [metric] plausible bounds")
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"there are two for {twice[0]}; join them")
+        return guards

@@ -33,12 +33,14 @@ _EXAMPLES = {
     ("[study]", "name"): '"mar5"',
     ("[metric]", "name"): '"val_loss"',
     ("[trial]", "command"): '"python train.py"',
+    ("[[guard]]", "name"): '"peak_vram_mb"',
 }
 """What a required key could say; a choice's first word serves for the others."""
 
 _PATTERN_WORDS = {
     ("[study]", "name"): 'letters, digits, ".", "_" and "-", the first a letter or digit',
     ("[metric]", "name"): 'letters, digits, "_", ".", "@" and "-", the first a letter or "_"',
+    ("[[guard]]", "name"): 'letters, digits, "_" and ".", the first a letter or "_"',
 }
 _BOUNDS = {
     "greater_than": ("gt", "above"),

@@ -25,10 +25,11 @@ from cluster.commands import (
 )
 from cluster.experiment import Experiment, Kind, Status, TrialPhase
 from cluster.state import StudyState
+from eval.guard import Guard
 from eval.judge import Judge, Judgement, Verdict
 from eval.metric import Metric
 from eval.suspicion import implausible, suspicions
-from trainer.trial import ExperimentId, TrialId
+from trainer.trial import ExperimentId, Smoke, TrialId
 
 MOST_SUBMISSIONS = 8
 """Submissions that are turned into candidates in one go."""
@@ -42,10 +43,14 @@ class StudyPlan:
 
     metric: Metric
     judge: Judge
+    guards: tuple[Guard, ...] = ()
+    """Bounds on other numbers, which a candidate must keep whatever the judge says."""
     proposers: tuple[str, ...]
     """Names of the proposers; empty for a study fed by submissions alone."""
     budget_s: float = 300.0
     """What scripts are told to aim at."""
+    smoke_s: float | None = None
+    """The same for smoke runs; None is none of these."""
     slots: int
     """Slots to expect before workers have presented themselves."""
     most_experiments: int = 0
@@ -141,14 +146,28 @@ def _judgement(
     if experiment.kind is Kind.BASELINE:
         return Judgement(verdict=Verdict.KEEP, delta=0.0, reason="baseline"), experiment
     reference = _reference(state, experiment, plan)
-    return plan.judge.judge(experiment.evidence, reference.evidence), reference
+    judgement = plan.judge.judge(experiment.evidence, reference.evidence)
+    breaches = _breaches(experiment, plan)
+    if breaches and judgement.verdict is not Verdict.DISCARD:
+        judgement = replace(judgement, verdict=Verdict.DISCARD, reason="; ".join(breaches))
+    return judgement, reference
+
+
+def _breaches(experiment: Experiment, plan: StudyPlan) -> tuple[str, ...]:
+    """Return in words which guards any of the scored trials breached."""
+    found = [
+        guard.breach(outcome.metrics)
+        for _, outcome, _ in experiment.scored
+        for guard in plan.guards
+    ]
+    return tuple(dict.fromkeys(words for words in found if words))
 
 
 def _suspicions(state: StudyState, experiment: Experiment, plan: StudyPlan) -> tuple[str, ...]:
     """Return why the latest score may not have been earned; the earlier ones were looked at."""
     run = experiment.last_run
     if experiment.kind is Kind.BASELINE:  # whatever it does is the repository's habit
-        return implausible(run.value, plan.metric)
+        return (*implausible(run.value, plan.metric), *_breaches(experiment, plan))
     made_of = {ExperimentId("e0"), experiment.base, experiment.merge_of} - {ExperimentId("")}
     precedents = [state.experiments[name].last_run for name in sorted(made_of)]
     return suspicions(run, precedents, metric=plan.metric, budget_s=plan.budget_s)
@@ -177,10 +196,10 @@ MOST_PRIORITY = 900_000
 def _trials(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
     for experiment in _open(state, Status.PROPOSED):
         if experiment.kind is Kind.BASELINE or state.lineage:
-            yield _queue_trial(experiment, plan)
+            yield _queue_trial(state, experiment, plan)
 
 
-def _queue_trial(experiment: Experiment, plan: StudyPlan) -> QueueTrial:
+def _queue_trial(state: StudyState, experiment: Experiment, plan: StudyPlan) -> QueueTrial:
     """Return the next attempt of a lost trial, or the next trial of a measured experiment."""
     last = experiment.trials[-1] if experiment.trials else None
     if last is not None and last.phase is TrialPhase.LOST:
@@ -194,7 +213,29 @@ def _queue_trial(experiment: Experiment, plan: StudyPlan) -> QueueTrial:
         attempt=attempt,
         seed=plan.seed + number,
         priority=_PRIORITY[experiment.kind] + bounded,
+        smoke=_smoke(state, experiment, plan),
     )
+
+
+def _smoke(state: StudyState, experiment: Experiment, plan: StudyPlan) -> Smoke | None:
+    """Return the smoke run of an experiment's next trial: the first one's, if it can be of use.
+
+    A candidate of which a trial has finished has passed it, or somebody insists on the full run.
+    """
+    if plan.smoke_s is None:
+        return None
+    if experiment.kind is Kind.BASELINE:
+        return Smoke(budget_s=plan.smoke_s, is_probe=True)
+    if experiment.finished or not _obeys_budget(state.baseline):
+        return None
+    return Smoke(budget_s=plan.smoke_s)
+
+
+def _obeys_budget(baseline: Experiment | None) -> bool:
+    """Say whether the script, when it was last asked, ran as long as it was told to."""
+    trials = baseline.trials if baseline else ()
+    probes = [trial.outcome.probe for trial in trials if trial.outcome and trial.outcome.probe]
+    return bool(probes) and probes[-1].obeys
 
 
 # --- proposals -----------------------------------------------------------------------------------

@@ -232,6 +232,7 @@ class Performer:
             seed=command.seed,
             budget_s=self._budget_s,
             timeout_s=self._timeout_s,
+            smoke=command.smoke,
         )
         self._queue.put(spec, priority=command.priority, now=self._now(), epoch=self._epoch)
 

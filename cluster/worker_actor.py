@@ -17,16 +17,21 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from cluster.ours import assert_ours
 from eval.metric import Metric
+from trainer.arrange_scorer import ScorerPlace, arrange_scorer
 from trainer.card_memory import CardMemory
-from trainer.config import TrialConfig
-from trainer.environment import prepare
+from trainer.compile_caches import CacheSeed
+from trainer.config import ScoreConfig, TrialConfig
+from trainer.environment import Environment, prepare
 from trainer.gpu import NvmlGpus, NvmlSampler, device_nodes, mark_of
 from trainer.gpu_watch import GpuWatch
 from trainer.limit_defaults import limits_for, machine_memory
 from trainer.materialise import Materialiser
 from trainer.paths import WorkerPaths
-from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
+from trainer.ports import Heartbeat, Lease, LeaseSource, NoWork, Progress, Slot
+from trainer.run_records import Limits
 from trainer.sandbox.arrange import arrange
+from trainer.sandbox.port import Sandbox
+from trainer.scorer import PredictionScorer
 from trainer.slots import Claim, Unavailable, claim_cpu, claim_gpus
 from trainer.supervisor_client import Supervisor
 from trainer.trial import CommitId, SlotId, TrialOutcome, TrialSpec
@@ -52,6 +57,8 @@ class WorkerSettings:
     gpu_busy_mb: float
     editable: tuple[str, ...] = ()
     """Files that candidates may change; the others are looked at after each trial."""
+    score: ScoreConfig | None = None
+    """How predictions are scored, where they are."""
     number: int = 0
     """Which of the study's workers it is."""
 
@@ -126,62 +133,11 @@ class WorkerActor:
         """Claim a device, then run trials until the study drains; return why it ended."""
         source = RayLeaseSource(lambda: ray.get_actor("queue"))
         claim = self._claim(source)
-        if claim is None:
-            return "drained"
-        settings = self._settings
-        slot = self._slot(claim)
-        try:
-            environment = prepare(
-                settings.trial,
-                base=settings.base,
-                repository=settings.paths.repository,
-                paths=settings.paths,
-                study=settings.study,
-            )
-            limits = limits_for(
-                settings.trial, machine_bytes=machine_memory(), slots=settings.slots
-            )
-            sandbox = arrange(
-                settings.trial.sandbox,
-                environment=environment,
-                data=settings.trial.data,
-                paths=settings.paths,
-                devices=device_nodes(slot.gpu_uuids, NvmlGpus()),
-                memory_bytes=limits.memory_bytes,
-            )
-            materialiser = Materialiser(
-                study=settings.study,
-                slot=slot,
-                paths=settings.paths,
-                environment=environment,
-                metric=settings.metric,
-                code=LocalCode(settings.paths.repository),
-                sandbox=sandbox,
-                threads=0
-                if settings.trial.gpus
-                else max(1, (os.cpu_count() or 1) // settings.slots),
-                limits=limits,
-                editable=settings.editable,
-                preload=settings.trial.preload,
-            )
-            gpus = GpuWatch(
-                NvmlSampler(),
-                slot.gpu_uuids,
-                mark_prefix=materialiser.mark_prefix,
-                mark_of=mark_of,
-                is_shared=settings.trial.gpus < 1,
-                tolerated_mb=settings.gpu_busy_mb,
-            )
-            Worker(
-                slot=slot,
-                leases=source,
-                materialiser=materialiser,
-                supervisors=(Supervisor(), Supervisor()),
-                gpus=gpus,
-                wait_for_cards=self._card_memory(slot).wait_until_free,
-            ).run()
-        finally:
-            claim.release()
+        if claim is not None:
+            try:
+                self._worker(self._slot(claim), source).run()
+            finally:
+                claim.release()
         return "drained"
 
     def facts(self) -> dict[str, object]:
@@ -217,6 +173,89 @@ class WorkerActor:
             gpus=NvmlGpus(),
             busy_mb=settings.gpu_busy_mb,
         )
+
+    def _worker(self, slot: Slot, source: LeaseSource) -> Worker:
+        """Make what serves the slot; raises what the making of an environment or sandbox raises."""
+        settings, paths = self._settings, self._settings.paths
+        environment = prepare(
+            settings.trial,
+            base=settings.base,
+            repository=paths.repository,
+            paths=paths,
+            study=settings.study,
+        )
+        limits = limits_for(settings.trial, machine_bytes=machine_memory(), slots=settings.slots)
+        sandbox = arrange(
+            settings.trial.sandbox,
+            environment=environment,
+            data=settings.trial.data,
+            paths=paths,
+            devices=device_nodes(slot.gpu_uuids, NvmlGpus()),
+            memory_bytes=limits.memory_bytes,
+        )
+        materialiser = self._materialiser(slot, environment, sandbox, limits)
+        return Worker(
+            slot=slot,
+            leases=source,
+            materialiser=materialiser,
+            supervisors=(Supervisor(), Supervisor()),
+            gpus=self._gpu_watch(slot, materialiser.mark_prefix),
+            scorer=self._scorer(slot, environment, sandbox, limits),
+            wait_for_cards=self._card_memory(slot).wait_until_free,
+        )
+
+    def _materialiser(
+        self, slot: Slot, environment: Environment, sandbox: Sandbox, limits: Limits
+    ) -> Materialiser:
+        settings, trial = self._settings, self._settings.trial
+        cores = os.cpu_count() or 1
+        return Materialiser(
+            study=settings.study,
+            slot=slot,
+            paths=settings.paths,
+            environment=environment,
+            metric=settings.metric,
+            code=LocalCode(settings.paths.repository),
+            sandbox=sandbox,
+            threads=0 if trial.gpus else max(1, cores // settings.slots),
+            limits=limits,
+            editable=settings.editable,
+            preload=trial.preload,
+            seed=self._seed(slot, limits),
+        )
+
+    def _scorer(
+        self, slot: Slot, environment: Environment, sandbox: Sandbox, limits: Limits
+    ) -> PredictionScorer | None:
+        settings = self._settings
+        if settings.score is None:
+            return None
+        return arrange_scorer(
+            settings.score,
+            metric=settings.metric,
+            environment=environment,
+            trial_sandbox=sandbox,
+            limits=limits,
+            place=ScorerPlace(
+                study=settings.study, slot=slot.id, base=settings.base, paths=settings.paths
+            ),
+        )
+
+    def _gpu_watch(self, slot: Slot, mark_prefix: str) -> GpuWatch:
+        return GpuWatch(
+            NvmlSampler(),
+            slot.gpu_uuids,
+            mark_prefix=mark_prefix,
+            mark_of=mark_of,
+            is_shared=self._settings.trial.gpus < 1,
+            tolerated_mb=self._settings.gpu_busy_mb,
+        )
+
+    def _seed(self, slot: Slot, limits: Limits) -> CacheSeed | None:
+        settings = self._settings
+        if settings.trial.sandbox == "none":
+            return None  # trials share the user's own caches
+        return CacheSeed.of(slot, base=settings.base, paths=settings.paths, limits=limits)
 
     def _card_memory(self, slot: Slot) -> CardMemory:
         # On a card that is shared, what others take says nothing of ours.

@@ -1,10 +1,18 @@
-"""The sections of `incumbent.toml` that eval owns: `[metric]` and `[judge]`."""
+"""The sections of `incumbent.toml` that eval owns: `[metric]`, `[[guard]]` and `[judge]`."""
 
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
+from eval.guard import Guard
 from eval.judge import GreedyJudge, Judge
 from eval.metric import MOST, Goal, Metric
 
@@ -53,6 +61,33 @@ class MetricConfig(BaseModel):
         pattern = self.pattern or rf"^{re.escape(self.name)}:\s+(\S+)"
         plausible = (self.plausible[0], self.plausible[1]) if self.plausible else None
         return Metric(name=self.name, goal=Goal(self.goal), pattern=pattern, plausible=plausible)
+
+
+class GuardConfig(BaseModel):
+    """`[[guard]]`: a bound on another number that runs print; a breach is a discard."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*$", max_length=64)]
+    """Name of the number, as a `name: value` line of the log has it."""
+    min: float | None = None
+    """Smallest value that is allowed."""
+    max: float | None = None
+    """Largest value that is allowed."""
+
+    @model_validator(mode="after")
+    def _is_a_bound(self) -> "GuardConfig":
+        if self.min is None and self.max is None:
+            raise ValueError("needs a min, a max or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min ({self.min:g}) must not be above max ({self.max:g})")
+        return self
+
+    def guard(self) -> Guard:
+        """Return the record the rest of the program uses."""
+        return Guard(name=self.name, low=self.min, high=self.max)
 
 
 class JudgeConfig(BaseModel):

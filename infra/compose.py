@@ -61,8 +61,10 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
     plan = StudyPlan(
         metric=metric,
         judge=config.judge.judge(metric),
+        guards=tuple(section.guard() for section in config.guard),
         proposers=tuple(proposer.name for proposer in ingredients.proposers),
         budget_s=config.trial.budget_s,
+        smoke_s=config.trial.smoke_s,
         slots=cpu_slots(config),
         most_experiments=config.limits.experiments,
         most_hours=config.limits.hours,
@@ -146,6 +148,7 @@ def ray_fleet(study: OpenStudy, config: StudyConfig) -> FleetProcess:
         trial=config.trial.model_dump(mode="json"),
         metric=config.metric.metric(),
         editable=config.study.editable,
+        score=config.score.model_dump(mode="json") if config.score else None,
     )
     return FleetProcess(settings, log=home.fleet_log)
 

@@ -3,10 +3,16 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from infra.fact_records import TimeFacts, TrialFacts
+from infra.fact_records import StartFacts, TimeFacts, TrialFacts
 from infra.plain_text import duration, one_line
+from trainer.run_start import Start
 
-_STAGES = ("start", "prepare", "steps", "evaluate")
+_STAGES = ("smoke", "start", "prepare", "steps", "evaluate")
+_START_WORDS = {
+    Start.WARM: "warm start",
+    Start.GATE: "start without imports",
+    Start.COLD: "cold start",
+}
 
 
 def conditions(trial: TrialFacts) -> str:
@@ -26,6 +32,25 @@ def time_spent(facts: TimeFacts) -> str:
     count = facts["trials"]
     of = f"{count} trial{'' if count == 1 else 's'}"
     return f"{_stages(facts['stages_s'])}; {100 * share:.0f} % is training (median of {of})"
+
+
+def how_started(outcome: Mapping[str, Any]) -> str:
+    """Return in what a trial ran, and what had been done for it before; empty if it never did."""
+    start = outcome.get("start")
+    if start is None:
+        return ""
+    reason = one_line(outcome["cold_reason"])
+    words = f"{outcome['sandbox']}, {_START_WORDS[Start(start)]}"
+    return f"{words}: {reason}" if reason else words
+
+
+def starts(facts: StartFacts) -> str:
+    """Return how many trials had to wait for their imports, and why; empty if none had to."""
+    if not facts["reason"]:
+        return ""
+    trials = facts["warm"] + facts["gate"] + facts["cold"]
+    why = f"{facts['reason_trials']} not: {one_line(facts['reason'])}"
+    return f"{facts['warm']} of {trials} warm; {why}"
 
 
 def _of_process(telemetry: Mapping[str, Any]) -> Iterator[str]:

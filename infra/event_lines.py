@@ -7,10 +7,12 @@ searched for: `kept e7`, `crashed e9.1`. These words are stable.
 from functools import singledispatch
 
 from cluster import events as ev
+from cluster.codec import to_plain
 from cluster.experiment import Kind
 from cluster.state import StudyState
 from eval.judge import Verdict
 from infra.plain_text import number, one_line, signed
+from infra.probe_text import probe_words
 from trainer.trial import Ending, ExperimentId
 
 
@@ -127,7 +129,8 @@ def _(event: ev.TrialStarted, state: StudyState) -> str:
 def _(event: ev.TrialFinished, state: StudyState) -> str:
     outcome = event.outcome
     if outcome.ending is Ending.SCORED:
-        return f"scored {event.trial}: {state.metric} {number(outcome.value)}"
+        told = f"; {probe_words(to_plain(outcome.probe))}" if outcome.probe else ""
+        return f"scored {event.trial}: {state.metric} {number(outcome.value)}{told}"
     return f"{outcome.ending} {event.trial}: {outcome.reason}"
 
 

@@ -46,6 +46,18 @@ class TimeFacts(TypedDict):
     """Median share of `train` in which steps were made; null where no log counts steps."""
 
 
+class StartFacts(TypedDict):
+    """What had been done for the latest trials when their turn came (trainer.run_start.Start)."""
+
+    warm: int
+    gate: int
+    cold: int
+    reason: str
+    """The commonest for which imports had not been done; empty if all had."""
+    reason_trials: int
+    """How many trials it holds for."""
+
+
 class SlotFacts(TypedDict):
     """A slot, and what it runs."""
 
@@ -129,6 +141,7 @@ class StatusFacts(TypedDict):
     slot_hours: float
     """Of trials that have ended."""
     time: TimeFacts
+    starts: StartFacts
     limits: dict[str, float]
     paths: dict[str, str]
     recent: list[ExperimentFacts]

@@ -6,6 +6,7 @@ know where the ledger or the files of a study are.
 
 import heapq
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from statistics import median
@@ -24,6 +25,7 @@ from infra.fact_records import (
     IncumbentFacts,
     ShowFacts,
     SlotFacts,
+    StartFacts,
     StatusFacts,
     StoryFacts,
     TimeFacts,
@@ -31,6 +33,7 @@ from infra.fact_records import (
 )
 from infra.fates import end_seq
 from trainer.ports import Progress
+from trainer.run_start import Start
 from trainer.trial import Ending, ExperimentId, TrialId
 
 RECENT = 8
@@ -90,6 +93,7 @@ def status_facts(
         "slots": [_slot(state, slot, progress, now) for slot in _by_name(state)],
         "slot_hours": state.slot_seconds / 3600,
         "time": _spent(latest),
+        "starts": _starts(latest),
         "limits": dict(limits or {}),
         "paths": dict(paths or {}),
         "recent": [_experiment(experiment) for experiment in latest[:RECENT]],
@@ -238,6 +242,20 @@ def _spent(experiments: list[Experiment]) -> TimeFacts:
         "trials": len(shares) or len(scored),
         "stages_s": {stage: median(seconds) for stage, seconds in by_stage.items()},
         "training_share": median(shares) if shares else None,
+    }
+
+
+def _starts(experiments: list[Experiment]) -> StartFacts:
+    outcomes = [trial.outcome for e in experiments for trial in e.trials if trial.outcome]
+    starts = Counter(outcome.start for outcome in outcomes)
+    reasons = Counter(outcome.cold_reason for outcome in outcomes if outcome.cold_reason)
+    [(reason, count)] = reasons.most_common(1) or [("", 0)]
+    return {
+        "warm": starts[Start.WARM],
+        "gate": starts[Start.GATE],
+        "cold": starts[Start.COLD],
+        "reason": reason,
+        "reason_trials": count,
     }
 
 

@@ -5,17 +5,18 @@ everything unprintable taken out. Fits 80 columns; what is longer is cut, and `-
 """
 
 import sys
-from collections.abc import Iterable
-from typing import TextIO
+from collections.abc import Iterable, Mapping
+from typing import Any, TextIO
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from infra.conditions_text import conditions, time_spent
+from infra.conditions_text import conditions, how_started, starts, time_spent
 from infra.fact_records import ExperimentFacts, ShowFacts, SlotFacts, StatusFacts, TrialFacts
 from infra.plain_text import duration, number, one_line, printable_lines, signed
+from infra.probe_text import probe_words
 
 WIDEST_SCREEN = 1000
 WIDTH_OF_A_PIPE = 2000
@@ -99,6 +100,7 @@ def status_view(facts: StatusFacts, *, most_slots: int = 0) -> RenderableType:
     _add(grid, "judged", _judged(facts))
     _add(grid, "queue", _queue(facts))
     _add(grid, "time", time_spent(facts["time"]))
+    _add(grid, "starts", starts(facts["starts"]))
     if facts["notice"]:
         _add(grid, "note", Text(one_line(facts["notice"]), style="yellow"))
     parts: list[RenderableType] = [head, grid]
@@ -193,7 +195,9 @@ def _show(facts: ShowFacts, metric: str) -> RenderableType:
     _add(grid, "proposer", one_line(facts["proposer"]))
     _add(grid, "merge of", facts["merge_of"])
     _add(grid, "merged as", facts["merged_as"])
-    _add(grid, "limited by", _limits(facts))
+    _add(grid, "limited by", str(_last_outcome(facts).get("limits_by", "")))
+    _add(grid, "ran in", how_started(_last_outcome(facts)))
+    _add(grid, "smoke runs", _smoke_runs(facts))
     for name, value in sorted(facts["parameters"].items()):
         _add(grid, one_line(name), one_line(str(value)))
     parts: list[RenderableType] = [head, grid]
@@ -203,10 +207,15 @@ def _show(facts: ShowFacts, metric: str) -> RenderableType:
     return Group(*parts)
 
 
-def _limits(facts: ShowFacts) -> str:
-    """Say what kept the last trial within its limits."""
-    outcome = (facts["trials"][-1]["outcome"] if facts["trials"] else None) or {}
-    return str(outcome.get("limits_by", ""))
+def _last_outcome(facts: ShowFacts) -> Mapping[str, Any]:
+    """Return what is known of the latest trial's end; nothing while it has not ended."""
+    return (facts["trials"][-1]["outcome"] if facts["trials"] else None) or {}
+
+
+def _smoke_runs(facts: ShowFacts) -> str:
+    """Say what the last trial told of smoke runs, if it asked."""
+    probe = _last_outcome(facts).get("probe")
+    return probe_words(probe) if probe else ""
 
 
 def _trials(trials: list[TrialFacts]) -> Table:
@@ -248,8 +257,7 @@ def _story(facts: ShowFacts) -> Table:
 
 def _tail(facts: ShowFacts) -> Iterable[RenderableType]:
     """Yield the end of the log of the last trial, if that failed."""
-    outcome = facts["trials"][-1]["outcome"] if facts["trials"] else None
-    tail = printable_lines(str(outcome["tail"])) if outcome else ""
+    tail = printable_lines(str(_last_outcome(facts).get("tail", "")))
     if tail:
         yield Text()
         yield Padding(Text(tail, style="dim"), (0, 0, 0, 2))

@@ -5,13 +5,13 @@ told in a hypothesis. Both the tuner and `incumbent submit` make their proposals
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
 from proposer.knob import Knob, splice
+from proposer.knobs_apart import read_python_apart
 from proposer.proposal import Proposal, Scalar
-from proposer.python_knobs import read_python
 from proposer.shell_knobs import read_shell
 
 LOOKED_FOR = (
@@ -25,7 +25,7 @@ def read_constants(files: Mapping[str, str]) -> dict[str, Knob]:
     """Return all constants of all files by name; a name in two files is `path:NAME` in both.
 
     Raises:
-        ValueError: a Python file with a syntax error; names the path and the line.
+        ValueError: a Python file with a syntax error, or one that cannot be read; names the path.
     """
     found = [knob for path, text in files.items() for knob in _read(path, text)]
     counts = Counter(knob.name for knob in found)
@@ -36,10 +36,10 @@ def read_constants(files: Mapping[str, str]) -> dict[str, Knob]:
     return {knob.name: knob for knob in knobs}
 
 
-def _read(path: str, text: str) -> list[Knob]:
+def _read(path: str, text: str) -> Sequence[Knob]:
     match PurePosixPath(path):
         case PurePosixPath(suffix=".py"):
-            return read_python(path, text)
+            return read_python_apart(path, text)
         case PurePosixPath(suffix=".sh" | ".env") | PurePosixPath(name=".env"):
             return read_shell(path, text)
         case _:

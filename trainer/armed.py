@@ -15,6 +15,7 @@ from trainer.launch import Started, start_piped
 from trainer.limits import RunLimits
 from trainer.process_tree import end_descendants
 from trainer.run_records import RunRequest
+from trainer.run_start import RunStart, Start
 
 _READY = b"ready\n"
 _MOST_BYTES = 4096
@@ -82,3 +83,16 @@ class ArmedProcess:
         self.started.close()
         self.channel.close()
         os.close(self.output)
+
+
+def how_started(request: RunRequest, *, waited: bool, problem: str) -> RunStart:
+    """Tell how a run starts: in a process that waited for it, or why in none.
+
+    `problem` is what became of one that should have waited; empty if that is not known.
+    """
+    if request.warm is None:
+        return RunStart(start=Start.COLD, reason="its slot learnt of it only at its turn")
+    if not waited:
+        return RunStart(start=Start.COLD, reason=problem or "nothing waited for it any more")
+    without_imports = request.warm.without_imports
+    return RunStart(start=Start.GATE if without_imports else Start.WARM, reason=without_imports)

@@ -24,14 +24,16 @@ class TrialConfig(BaseModel):
     """What the script aims at, in seconds; it is told as INCUMBENT_BUDGET_S."""
     timeout_s: Annotated[float, Field(gt=0)] = 600.0
     """Wall-clock limit in seconds, enforced on the whole process tree."""
+    smoke_s: Annotated[float | None, Field(gt=0)] = None
+    """Budget in seconds of a smoke run before each candidate's first trial; unset: none."""
     gpus: Annotated[float, Field(ge=0)] = 1.0
     """GPUs a trial takes: 1, 0.5 to share one, 2 of one node; 0 runs on CPU slots."""
     memory_gb: Annotated[float | None, Field(gt=0)] = None
     """Most memory of all a trial's processes, in GB; unset: an equal share of the machine's."""
     disk_gb: Annotated[float, Field(gt=0)] = 20.0
-    """Most that a trial's checkout and output may hold, in GB."""
+    """Most that a trial's checkout, output and compile caches may hold, in GB."""
     disk_files: Annotated[int, Field(ge=1)] = 100_000
-    """Most files and folders in a trial's checkout and output."""
+    """Most files and folders in a trial's checkout, output and compile caches."""
     pids: Annotated[int, Field(ge=16)] = 4096
     """Most processes and threads of a trial."""
     open_files: Annotated[int, Field(ge=64)] = 65536
@@ -54,6 +56,10 @@ class TrialConfig(BaseModel):
         if self.timeout_s < self.budget_s:
             raise ValueError(
                 f"timeout_s ({self.timeout_s:g}) must be at least budget_s ({self.budget_s:g})"
+            )
+        if self.smoke_s is not None and self.smoke_s >= self.budget_s:
+            raise ValueError(
+                f"smoke_s ({self.smoke_s:g}) must be less than budget_s ({self.budget_s:g})"
             )
         if self.gpus > 1 and self.gpus != int(self.gpus):
             raise ValueError(f"gpus above 1 must be whole, not {self.gpus:g}")

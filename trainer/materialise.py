@@ -8,21 +8,22 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from eval.metric import Metric
+from trainer.compile_caches import CacheSeed
 from trainer.environment import Environment
 from trainer.frozen import FrozenCheck, check_folder
 from trainer.paths import WorkerPaths
+from trainer.plan_apart import plan_apart
 from trainer.ports import CodeSource, Slot
 from trainer.run_folder import RunFolder
 from trainer.run_records import Limits, RunRequest
 from trainer.sandbox.port import Sandbox
 from trainer.trial import TrialSpec
-from trainer.warm_plan import Cold, gate, plan
+from trainer.warm_plan import Cold, gate
 from trainer.worktree import SlotWorktree
 
-_MOST_SOURCE = 1 << 20
 _TURNS = 2
 """Run folders of a slot: while one trial runs, the next can be made ready."""
 
@@ -44,8 +45,9 @@ class Materialiser:
         limits: Limits | None = None,
         editable: Sequence[str] = (),
         preload: Sequence[str] | None = None,
+        seed: CacheSeed | None = None,
     ) -> None:
-        """`preload` is as trainer.warm_plan.plan has it."""
+        """`preload` is as trainer.warm_plan.plan has it; without `seed` all trials compile anew."""
         self.mark_prefix = f"{study}/{slot.id}/"
         """With this begins the mark of every process of the slot's trials."""
         self._slot = slot
@@ -58,6 +60,7 @@ class Materialiser:
         self._limits = limits
         self._editable = tuple(editable)
         self._preload = preload
+        self._seed = seed
         self._worktree: SlotWorktree | None = None
         self._runs: dict[TrialSpec, RunFolder] = {}
 
@@ -71,10 +74,23 @@ class Materialiser:
         """
         tree = self._worktree_in(self._code.fetch(spec.commit)).checkout(spec.commit)
         run = self._free_folder()
-        run.fill(tree, owner=self._sandbox.owner)
+        seed = self._seed.path() if self._seed else None
+        run.fill(tree, owner=self._sandbox.owner, seed=seed)
         request = self._sandbox.confine(self._request(spec, run), run)
         self._runs[spec] = run
         return self._warm(request, tree) if is_ahead else request
+
+    def keep_caches(self, spec: TrialSpec) -> None:
+        """Let later trials start with what was compiled for this one, if CacheSeed.keep allows it.
+
+        To be asked when the trial has ended well, before `tidy`.
+        """
+        if self._seed:
+            self._seed.keep(self._runs[spec].cache, spec.commit)
+
+    def out(self, spec: TrialSpec) -> Path:
+        """Return the trial's output folder, to be read as an enemy's, before `tidy`."""
+        return self._runs[spec].out
 
     def tidy(self, spec: TrialSpec) -> None:
         """Keep what the trial left in its output folder, if anything; throw the rest away.
@@ -101,16 +117,12 @@ class Materialiser:
         return free[0]
 
     def _warm(self, request: RunRequest, tree: Path) -> RunRequest:
-        found = plan(
-            request.argv,
-            request.env,
-            tree=request.cwd,
-            read=lambda path: _source(tree, path),
-            preload=self._preload,
+        found = plan_apart(
+            request.argv, request.env, cwd=request.cwd, tree=tree, preload=self._preload
         )
         if isinstance(found, Cold):
             is_confined = request.confinement is not None
-            found = gate(request.argv, request.env, is_confined=is_confined)
+            found = gate(request.argv, request.env, found, is_confined=is_confined)
         return replace(request, warm=found)
 
     def _request(self, spec: TrialSpec, run: RunFolder) -> RunRequest:
@@ -146,18 +158,11 @@ class Materialiser:
     def _limits_in(self, run: RunFolder) -> Limits | None:
         if self._limits is None:
             return None
-        return replace(self._limits, folders=(os.fspath(run.src), os.fspath(run.out)))
+        folders = (run.src, run.out, run.cache)
+        return replace(self._limits, folders=tuple(map(os.fspath, folders)))
 
     def _worktree_in(self, repository: Path) -> SlotWorktree:
         if self._worktree is None or self._worktree.repository != repository:
             path = self._paths.worktree(self._slot.id)
             self._worktree = SlotWorktree(repository=repository, path=path)
         return self._worktree
-
-
-def _source(tree: Path, path: PurePosixPath) -> bytes | None:
-    """Return a file of the tree that no link leads to or out of; None for anything else."""
-    root = tree.resolve()
-    file = root / os.path.normpath(path)
-    is_plain = file.is_relative_to(root) and file.resolve() == file and file.is_file()
-    return file.read_bytes() if is_plain and file.stat().st_size <= _MOST_SOURCE else None

@@ -2,10 +2,12 @@
 
 STUDY/repo.git              bare repository (written by whoever provides the code)
 STUDY/worktrees/SLOT        where a slot checks its trials out; `base` is for setting up
-STUDY/runs/SLOT/N           a trial's own copy of that (`src`), and what it writes (`out`)
+STUDY/runs/SLOT/N           a trial's own copy of that (`src`), and what it writes (`out`, `cache`)
 STUDY/runs/SLOT/score       the same for the scorer of its predictions, where there is one
+STUDY/caches/NODE-CLASS     what compilers made of the baseline, for trials to start with
 STUDY/logs/e42.1.log        output of a trial; e42.1-a2.log of its second attempt
-STUDY/logs/e42.1.score.log  output of the scorer
+STUDY/logs/e42.1-smoke.log  output of its smoke run; e42.1-a2-smoke.log likewise
+STUDY/logs/e42.1-score.log  output of the scorer of its predictions
 STUDY/out/e42.1-1           what a trial has left in its output folder (INCUMBENT_OUT)
 ENVIRONMENTS/HASH           virtual environments, shared by the studies of a node
 """
@@ -14,7 +16,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.trial import SlotId, TrialSpec
+from trainer.trial import Rung, SlotId, TrialId, TrialSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,18 +77,35 @@ class WorkerPaths:
 
     def score_log(self, spec: TrialSpec) -> Path:
         """Return where the output of the scorer goes."""
-        return self.log(spec).with_suffix(".score.log")
+        return self.log(spec).with_name(f"{self.log(spec).stem}-score.log")
+
+    def cache_seed(self, node: str, device_class: str) -> Path:
+        """Return the compile caches with which trials of a device class start on a node.
+
+        Code made for the processor of one machine need not run on another that shares the folder.
+        """
+        return self.study / "caches" / f"{_escaped(node)}_{_escaped(device_class)}"
 
     def log(self, spec: TrialSpec) -> Path:
         """Return where the trial's output goes."""
-        attempt = f"-a{spec.attempt}" if spec.attempt > 1 else ""
-        return self.study / "logs" / f"{spec.trial}{attempt}.log"
+        return self.study / "logs" / log_name(spec.trial, spec.attempt, spec.rung)
 
     def out(self, spec: TrialSpec) -> Path:
         """Return the folder that keeps what the trial left."""
         return self.study / "out" / f"{spec.trial}-{spec.attempt}"
 
 
+def log_name(trial: TrialId, attempt: int, rung: Rung = Rung.FULL) -> str:
+    """Return the name of the file that the output of one run goes to."""
+    of_attempt = f"-a{attempt}" if attempt > 1 else ""
+    of_rung = "" if rung is Rung.FULL else f"-{rung}"
+    return f"{trial}{of_attempt}{of_rung}.log"
+
+
 def _name(slot: SlotId) -> str:
-    name = re.sub(r"[^A-Za-z0-9-]", lambda found: f"_{ord(found[0]):x}_", slot)
-    return f"slot-{name}"
+    return f"slot-{_escaped(slot)}"
+
+
+def _escaped(text: str) -> str:
+    """Return another text for each, of letters, digits, dashes and underscores."""
+    return re.sub(r"[^A-Za-z0-9-]", lambda found: f"_{ord(found[0]):x}_", text)

@@ -1,4 +1,4 @@
-"""The folder of one run: a copy of the candidate's files to run in, and room for what it leaves.
+"""The folder of one run: a copy of the candidate's files to run in, and room for what it writes.
 
 Knows how files are copied quickly and given to whom trials run as. Does not know git or sandboxes.
 The copy is what lets a trial write beside its script and still never touch what the trusted side
@@ -26,28 +26,35 @@ class RunFolder:
     """The copy of the candidate's tree, in which the command starts."""
     out: Path
     """Where the run leaves what is to be kept."""
+    cache: Path
+    """Where its compilers keep what they have made; thrown away."""
 
     @classmethod
     def at(cls, path: Path) -> "RunFolder":
         """Return the folder at `path`, which need not exist."""
-        return cls(src=path / "src", out=path / "out")
+        return cls(src=path / "src", out=path / "out", cache=path / "cache")
 
-    def fill(self, tree: Path, *, owner: int | None) -> None:
-        """Make it hold a copy of `tree`, without `.git`, and an empty output folder.
+    def fill(self, tree: Path, *, owner: int | None, seed: Path | None = None) -> None:
+        """Make it hold copies of `tree`, without `.git`, and of `seed`, and an empty output folder.
 
-        Both belong to the user and group number `owner`, or to this process' user if it is None.
-        Links are copied as links. Raises OSError, with ENOSPC where the disk is full.
+        Without a seed the cache is empty. All belongs to the user and group number `owner`, or to
+        this process' user if it is None. Links are copied as links. Raises OSError, with ENOSPC
+        where the disk is full.
         """
         self.discard()
         self.src.parent.mkdir(parents=True, exist_ok=True)
         _copy_folder(tree, self.src, owner=owner, skip=_GIT)
         _make_folder(self.out, owner)
+        if seed is None:
+            _make_folder(self.cache, owner)
+        else:
+            _copy_folder(seed, self.cache, owner=owner)
 
     def make(self, *, owner: int | None) -> None:
-        """Make both folders, empty, where there are none."""
+        """Make its folders, empty, where there are none."""
         self.src.parent.mkdir(parents=True, exist_ok=True)
-        _make_folder(self.src, owner)
-        _make_folder(self.out, owner)
+        for folder in (self.src, self.out, self.cache):
+            _make_folder(folder, owner)
 
     def keep(self, place: Path) -> bool:
         """Move what the run left to `place`, over what is there; say whether it left anything.
@@ -66,9 +73,9 @@ class RunFolder:
         return True
 
     def discard(self) -> None:
-        """Remove both folders."""
-        remove_tree(self.src)
-        remove_tree(self.out)
+        """Remove its folders."""
+        for folder in (self.src, self.out, self.cache):
+            remove_tree(folder)
 
 
 def _copy_folder(source: Path, place: Path, *, owner: int | None, skip: str = "") -> None:

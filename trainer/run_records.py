@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from eval.metric import Goal, Metric
+from trainer.run_start import Start
 
 
 class EndedBy(StrEnum):
@@ -121,11 +122,13 @@ class WarmStart:
     argv: tuple[str, ...]
     """It says on its standard input, a socket, when it is ready, and reads there a byte for go."""
     env: Mapping[str, str]
+    without_imports: str = ""
+    """Why it imports nothing while it waits; empty where it does its imports."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "WarmStart":
         """Undo dataclasses.asdict, after JSON made the tuple a list."""
-        return cls(argv=tuple(values["argv"]), env=values["env"])
+        return cls(**{**values, "argv": tuple(values["argv"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,8 +238,12 @@ class RunReport:
     """Most that all its processes together were seen to hold, in MiB, without cached files."""
     limits_by: Enforcement | None = None
     """How memory and processes were limited; None if they were not."""
-    is_warm: bool = False
-    """Whether its process had waited for it."""
+    sandbox: str = ""
+    """What it ran in, "bubblewrap" or "none"; empty if it never started."""
+    start: Start | None = None
+    """What had been done for it when its turn came; None if it never started."""
+    cold_reason: str = ""
+    """Why its imports had not been done by then; empty if they had."""
     log_bytes: int = 0
     """Bytes the run printed, kept or not."""
     log_dropped: int = 0
@@ -259,12 +266,13 @@ class RunReport:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RunReport":
         """Undo `to_dict`."""
-        by = values.get("limits_by")
+        by, start = values.get("limits_by"), values.get("start")
         return cls(
             **{
                 **values,
                 "ended_by": EndedBy(values["ended_by"]),
                 "limits_by": Enforcement(by) if by else None,
+                "start": Start(start) if start else None,
             }
         )
 

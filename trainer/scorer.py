@@ -9,7 +9,8 @@ The labels are joined here and nowhere else: no sandbox of a trial ever shows th
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -38,6 +39,13 @@ class Scorer(Protocol):
 
         Nothing of the trial is alive any more, and `out` is not looked at once this has returned.
         Raises OSError, where the disk is full say, and RuntimeError.
+        """
+        ...
+
+    def glance(self, out: Path) -> ScoreReport:
+        """Say of a smoke run whether it left something to be scored; it is worth 0 if it did.
+
+        For the score of so short a run counts nowhere, and the full run is not to wait for it.
         """
         ...
 
@@ -101,13 +109,12 @@ class PredictionScorer:
     def begin(self, spec: TrialSpec, out: Path) -> ScoreReport | None:
         """See Scorer."""
         self._clean()
-        try:
-            with SafeFolder(out) as safe:
-                safe.copy(self._predictions, self._taken, self._most_bytes)
-        except FileNotFoundError:
-            return ScoreReport(reason=f"it left no {self._predictions} in $INCUMBENT_OUT")
-        except Unsafe as unsafe:
-            return ScoreReport(reason=f"{self._predictions} {unsafe.reason}")
+
+        def copy(folder: SafeFolder) -> None:
+            folder.copy(self._predictions, self._taken, self._most_bytes)
+
+        if problem := self._problem_with(out, copy):
+            return ScoreReport(reason=problem)
         self._taken.chmod(0o644)
         if self._sandbox.owner is not None:
             os.chown(self._taken, self._sandbox.owner, self._sandbox.owner)
@@ -117,12 +124,18 @@ class PredictionScorer:
         self._supervisor.start(self._request(f"{spec.trial}/score", log, seen))
         return None
 
+    def glance(self, out: Path) -> ScoreReport:
+        """See Scorer."""
+        problem = self._problem_with(out, lambda folder: folder.size(self._predictions))
+        return ScoreReport(reason=problem) if problem else ScoreReport(value=0.0)
+
     def poll(self, timeout_s: float) -> ScoreReport | None:
         """See Scorer."""
         news = self._supervisor.poll(timeout_s)
         if not isinstance(news, RunReport):
             return None
-        self._folder.discard()
+        with suppress(OSError):  # then it is in the way of the next, which says so
+            self._folder.discard()
         return self._told(news)
 
     def problem(self) -> str:
@@ -143,6 +156,18 @@ class PredictionScorer:
     @property
     def _taken(self) -> Path:
         return self._folder.out / PurePosixPath(self._predictions).name
+
+    def _problem_with(self, out: Path, look: Callable[[SafeFolder], object]) -> str:
+        """Return why what a trial left cannot be looked at; empty if it can."""
+        name = self._predictions
+        try:
+            with SafeFolder(out) as folder:
+                look(folder)
+        except FileNotFoundError:
+            return f"it left no {name} in $INCUMBENT_OUT"
+        except Unsafe as unsafe:
+            return f"{name} {unsafe.reason}"
+        return ""
 
     def _clean(self) -> None:
         """Have an empty folder, so that one trial's predictions cannot touch another's score."""

@@ -21,7 +21,7 @@ import sys
 import time
 from contextlib import suppress
 
-from trainer.armed import ArmedProcess
+from trainer.armed import ArmedProcess, how_started
 from trainer.launch import PIPE_BYTES, NoSandbox, never_run, start_piped
 from trainer.limits import Breach, Enforcer, RunLimits
 from trainer.log_capture import LogCapture, parse_points
@@ -44,6 +44,7 @@ from trainer.run_records import (
     RunRequest,
 )
 from trainer.run_stages import RunStages
+from trainer.run_start import RunStart
 from trainer.supervisor_link import Link
 
 _PROGRESS_S = 0.5
@@ -63,17 +64,18 @@ class _Trial:
         oom_score: int,
         limits: RunLimits,
         armed: ArmedProcess | None,
+        how: RunStart,
         began_at: float,
     ) -> None:
         """Start it; raises NoSandbox, or OSError or ValueError if there is nothing to start.
 
-        `armed` is ready and becomes its command.
+        `armed` is ready and becomes its command; `how` says of that what is to be reported.
         """
         self._request = request
         self._limits = limits
         self._problem = ""
         self._capture = LogCapture(request.log_path, request.metric)
-        self._is_warm = armed is not None
+        self._how = how
         self.is_output_open = True
         self._ended_by = EndedBy.EXIT
         self._exit_code: int | None = None
@@ -197,7 +199,9 @@ class _Trial:
             max_rss_mb=self._max_rss_mb,
             peak_memory_mb=self._limits.peak_bytes / (1 << 20),
             limits_by=self._limits.enforcement,
-            is_warm=self._is_warm,
+            sandbox="bubblewrap" if self._request.confinement else "none",
+            start=self._how.start,
+            cold_reason=self._how.reason,
             log_bytes=self._capture.file.total,
             log_dropped=self._capture.file.dropped,
             leftover_processes=sum(each.exit_code == -signal.SIGKILL for each in leftovers),
@@ -232,6 +236,8 @@ class _Supervisor:
         self._link = Link(end)
         self._trial: _Trial | None = None
         self._armed: ArmedProcess | None = None
+        self._why_unarmed = ""
+        """What became of the process that waited last, if it was of no use."""
         self._oom_score = oom_score_adjustment() + _OOM_PREFERENCE
         self._enforcer = Enforcer()
         self._wake, wake_end = os.pipe()
@@ -309,11 +315,13 @@ class _Supervisor:
         limits = self._enforcer.begin(request.limits, request.mark)
         try:
             self._armed = ArmedProcess(request, self._oom_score, limits)
-        except (NoSandbox, OSError, ValueError):
-            limits.close()  # the run itself will say so, should it come
+        except (NoSandbox, OSError, ValueError) as error:
+            limits.close()  # the run itself will say so too, should it come
+            self._why_unarmed = str(error)
 
     def _disarm(self) -> None:
         armed, self._armed = self._armed, None
+        self._why_unarmed = armed.problem if armed else ""
         if armed is not None:
             armed.end()
 
@@ -327,8 +335,9 @@ class _Supervisor:
         reap()  # what could not be killed at the end of an earlier one
         armed, self._armed = self._armed, None
         limits = armed.limits if armed else self._enforcer.begin(request.limits, request.mark)
+        how = how_started(request, waited=armed is not None, problem=self._why_unarmed)
         try:
-            self._trial = _Trial(request, self._oom_score, limits, armed, began_at)
+            self._trial = _Trial(request, self._oom_score, limits, armed, how, began_at)
         except (NoSandbox, OSError, ValueError) as error:
             armed.end() if armed else limits.close()
             self._link.send(RunReport(ended_by=_not_started(error), problem=str(error)))

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import NewType
 
 from eval.suspicion import Conduct
+from trainer.run_start import Start
 from trainer.telemetry import Telemetry
 
 ExperimentId = NewType("ExperimentId", str)
@@ -47,6 +48,38 @@ class CrashKind(StrEnum):
     OPEN_FILES_LIMIT = "open_files_limit"  # more than open_files at a time
 
 
+class Rung(StrEnum):
+    """A step of a trial's ladder of budgets. Each is a run of its own, the cheap one first."""
+
+    SMOKE = "smoke"  # a few seconds of it, evaluation included: what fails there would fail later
+    FULL = "full"  # the run whose metric counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Smoke:
+    """A short run of the same candidate, before its full run and under the same lease."""
+
+    budget_s: float
+    """What it aims at; handed to it as INCUMBENT_BUDGET_S."""
+    is_probe: bool = False
+    """It asks only whether the script obeys that: whatever comes of it, the full run follows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """What the baseline's smoke run told of its script."""
+
+    budget_s: float
+    """What it was told to aim at."""
+    ending: Ending
+    wall_s: float
+    """What it took."""
+    obeys: bool
+    """It was scored, and so much quicker than the full run that it was not by chance."""
+    reason: str = ""
+    """Why it failed, in one line; empty if it was scored."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialSpec:
     """What a worker is told: which tree to run, with which seed, for how long."""
@@ -61,6 +94,10 @@ class TrialSpec:
     """What the script aims at; handed to it as INCUMBENT_BUDGET_S."""
     timeout_s: float
     """Wall-clock limit in seconds, enforced on the whole process tree."""
+    smoke: Smoke | None = None
+    """What is to run before it; see trainer.rungs."""
+    rung: Rung = Rung.FULL
+    """Which of a trial's runs is meant, where it consists of several."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +120,7 @@ class TrialOutcome:
     exit_code: int | None = None
     """The command's exit code; negative is a signal; None if it never started."""
     stages_s: Mapping[str, float] = field(default_factory=dict)
-    """Seconds by stage: materialise, train, report.
+    """Seconds by stage: materialise, smoke (the whole smoke run), train.
 
     Of `train`, as far as the log tells: start (to the first output), prepare (to the first line
     that counts steps), steps (to the last such line), evaluate (to the end).
@@ -94,12 +131,22 @@ class TrialOutcome:
     """Bytes between the kept first and last MiB."""
     limits_by: str = ""
     """How memory and processes were limited: "cgroup v2", "cgroup v1" (exactly) or "watchdog"."""
+    sandbox: str = ""
+    """What it ran in: "bubblewrap" or "none"; empty if it never started, or if that is unknown."""
+    start: Start | None = None
+    """What had been done for it when its turn came; None if it never started, or if unknown."""
+    cold_reason: str = ""
+    """Why its imports had not been done by then, in one line; empty for a warm start."""
     device_class: str = "cpu"
     """Scores are compared within one device class."""
     telemetry: Telemetry = field(default_factory=Telemetry)
     """What was measured beside the metric; without a number for what was not."""
     conduct: Conduct = field(default_factory=Conduct)
     """How the run behaved, for a second look at a score that is too good."""
+    rung: Rung = Rung.FULL
+    """The run that it ended with: "full", or "smoke", which then failed and nothing followed."""
+    probe: Probe | None = None
+    """For a scored trial of the baseline where smoke runs are wanted: whether they are of use."""
 
     def __post_init__(self) -> None:
         if (self.value is not None) != (self.ending is Ending.SCORED):
@@ -108,3 +155,5 @@ class TrialOutcome:
             )
         if (self.crash is not None) != (self.ending is Ending.CRASHED):
             raise ValueError(f"a crash kind belongs to a crash alone: {self.ending}, {self.crash}")
+        if self.rung is Rung.SMOKE and self.ending is Ending.SCORED:
+            raise ValueError("a smoke run scores nothing")

@@ -1,6 +1,7 @@
 """Which commands can start warm, and how the process is started that waits for any.
 
-Pure but for reading sources through a function that is handed in. Knows commands of Python scripts,
+Pure but for reading sources through a function that is handed in; as these are a candidate's, all
+of it belongs into a process that may die (trainer.plan_apart). Knows commands of Python scripts,
 and what a script does before it imports the modules that a waiting process has imported already:
 what it puts into `os.environ` there is read off its source. In doubt the start is cold, which is
 always right. Does not know processes; what happens in the waiting one is trainer/warm_start.py.
@@ -61,6 +62,15 @@ def plan(
         return Cold(reason="the script is nested too deeply to be looked through")
 
 
+def can_be_planned(argv: Sequence[str], preload: Sequence[str] | None) -> str:
+    """Return why a command starts cold whatever its sources say; empty if they have to be read."""
+    if preload is not None and not preload:
+        return "[trial] preload is empty"
+    if _Command.of(argv) is None:
+        return "the command is not `python SCRIPT` or `uv run SCRIPT`"
+    return ""
+
+
 def _plan(
     argv: Sequence[str],
     env: Mapping[str, str],
@@ -68,11 +78,9 @@ def _plan(
     read: ReadSource,
     preload: Sequence[str] | None,
 ) -> WarmStart:
-    if preload is not None and not preload:
-        raise _Unclear("[trial] preload is empty")
     command = _Command.of(argv)
-    if command is None:
-        raise _Unclear("the command is not `python SCRIPT` or `uv run SCRIPT`")
+    if (problem := can_be_planned(argv, preload)) or command is None:
+        raise _Unclear(problem)
     script = PurePosixPath(command.script)
     source = read(script)
     if source is None:
@@ -85,19 +93,23 @@ def _plan(
     start = _Beginning(read=read, folders=folders, env=env, early=early)
     start.follow(script)
     if not preload and not start.found:
-        raise _Unclear(f"{script} does not import {' or '.join(DEFAULT_PRELOAD)}")
+        missed = " or ".join(DEFAULT_PRELOAD)
+        raise _Unclear(f"{script} does not import {missed}: name what it does in [trial] preload")
     return _warm_start(command, env, search_path, preload or sorted(start.found), start.settings)
 
 
-def gate(argv: Sequence[str], env: Mapping[str, str], *, is_confined: bool) -> WarmStart:
-    """Return how to have a shell wait that becomes the command, whatever that is.
+def gate(
+    argv: Sequence[str], env: Mapping[str, str], cold: Cold, *, is_confined: bool
+) -> WarmStart:
+    """Return how to have a shell wait that becomes a command for which nothing can be imported.
 
     So the making of its sandbox is over when its turn comes. bwrap sets PWD, as the shell does.
     """
     known = {*env, "PWD"} if is_confined else env
     added = " ".join(name for name in _SHELL_VARIABLES if name not in known)
     script = f'unset {added}; echo ready >&0 && read -r INCUMBENT_GO && exec "$@" </dev/null'
-    return WarmStart(argv=("/bin/sh", "-c", script, "sh", *argv), env=env)
+    argv = ("/bin/sh", "-c", script, "sh", *argv)
+    return WarmStart(argv=argv, env=env, without_imports=cold.reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,10 @@ outcome of that trial; the loop ends only when it is told to stop.
 
 A slot has two bays. While a trial runs in one, the trial that the queue names for the slot is made
 ready in the other; when the first ends, the slot asks for work, and what it gets starts before
-anybody looks at the outcome of the first. So a card waits for a round trip to the queue, not for
-git, Python or us. What is made ready is not leased: see LeaseSource.reserve.
+anybody looks at the outcome of the first, or scores what it left. So a card waits for a round trip
+to the queue, not for git, Python or us. What is made ready is not leased: see LeaseSource.reserve.
+Of a trial with a smoke run, it is the trial's own full run that is made ready while the smoke run
+runs.
 
 A worker that cannot reach the queue for as long as its lease lasts ends its own trial, since by
 then the queue may have leased it to somebody else (self-fencing).
@@ -19,60 +21,89 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from trainer.bay import Bay
-from trainer.endings import classify
+from trainer.endings import classify, has_ended_well
 from trainer.frozen import FrozenCheck
 from trainer.gpu_watch import GpuWatch
+from trainer.hold import MOST_HEARTBEAT_S, Hold
 from trainer.materialise import Materialiser
 from trainer.outbox import Outbox
-from trainer.ports import Heartbeat, Lease, LeaseSource, NoWork, Progress, Slot
+from trainer.ports import Heartbeat, Lease, LeaseSource, NoWork, Slot
 from trainer.process_tree import sweep
 from trainer.run_records import EndedBy, RunProgress, RunReport
+from trainer.rungs import after_smoke, ended_with_smoke, goes_on, runs
+from trainer.score_report import ScoreReport
+from trainer.scorer import Scorer
+from trainer.scoring import Scoring
 from trainer.supervisor_client import Supervisor
 from trainer.telemetry import GpuTelemetry
-from trainer.trial import CrashKind, Ending, TrialOutcome
+from trainer.trial import CrashKind, Ending, Rung, TrialOutcome, TrialSpec
 
 _LEASE_WAIT_S = 5.0
-_MOST_HEARTBEAT_S = 2.0
-"""People watch the progress that heartbeats carry."""
 _FIRST_LOOK_S = 0.1
 """How soon to ask again what to prepare; then ever later, as the trial goes on."""
 _RETRY_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 _MOST_REASON = 200
+_NOT_SCORED = ScoreReport(reason="its predictions were not scored", is_ours=True)
+"""Where predictions count, what was printed never does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Due:
+    """A run of a leased trial, whose turn has come."""
+
+    hold: Hold
+    run: TrialSpec
+    further: TrialSpec | None
+    """The run of the same trial that follows if this one ends well."""
+    since: float
+    """When there was nothing left to wait for."""
+    smoke: TrialOutcome | None = None
+    """How the trial's smoke run ended, if that was before."""
+
+    @property
+    def spec(self) -> TrialSpec:
+        """The trial as it was leased."""
+        return self.hold.lease.spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Running:
-    """A trial that was started."""
+    """A run that was started."""
 
-    lease: Lease
+    due: _Due
     bay: Bay
-    leased_at: float
     started_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Ended:
-    """A trial whose run is over, and what is known of it at once."""
+    """A run that is over, and what is known of it at once."""
 
     running: _Running
     report: RunReport
-    order: Heartbeat
     ended_at: float
     gpu: GpuTelemetry | None
 
     @property
+    def due(self) -> _Due:
+        """The run."""
+        return self.running.due
+
+    @property
     def stages_s(self) -> dict[str, float]:
         """Seconds by stage, as TrialOutcome has them."""
+        started_at = self.running.started_at
+        stage = "smoke" if self.due.run.rung is Rung.SMOKE else "train"
         return {
-            "materialise": self.running.started_at - self.running.leased_at,
-            "train": self.ended_at - self.running.started_at,
+            "materialise": started_at - self.due.since,
+            stage: self.ended_at - started_at,
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Failed:
-    """A trial that could not be started, for reasons of ours."""
+    """A trial of which a run could not be started, for reasons of ours."""
 
     lease: Lease
     outcome: TrialOutcome
@@ -81,7 +112,7 @@ class _Failed:
 class Worker:
     """One slot's loop; `run` is called once, from the thread that lives as long as the worker."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a slot, by name
         self,
         *,
         slot: Slot,
@@ -89,16 +120,21 @@ class Worker:
         materialiser: Materialiser,
         supervisors: tuple[Supervisor, Supervisor],
         gpus: GpuWatch,
+        scorer: Scorer | None = None,
         wait_for_cards: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`wait_for_cards` is called before a trial starts, when the one before is dead."""
+        """`wait_for_cards` is called before a trial starts, when the one before is dead.
+
+        Without `scorer`, a trial's metric is what it printed.
+        """
         self._slot = slot
         self._leases = leases
         self._mark_prefix = materialiser.mark_prefix
         self._busy, self._spare = (Bay(materialiser, each) for each in supervisors)
         self._outbox = Outbox(slot=slot, leases=leases, clock=clock, sleep=sleep)
+        self._scoring = Scoring(scorer, clock)
         self._gpus = gpus
         self._wait_for_cards = wait_for_cards
         self._clock = clock
@@ -116,6 +152,7 @@ class Worker:
         finally:
             self._busy.close()
             self._spare.close()
+            self._scoring.close()
 
     def _next(self) -> Lease | NoWork:
         try:
@@ -130,34 +167,64 @@ class Worker:
 
     def _serve(self, lease: Lease) -> None:
         """Run a trial, and after it those that are ready when the one before has ended."""
-        turn: _Running | _Failed | None = self._begin(lease)
+        turn: _Running | _Failed | None = self._begin(self._first_run(lease))
         while isinstance(turn, _Running):
             ended = self._watch(turn)
-            # A slot without a sandbox would fail one trial after the other, and fast.
-            has_failed = ended.report.ended_by is EndedBy.NO_SANDBOX
-            turn = None if has_failed else self._begin_next()
-            self._finish(ended)
+            turn = self._begin_further(ended) or self._change(ended)
+        self._scoring.settle()
         if turn is not None:
             self._outbox.put(turn.lease, turn.outcome)
             self._pause()
         self._outbox.empty()
 
-    def _begin(self, lease: Lease) -> _Running | _Failed:
-        """Start a trial in the spare bay, which is then the busy one."""
-        leased_at = self._clock()
+    def _first_run(self, lease: Lease) -> _Due:
+        run, *further = runs(lease.spec)
+        hold = Hold(self._leases, self._slot, lease, self._clock)
+        return _Due(
+            hold=hold, run=run, further=further[0] if further else None, since=self._clock()
+        )
+
+    def _begin(self, due: _Due) -> _Running | _Failed:
+        """Start a run in the spare bay, which is then the busy one."""
         bay = self._spare
         try:
-            bay.load(lease.spec)
+            bay.load(due.run)
             self._wait_for_cards()
             started_at = self._clock()
             bay.start()
             self._gpus.begin()
         except (OSError, LookupError, RuntimeError, ValueError) as error:
             bay.clear()
-            stages_s = {"materialise": self._clock() - leased_at}
-            return _Failed(lease=lease, outcome=self._own_failure(error, stages_s))
+            stages_s = {"materialise": self._clock() - due.since}
+            outcome = _with_smoke(due, self._own_failure(error, stages_s))
+            return _Failed(lease=due.hold.lease, outcome=outcome)
+        due.hold.note(RunProgress(elapsed_s=0.0), due.run.rung)
         self._busy, self._spare = bay, self._busy
-        return _Running(lease=lease, bay=bay, leased_at=leased_at, started_at=started_at)
+        return _Running(due=due, bay=bay, started_at=started_at)
+
+    def _begin_further(self, ended: _Ended) -> _Running | _Failed | None:
+        """Start the same trial's full run, if what has ended was a smoke run that allows it."""
+        due = ended.due
+        if due.further is None:
+            return None
+        smoke = self._classified(ended)
+        if not (goes_on(due.spec, smoke) and due.hold.is_wanted()):
+            self._spare.clear()
+            return None
+        turn = self._begin(
+            replace(due, run=due.further, further=None, since=ended.ended_at, smoke=smoke)
+        )
+        ended.running.bay.tidy()
+        return turn
+
+    def _change(self, ended: _Ended) -> _Running | _Failed | None:
+        """Start the next trial if one is ready, then finish with the one that has ended."""
+        self._scoring.settle(ended.due.hold)  # done long ago, unless scoring outlasts a trial
+        # A slot without a sandbox would fail one trial after the other, and fast.
+        has_failed = ended.report.ended_by is EndedBy.NO_SANDBOX
+        turn = None if has_failed else self._begin_next()
+        self._finish(ended)
+        return turn
 
     def _begin_next(self) -> _Running | _Failed | None:
         """Start the next trial if one is ready, or a more urgent one if that is what there is."""
@@ -167,77 +234,114 @@ class Worker:
             answer = self._leases.lease(self._slot, 0.0)
         except ConnectionError:
             return None
-        return self._begin(answer) if isinstance(answer, Lease) else None
+        return self._begin(self._first_run(answer)) if isinstance(answer, Lease) else None
 
     def _watch(self, running: _Running) -> _Ended:
         """Keep the lease alive until the run has ended."""
-        hold = _Hold(self._leases, self._slot, running, self._clock)
+        hold = running.due.hold
         prepare_at = running.started_at
         while True:
-            due = min(hold.next_at, prepare_at)
-            news = running.bay.poll(max(0.0, due - self._clock()))
+            until = min(hold.next_at, prepare_at, self._scoring.next_at)
+            news = running.bay.poll(max(0.0, until - self._clock()))
+            self._scoring.tend()
             if isinstance(news, RunReport):
                 return _Ended(
-                    running=running,
-                    report=news,
-                    order=hold.order,
-                    ended_at=self._clock(),
-                    gpu=self._gpus.end(),
+                    running=running, report=news, ended_at=self._clock(), gpu=self._gpus.end()
                 )
             if news is not None:
-                hold.progress = _progress(news)
+                hold.note(news, running.due.run.rung)
             if self._clock() >= prepare_at:
                 if hold.order is Heartbeat.GO_ON:
-                    self._prepare_next()
+                    self._prepare(running.due.further)
                 elapsed_s = self._clock() - running.started_at
-                prepare_at = self._clock() + min(_MOST_HEARTBEAT_S, max(_FIRST_LOOK_S, elapsed_s))
+                prepare_at = self._clock() + min(MOST_HEARTBEAT_S, max(_FIRST_LOOK_S, elapsed_s))
             if self._clock() >= hold.next_at:
                 self._gpus.look()
                 if hold.beat():
                     running.bay.cancel()
                 self._outbox.offer()
 
-    def _prepare_next(self) -> None:
-        """Make ready what the queue names for this slot, if it is not."""
+    def _prepare(self, further: TrialSpec | None) -> None:
+        """Make ready what runs next, if it is not: `further`, or what the queue names."""
+        run = further
+        if run is None:
+            try:
+                reserved = self._leases.reserve(self._slot)
+            except ConnectionError:
+                return
+            run = runs(reserved)[0] if reserved else None
         try:
-            spec = self._leases.reserve(self._slot)
-        except ConnectionError:
-            return
-        try:
-            if spec is None:
+            if run is None:
                 self._spare.clear()
             else:
-                self._spare.prepare(spec)
+                self._spare.prepare(run)
         except (OSError, LookupError, RuntimeError, ValueError):
             self._spare.clear()  # should it come to run, that will fail for all to see
 
     def _finish(self, ended: _Ended) -> None:
-        """Report a trial, while the next one runs already."""
-        bay, report = ended.running.bay, ended.report
-        outcome = self._outcome(ended)
-        if outcome.ending is Ending.SCORED:
-            outcome = _inspected(bay, outcome)
-        bay.tidy()
-        if ended.order is not Heartbeat.GONE:
-            self._outbox.put(ended.running.lease, outcome)
-        if report.ended_by is EndedBy.NO_SANDBOX:
+        """Report a trial, while the next one runs already; or have it scored first."""
+        bay, hold = ended.running.bay, ended.due.hold
+        if self._is_to_be_scored(ended):
+            self._score(ended)
+        else:
+            outcome = None if hold.order is Heartbeat.GONE else self._outcome(ended)
+            check = FrozenCheck()
+            if outcome is not None and outcome.ending is Ending.SCORED:
+                check = bay.inspect()
+                bay.keep_caches()  # before the outcome is known, and brings more trials
+            bay.tidy()
+            if outcome is not None:
+                self._outbox.put(hold.lease, _with_check(outcome, check))
+        if ended.report.ended_by is EndedBy.NO_SANDBOX:
             self._pause()
         else:
             self._failures = 0
 
-    def _outcome(self, ended: _Ended) -> TrialOutcome:
-        report, order = ended.report, ended.order
-        if order is Heartbeat.CANCEL:
+    def _is_to_be_scored(self, ended: _Ended) -> bool:
+        is_full = ended.due.run.rung is Rung.FULL
+        is_kept = ended.due.hold.order not in {Heartbeat.GONE, Heartbeat.CANCEL}
+        return self._scoring.is_wanted and is_full and is_kept and has_ended_well(ended.report)
+
+    def _score(self, ended: _Ended) -> None:
+        """Begin to score a trial's predictions; it is reported when that is done."""
+        bay, hold = ended.running.bay, ended.due.hold
+        check = bay.inspect()
+        bay.keep_caches()
+
+        def report(score: ScoreReport) -> None:
+            if hold.order is not Heartbeat.GONE:
+                self._outbox.put(hold.lease, _with_check(self._outcome(ended, score), check))
+
+        self._scoring.begin(ended.due.run, bay.out, hold, report)
+        bay.tidy()
+
+    def _outcome(self, ended: _Ended, score: ScoreReport | None = None) -> TrialOutcome:
+        """Return the outcome of a trial that ends with this run."""
+        due, outcome = ended.due, self._classified(ended, score)
+        is_smoke = due.run.rung is Rung.SMOKE
+        is_broken_off = outcome.ending is Ending.CANCELLED or (
+            is_smoke and goes_on(due.spec, outcome)
+        )
+        if due.hold.order is Heartbeat.GIVE_BACK and is_broken_off:
+            return _given_back(outcome)
+        return ended_with_smoke(outcome) if is_smoke else _with_smoke(due, outcome)
+
+    def _classified(self, ended: _Ended, score: ScoreReport | None = None) -> TrialOutcome:
+        report = ended.report
+        if ended.due.hold.order is Heartbeat.CANCEL:
             # It may have ended by itself in the same moment; what was cancelled stays cancelled.
             report = replace(report, ended_by=EndedBy.CANCEL)
         device_class = self._slot.device_class
-        outcome = classify(
-            report, device_class=device_class, stages_s=ended.stages_s, gpu=ended.gpu
+        if score is None and self._scoring.is_wanted and has_ended_well(report):
+            is_smoke = ended.due.run.rung is Rung.SMOKE
+            score = self._scoring.glance(ended.running.bay.out) if is_smoke else _NOT_SCORED
+        return classify(
+            report,
+            device_class=device_class,
+            stages_s=ended.stages_s,
+            gpu=ended.gpu,
+            score=score,
         )
-        if order is Heartbeat.GIVE_BACK and outcome.ending is Ending.CANCELLED:
-            reason = "given back: the study stopped"
-            return replace(outcome, ending=Ending.LOST, reason=reason, is_given_back=True)
-        return outcome
 
     def _own_failure(self, error: Exception, stages_s: dict[str, float]) -> TrialOutcome:
         is_full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
@@ -259,57 +363,20 @@ class Worker:
         self._sleep(min(_LONGEST_PAUSE_S, 2.0 ** (self._failures - 1)))
 
 
-class _Hold:
-    """A worker's hold on the lease of the trial that it runs: heartbeats, and what they bring."""
-
-    def __init__(
-        self,
-        leases: LeaseSource,
-        slot: Slot,
-        running: _Running,
-        clock: Callable[[], float],
-    ) -> None:
-        self._leases = leases
-        self._slot = slot
-        self._lease = running.lease
-        self._clock = clock
-        self._interval_s = min(_MOST_HEARTBEAT_S, running.lease.ttl_s / 3)
-        self._kept_at = running.leased_at
-        self.next_at = running.leased_at + self._interval_s
-        """When the next heartbeat is due."""
-        self.progress = Progress(elapsed_s=0.0)
-        self.order = Heartbeat.GO_ON
-        """What came back last, besides GO_ON."""
-
-    def beat(self) -> bool:
-        """Send a heartbeat; say whether the run must be ended, which is said once."""
-        now = self._clock()
-        self.next_at = now + self._interval_s
-        if self.order is Heartbeat.GONE:
-            return False
-        try:
-            answer = self._leases.heartbeat(self._slot, self._lease, self.progress)
-            self._kept_at = now
-        except ConnectionError:
-            is_over = self._clock() - self._kept_at >= self._lease.ttl_s
-            answer = Heartbeat.GONE if is_over else Heartbeat.GO_ON
-        if answer is Heartbeat.GO_ON:
-            return False
-        is_first = self.order is Heartbeat.GO_ON
-        self.order = answer
-        return is_first
+def _with_smoke(due: _Due, outcome: TrialOutcome) -> TrialOutcome:
+    """Add what a smoke run told before, if there was one."""
+    return outcome if due.smoke is None else after_smoke(due.spec, due.smoke, outcome)
 
 
-def _inspected(bay: Bay, outcome: TrialOutcome) -> TrialOutcome:
-    """Add what became of the frozen files while the trial ran."""
-    try:
-        check = bay.inspect()
-    except (OSError, LookupError, RuntimeError) as error:
-        # Somebody should look: a trial that can prevent the check must not gain by it.
-        check = FrozenCheck(changed=(f"frozen files could not be checked ({error})",))
+def _given_back(outcome: TrialOutcome) -> TrialOutcome:
+    reason = "given back: the study stopped"
+    return replace(
+        outcome, ending=Ending.LOST, value=None, crash=None, reason=reason, is_given_back=True
+    )
+
+
+def _with_check(outcome: TrialOutcome, check: FrozenCheck) -> TrialOutcome:
+    if outcome.ending is not Ending.SCORED:
+        return outcome
     conduct = replace(outcome.conduct, frozen=check.changed, frozen_unchecked=check.unchecked)
     return replace(outcome, conduct=conduct)
-
-
-def _progress(news: RunProgress) -> Progress:
-    return Progress(elapsed_s=news.elapsed_s, last_line=news.last_line, points=news.points)

@@ -26,7 +26,7 @@ def logs(
     """Show what a trial printed, without terminal escapes."""
     from infra.plain_text import printable_lines
     from infra.study import opened
-    from infra.trial_logs import find_log, is_running
+    from infra.trial_logs import find_log, is_running, trial_of
 
     home = choose_study(study)
     with opened(home) as found:
@@ -47,8 +47,13 @@ def logs(
             sys.stdout.flush()
         if not follow or not text:
             with opened(home) as found:
-                if not follow or not is_running(found.state(), path.stem):
-                    return
+                state = found.state()
+            latest = find_log(home, state, trial_of(path))
+            if follow and latest not in {None, path}:
+                path, offset = latest, 0  # its smoke run was all that there was before
+                continue
+            if not follow or not is_running(state, trial_of(path)):
+                return
         time.sleep(LOOK_S)
 
 

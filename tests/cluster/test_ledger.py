@@ -12,6 +12,7 @@ from cluster.ledger import Fenced, InMemoryLedger, Ledger, LedgerAway, load
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_store import RedisStore, WrongServer, check_server, connect
 from cluster.state import StudyState
+from trainer.run_start import Start
 from trainer.trial import CommitId, Ending, ExperimentId, SlotId, TrialId, TrialOutcome
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -105,8 +106,21 @@ def test_a_trial_of_an_earlier_version_is_read_as_one_of_which_nothing_more_is_k
         trial=TrialId("e1.1"), experiment=ExperimentId("e1"), attempt=1, outcome=outcome
     )
     payload = msgspec.json.decode(encode_draft(draft("a", event)))
-    del payload["body"]["outcome"]["conduct"]
+    for name in ("conduct", "sandbox", "start", "cold_reason"):
+        del payload["body"]["outcome"][name]
     assert decode_event(1, msgspec.json.encode(payload)).event == event
+
+
+def test_how_a_trial_ran_comes_back_as_it_was() -> None:
+    outcome = TrialOutcome(
+        ending=Ending.SCORED, value=0.5, sandbox="none", start=Start.GATE, cold_reason="no script"
+    )
+    event = ev.TrialFinished(
+        trial=TrialId("e1.1"), experiment=ExperimentId("e1"), attempt=1, outcome=outcome
+    )
+    found = decode_event(1, encode_draft(draft("a", event))).event
+    assert found == event
+    assert isinstance(found.outcome.start, Start)
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,9 @@ from infra.cli.main import app
 from infra.prometheus import describe_metrics
 from tests.security.attempt import Attempt, Category, Control
 from tests.security.attempts import ATTEMPTS, BOUNDARIES
+from trainer.run_start import Start
 from trainer.telemetry import GpuTelemetry, Telemetry, ThrottleReason
-from trainer.trial import CrashKind, Ending, TrialOutcome
+from trainer.trial import CrashKind, Ending, Probe, TrialOutcome
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -240,6 +241,11 @@ def outcome() -> str:
     return _fields(TrialOutcome)
 
 
+def probe() -> str:
+    """Return the fields of what the baseline tells of its script."""
+    return _fields(Probe)
+
+
 def conduct() -> str:
     """Return the fields of what is kept of a run's conduct."""
     return _fields(Conduct)
@@ -306,10 +312,12 @@ PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "trial phases": lambda: members(TrialPhase),
         "verdicts": lambda: members(Verdict),
         "outcome": outcome,
+        "starts": lambda: members(Start),
         "telemetry": lambda: _fields(Telemetry),
         "gpu telemetry": lambda: _fields(GpuTelemetry),
         "throttle reasons": lambda: members(ThrottleReason),
         "marks": lambda: members(Mark),
+        "probe": probe,
         "conduct": conduct,
         "events": events,
     },

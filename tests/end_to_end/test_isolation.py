@@ -36,6 +36,10 @@ facts = {
     "environment": dict(os.environ),
     "files": [module.__file__ for module in (cluster, judge, infra, trainer)],
 }
+kernel = Path(os.environ["TRITON_CACHE_DIR"], "kernel")
+print("was compiled before:", kernel.exists())
+kernel.parent.mkdir(exist_ok=True)
+kernel.touch()
 Path(os.environ["INCUMBENT_OUT"], "facts.json").write_text(json.dumps(facts))
 while not Path.home().joinpath("signals", "go").exists():
     time.sleep(0.05)
@@ -92,6 +96,9 @@ def test_a_study_keeps_its_secrets_sockets_modules_and_slot_to_itself(
     study.wait("the end", lambda: study.state().finished == "2 experiments were judged")
     log = study.json("log")
     assert log[0]["score"] == 0.25  # by their eval, not ours
+    for experiment, was_compiled in (("e0", False), ("e1", True)):
+        said = study.incumbent("logs", experiment).stdout
+        assert f"was compiled before: {was_compiled}" in said
     # The baseline waited for us, so that others are suspect of having taken no time.
     ended = {"kept", "discarded", "conflicted", "merged", "suspect"}
     assert {row["status"] for row in log} <= ended

@@ -17,6 +17,7 @@ from infra.fact_records import ExperimentFacts, ShowFacts, StatusFacts
 from infra.facts import RECENT, log_facts, show_facts, status_facts
 from tests.infra.study_factory import BEGIN, Study, commit, eventful, measured, scored
 from trainer.ports import Progress
+from trainer.run_start import Start
 from trainer.trial import ExperimentId, SlotId, TrialId
 
 
@@ -247,6 +248,19 @@ def test_odd_conditions_are_told_of_the_trial_and_of_the_experiment() -> None:
     assert (shown["marks"], shown["trials"][0]["marks"]) == (marks, marks)
     telemetry = shown["trials"][0]["outcome"]["telemetry"]
     assert (telemetry["steps_per_s"], telemetry["gpu"]["throttled_s"]) == (5.0, 9.0)
+
+
+def test_a_status_tells_how_trials_started_and_why_not_warm() -> None:
+    study = Study()
+    study.baseline(0.4)  # of which nothing is known
+    nothing = {"warm": 0, "gate": 0, "cold": 0, "reason": "", "reason_trials": 0}
+    assert status(study)["starts"] == nothing
+    study.run(0.5, start=Start.WARM)
+    study.run(0.5, start=Start.COLD, cold_reason="first of its slot")
+    for _ in range(2):
+        study.run(0.5, start=Start.GATE, cold_reason="no script")
+    told = {"warm": 1, "gate": 2, "cold": 1, "reason": "no script", "reason_trials": 2}
+    assert status(study)["starts"] == told
 
 
 def test_a_status_tells_how_trials_spend_their_time() -> None:

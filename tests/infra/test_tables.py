@@ -12,6 +12,7 @@ from infra import tables
 from infra.facts import log_facts, show_facts, status_facts
 from tests.infra.study_factory import Study, eventful, measured, scored
 from trainer.ports import Progress
+from trainer.run_start import Start
 from trainer.trial import ExperimentId
 
 NASTY = "[red]x[/] :boom: \x1b[2J\x1b]0;title\x07 学習率 [link=x]y[/link] " + "long " * 40
@@ -123,6 +124,38 @@ def test_what_limited_a_trial_is_shown(narrow: io.StringIO) -> None:
     tables.render_show(show_facts(study.state, name, study.events), file=narrow)
     (line,) = (each for each in narrow.getvalue().splitlines() if each.startswith("limited by"))
     assert line.split() == ["limited", "by", "cgroup", "v1"]
+
+
+@pytest.mark.parametrize(
+    ("start", "reason", "line"),
+    [
+        (Start.WARM, "", "ran in bubblewrap, warm start"),
+        (Start.GATE, "it is a shell", "ran in bubblewrap, start without imports: it is a shell"),
+        (Start.COLD, "\x1b[2Jtoo \nslow", "ran in bubblewrap, cold start: too slow"),
+    ],
+)
+def test_in_what_a_trial_ran_and_how_it_started_is_shown(
+    start: Start, reason: str, line: str, narrow: io.StringIO
+) -> None:
+    study = Study(slots=1)
+    study.baseline(0.4)
+    study.run(0.5, sandbox="bubblewrap", start=start, cold_reason=reason)
+    tables.render_show(show_facts(study.state, ExperimentId("e1"), study.events), file=narrow)
+    (shown,) = (each for each in narrow.getvalue().splitlines() if each.startswith("ran in"))
+    assert " ".join(shown.split()) == line
+
+
+def test_a_status_says_why_trials_start_cold_unless_none_does(narrow: io.StringIO) -> None:
+    study = Study(slots=1)
+    study.baseline(0.4)
+    study.run(0.5, sandbox="bubblewrap", start=Start.WARM)
+    tables.render_status(status(study), file=narrow)
+    assert "starts" not in narrow.getvalue()
+    for reason in ("no script", "no script", "too slow"):
+        study.run(0.5, sandbox="bubblewrap", start=Start.GATE, cold_reason=reason)
+    tables.render_status(status(study), file=narrow)
+    (line,) = (each for each in narrow.getvalue().splitlines() if each.startswith("starts"))
+    assert " ".join(line.split()) == "starts 1 of 4 warm; 2 not: no script"
 
 
 def test_words_of_a_candidate_are_shown_as_they_are(study: Study, narrow: io.StringIO) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.home import StudyHome
+from tests.infra.command_line import command_line
 
 PROGRAM = Path(sys.executable).with_name("incumbent")
 USAGE = 2
@@ -74,10 +75,13 @@ class User:
     def run(
         self, program: str | Path, *args: str, stdin: str = "", **variables: str
     ) -> subprocess.CompletedProcess[str]:
+        command, env = [str(program), *args], {**self.variables, **variables}
+        if program == PROGRAM:
+            return command_line().run(command, cwd=self.folder, env=env, stdin=stdin)
         return subprocess.run(
-            [str(program), *args],
+            command,
             cwd=self.folder,
-            env={**self.variables, **variables},
+            env=env,
             input=stdin,
             capture_output=True,
             text=True,

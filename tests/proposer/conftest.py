@@ -6,13 +6,21 @@ from dataclasses import dataclass, field
 import pytest
 
 from eval.metric import Goal, Metric
+from proposer import constants
 from proposer.config import TunerConfig
 from proposer.constants import read_constants
 from proposer.proposal import Context, Proposal, Proposer, Result, Scalar
+from proposer.python_knobs import read_python
 from proposer.tuner import Tuner
 from trainer.trial import CommitId, ExperimentId
 
 Loss = Callable[[Mapping[str, Scalar]], float]
+
+
+@pytest.fixture(autouse=True)
+def read_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare thousands of examples a process each; test_knobs_apart reads as a study does."""
+    monkeypatch.setattr(constants, "read_python_apart", read_python)
 
 
 def flat(_: Mapping[str, Scalar]) -> float:

@@ -141,6 +141,23 @@ def reach(name, *args):
     escaped(f"{name} worked")
 
 
+def any_of(tries, act, otherwise="there is none"):
+    """Escaped by the first try of which `act` returns evidence, or stopped by the last one's error.
+
+    Stopped by `otherwise` where none raised an OSError either.
+    """
+    reason = otherwise
+    for each in tries:
+        try:
+            evidence = act(each)
+        except OSError as error:
+            reason = errno.errorcode.get(error.errno, error)
+        else:
+            if evidence:
+                escaped(evidence)
+    stopped(reason)
+
+
 def processes():
     """Return the numbers of all processes that are to be seen, but this one."""
     names = [each.name for each in Path("/proc").iterdir()]

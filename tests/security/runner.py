@@ -125,7 +125,8 @@ class Runner:
         (tree / "prepare.py").write_text("is_genuine = True\n")
         (tree / "train.py").write_text(f"from attack import *\n{script}")
         is_dropped = self._sandbox.owner is not None
-        run.fill(tree, owner=self._sandbox.owner if is_dropped else self.world.uid)
+        owner = self._sandbox.owner if is_dropped else self.world.uid
+        run.fill(tree, owner=owner, seed=self.world.seed)
         os.chown(folder, self.world.uid, self.world.uid)
         return run
 
@@ -157,7 +158,7 @@ def _limits(run: RunFolder, attempt: Attempt | Boundary) -> Limits:
         disk_files=attempt.files or None,
         pids=attempt.pids or None,
         open_files=1024,
-        folders=(str(run.src), str(run.out)) if attempt.disk_mb else (),
+        folders=(str(run.src), str(run.out), str(run.cache)) if attempt.disk_mb else (),
     )
 
 

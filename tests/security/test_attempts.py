@@ -2,12 +2,15 @@
 
 import ast
 from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.security.attempt import Attempt, Boundary, Category, Control
 from tests.security.attempts import ATTEMPTS, BOUNDARIES
+from tests.security.campaign import Campaign, Case, Place
 from tests.security.runner import Runner
 from trainer.run_records import Enforcement
 
@@ -32,18 +35,8 @@ _CAPABILITIES = {
     "CAP_PERFMON": 38,
 }
 
-each_attempt = pytest.mark.parametrize("attempt", ATTEMPTS, ids=lambda each: each.name)
-each_boundary = pytest.mark.parametrize("boundary", BOUNDARIES, ids=lambda each: each.name)
 
-
-def has_capability(name: str) -> bool:
-    status = Path("/proc/self/status").read_text()
-    (effective,) = (line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
-    return bool(int(effective, 16) >> _CAPABILITIES[name] & 1)
-
-
-@each_attempt
-def test_is_stopped(sandbox: Runner, attempt: Attempt) -> None:
+def is_stopped(sandbox: Runner, attempt: Attempt) -> None:
     aftermath = sandbox.run(attempt)
     if attempt.careless is not None:
         assert attempt.careless(aftermath), "nobody was misled: this tests nothing"
@@ -53,12 +46,7 @@ def test_is_stopped(sandbox: Runner, attempt: Attempt) -> None:
     assert sandbox.world.has_changed() == ""
 
 
-@pytest.mark.parametrize(
-    "attempt",
-    [each for each in ATTEMPTS if each.control is not Control.CARELESS],
-    ids=lambda each: each.name,
-)
-def test_would_succeed_without_the_sandbox(no_sandbox: Runner, attempt: Attempt) -> None:
+def succeeds_without_the_sandbox(no_sandbox: Runner, attempt: Attempt) -> None:
     if attempt.capability and not has_capability(attempt.capability):
         pytest.skip(f"without a sandbox it takes {attempt.capability}")
     if attempt.control is Control.PLAIN:
@@ -70,9 +58,44 @@ def test_would_succeed_without_the_sandbox(no_sandbox: Runner, attempt: Attempt)
     assert attempt.judge(aftermath)
 
 
-@each_boundary
-def test_nothing_stops_it(sandbox: Runner, boundary: Boundary) -> None:
+def is_not_stopped(sandbox: Runner, boundary: Boundary) -> None:
     assert boundary.judge(sandbox.run(boundary))
+
+
+def has_capability(name: str) -> bool:
+    status = Path("/proc/self/status").read_text()
+    (effective,) = (line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(effective, 16) >> _CAPABILITIES[name] & 1)
+
+
+def cases(
+    check: Callable[[Runner, Any], None],
+    attempts: Iterable[Attempt | Boundary],
+    *places: Place,
+) -> pytest.MarkDecorator:
+    found = [
+        Case(place=place, attempt=attempt, check=check) for place in places for attempt in attempts
+    ]
+    return pytest.mark.parametrize("case", found, ids=str)
+
+
+@cases(is_stopped, ATTEMPTS, Place.ROOT, Place.USER)
+def test_is_stopped(campaign: Campaign, case: Case) -> None:
+    campaign.result(case)
+
+
+@cases(
+    succeeds_without_the_sandbox,
+    [each for each in ATTEMPTS if each.control is not Control.CARELESS],
+    Place.BARE,
+)
+def test_would_succeed_without_the_sandbox(campaign: Campaign, case: Case) -> None:
+    campaign.result(case)
+
+
+@cases(is_not_stopped, BOUNDARIES, Place.ROOT, Place.USER)
+def test_nothing_stops_it(campaign: Campaign, case: Case) -> None:
+    campaign.result(case)
 
 
 def test_there_are_attempts_of_every_category() -> None:

@@ -1,4 +1,4 @@
-"""Real repositories for the tests of `trainer`."""
+"""Real repositories for the tests of `trainer`, and a bench for its workers."""
 
 import os
 import subprocess
@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.trainer.worker_bench import SLOT, Bench, FakeCodeSource
+from trainer.paths import WorkerPaths
 
 IDENTITY = {
     "GIT_AUTHOR_NAME": "A",
@@ -54,14 +57,32 @@ class Research:
         git(self.checkout, "push", "-q", os.fspath(self.bare), f"HEAD:refs/incumbent/test/{head}")
         return head
 
+    @classmethod
+    def start(cls, folder: Path) -> "Research":
+        """Make both, in `folder`."""
+        git(folder, "init", "-q", "--bare", "repo.git")
+        git(folder, "init", "-q", "checkout")
+        return cls(bare=folder / "repo.git", checkout=folder / "checkout")
+
 
 @pytest.fixture
 def research(tmp_path: Path) -> Research:
-    git(tmp_path, "init", "-q", "--bare", "repo.git")
-    git(tmp_path, "init", "-q", "checkout")
-    return Research(bare=tmp_path / "repo.git", checkout=tmp_path / "checkout")
+    return Research.start(tmp_path)
 
 
 @pytest.fixture
 def as_user_git() -> Callable[..., str]:
     return git
+
+
+@pytest.fixture
+def bench(research: Research, tmp_path: Path) -> Bench:
+    paths = WorkerPaths(study=tmp_path / "study", environments=tmp_path / "environments")
+    return Bench(research=research, paths=paths, code=FakeCodeSource(research.bare))
+
+
+@pytest.fixture
+def until_ready(bench: Bench) -> str:
+    """Shell code that waits for the next trial's files, which are seen in another run folder."""
+    runs = bench.paths.run(SLOT.id, 0).parent
+    return f"until [ $(ls {runs} | wc -l) = 2 ]; do sleep 0.01; done"

@@ -16,13 +16,15 @@ from trainer.environment import Environment
 from trainer.paths import WorkerPaths
 from trainer.run_folder import RunFolder
 from trainer.run_records import EndedBy, Limits, RunReport, RunRequest, WarmStart
+from trainer.run_start import Start
 from trainer.sandbox.arrange import arrange
 from trainer.supervisor_client import Supervisor
 from trainer.trial import CrashKind
-from trainer.warm_plan import gate, plan
+from trainer.warm_plan import Cold, gate, plan
 
 METRIC = Metric(name="loss", goal=Goal.MINIMIZE, pattern=r"^loss:\s+(\S+)")
 PATIENCE_S = 60.0
+NO_SCRIPT = Cold(reason="the command is no script")
 SHOW = "import os; print('loss: 1'); print(sorted(os.environ.items()), os.getcwd())"
 
 
@@ -110,7 +112,8 @@ def test_a_run_that_was_waited_for_is_like_any_other(bench: Bench, kind: str) ->
     bench.supervisor.arm(request)
     bench.supervisor.start(request)
     warm = bench.finish()
-    assert (cold.is_warm, warm.is_warm) == (False, True)
+    assert (cold.start, warm.start, warm.cold_reason) == (Start.COLD, Start.WARM, "")
+    assert (cold.sandbox, warm.sandbox) == (kind, kind)
     assert warm.tail == cold.tail
     assert (warm.ended_by, warm.exit_code, warm.metric_text) == (EndedBy.EXIT, 0, "1")
     assert Path(request.log_path).read_text() == warm.tail
@@ -124,7 +127,7 @@ def test_time_counts_from_go(bench: Bench) -> None:
     time.sleep(0.5)
     bench.supervisor.start(request)
     report = bench.finish()
-    assert report.is_warm
+    assert report.start is Start.WARM
     assert 0.2 <= report.wall_s < 0.45
 
 
@@ -134,7 +137,7 @@ def test_one_after_the_other_is_armed_and_run(bench: Bench) -> None:
         bench.supervisor.arm(request)
         bench.supervisor.start(request)
         report = bench.finish()
-        assert (report.is_warm, report.metric_text) == (True, str(number))
+        assert (report.start, report.metric_text) == (Start.WARM, str(number))
 
 
 @pytest.mark.parametrize("kind", ["none", "bubblewrap"])
@@ -149,7 +152,7 @@ time.sleep(600)
     bench.supervisor.arm(request)
     bench.supervisor.start(request)
     report = bench.finish()
-    assert report.is_warm
+    assert report.start is Start.WARM
     assert (report.ended_by, report.exit_code) == (EndedBy.TIMEOUT, 1)
     assert report.tail == "up\ntold to end\n"
 
@@ -163,9 +166,22 @@ def test_another_run_than_the_one_waited_for_starts_cold(bench: Bench) -> None:
     first = bench.armed()
     bench.supervisor.start(other)
     report = bench.finish()
-    assert (report.is_warm, report.metric_text) == (False, "2")
+    assert (report.start, report.metric_text) == (Start.COLD, "2")
     assert first not in bench.processes()
     assert report.leftover_processes == 0
+
+
+def test_a_run_that_came_unexpected_starts_cold_and_a_reason_is_not_that_of_another(
+    bench: Bench,
+) -> None:
+    hopeless = bench.request("import nowhere", preload=["nowhere"])
+    bench.supervisor.arm(hopeless)
+    bench.supervisor.start(hopeless)
+    bench.finish()
+    bench.supervisor.start(replace(hopeless, warm=None))
+    report = bench.finish()
+    assert (report.start, report.sandbox) == (Start.COLD, "none")
+    assert report.cold_reason == "its slot learnt of it only at its turn"
 
 
 def test_only_the_last_that_was_armed_waits(bench: Bench) -> None:
@@ -176,7 +192,7 @@ def test_only_the_last_that_was_armed_waits(bench: Bench) -> None:
     bench.supervisor.arm(other)
     until(lambda: bench.processes() and first not in bench.processes())
     bench.supervisor.start(other)
-    assert bench.finish().is_warm
+    assert bench.finish().start is Start.WARM
 
 
 def test_what_cannot_be_prepared_starts_cold_and_says_why_by_itself(bench: Bench) -> None:
@@ -184,7 +200,8 @@ def test_what_cannot_be_prepared_starts_cold_and_says_why_by_itself(bench: Bench
     bench.supervisor.arm(request)
     bench.supervisor.start(request)
     report = bench.finish()
-    assert (report.is_warm, report.exit_code) == (False, 1)
+    assert (report.start, report.exit_code) == (Start.COLD, 1)
+    assert report.cold_reason == "ModuleNotFoundError: No module named 'nowhere'"
     assert report.tail.endswith("ModuleNotFoundError: No module named 'nowhere'\n")
     assert report.tail.count("\n") == 4
 
@@ -197,7 +214,8 @@ def test_a_waiting_process_that_was_killed_is_replaced(bench: Bench) -> None:
     until(lambda: pid not in bench.processes())
     bench.supervisor.start(request)
     report = bench.finish()
-    assert (report.is_warm, report.metric_text, report.exit_code) == (False, "1", 0)
+    assert (report.start, report.metric_text, report.exit_code) == (Start.COLD, "1", 0)
+    assert report.cold_reason == "it ended while it waited"
 
 
 def test_a_waiting_process_ends_when_it_is_not_wanted(bench: Bench) -> None:
@@ -225,7 +243,7 @@ def test_a_waiting_process_ends_with_its_supervisor(bench: Bench) -> None:
     request = bench.request("print('loss: 1')")
     bench.supervisor.start(request)
     report = bench.finish()
-    assert (report.is_warm, report.metric_text) == (False, "1")
+    assert (report.start, report.metric_text) == (Start.COLD, "1")
 
 
 def test_a_run_does_not_wait_long_for_imports_that_hang(bench: Bench) -> None:
@@ -243,7 +261,8 @@ def test_a_run_does_not_wait_long_for_imports_that_hang(bench: Bench) -> None:
     bench.supervisor.start(request)
     bench.supervisor.cancel()
     report = bench.finish()
-    assert (report.ended_by, report.is_warm) == (EndedBy.CANCEL, False)
+    assert (report.ended_by, report.start) == (EndedBy.CANCEL, Start.COLD)
+    assert report.cold_reason == "its imports took too long"
 
 
 def test_limits_hold_for_a_process_that_waited(bench: Bench) -> None:
@@ -253,7 +272,7 @@ def test_limits_hold_for_a_process_that_waited(bench: Bench) -> None:
     bench.armed()
     bench.supervisor.start(request)
     report = bench.finish()
-    assert (report.ended_by, report.is_warm) == (EndedBy.MEMORY, True)
+    assert (report.ended_by, report.start) == (EndedBy.MEMORY, Start.WARM)
 
 
 def test_arming_while_a_run_is_under_way_is_refused(bench: Bench) -> None:
@@ -276,14 +295,15 @@ sys.exit(3)
 def test_a_shell_can_wait_for_any_command(bench: Bench, kind: str) -> None:
     request = bench.request("", kind=kind)
     argv = (*request.argv[:1], "-c", COMMAND, "a b", "$HOME", "", "'")
-    warm_start = gate(argv, request.env, is_confined=kind == "bubblewrap")
+    warm_start = gate(argv, request.env, NO_SCRIPT, is_confined=kind == "bubblewrap")
     request = replace(request, argv=argv, warm=warm_start)
     bench.supervisor.start(request)
     cold = bench.finish()
     bench.supervisor.arm(request)
     bench.supervisor.start(request)
     warm = bench.finish()
-    assert (cold.is_warm, warm.is_warm) == (False, True)
+    assert (cold.start, warm.start) == (Start.COLD, Start.GATE)
+    assert warm.cold_reason == NO_SCRIPT.reason
     assert re.sub(r"\d+\n", "", warm.tail, count=1) == re.sub(r"\d+\n", "", cold.tail, count=1)
     assert (warm.exit_code, warm.metric_text, cold.exit_code) == (3, "1", 3)
 
@@ -291,7 +311,9 @@ def test_a_shell_can_wait_for_any_command(bench: Bench, kind: str) -> None:
 def test_a_command_that_is_missing_is_missing_after_a_wait_too(bench: Bench) -> None:
     argv = ("./missing", "x")
     request = bench.request("")
-    request = replace(request, argv=argv, warm=gate(argv, request.env, is_confined=False))
+    request = replace(
+        request, argv=argv, warm=gate(argv, request.env, NO_SCRIPT, is_confined=False)
+    )
     bench.supervisor.arm(request)
     bench.supervisor.start(request)
     report = bench.finish()

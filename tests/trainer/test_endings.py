@@ -6,6 +6,7 @@ import pytest
 from eval.suspicion import Conduct
 from trainer.endings import classify
 from trainer.run_records import EndedBy, Enforcement, RunReport
+from trainer.run_start import Start
 from trainer.score_report import ScoreReport
 from trainer.telemetry import GpuTelemetry, Telemetry
 from trainer.trial import CrashKind, Ending
@@ -232,6 +233,14 @@ def test_an_outcome_says_what_was_taken_and_how_that_was_limited():
     assert (found.telemetry.memory_peak_mb, found.limits_by) == (312.5, "cgroup v2")
     found = outcome(metric_text="1", wall_s=1.0, max_rss_mb=70.0)
     assert (found.telemetry.memory_peak_mb, found.limits_by) == (70.0, "")
+
+
+def test_how_a_run_started_is_told_and_of_one_that_never_did_nothing():
+    found = outcome(sandbox="none", start=Start.COLD, cold_reason="too slow " * 100)
+    assert (found.sandbox, found.start) == ("none", Start.COLD)
+    assert found.cold_reason == ("too slow " * 100)[:200]
+    found = outcome(EndedBy.NOT_STARTED, problem="no such file")
+    assert (found.sandbox, found.start, found.cold_reason) == ("", None, "")
 
 
 @pytest.mark.parametrize("code", [126, 127])

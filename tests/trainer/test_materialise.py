@@ -99,7 +99,8 @@ def test_the_limits_of_a_run_watch_its_own_folders(
     request = make(paths, research.bare, limits=Limits(pids=7)).materialise(spec)
     assert request.limits is not None
     assert request.limits.pids == 7
-    assert request.limits.folders == (request.cwd, request.env["INCUMBENT_OUT"])
+    cache = Path(request.cwd).with_name("cache")
+    assert request.limits.folders == (request.cwd, request.env["INCUMBENT_OUT"], str(cache))
 
 
 def test_the_next_trial_is_made_ready_beside_the_one_that_runs(
@@ -129,6 +130,15 @@ def test_what_a_trial_does_to_its_files_reaches_neither_the_worktree_nor_the_nex
         (cwd / "sitecustomize.py").touch()
         materialiser.tidy(spec)
     assert (paths.worktree(SLOT.id) / "train.py").read_text() == "first"
+
+
+def test_without_a_sandbox_the_users_own_caches_stay_in_use(
+    paths: WorkerPaths, research: Any, spec: TrialSpec
+) -> None:
+    materialiser = make(paths, research.bare)
+    own = {"PATH": "/bin", "TORCHINDUCTOR_CACHE_DIR": "/home/ada/cache"}
+    materialiser._environment = replace(materialiser._environment, variables=own)
+    assert materialiser.materialise(spec).env["TORCHINDUCTOR_CACHE_DIR"] == "/home/ada/cache"
 
 
 def test_another_repository_gets_another_worktree(
@@ -219,23 +229,24 @@ def test_what_is_prepared_anew_is_never_put_where_a_trial_runs(
 
 
 @pytest.mark.parametrize(
-    ("files", "is_warm"),
+    ("files", "why_not"),
     [
-        ({"train.py": "import torch"}, True),
-        ({"train.py": "import model", "model.py": "import torch"}, True),
-        ({"train.py": "import json"}, False),
-        ({"other.py": "import torch"}, False),
+        ({"train.py": "import torch"}, ""),
+        ({"train.py": "import model", "model.py": "import torch"}, ""),
+        ({"train.py": "import json"}, "train.py does not import torch"),
+        ({"other.py": "import torch"}, "train.py is no file of the tree"),
     ],
 )
 def test_python_waits_for_a_script_that_imports_torch_and_a_shell_for_any_other(
-    files: dict[str, str], is_warm: bool, paths: WorkerPaths, research: Any, spec: TrialSpec
+    files: dict[str, str], why_not: str, paths: WorkerPaths, research: Any, spec: TrialSpec
 ) -> None:
     (research.checkout / "train.py").unlink()
     spec = replace(spec, commit=CommitId(research.commit(files)))
     materialiser = make(paths, research.bare)
     request = materialiser.materialise(spec, is_ahead=True)
     assert request.warm is not None
-    assert (request.warm.argv[0] == "python") == is_warm
+    assert request.warm.argv[0] == ("/bin/sh" if why_not else "python")
+    assert request.warm.without_imports.partition(":")[0] == why_not
     materialiser.tidy(spec)
     assert materialiser.materialise(spec).warm is None
 

@@ -1,11 +1,12 @@
 """Where a worker keeps what."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from trainer.paths import WorkerPaths
-from trainer.trial import CommitId, ExperimentId, SlotId, TrialId, TrialSpec
+from trainer.trial import CommitId, ExperimentId, Rung, SlotId, TrialId, TrialSpec
 from trainer.worktree import SlotWorktree
 
 PATHS = WorkerPaths(study=Path("/study"), environments=Path("/environments"))
@@ -25,6 +26,8 @@ def test_each_attempt_has_its_own_log_and_output(attempt: int, log: str, out: st
         timeout_s=1.0,
     )
     assert PATHS.log(spec) == Path("/study/logs", log)
+    smoke = PATHS.log(replace(spec, rung=Rung.SMOKE))
+    assert smoke == Path("/study/logs", log.replace(".log", "-smoke.log"))
     assert PATHS.out(spec) == Path("/study/out", out)
 
 

@@ -17,6 +17,7 @@ from trainer.run_records import (
     WarmStart,
     encode,
 )
+from trainer.run_start import Start
 
 METRIC = Metric(name="val_bpb", goal=Goal.MAXIMIZE, pattern=r"^val_bpb:\s+(\S+)")
 MESSAGES: list[Message] = [
@@ -60,13 +61,18 @@ MESSAGES: list[Message] = [
             timeout_s=1.0,
             metric=METRIC,
             mark="study/cpu-0/e1.1",
-            warm=WarmStart(argv=("python", "-c", "pass"), env={"A": "1"}),
+            warm=WarmStart(argv=("sh", "-c", "x"), env={"A": "1"}, without_imports="it is a shell"),
         )
     ),
     CancelRequest(),
     RunProgress(elapsed_s=3.0, last_line="step 1 | loss: 2", points={"step": 1.0, "loss": 2.0}),
     RunReport(
-        ended_by=EndedBy.MEMORY, peak_memory_mb=2.5, limits_by=Enforcement.CGROUP_V1, is_warm=True
+        ended_by=EndedBy.MEMORY,
+        peak_memory_mb=2.5,
+        limits_by=Enforcement.CGROUP_V1,
+        sandbox="bubblewrap",
+        start=Start.GATE,
+        cold_reason="[trial] preload is empty",
     ),
     RunReport(ended_by=EndedBy.TIMEOUT, exit_code=-9, summary={"a": 1.0}, tail="line\nline\n"),
     RunReport(ended_by=EndedBy.EXIT, stages_s={"start": 0.5}, steps_per_s=2.0, step_counter="it"),

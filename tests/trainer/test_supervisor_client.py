@@ -284,6 +284,7 @@ def test_the_supervisor_loads_the_standard_library_and_its_own_modules_alone(tmp
         "trainer.process_use",
         "trainer.run_records",
         "trainer.run_stages",
+        "trainer.run_start",
         "trainer.sandbox",
         "trainer.sandbox.bubblewrap",
         "trainer.sandbox.privileges",

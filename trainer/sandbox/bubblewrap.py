@@ -17,6 +17,12 @@ EXPERIMENT = "/experiment"
 OUT = "/out"
 """What a trial leaves here is kept."""
 USER = "trial"
+CACHE = f"/tmp/torchinductor_{USER}"  # noqa: S108 - inside the sandbox
+"""Where its compilers find and keep what they have made; thrown away.
+
+They note paths, so it is the same for all trials. It is where inductor keeps headers that it has
+compiled, whatever its variable for caches says.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

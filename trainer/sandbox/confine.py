@@ -11,7 +11,7 @@ from pathlib import Path
 
 from trainer.run_folder import RunFolder
 from trainer.run_records import Bind, Confinement, RunRequest
-from trainer.sandbox.bubblewrap import EXPERIMENT, OUT, USER
+from trainer.sandbox.bubblewrap import CACHE, EXPERIMENT, OUT, USER
 
 _GIB = 1 << 30
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
@@ -42,10 +42,11 @@ _PRIVATE = {
     "TMPDIR": "/tmp",  # noqa: S108
     "MPLCONFIGDIR": "/tmp/matplotlib",  # noqa: S108
     "NUMBA_CACHE_DIR": "/tmp/numba",  # noqa: S108
-    "TORCHINDUCTOR_CACHE_DIR": "/tmp/torchinductor",  # noqa: S108
-    "TRITON_CACHE_DIR": "/tmp/triton",  # noqa: S108
-    "CUDA_CACHE_PATH": "/tmp/cuda",  # noqa: S108
     "UV_CACHE_DIR": "/tmp/uv",  # noqa: S108
+    # In the run folder: see trainer/compile_caches.py.
+    "TORCHINDUCTOR_CACHE_DIR": CACHE,
+    "TRITON_CACHE_DIR": f"{CACHE}/triton",
+    "CUDA_CACHE_PATH": f"{CACHE}/cuda",
     # Beside the script there is no use for it: the copy is thrown away.
     "PYTHONDONTWRITEBYTECODE": "1",
 }
@@ -74,7 +75,7 @@ class Sizes:
     def of_memory(cls, total: int) -> "Sizes":
         """Return sizes for a trial that may use so many bytes of memory, in all less than those.
 
-        Data loaders pass batches through /dev/shm; torch.compile keeps some hundred MB in /tmp.
+        Data loaders pass batches through /dev/shm.
         """
         return cls(home=min(_GIB, total // 8), tmp=min(4 * _GIB, total // 4), shm=total // 2)
 
@@ -100,7 +101,7 @@ class BubblewrapSandbox:
 
     def seen(self, run: RunFolder) -> RunFolder:  # noqa: ARG002 - the same for all
         """See Sandbox."""
-        return RunFolder(src=Path(EXPERIMENT), out=Path(OUT))
+        return RunFolder(src=Path(EXPERIMENT), out=Path(OUT), cache=Path(CACHE))
 
     def confine(self, request: RunRequest, run: RunFolder) -> RunRequest:
         """See Sandbox."""
@@ -111,6 +112,7 @@ class BubblewrapSandbox:
             *self.shown,
             Bind(source=os.fspath(run.src), place=EXPERIMENT, is_writable=True),
             Bind(source=os.fspath(run.out), place=OUT, is_writable=True),
+            Bind(source=os.fspath(run.cache), place=CACHE, is_writable=True),
         )
         confinement = Confinement(
             program=self.program.path,

@@ -2,13 +2,11 @@
 
 import os
 import subprocess
-from functools import partial
 
 from tests.security.attempt import Aftermath, Attempt, Category, Control, Judge
-from tests.security.attempts.evaluator import appeared
+from tests.security.attempts.evaluator import new_file
 from trainer.git_command import GitCommand
 
-_attempt = partial(Attempt, category=Category.CONFIGURATION)
 _IDENTITY = ("-c", "user.name=A", "-c", "user.email=a@localhost")
 
 _REPOSITORY = """
@@ -46,8 +44,9 @@ def springs(*git: str, is_trusted: bool) -> Judge:
 
 
 def _trap(name: str, aim: str, script: str, *git: str) -> Attempt:
-    return _attempt(
+    return Attempt(
         name=name,
+        category=Category.CONFIGURATION,
         aim=aim,
         script=_REPOSITORY + script,
         judge=springs(*git, is_trusted=True),
@@ -88,36 +87,33 @@ Path(".git").write_text(f"gitdir: {host['out']}/planted\\n")
 """,
         "status",
     ),
-    _attempt(
-        name="hook_in_the_users_repository",
-        aim="a hook in the repository that the study belongs to",
-        script="open(host['repository'] + '/.git/hooks/post-commit', 'w').close()\n",
-        judge=appeared("repository/.git/hooks/post-commit"),
-    ),
-    _attempt(
-        name="attributes_in_the_users_repository",
-        aim="filters in the repository that the study belongs to",
-        script="open(host['repository'] + '/.git/info/attributes', 'w').close()\n",
-        judge=appeared("repository/.git/info/attributes"),
-    ),
     *(
-        _attempt(
-            name=name,
-            aim=aim,
-            script=f"""
-path = host["home"] + "/{path}"
-os.makedirs(os.path.dirname(path), exist_ok=True)
-open(path, "w").close()
-""",
-            judge=appeared(f"home/{path}"),
-        )
-        for name, aim, path in (
-            ("git_settings", "the user's settings of git", ".gitconfig"),
-            ("ssh_authorised_key", "a key that opens the user's account", ".ssh/authorized_keys"),
-            ("pip_settings", "another package index for pip", ".config/pip/pip.conf"),
-            ("uv_settings", "another package index for uv", ".config/uv/uv.toml"),
-            ("shell_settings", "commands for the next login", ".bash_profile"),
-            ("model_cache", "a model that later runs load", ".cache/huggingface/hub/model.bin"),
+        new_file(name, Category.CONFIGURATION, aim, place)
+        for name, aim, place in (
+            (
+                "hook_in_the_users_repository",
+                "a hook in the repository that the study belongs to",
+                "repository/.git/hooks/post-commit",
+            ),
+            (
+                "attributes_in_the_users_repository",
+                "filters in the repository that the study belongs to",
+                "repository/.git/info/attributes",
+            ),
+            ("git_settings", "the user's settings of git", "home/.gitconfig"),
+            (
+                "ssh_authorised_key",
+                "a key that opens the user's account",
+                "home/.ssh/authorized_keys",
+            ),
+            ("pip_settings", "another package index for pip", "home/.config/pip/pip.conf"),
+            ("uv_settings", "another package index for uv", "home/.config/uv/uv.toml"),
+            ("shell_settings", "commands for the next login", "home/.bash_profile"),
+            (
+                "model_cache",
+                "a model that later runs load",
+                "home/.cache/huggingface/hub/model.bin",
+            ),
         )
     ),
 )

@@ -28,6 +28,22 @@ def appeared(place: str) -> Judge:
     return judge
 
 
+def new_file(name: str, category: Category, aim: str, place: str) -> Attempt:
+    """Return an attempt to make a file at a `place` as `appeared` has it."""
+    attribute, _, path = place.partition("/")
+    return Attempt(
+        name=name,
+        category=category,
+        aim=aim,
+        script=f"""
+path = host["{attribute}"] + "/{path}"
+os.makedirs(os.path.dirname(path), exist_ok=True)
+open(path, "w").close()
+""",
+        judge=appeared(place),
+    )
+
+
 def _python(*options: str, code: str, aftermath: Aftermath, env: dict[str, str]) -> str:
     """Run Python as somebody would who works where the candidate did; return what it prints."""
     return subprocess.run(
@@ -89,6 +105,7 @@ sys.path.insert(0, os.getcwd())
 import prepare
 stopped("as committed") if prepare.is_genuine else escaped("another prepare.py")
 """
+_new_file = partial(new_file, category=Category.EVALUATOR)
 _next_trial = partial(
     _attempt,
     then=_SEES_PREPARE,
@@ -119,17 +136,15 @@ os.replace(out + "/evaluate.py", host["evaluator"])
         script="with open(host['site_packages'] + '/torch.py', 'a') as file: file.write('x = 1')\n",
         judge=changed_world,
     ),
-    _attempt(
-        name="new_package_start_file",
+    _new_file(
+        "new_package_start_file",
         aim="to have code run at each start of the environment's Python, by a .pth file",
-        script="open(host['site_packages'] + '/planted.pth', 'w').close()\n",
-        judge=appeared("site_packages/planted.pth"),
+        place="site_packages/planted.pth",
     ),
-    _attempt(
-        name="site_customisation",
+    _new_file(
+        "site_customisation",
         aim="the same by sitecustomize.py",
-        script="open(host['site_packages'] + '/sitecustomize.py', 'w').close()\n",
-        judge=appeared("site_packages/sitecustomize.py"),
+        place="site_packages/sitecustomize.py",
     ),
     _attempt(
         name="compiled_package",
@@ -137,15 +152,10 @@ os.replace(out + "/evaluate.py", host["evaluator"])
         script=_POISON.format(name="torch", folder="host['site_packages'] + '/__pycache__'"),
         judge=appeared("site_packages/__pycache__/torch.*.pyc"),
     ),
-    _attempt(
-        name="user_packages",
+    _new_file(
+        "user_packages",
         aim="the same by the user's own site-packages",
-        script="""
-folder = host["home"] + "/.local/lib/python3.11/site-packages"
-os.makedirs(folder)
-open(folder + "/usercustomize.py", "w").close()
-""",
-        judge=appeared("home/.local/lib/python3.11/site-packages/usercustomize.py"),
+        place="home/.local/lib/python3.11/site-packages/usercustomize.py",
     ),
     _attempt(
         name="interpreter",

@@ -189,6 +189,7 @@ escaped(f"{most} files") if most > soft or most > 1024 else stopped("a low limit
         for name, aim, folder in (
             ("output", "its output", "out"),
             ("source", "files beside the script", "os.getcwd()"),
+            ("compile_caches", "files beside compiled code", "os.environ['TRITON_CACHE_DIR']"),
         )
     ),
     _disk(

@@ -82,18 +82,14 @@ escaped("linked")
         name="program_behind_process_1",
         aim="to change the program file behind the first process it sees, as CVE-2019-5736 did",
         script="""
-reason = "none"
-for pid in sorted({1, os.getppid(), host["victim"], *processes()}):
+def change(pid):
     program = f"/proc/{pid}/exe"
-    try:
-        if os.stat(program).st_ino == os.stat("/proc/self/exe").st_ino:
-            continue
-        mode = os.stat(program).st_mode & 0o777
-        os.chmod(program, mode)  # what it has already; chmod 0 would go the same way
-        escaped(f"may change {os.readlink(program)}")
-    except OSError as error:
-        reason = errno.errorcode[error.errno]
-stopped(reason)
+    if os.stat(program).st_ino == os.stat("/proc/self/exe").st_ino:
+        return None
+    mode = os.stat(program).st_mode & 0o777
+    os.chmod(program, mode)  # what it has already; chmod 0 would go the same way
+    return f"may change {os.readlink(program)}"
+any_of(sorted({1, os.getppid(), host["victim"], *processes()}), change)
 """,
         capability="CAP_FOWNER",
     ),
@@ -124,6 +120,11 @@ escaped("open for writing")
         aim="to spoil the training data of all that follow",
         script="with open(host['data'], 'a') as file: file.write('noise')\n",
     ),
+    _changes(
+        name="seed_of_compile_caches",
+        aim="to put code of its own among the compiled code of which all that follow get a copy",
+        script="with open(host['seed'] + '/triton/kernel.so', 'w') as file: file.write('poison')\n",
+    ),
     _attempt(
         name="own_log",
         aim="to replace its log by a link, over which the next trial's would be written",
@@ -137,13 +138,10 @@ escaped("moved, and moved back")
         name="system_files",
         aim="to write below /etc and /usr",
         script="""
-for path in ("/etc/passwd", "/etc/hosts", "/etc/ld.so.cache", "/usr/bin/python3"):
-    try:
-        os.open(path, os.O_WRONLY | os.O_APPEND)
-        escaped(path)
-    except OSError as error:
-        reason = errno.errorcode[error.errno]
-stopped(reason)
+def append(path):
+    os.open(path, os.O_WRONLY | os.O_APPEND)
+    return path
+any_of(("/etc/passwd", "/etc/hosts", "/etc/ld.so.cache", "/usr/bin/python3"), append)
 """,
         capability="CAP_DAC_OVERRIDE",
     ),
@@ -151,14 +149,11 @@ stopped(reason)
         name="roots_own_folder",
         aim="to make a file in / or in /dev, which a sandbox keeps in memory",
         script="""
-for folder in ("/", "/dev"):
-    try:
-        os.close(os.open(folder + "/incumbent-attempt", os.O_WRONLY | os.O_CREAT | os.O_EXCL))
-        os.unlink(folder + "/incumbent-attempt")
-        escaped(folder)
-    except OSError as error:
-        reason = errno.errorcode[error.errno]
-stopped(reason)
+def create(path):
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    os.unlink(path)
+    return path
+any_of(("/incumbent-attempt", "/dev/incumbent-attempt"), create)
 """,
         capability="CAP_DAC_OVERRIDE",
     ),
@@ -166,14 +161,11 @@ stopped(reason)
         name="mount_points_moved",
         aim="to rename the folders it runs and writes in",
         script="""
-for path in (os.getcwd(), out):
-    try:
-        os.rename(path, path + "-moved")
-        os.rename(path + "-moved", path)
-        escaped(path)
-    except OSError as error:
-        reason = errno.errorcode[error.errno]
-stopped(reason)
+def move(path):
+    os.rename(path, path + "-moved")
+    os.rename(path + "-moved", path)
+    return path
+any_of((os.getcwd(), out), move)
 """,
     ),
     *(
@@ -275,12 +267,8 @@ escaped("mounted")
         aim="to take away what hides a folder",
         script="""
 MNT_EXPIRE = 4  # the first such call only marks the mount
-for path in ("/proc/sys", os.getcwd(), out):
-    try:
-        reach("umount2", path.encode(), MNT_EXPIRE)
-    except OSError as error:
-        reason = errno.errorcode[error.errno]
-stopped(reason)
+paths = ("/proc/sys", os.getcwd(), out)
+any_of(paths, lambda path: reach("umount2", path.encode(), MNT_EXPIRE))
 """,
         capability="CAP_SYS_ADMIN",
     ),
@@ -288,17 +276,12 @@ stopped(reason)
         name="new_mount_interface",
         aim="to clone, make or change mounts by the newer system calls",
         script="""
-for name, *args in (
+calls = (
     ("fsopen", b"tmpfs", 0),
     ("open_tree", -100, b"/", 1),
     ("mount_setattr", -100, b"/", 0, bytes(32), 32),
-):
-    try:
-        kernel(name, *args)
-        escaped(name)
-    except OSError as error:
-        reason = errno.errorcode[error.errno]
-stopped(reason)
+)
+any_of(calls, lambda call: f"{call[0]} returned {kernel(*call)}")
 """,
         capability="CAP_SYS_ADMIN",
     ),

@@ -13,6 +13,16 @@ def low(size, protection):
     libc.mmap.restype = ctypes.c_void_p
     return libc.mmap(None, ctypes.c_size_t(size), protection, ANONYMOUS_PRIVATE_32BIT, -1, 0)
 """
+_SET_TICK = """
+import struct
+ADJ_TICK = 0x4000
+state = bytearray(208)
+buffer = (ctypes.c_char * 208).from_buffer(state)
+kernel("adjtimex", buffer)
+state[:4] = struct.pack("I", ADJ_TICK)  # the length of a tick, as it is
+kernel("adjtimex", buffer)
+escaped("set to what it is")
+"""
 
 ATTEMPTS = (
     *(
@@ -52,17 +62,12 @@ escaped("a child that is root in a namespace")
         name="namespaces_of_its_ancestors",
         aim="to join the namespaces of the first process it sees",
         script="""
-reason = "nothing"
-for pid in (1, os.getppid()):
-    for name in ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup"):
-        try:
-            at = f"/proc/{pid}/ns/{name}"
-            if os.readlink(at) != os.readlink(f"/proc/self/ns/{name}"): escaped(at)
-            kernel("setns", os.open(at, os.O_RDONLY), 0)
-            escaped(at)
-        except OSError as error:
-            reason = errno.errorcode[error.errno]
-stopped(reason)
+names = ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup")
+def join(at):
+    if os.readlink(at) == os.readlink(f"/proc/self/ns/{os.path.basename(at)}"):
+        kernel("setns", os.open(at, os.O_RDONLY), 0)
+    return at
+any_of([f"/proc/{pid}/ns/{name}" for pid in (1, os.getppid()) for name in names], join)
 """,
         capability="CAP_SYS_ADMIN",
     ),
@@ -226,33 +231,14 @@ stopped("none to be seen")
         script="import time\ntime.clock_settime(time.CLOCK_REALTIME, time.time() + 3600)\n"
         "escaped('an hour later')\n",
         control=Control.HARMLESS,
-        harmless="""
-import struct
-ADJ_TICK = 0x4000
-state = bytearray(208)
-buffer = (ctypes.c_char * 208).from_buffer(state)
-kernel("adjtimex", buffer)
-tick = struct.unpack_from("l", state, 88)
-state[:4] = struct.pack("I", ADJ_TICK)  # the length of a tick, as it is
-kernel("adjtimex", buffer)
-escaped(f"tick {tick}")
-""",
+        harmless=_SET_TICK,
         why="it would change the time of this machine; the control sets what is set",
         capability="CAP_SYS_TIME",
     ),
     _attempt(
         name="clock_adjusted",
         aim="to slow the clock down",
-        script="""
-import struct
-ADJ_TICK = 0x4000
-state = bytearray(208)
-buffer = (ctypes.c_char * 208).from_buffer(state)
-kernel("adjtimex", buffer)
-state[:4] = struct.pack("I", ADJ_TICK)  # the length of a tick, as it is
-kernel("adjtimex", buffer)
-escaped("set")
-""",
+        script=_SET_TICK,
         capability="CAP_SYS_TIME",
     ),
     *(

@@ -56,7 +56,7 @@ def cannot_be_removed(aftermath: Aftermath) -> str:
         code = 1
         with suppress(OSError):
             os.setresuid(*[aftermath.world.uid] * 3)
-            RunFolder(src=aftermath.source, out=aftermath.out).discard()
+            RunFolder.at(aftermath.source.parent).discard()
             code = 0
         os._exit(code)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -98,6 +98,7 @@ def _for_the_next(name: str, aim: str, path: str) -> Attempt:
 
 
 _OWN = "'incumbent-' + host['nekot'][:12]"
+_CACHE = "os.environ['TRITON_CACHE_DIR']"
 
 ATTEMPTS = (
     _attempt(
@@ -139,6 +140,20 @@ os.write(1, b"made\\n")
     _for_the_next("a_file_in_the_home", "by $HOME", f"os.environ['HOME'] + '/' + {_OWN}"),
     _for_the_next(
         "a_file_beside_the_folder", "by the folder above", f"os.path.dirname(out) + '/../' + {_OWN}"
+    ),
+    _for_the_next("compiled_code", "by the compilers' caches", f"{_CACHE} + '/' + {_OWN}"),
+    _attempt(
+        name="next_trial_finds_poisoned_code",
+        aim="to change compiled code with which every trial starts",
+        script=f"with open({_CACHE} + '/kernel.so', 'w') as file: file.write('poison')\n",
+        then=f"""
+with open({_CACHE} + "/kernel.so", "r+") as file:
+    if file.read() == "compiled\\n": stopped("as it was compiled")
+    file.truncate(0)
+    file.seek(0)
+    file.write("compiled\\n")
+escaped("what the last one left")
+""",
     ),
     _hard_to_remove(
         name="deep_folders",

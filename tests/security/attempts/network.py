@@ -124,15 +124,10 @@ escaped("a socket towards the hypervisor")
         aim="to join the network of a process that has one",
         script="""
 CLONE_NEWNET = 0x40000000
-reason = "none to be opened"
-for pid in [host["victim"], *processes()]:
-    try:
-        space = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
-        kernel("setns", space, CLONE_NEWNET)
-        escaped(f"the network of {pid}")
-    except OSError as error:
-        reason = errno.errorcode[error.errno]
-stopped(reason)
+def join(pid):
+    kernel("setns", os.open(f"/proc/{pid}/ns/net", os.O_RDONLY), CLONE_NEWNET)
+    return f"the network of {pid}"
+any_of([host["victim"], *processes()], join)
 """,
         capability="CAP_SYS_ADMIN",
     ),

@@ -16,6 +16,17 @@ def harms_the_victim(aftermath: Aftermath) -> str:
     return "the victim was stopped or ended"
 
 
+_TYPE = """
+import fcntl, platform, pty, termios
+main, terminal = pty.openpty()
+if os.fork() == 0:
+    os.setsid()
+    fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+    {how}
+    escaped("typed")
+os.wait()
+"""
+
 ATTEMPTS = (
     _attempt(
         name="signal_to_another_process",
@@ -60,16 +71,12 @@ escaped("traced")
         name="memory_of_its_first_process",
         aim="the memory of what started it: the supervisor, or process 1 of a sandbox",
         script="""
-reason = "it is not to be seen"
-for pid in {os.getppid(), 1} - {os.getpid()}:
-    try:
-        with open(f"/proc/{pid}/maps") as maps:
-            begin = next(int(line.split("-")[0], 16) for line in maps if " rw-p " in line)
-        memory = os.open(f"/proc/{pid}/mem", os.O_RDWR)
-        escaped(f"{len(os.pread(memory, 8, begin))} bytes of {pid}, open for writing")
-    except OSError as error:
-        reason = errno.errorcode[error.errno]
-stopped(reason)
+def open_memory(pid):
+    with open(f"/proc/{pid}/maps") as maps:
+        begin = next(int(line.split("-")[0], 16) for line in maps if " rw-p " in line)
+    memory = os.open(f"/proc/{pid}/mem", os.O_RDWR)
+    return f"{len(os.pread(memory, 8, begin))} bytes of {pid}, open for writing"
+any_of({os.getppid(), 1} - {os.getpid()}, open_memory, "it is not to be seen")
 """,
     ),
     _attempt(
@@ -189,32 +196,16 @@ escaped("its limits")
     _attempt(
         name="typed_into_the_terminal",
         aim="to type commands into the terminal that the worker was started from",
-        script="""
-import fcntl, pty, termios
-main, terminal = pty.openpty()
-if os.fork() == 0:
-    os.setsid()
-    fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
-    fcntl.ioctl(terminal, termios.TIOCSTI, b"x")
-    escaped("typed")
-os.wait()
-""",
+        script=_TYPE.format(how='fcntl.ioctl(terminal, termios.TIOCSTI, b"x")'),
         capability="CAP_SYS_ADMIN",
     ),
     _attempt(
         name="typed_with_high_bits",
         aim="the same by a number that a filter of 64 bits takes for another (CVE-2019-10063)",
-        script="""
-import fcntl, platform, pty, termios
-main, terminal = pty.openpty()
-if os.fork() == 0:
-    os.setsid()
-    fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
-    IOCTL = 29 if platform.machine() == "aarch64" else 16
-    raw(IOCTL, terminal, termios.TIOCSTI | 1 << 32, ctypes.byref(ctypes.c_char(b"x")))
-    escaped("typed")
-os.wait()
-""",
+        script=_TYPE.format(
+            how="raw(29 if platform.machine() == 'aarch64' else 16, terminal,"
+            " termios.TIOCSTI | 1 << 32, ctypes.byref(ctypes.c_char(b'x')))  # ioctl"
+        ),
         capability="CAP_SYS_ADMIN",
     ),
     _attempt(

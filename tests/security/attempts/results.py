@@ -158,29 +158,38 @@ _FORGED = (
 )
 
 ATTEMPTS = (
-    _attempt(
-        name="result_is_a_link",
-        aim="to have the trusted side read the labels for it, by a symbolic link",
-        script="os.symlink(host['labels'], out + '/result.json')\n",
-        judge=reads("result.json"),
-        careless=reads_carelessly("result.json"),
-        why="the link is resolved outside; the control opens it as any program does",
-    ),
-    _attempt(
-        name="folder_is_a_link",
-        aim="the same by a folder on the way",
-        script="os.symlink(os.path.dirname(host['labels']), out + '/sub')\n",
-        judge=reads("sub/labels.json"),
-        careless=reads_carelessly("sub/labels.json"),
-        why="the link is resolved outside; the control opens it as any program does",
-    ),
-    _attempt(
-        name="link_through_proc",
-        aim="the same by a link into /proc, where the reader's own files are",
-        script="os.symlink('/proc/self/root' + host['labels'], out + '/result.json')\n",
-        judge=reads("result.json"),
-        careless=reads_carelessly("result.json"),
-        why="the link is resolved outside; the control opens it as any program does",
+    *(
+        _attempt(
+            name=name,
+            aim=aim,
+            script=f"os.symlink({target}, out + '/{link}')\n",
+            judge=reads(result),
+            careless=reads_carelessly(result),
+            why="the link is resolved outside; the control opens it as any program does",
+        )
+        for name, aim, target, link, result in (
+            (
+                "result_is_a_link",
+                "to have the trusted side read the labels for it, by a symbolic link",
+                "host['labels']",
+                "result.json",
+                "result.json",
+            ),
+            (
+                "folder_is_a_link",
+                "the same by a folder on the way",
+                "os.path.dirname(host['labels'])",
+                "sub",
+                "sub/labels.json",
+            ),
+            (
+                "link_through_proc",
+                "the same by a link into /proc, where the reader's own files are",
+                "'/proc/self/root' + host['labels']",
+                "result.json",
+                "result.json",
+            ),
+        )
     ),
     _attempt(
         name="result_is_a_pipe",
@@ -241,30 +250,21 @@ Path(out, "model.pt").write_bytes(pickle.dumps(Model()))
         )
         for name, text in (("nan", "nan"), ("beyond_all_numbers", "-1e999"), ("infinite", "-inf"))
     ),
-    _attempt(
-        name="ended_by_its_own_signal",
-        aim="a score from a run that killed itself",
-        script="print('val_bpb: 0.1', flush=True)\nos.kill(os.getpid(), 9)\nos.abort()\n",
-        judge=is_scored,
-        careless=looks_at_the_log_alone,
-        why="the control reads the log alone",
-    ),
-    _attempt(
-        name="failed_after_the_metric",
-        aim="a score from a run that failed",
-        script="print('val_bpb: 0.1', flush=True)\nos._exit(1)\n",
-        judge=is_scored,
-        careless=looks_at_the_log_alone,
-        why="the control reads the log alone",
-    ),
-    _attempt(
-        name="cut_off_after_the_metric",
-        aim="a score from a run that would not end",
-        script="import time\nprint('val_bpb: 0.1', flush=True)\ntime.sleep(60)\n",
-        judge=is_scored,
-        timeout_s=0.5,
-        careless=looks_at_the_log_alone,
-        why="the control reads the log alone",
+    *(
+        _attempt(
+            name=name,
+            aim=f"a score from a run that {what}",
+            script=f"import time\nprint('val_bpb: 0.1', flush=True)\n{end}\n",
+            judge=is_scored,
+            timeout_s=timeout_s,
+            careless=looks_at_the_log_alone,
+            why="the control reads the log alone",
+        )
+        for name, what, end, timeout_s in (
+            ("ended_by_its_own_signal", "killed itself", "os.kill(os.getpid(), 9)\nos.abort()", 20),
+            ("failed_after_the_metric", "failed", "os._exit(1)", 20),
+            ("cut_off_after_the_metric", "would not end", "time.sleep(60)", 0.5),
+        )
     ),
     _attempt(
         name="nothing_and_exit_code_0",

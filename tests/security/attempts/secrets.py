@@ -7,10 +7,18 @@ from tests.security.attempt import Attempt, Category, Control
 _attempt = partial(Attempt, category=Category.SECRETS)
 
 ATTEMPTS = (
-    _attempt(
-        name="ssh_key",
-        aim="a key in the user's home",
-        script='seek_file(host["home"] + "/.ssh/id_ed25519")\nstopped("not to be read")\n',
+    *(
+        _attempt(name=name, aim=aim, script=f"seek_file({path})\nstopped('not to be read')\n")
+        for name, aim, path in (
+            ("ssh_key", "a key in the user's home", "host['home'] + '/.ssh/id_ed25519'"),
+            ("hidden_labels", "the labels that predictions are scored with", "host['labels']"),
+            ("sibling_trial", "what another trial has learnt", "host['sibling']"),
+            (
+                "compile_cache_of_others",
+                "what compilers have made for another trial",
+                "host['sibling_cache']",
+            ),
+        )
     ),
     _attempt(
         name="home_folder",
@@ -76,15 +84,17 @@ for pid in [host["victim"], *processes()]:
 stopped(reason)
 """,
     ),
-    _attempt(
-        name="environment_of_others",
-        aim="an API key in the environment of another process",
-        script="for pid in processes(): seek_file(f'/proc/{pid}/environ')\nstopped('no such')\n",
-    ),
-    _attempt(
-        name="arguments_of_others",
-        aim="a password in the arguments of another process",
-        script="for pid in processes(): seek_file(f'/proc/{pid}/cmdline')\nstopped('no such')\n",
+    *(
+        _attempt(
+            name=f"{what}_of_others",
+            aim=f"{secret} in the {what} of another process",
+            script=f"for pid in processes(): seek_file(f'/proc/{{pid}}/{file}')\n"
+            "stopped('no such')\n",
+        )
+        for what, secret, file in (
+            ("environment", "an API key", "environ"),
+            ("arguments", "a password", "cmdline"),
+        )
     ),
     _attempt(
         name="memory_of_others",
@@ -103,11 +113,6 @@ stopped("not there")
         absent=frozenset({"ENOENT"}),
     ),
     _attempt(
-        name="hidden_labels",
-        aim="the labels that predictions are scored with",
-        script="seek_file(host['labels'])\nstopped('not to be read')\n",
-    ),
-    _attempt(
         name="labels_by_handle",
         aim="the same file by its handle on the file system that holds /out",
         script="""
@@ -119,11 +124,6 @@ stopped("another file")
 """,
         capability="CAP_DAC_READ_SEARCH",
         absent=frozenset({"no handles here", "EOPNOTSUPP"}),
-    ),
-    _attempt(
-        name="sibling_trial",
-        aim="what another trial has learnt",
-        script="seek_file(host['sibling'])\nstopped('not to be read')\n",
     ),
     _attempt(
         name="neighbours_of_the_run_folder",

@@ -48,6 +48,7 @@ class Lodge:
             "timeout_s": 60.0,
             "grace_s": 2.0,
             "broken": False,
+            "seed": "",
         }
         process = subprocess.Popen(
             [str(PYTHON), "driver.py"],

@@ -33,7 +33,8 @@ def main() -> None:
         sizes=Sizes(home=_MIB, tmp=2 * _MIB, shm=3 * _MIB),
     )
     run = RunFolder.at(folder / "run")
-    run.fill(folder / "tree", owner=sandbox.owner)
+    seed = Path(order["seed"]) if order["seed"] else None
+    run.fill(folder / "tree", owner=sandbox.owner, seed=seed)
     seen = sandbox.seen(run)
     request = RunRequest(
         argv=tuple(order["argv"]),

@@ -4,13 +4,14 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
 from tests.trainer.sandbox.conftest import Lodge
 from trainer.run_records import EndedBy
+from trainer.sandbox.bubblewrap import CACHE
 from trainer.trial_user import TRIAL_UID
 
 Finder = Callable[..., Any]
@@ -29,7 +30,7 @@ found["cwd"] = os.getcwd()
     # The home is below /tmp here.
     assert set(found[""]) - top <= {"bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix", "gnu"}
     assert (found["experiment"], found["out"], found["home"]) == (["train.py"], [], [])
-    assert found["tmp"] == [lodge.folder.name]
+    assert found["tmp"] == sorted([lodge.folder.name, PurePosixPath(CACHE).name])
     assert found["cwd"] == "/experiment"
     assert "passwd" in found["etc"]
     assert not {"shadow", "ssh", "hosts", "resolv.conf"} & set(found["etc"])
@@ -47,6 +48,30 @@ open(os.environ["INCUMBENT_OUT"] + "/model.bin", "w").write("weights")
     assert (lodge.folder / "tree" / "train.py").exists()
     assert (lodge.out / "model.bin").read_text() == "weights"
     assert (lodge.out / "model.bin").stat().st_uid == (TRIAL_UID if not lodge.uid else lodge.uid)
+
+
+def test_it_starts_with_a_copy_of_compile_caches_and_changes_that_alone(
+    in_sandbox: Finder, lodge: Lodge
+) -> None:
+    seed = lodge.folder / "seed"
+    (seed / "triton").mkdir(parents=True, mode=0o700)
+    (seed / "triton" / "kernel.so").write_text("compiled")
+    (seed / "triton" / "kernel.so").chmod(0o600)
+    for path in (seed, *seed.rglob("*")):
+        os.chown(path, lodge.uid, lodge.uid)
+    found = in_sandbox(
+        """
+path = os.environ["TRITON_CACHE_DIR"] + "/kernel.so"
+found = [open(path).read()]
+open(path, "w").write("poison")
+open(os.environ["TORCHINDUCTOR_CACHE_DIR"] + "/more", "w").close()
+""",
+        seed=str(seed),
+    )
+    assert found == ["compiled"]
+    assert (seed / "triton" / "kernel.so").read_text() == "compiled"
+    cache = lodge.folder / "run" / "cache"
+    assert sorted(each.name for each in cache.iterdir()) == ["more", "triton"]
 
 
 @pytest.mark.parametrize("path", ["/", "/usr", "/etc", "/dev", "/proc/sys/kernel"])
@@ -130,8 +155,9 @@ def test_its_variables_are_those_it_is_given_and_what_keeps_libraries_quiet(
     found = in_sandbox("found = dict(os.environ)")
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
         assert found.pop(name) == "1"
-    for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH", "UV_CACHE_DIR"):
-        assert found.pop(name).startswith("/tmp/")
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH"):
+        assert PurePosixPath(found.pop(name)).is_relative_to(CACHE)
+    assert found.pop("UV_CACHE_DIR").startswith("/tmp/")
     assert found["HOME"] == str(lodge.folder / "home")
     assert found["INCUMBENT_OUT"] == "/out"
     assert found["INCUMBENT_TRIAL"] == f"study/{lodge.folder.name}/e1.1"

@@ -1,0 +1,28 @@
+"""A model that is really compiled in the sandbox, without and with what the baseline compiled."""
+
+import shutil
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.trainer.sandbox.compiling import CompilingSlot
+from trainer.ports import Slot
+from trainer.sandbox.bubblewrap import CACHE
+from trainer.supervisor_client import Supervisor
+from trainer.trial import SlotId
+
+SLOT = Slot(id=SlotId("cpu-0"), incarnation="a", node="n", device="cpu", device_class="cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile takes a C++ compiler: no g++")
+def test_a_compiled_model_starts_from_what_the_baseline_has_compiled(tmp_path: Path) -> None:
+    with closing(Supervisor()) as supervisor:
+        slot = CompilingSlot(SLOT, tmp_path, supervisor)
+        said = slot.run(slot.base, "e0")
+        assert "device: cpu hits: 0 misses: 1\n" in said
+        assert "new binaries: 0\n" not in said
+        assert f"headers: {CACHE}/" in said  # they would be kept, too
+        said = slot.run(slot.commit("candidate"), "e1")
+        assert "device: cpu hits: 1 misses: 0\nnew binaries: 0\n" in said

@@ -1,0 +1,69 @@
+"""A worker's hold on the lease of the trial that it runs: heartbeats, and what they bring.
+
+Knows when the next one is due and when the lease must be taken for lost. Does not know what is run
+under the lease: a trial of several runs is held once, from the first to the last.
+"""
+
+from collections.abc import Callable
+
+from trainer.ports import Heartbeat, Lease, LeaseSource, Progress, Slot
+from trainer.run_records import RunProgress
+from trainer.trial import Rung
+
+MOST_HEARTBEAT_S = 2.0
+"""People watch the progress that heartbeats carry."""
+
+
+class Hold:
+    """One lease, kept alive by whoever calls `beat` when that is due."""
+
+    def __init__(
+        self, leases: LeaseSource, slot: Slot, lease: Lease, clock: Callable[[], float]
+    ) -> None:
+        """Hold a lease that was got this moment."""
+        self.lease = lease
+        self._leases = leases
+        self._slot = slot
+        self._clock = clock
+        self._interval_s = min(MOST_HEARTBEAT_S, lease.ttl_s / 3)
+        self._kept_at = clock()
+        self._progress = Progress(elapsed_s=0.0)
+        self.next_at = self._kept_at + self._interval_s
+        """When the next heartbeat is due."""
+        self.order = Heartbeat.GO_ON
+        """What came back last, besides GO_ON."""
+
+    def note(self, news: RunProgress, rung: Rung) -> None:
+        """Have the next heartbeats tell where the run stands that is under way.
+
+        What a smoke run counts is no part of the trial's curve.
+        """
+        is_full = rung is Rung.FULL
+        self._progress = Progress(
+            elapsed_s=news.elapsed_s,
+            last_line=news.last_line if is_full else f"smoke run: {news.last_line}".rstrip(": "),
+            points=news.points if is_full else {},
+        )
+
+    def is_wanted(self) -> bool:
+        """Ask at once, between two runs, whether the trial is to go on."""
+        self.beat()
+        return self.order is Heartbeat.GO_ON
+
+    def beat(self) -> bool:
+        """Send a heartbeat; say whether the run must be ended, which is said once."""
+        now = self._clock()
+        self.next_at = now + self._interval_s
+        if self.order is Heartbeat.GONE:
+            return False
+        try:
+            answer = self._leases.heartbeat(self._slot, self.lease, self._progress)
+            self._kept_at = now
+        except ConnectionError:
+            is_over = self._clock() - self._kept_at >= self.lease.ttl_s
+            answer = Heartbeat.GONE if is_over else Heartbeat.GO_ON
+        if answer is Heartbeat.GO_ON:
+            return False
+        is_first = self.order is Heartbeat.GO_ON
+        self.order = answer
+        return is_first
