@@ -19,6 +19,7 @@ from trainer.paths import WorkerPaths
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
 from trainer.sandbox.none import NoneSandbox
 from trainer.sandbox.port import Sandbox
+from trainer.scorer import Scorer
 from trainer.supervisor_client import Supervisor
 from trainer.telemetry import GpuSample
 from trainer.trial import CommitId, ExperimentId, SlotId, TrialId, TrialOutcome, TrialSpec
@@ -137,6 +138,7 @@ class Bench:
     argv: tuple[str, ...] = ("sh", "train.sh")
     wait_for_cards: Callable[[], None] = lambda: None
     seed: CacheSeed | None = None
+    scorer: Scorer | None = None
 
     def serve(
         self, *waiting: Lease | NoWork | type[ConnectionError], **hooks: Any
@@ -162,6 +164,7 @@ class Bench:
             materialiser=materialiser,
             supervisors=(Supervisor(), Supervisor()),
             gpus=self.watch(materialiser.mark_prefix),
+            scorer=self.scorer,
             wait_for_cards=self.wait_for_cards,
             clock=self.time.clock,
             sleep=self.time.sleep,
