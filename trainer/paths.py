@@ -75,6 +75,11 @@ class WorkerPaths:
         """Return the checkout of the base commit from which the user's scorer runs."""
         return self.study / "worktrees" / f"{_name(slot)}-score"
 
+    @property
+    def labels_log(self) -> Path:
+        """What the scorer said of the labels, before any trial."""
+        return self.study / "logs" / "labels.log"
+
     def score_log(self, spec: TrialSpec) -> Path:
         """Return where the output of the scorer goes."""
         return self.log(spec).with_name(f"{self.log(spec).stem}-score.log")

@@ -141,7 +141,8 @@ class PredictionScorer:
     def problem(self) -> str:
         """Look at the labels alone; return what is wrong with them. For our own command."""
         self._clean()
-        log = self._folder.src.parent / "labels.log"
+        log = self._paths.labels_log
+        log.parent.mkdir(parents=True, exist_ok=True)
         self._supervisor.start(self._request("labels/score", log, None))
         while not isinstance(report := self._supervisor.poll(_LOOK_S), RunReport):
             pass
