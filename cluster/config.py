@@ -120,7 +120,9 @@ class StudyConfig(BaseModel):
             return self
         if self.score.metric and goal_of(self.score.metric) != self.metric.goal:
             goal = goal_of(self.score.metric)
-            raise ValueError(f'[metric] goal must be "{goal}" for [score] {self.score.metric}')
+            raise ValueError(
+                f'[metric] goal must be "{goal}" for [score] metric = "{self.score.metric}"'
+            )
         return self
 
     @field_validator("guard")

@@ -146,6 +146,7 @@ def _begin(study: OpenStudy, config: StudyConfig, base: str) -> None:
         base_commit=CommitId(base),
         metric=config.metric.name,
         goal=config.metric.goal,
+        source=config.metric.source,
     )
     study.ledger.append([ev.Draft(id="study", at=datetime.now(UTC), event=event)])
 
@@ -156,6 +157,12 @@ def _check_metric(state: StudyState, config: StudyConfig) -> None:
         raise StudyProblem(
             f"the study {state.study} was begun to {state.goal} {state.metric}; {CONFIG} now says "
             f"{asked[1]} {asked[0]}: give [study] name another name to begin a new study"
+        )
+    if state.source != config.metric.source:
+        raise StudyProblem(
+            f"the metric of the study {state.study} was {state.source}, and {CONFIG} now says "
+            f'source = "{config.metric.source}", which compares with nothing that was measured: '
+            "give [study] name another name to begin a new study"
         )
 
 

@@ -186,6 +186,8 @@ def _show(facts: ShowFacts, metric: str) -> RenderableType:
     grid = _grid()
     _add(grid, one_line(metric), score if facts["score"] is not None else "")
     _add(grid, "delta", signed(facts["delta"]) if facts["delta"] is not None else "")
+    claimed = _last_outcome(facts).get("metrics", {}).get("claimed")
+    _add(grid, "claimed", number(claimed) if claimed is not None else "")
     _add(grid, "reason", one_line(facts["reason"]))
     if facts["status"] == "suspect":
         _add(grid, "next", suspect_cure(facts["id"]))

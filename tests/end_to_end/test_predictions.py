@@ -136,3 +136,11 @@ def test_a_study_is_not_begun_with_labels_that_its_trials_could_see(
         config.write_text(changed)
         assert reason in study.incumbent("run", code=1).stderr
     assert not study.home.exists()
+
+
+def test_what_was_printed_and_what_is_scored_is_never_mixed(study: Study) -> None:
+    study.submit(study.patch("train.py", "THRESHOLD = 9", HONEST), name="train.py")
+    config = study.repository / "incumbent.toml"
+    scored, _, _ = config.read_text().partition("[score]")
+    config.write_text(scored.replace('source = "predictions"', ""))
+    assert "was predictions, and incumbent.toml now says" in study.incumbent("run", code=1).stderr
