@@ -70,6 +70,7 @@ def arrange_scorer(
             scorer to be had; the message has the cure.
     """
     labels = place_of(config.labels)
+    seen = Path(_LABELS, Path(config.labels).name)  # what a link leads to may have any name
     outer = check_hidden(labels, trial_sandbox)
     memory_bytes = round(config.memory_gb * GB)
     most_bytes = memory_bytes // _MOST_SHARE
@@ -81,10 +82,16 @@ def arrange_scorer(
     scorer = PredictionScorer(
         command=command,
         predictions=config.predictions,
-        labels=Path(_LABELS, labels.name),
+        labels=seen,
         timeout_s=config.timeout_s,
         most_bytes=most_bytes,
-        sandbox=_confined(outer, command, labels, place.paths, memory_bytes),
+        sandbox=_confined(
+            outer,
+            command,
+            labels=Bind(source=os.fspath(labels), place=os.fspath(seen)),
+            paths=place.paths,
+            memory_bytes=memory_bytes,
+        ),
         limits=replace(
             limits,
             memory_bytes=memory_bytes,
@@ -133,7 +140,8 @@ def _own_command(
 def _confined(
     trial_sandbox: BubblewrapSandbox,
     command: ScoreCommand,
-    labels: Path,
+    *,
+    labels: Bind,
     paths: WorkerPaths,
     memory_bytes: int,
 ) -> BubblewrapSandbox:
@@ -144,7 +152,7 @@ def _confined(
         *needed(command.argv, command.variables, hidden),
         *(() if command.is_ours else trial_sandbox.shown),
         *(Bind(source=os.fspath(each), place=f"{_OURS}/{each.name}") for each in packages),
-        Bind(source=os.fspath(labels), place=f"{_LABELS}/{labels.name}"),
+        labels,
     )
     return replace(
         trial_sandbox,

@@ -29,6 +29,7 @@ from trainer.trial import TrialSpec
 _OURS = frozenset({EndedBy.NO_SANDBOX, EndedBy.SUPERVISOR_LOST, EndedBy.DISK_FULL})
 """Endings that say nothing of the predictions."""
 _LOOK_S = 1.0
+_MEANT = frozenset(ScoreExit)
 
 
 class Scorer(Protocol):
@@ -121,7 +122,7 @@ class PredictionScorer:
         log = self._paths.score_log(spec)
         log.parent.mkdir(parents=True, exist_ok=True)
         seen = self._sandbox.seen(self._folder).out / self._taken.name
-        self._supervisor.start(self._request(f"{spec.trial}/score", log, seen))
+        self._supervisor.start(self._request(spec.trial, log, seen))
         return None
 
     def glance(self, out: Path) -> ScoreReport:
@@ -143,7 +144,7 @@ class PredictionScorer:
         self._clean()
         log = self._paths.labels_log
         log.parent.mkdir(parents=True, exist_ok=True)
-        self._supervisor.start(self._request("labels/score", log, None))
+        self._supervisor.start(self._request("labels", log, None))
         while not isinstance(report := self._supervisor.poll(_LOOK_S), RunReport):
             pass
         is_well = report.ended_by is EndedBy.EXIT and report.exit_code == 0
@@ -178,7 +179,7 @@ class PredictionScorer:
         self._folder.discard()
         self._folder.make(owner=self._sandbox.owner)
 
-    def _request(self, mark: str, log: Path, predictions: Path | None) -> RunRequest:
+    def _request(self, name: str, log: Path, predictions: Path | None) -> RunRequest:
         seen = self._sandbox.seen(self._folder)
         command = self._command
         variables = {
@@ -198,7 +199,8 @@ class PredictionScorer:
             log_path=os.fspath(log),
             timeout_s=self._timeout_s,
             metric=command.metric,
-            mark=f"{self._mark_prefix}{mark}",
+            # As if it were a slot: its processes and control groups are told from those of trials.
+            mark=f"{self._mark_prefix}score/{name}",
             limits=self._limits,
         )
         return self._sandbox.confine(request, self._folder)
@@ -208,7 +210,7 @@ class PredictionScorer:
         return ScoreReport(
             value=value,
             reason=reason,
-            is_ours=report.ended_by in _OURS,
+            is_ours=report.ended_by in _OURS or self._exit(report) is ScoreExit.BAD_LABELS,
             summary=report.summary,
             wall_s=report.wall_s,
         )
@@ -226,6 +228,11 @@ class PredictionScorer:
             reading = Reading.of(report.metric_text)
             problem = f"{name}: {self._command.metric.name} is {reading.problem}"
             return reading.value, "" if reading.value is not None else problem
-        if self._command.is_ours and report.exit_code in set(ScoreExit):
+        if self._exit(report) is not None:
             return None, said
         return None, f"{name} ended with {report.exit_code}: {said}".rstrip(": ")
+
+    def _exit(self, report: RunReport) -> ScoreExit | None:
+        """Return what our own scorer meant by its exit code; None if it meant nothing."""
+        is_meant = self._command.is_ours and report.ended_by is EndedBy.EXIT
+        return ScoreExit(report.exit_code) if is_meant and report.exit_code in _MEANT else None

@@ -253,6 +253,24 @@ def test_a_cheat_gains_nothing_and_is_told_why(
     assert not (desk.folder / "touched").exists()
 
 
+def test_a_link_may_lead_to_the_labels(desk: Desk) -> None:
+    really = desk.folder / "store" / "3f2a"
+    really.parent.mkdir()
+    desk.labels.rename(really)
+    desk.labels.symlink_to(really)
+    np.save(desk.predictions, LABELS)
+    assert desk.score().value == 1.0
+
+
+def test_labels_that_were_spoilt_meanwhile_are_no_fault_of_the_candidate(desk: Desk) -> None:
+    scorer = desk.scorer()
+    desk.labels.write_bytes(b"")
+    np.save(desk.predictions, LABELS)
+    report = desk.tell(scorer)
+    assert (report.value, report.is_ours) == (None, True)
+    assert report.reason == "[score] labels: labels.npy is no npy file"
+
+
 # --- where labels must not be --------------------------------------------------------------------
 
 
