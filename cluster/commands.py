@@ -6,7 +6,7 @@ and the queue compare before they set.
 
 from dataclasses import dataclass
 
-from cluster.events import SubmissionReceived
+from cluster.events import ExperimentJudged, SubmissionReceived
 from cluster.experiment import Experiment
 from eval.judge import Judgement
 from trainer.trial import ExperimentId, Smoke, TrialId
@@ -55,6 +55,18 @@ class RecordJudgement(Command):
     experiment: ExperimentId
     judgement: Judgement
     reference: ExperimentId
+
+    @property
+    def event(self) -> ExperimentJudged:
+        """The fact that it becomes."""
+        return ExperimentJudged(
+            experiment=self.experiment,
+            verdict=self.judgement.verdict,
+            delta=self.judgement.delta,
+            reason=self.judgement.reason,
+            reference=self.reference,
+            learnt=self.judgement.learnt,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,13 +7,15 @@ line break or a leading `---` in one must not become a trailer of its own, or en
 import re
 from collections.abc import Sequence
 
-_BREAKS = re.compile(r"[\s\0-\x1f\x7f\x85\u2028\u2029]+")
 _MOST_SUBJECT = 200
 
 
 def one_line(text: str) -> str:
-    """Return `text` with every run of white space and control characters as one space."""
-    return _BREAKS.sub(" ", text).strip()
+    """Return `text` with every run of white space and of what does not print as one space.
+
+    `git log` hands on to a terminal what it obeys (U+009B) and what turns text round (U+202E).
+    """
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def compose(subject: str, trailers: Sequence[tuple[str, str]] = ()) -> str:

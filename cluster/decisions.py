@@ -26,8 +26,9 @@ from cluster.commands import (
 from cluster.experiment import Experiment, Kind, Status, TrialPhase
 from cluster.state import StudyState
 from eval.guard import Guard
-from eval.judge import Judge, Judgement, Verdict
+from eval.judge import Circumstance, Judge, Judgement, Verdict
 from eval.metric import Metric
+from eval.noise import Noise, pooled_noise
 from eval.suspicion import implausible, suspicions
 from trainer.trial import ExperimentId, Smoke, TrialId
 
@@ -107,22 +108,30 @@ def _count(state: StudyState, *statuses: Status) -> int:
 
 
 def _open(state: StudyState, status: Status) -> list[Experiment]:
+    """Return the open experiments of a status, the oldest first."""
+    if not _count(state, status):
+        return []  # mostly so, and it spares a walk over all that is open
     found = (state.experiments[e] for e, s in state.open.items() if s is status)
     return sorted(found, key=lambda experiment: int(experiment.id[1:]))
 
 
+_ON_THE_WAY = frozenset({Status.QUEUED, Status.RUNNING})
+
+
 def _cancellations(state: StudyState) -> Iterator[Command]:
-    for status in (Status.QUEUED, Status.RUNNING):
-        for experiment in _open(state, status):
-            if experiment.is_cancelled:
-                yield CancelTrial(trial=experiment.trials[-1].id)
+    for name, status in state.open.items():
+        if status in _ON_THE_WAY and state.experiments[name].is_cancelled:
+            yield CancelTrial(trial=state.experiments[name].trials[-1].id)
 
 
 # --- judging -------------------------------------------------------------------------------------
 
 
 def _judgements(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
-    for experiment in _open(state, Status.MEASURED):
+    """Judge one experiment: the next is judged with what this verdict teaches."""
+    for experiment in _open(state, Status.MEASURED)[:1]:
+        if experiment.kind is not Kind.BASELINE and not state.lineage:
+            return  # the baseline is measured several times, and comes first
         judgement, reference = _judgement(state, experiment, plan)
         reasons = () if experiment.is_accepted else _suspicions(state, experiment, plan)
         if reasons and judgement.verdict is not Verdict.DISCARD:
@@ -143,10 +152,17 @@ def _judgement(
     state: StudyState, experiment: Experiment, plan: StudyPlan
 ) -> tuple[Judgement, Experiment]:
     """Return what the judge says, and what of."""
+    around = Circumstance(
+        noise=noise(state, experiment.last_outcome.device_class),
+        memory=state.memory,
+        slots=open_slots(state) or plan.slots,
+    )
     if experiment.kind is Kind.BASELINE:
-        return Judgement(verdict=Verdict.KEEP, delta=0.0, reason="baseline"), experiment
+        return plan.judge.begin(experiment.evidence, around), experiment
     reference = _reference(state, experiment, plan)
-    judgement = plan.judge.judge(experiment.evidence, reference.evidence)
+    carried = state.experiments.get(experiment.merge_of)
+    evidence = replace(experiment.evidence, expected=carried.effect if carried else None)
+    judgement = plan.judge.judge(evidence, reference.evidence, around)
     breaches = _breaches(experiment, plan)
     if breaches and judgement.verdict is not Verdict.DISCARD:
         judgement = replace(judgement, verdict=Verdict.DISCARD, reason="; ".join(breaches))
@@ -163,6 +179,12 @@ def _breaches(experiment: Experiment, plan: StudyPlan) -> tuple[str, ...]:
     return tuple(dict.fromkeys(words for words in found if words))
 
 
+def noise(state: StudyState, device_class: str) -> Noise:
+    """Return by how much runs of the same code differ on slots of one class."""
+    found = (state.experiments[experiment] for experiment in state.replicated)
+    return pooled_noise(e.values for e in found if e.last_outcome.device_class == device_class)
+
+
 def _suspicions(state: StudyState, experiment: Experiment, plan: StudyPlan) -> tuple[str, ...]:
     """Return why the latest score may not have been earned; the earlier ones were looked at."""
     run = experiment.last_run
@@ -177,10 +199,11 @@ def _reference(state: StudyState, experiment: Experiment, plan: StudyPlan) -> Ex
     """Return what an experiment has to beat: the incumbent, or its base where that is worse.
 
     A patch made on an older incumbent may be worth merging though its tree alone is behind by now.
+    A judge that learns of patches is asked what the patch did to its own base.
     """
     base = state.experiments[experiment.base]
     incumbent = state.incumbent
-    if incumbent is None or incumbent.id == base.id:
+    if incumbent is None or incumbent.id == base.id or base.belief is not None:
         return base
     ahead = plan.metric.is_better(base.evidence.score.mean, incumbent.evidence.score.mean)
     return incumbent if ahead else base
@@ -195,8 +218,15 @@ MOST_PRIORITY = 900_000
 
 def _trials(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
     for experiment in _open(state, Status.PROPOSED):
-        if experiment.kind is Kind.BASELINE or state.lineage:
+        if experiment.kind is Kind.BASELINE or _is_under_way(state):
             yield _queue_trial(state, experiment, plan)
+
+
+def _is_under_way(state: StudyState) -> bool:
+    """Say whether the baseline has a score: while it is measured again, others may run beside."""
+    baseline = state.baseline
+    is_measured = baseline is not None and baseline.id in state.open and bool(baseline.values)
+    return bool(state.lineage) or is_measured
 
 
 def _queue_trial(state: StudyState, experiment: Experiment, plan: StudyPlan) -> QueueTrial:
@@ -225,7 +255,8 @@ def _smoke(state: StudyState, experiment: Experiment, plan: StudyPlan) -> Smoke 
     if plan.smoke_s is None:
         return None
     if experiment.kind is Kind.BASELINE:
-        return Smoke(budget_s=plan.smoke_s, is_probe=True)
+        is_known = any(trial.outcome and trial.outcome.probe for trial in experiment.trials)
+        return None if is_known else Smoke(budget_s=plan.smoke_s, is_probe=True)
     if experiment.finished or not _obeys_budget(state.baseline):
         return None
     return Smoke(budget_s=plan.smoke_s)

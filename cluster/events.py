@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from cluster.experiment import Kind
+from eval.beliefs import Learnt
 from eval.judge import Verdict
 from proposer.proposal import Scalar
 from trainer.trial import CommitId, ExperimentId, SlotId, TrialId, TrialOutcome
@@ -236,6 +237,8 @@ class ExperimentJudged(Event):
     reason: str
     reference: ExperimentId
     """The experiment that it was compared with."""
+    learnt: Learnt | None = None
+    """What the verdict taught the judge (eval.beliefs.Learnt); null if nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from eval.beliefs import Belief
 from eval.conditions import Mark
 from eval.judge import Evidence, Verdict
 from eval.score import Score
@@ -154,6 +155,14 @@ class Experiment:
     """Improvement over the reference that it was judged against; positive is better."""
     reason: str = ""
     """Why it ended as it did, in one line."""
+    belief: Belief | None = None
+    """What verdicts say of its tree's true score; None if they say nothing."""
+    effect: Belief | None = None
+    """Its patch's true improvement over its base, as it was judged; positive is better."""
+    chance: float | None = None
+    """Probability that it is better than its base, as it was judged."""
+    level: float = 0.0
+    """Probability of error that its test may use; 0 before one began."""
     judged_at: datetime | None = None
     promoted: CommitId = CommitId("")
     """The commit on the branch, once it was promoted."""
@@ -194,7 +203,12 @@ class Experiment:
         score = self.score
         if score is None:
             raise ValueError(f"{self.id} has no score")
-        return Evidence(score=score, lines=self.lines)
+        return Evidence(score=score, lines=self.lines, belief=self.belief, level=self.level)
+
+    @property
+    def worth(self) -> float:
+        """What its tree is taken to score; raises ValueError without a scored trial."""
+        return self.evidence.worth
 
     @property
     def last_outcome(self) -> TrialOutcome:

@@ -247,17 +247,7 @@ class Performer:
     @perform.register
     def _judge(self, command: cmd.RecordJudgement, state: StudyState) -> None:
         experiment = state.experiments[command.experiment]
-        judgement = command.judgement
-        self.record(
-            f"{experiment.id}/judged/{experiment.finished}",
-            ev.ExperimentJudged(
-                experiment=experiment.id,
-                verdict=judgement.verdict,
-                delta=judgement.delta,
-                reason=judgement.reason,
-                reference=command.reference,
-            ),
-        )
+        self.record(f"{experiment.id}/judged/{experiment.finished}", command.event)
 
     @perform.register
     def _suspect(self, command: cmd.RecordSuspicion, state: StudyState) -> None:

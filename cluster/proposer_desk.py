@@ -12,6 +12,7 @@ from queue import SimpleQueue
 
 from cluster.experiment import Experiment, Kind, Status
 from cluster.state import StudyState
+from eval.judge import Verdict
 from proposer.proposal import Context, Proposal, Proposer, Result
 
 
@@ -117,7 +118,7 @@ class ProposerDesk:
 
 
 def _is_result(experiment: Experiment) -> bool:
-    is_scored = experiment.status is Status.KEPT or experiment.verdict is not None
+    is_scored = experiment.verdict not in (None, Verdict.REPLICATE)
     return experiment.status.is_failure or experiment.status is Status.SUSPECT or is_scored
 
 

@@ -23,8 +23,11 @@ import psutil
 from cluster.environment import allowed_environment
 
 START_S = 60.0
+GRACE_S = 0.6
+"""How long Ray may take to end by itself. Its daemons that have anything to end take 0.5 s, those
+that only watch the others take 1.8 s; with live actors it would take ten seconds."""
 STOP_S = 3.0
-"""How long Ray may take to end by itself; with live actors it would take ten seconds."""
+"""How long the kernel may take to end what was killed."""
 OBJECT_STORE_BYTES = 80 * 1024 * 1024
 """Little goes through Ray's object store; its least size is 75 MiB."""
 
@@ -122,7 +125,9 @@ class PrivateRay:
 
     def _note(self, ray: RayProcess) -> None:
         facts = {"pid": ray.pid, "created": ray.created, "address": ray.address}
-        self._record.write_text(json.dumps(facts), "utf-8")
+        fresh = self._record.with_suffix(".new")
+        fresh.write_text(json.dumps(facts), "utf-8")
+        fresh.replace(self._record)  # whoever looks for a Ray to end must not find half a record
 
     def _recorded(self) -> RayProcess | None:
         try:
@@ -153,7 +158,8 @@ class PrivateRay:
         members = _session(found.pid)
         with suppress(psutil.NoSuchProcess):
             psutil.Process(found.pid).send_signal(signal.SIGTERM)
-        alive = wait_until_ended(members, STOP_S)
+        wait_until_ended(members, GRACE_S)
+        alive = _session(found.pid)  # with what was started since
         for process in alive:
             with suppress(psutil.NoSuchProcess):
                 process.kill()

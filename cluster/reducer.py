@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from cluster.commands import Command, DropWinner, Merge, Promote
 from cluster.experiment import Experiment, Status
 from cluster.state import StudyState
-from eval.judge import Judge, Verdict
+from eval.judge import Judge
 from eval.metric import Metric
 from trainer.trial import ExperimentId
 
@@ -36,18 +36,20 @@ def plan(state: StudyState, judge: Judge, metric: Metric) -> list[Command]:
         if winner.base == incumbent.id:
             return [Promote(winner=winner, replaces=incumbent)]
     for winner in winners:
-        if judge.judge(winner.evidence, incumbent.evidence).verdict is Verdict.KEEP:
+        if judge.is_ahead(winner.evidence, incumbent.evidence):
             return [Promote(winner=winner, replaces=incumbent)]
     return [*_merges(winners, incumbent), *_rejoin(state, incumbent), *_spent(state)]
 
 
 def _winners(state: StudyState, metric: Metric) -> list[Experiment]:
     """All open winners, best first; ties go to the older one."""
+    if not state.counts.get(Status.WINNER):
+        return []  # mostly so, and it spares a walk over all that is open
     found = [state.experiments[e] for e, status in state.open.items() if status is Status.WINNER]
     sign = metric.improvement(1.0, 0.0)
 
     def rank(winner: Experiment) -> tuple[float, int]:
-        return (-sign * winner.evidence.score.mean, int(winner.id[1:]))
+        return (-sign * winner.worth, int(winner.id[1:]))
 
     return sorted(found, key=rank)
 
@@ -82,7 +84,8 @@ def _rejoin(state: StudyState, incumbent: Experiment) -> Iterator[Command]:
 
 def _spent(state: StudyState) -> Iterator[Command]:
     """Drop winners whose merge ended without reaching the branch."""
-    for experiment, status in state.open.items():
+    merging = state.open.items() if state.counts.get(Status.MERGING) else ()
+    for experiment, status in merging:
         if status is not Status.MERGING:
             continue
         merge = state.experiments[state.experiments[experiment].merged_as]

@@ -74,7 +74,7 @@ class SourceRepository:
         if git.run("rev-parse", "--verify", "--quiet", "HEAD^{commit}", check=False).status != 0:
             raise SourceProblem(
                 f"{source.toplevel} has no commit yet: a study starts from one. "
-                "Run: git add train.py && git commit -m 'Baseline'"
+                f"Run: {_first_commit(source.toplevel)}"
             )
         return source
 
@@ -153,11 +153,15 @@ def _check(path: Path, *, bare: bool, inside: bool, object_format: str) -> None:
         )
 
 
+def _first_commit(folder: Path) -> str:
+    files = "train.py" if (folder / "train.py").is_file() else "YOUR-FILES"
+    return f"git add {files} && git commit -m 'Baseline'"
+
+
 def _explain(path: Path, error: GitError) -> SourceProblem:
     if "not a git repository" in error.stderr:
         return SourceProblem(
-            f"{path} is not in a git repository: run git init, then git add train.py && "
-            "git commit -m 'Baseline'"
+            f"{path} is not in a git repository: run git init, then {_first_commit(path)}"
         )
     if "dubious ownership" in error.stderr:
         return SourceProblem(

@@ -12,6 +12,7 @@ from immutables import Map
 
 from cluster.events import SubmissionReceived
 from cluster.experiment import Experiment, Status
+from eval.beliefs import Memory
 from trainer.trial import CommitId, ExperimentId, SlotId, TrialId
 
 
@@ -69,6 +70,10 @@ class StudyState:
     rejoining: tuple[ExperimentId, ...] = ()
     """Promoted experiments that a superseding winner left behind and that wait for a merge."""
     promotions: int = 0
+    memory: Memory = field(default_factory=Memory)
+    """What the judge remembers from the last verdict."""
+    replicated: tuple[ExperimentId, ...] = ()
+    """Experiments with several scored trials, by which noise is told: the latest of them."""
 
     slots: Map[SlotId, SlotState] = field(default_factory=Map)
     submissions: tuple[SubmissionReceived, ...] = ()

@@ -15,6 +15,8 @@ from cluster.study_transitions import STUDY_HANDLERS, Handler
 from eval.judge import Verdict
 from trainer.trial import Ending, ExperimentId, SlotId, TrialId
 
+MOST_REPLICATED = 32
+"""So many experiments tell of noise: of 32 pairs, it is known within an eighth."""
 MOST_LOSSES = 3
 """An experiment whose attempts were lost this often is given up."""
 
@@ -167,7 +169,16 @@ def _trial_finished(state: StudyState, event: ev.TrialFinished, rec: ev.Recorded
     ending = event.outcome.ending
     after = S.MEASURED if ending is Ending.SCORED else FAILURE_OF_ENDING[ending]
     state = _with_trial(state, rec, event.experiment, trial, after, reason=event.outcome.reason)
-    return _slot_freed(state, trial.slot, trial)
+    return _slot_freed(_replicated(state, event.experiment), trial.slot, trial)
+
+
+def _replicated(state: StudyState, experiment: ExperimentId) -> StudyState:
+    """Note an experiment that has more than one score."""
+    trials = state.experiments[experiment].trials
+    if len(trials) == 1 or len(state.experiments[experiment].values) == 1:
+        return state
+    others = (known for known in state.replicated if known != experiment)
+    return replace(state, replicated=(*others, experiment)[-MOST_REPLICATED:])
 
 
 def _trial_lost(state: StudyState, event: ev.TrialLost, rec: ev.Recorded) -> StudyState:
@@ -202,9 +213,29 @@ def _judged(state: StudyState, event: ev.ExperimentJudged, rec: ev.Recorded) -> 
         reason=event.reason,
         judged_at=rec.at,
     )
+    state = _learnt(state, event)
     if after is S.KEPT:
         return replace(state, lineage=(event.experiment,), incumbent_commit=state.base_commit)
     return state
+
+
+def _learnt(state: StudyState, event: ev.ExperimentJudged) -> StudyState:
+    """Take over what the verdict taught of both trees, of the patch, and of patches in general."""
+    learnt = event.learnt
+    if learnt is None:
+        return state
+    judged = replace(
+        state.experiments[event.experiment],
+        belief=learnt.candidate,
+        effect=learnt.effect,
+        chance=learnt.chance,
+        level=learnt.level,
+    )
+    experiments = state.experiments.set(judged.id, judged)
+    if learnt.reference is not None:
+        reference = replace(experiments[event.reference], belief=learnt.reference)
+        experiments = experiments.set(reference.id, reference)
+    return replace(state, experiments=experiments, memory=learnt.memory)
 
 
 def _suspected(state: StudyState, event: ev.ExperimentSuspected, rec: ev.Recorded) -> StudyState:

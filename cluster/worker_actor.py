@@ -21,6 +21,7 @@ from trainer.arrange_scorer import ScorerPlace, arrange_scorer
 from trainer.card_memory import CardMemory
 from trainer.compile_caches import CacheSeed
 from trainer.config import ScoreConfig, TrialConfig
+from trainer.disk_room import lack_of_room
 from trainer.environment import Environment, prepare
 from trainer.gpu import NvmlGpus, NvmlSampler, device_nodes, mark_of
 from trainer.gpu_watch import GpuWatch
@@ -32,7 +33,7 @@ from trainer.run_records import Limits
 from trainer.sandbox.arrange import arrange
 from trainer.sandbox.port import Sandbox
 from trainer.scorer import PredictionScorer
-from trainer.slots import Claim, Unavailable, claim_cpu, claim_gpus
+from trainer.slots import Claim, Unavailable, claim_cpu, claim_gpus, with_user
 from trainer.supervisor_client import Supervisor
 from trainer.trial import CommitId, SlotId, TrialOutcome, TrialSpec
 from trainer.worker import Worker
@@ -135,7 +136,7 @@ class WorkerActor:
         claim = self._claim(source)
         if claim is not None:
             try:
-                self._worker(self._slot(claim), source).run()
+                self._worker(claim, source).run()
             finally:
                 claim.release()
         return "drained"
@@ -161,6 +162,13 @@ class WorkerActor:
         return found
 
     def _try_claim(self) -> Claim | Unavailable:
+        found = self._try_device()
+        has_user = os.geteuid() == 0 and self._settings.trial.sandbox != "none"
+        if has_user and isinstance(found, Claim):
+            return with_user(found, self._settings.study)
+        return found
+
+    def _try_device(self) -> Claim | Unavailable:
         settings = self._settings
         if not settings.trial.gpus:
             count = max(settings.slots, os.cpu_count() or 1)
@@ -174,8 +182,9 @@ class WorkerActor:
             busy_mb=settings.gpu_busy_mb,
         )
 
-    def _worker(self, slot: Slot, source: LeaseSource) -> Worker:
+    def _worker(self, claim: Claim, source: LeaseSource) -> Worker:
         """Make what serves the slot; raises what the making of an environment or sandbox raises."""
+        slot = self._slot(claim)
         settings, paths = self._settings, self._settings.paths
         environment = prepare(
             settings.trial,
@@ -192,6 +201,7 @@ class WorkerActor:
             paths=paths,
             devices=device_nodes(slot.gpu_uuids, NvmlGpus()),
             memory_bytes=limits.memory_bytes,
+            uid=claim.uid,
         )
         materialiser = self._materialiser(slot, environment, sandbox, limits)
         return Worker(
@@ -202,6 +212,7 @@ class WorkerActor:
             gpus=self._gpu_watch(slot, materialiser.mark_prefix),
             scorer=self._scorer(slot, environment, sandbox, limits),
             wait_for_cards=self._card_memory(slot).wait_until_free,
+            obstacle=lambda: lack_of_room(self._settings.paths.study),
         )
 
     def _materialiser(

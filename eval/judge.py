@@ -3,11 +3,13 @@
 Pure. A failed trial never reaches a judge: a failure is a status, not a number.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from eval.beliefs import Belief, Learnt, Memory
 from eval.metric import Metric
+from eval.noise import Noise
 from eval.score import Score
 
 
@@ -21,11 +23,34 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """One side of a comparison: what a tree scored, and how long it is."""
+    """One side of a comparison: what a tree scored, how long it is, what is known of it besides."""
 
     score: Score
     lines: int
     """Lines of all editable files together."""
+    belief: Belief | None = None
+    """What verdicts so far say of its true score; None if they say nothing."""
+    expected: Belief | None = None
+    """For a merge: the effect that its patch had where it was first measured."""
+    level: float = 0.0
+    """See Learnt.level; 0 before its test began."""
+
+    @property
+    def worth(self) -> float:
+        """What the tree is taken to score."""
+        return self.belief.mean if self.belief else self.score.mean
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstance:
+    """What a judge may know of the study beside the two trees."""
+
+    noise: Noise = field(default_factory=Noise)
+    """Of single runs on the candidate's device class."""
+    memory: Memory = field(default_factory=Memory)
+    """What the judge remembers from its last verdict."""
+    slots: int = 1
+    """Slots that take work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,16 +62,27 @@ class Judgement:
     """Improvement over the reference in the metric's unit; positive is better."""
     reason: str
     """One line for people."""
+    learnt: Learnt | None = None
+    """What the verdict taught; None if nothing that a later one would ask for."""
 
 
 class Judge(Protocol):
     """Compares a candidate with a reference (the incumbent, or the base it was made from).
 
-    Pure and deterministic: the same evidence always gets the same judgement.
+    Pure and deterministic: the same evidence always gets the same judgement. What it learns it
+    hands back with its verdict, and is shown again with the next case.
     """
 
-    def judge(self, candidate: Evidence, reference: Evidence) -> Judgement:
+    def begin(self, baseline: Evidence, around: Circumstance) -> Judgement:
+        """Return the judgement of the unmodified baseline: KEEP, or REPLICATE."""
+        ...
+
+    def judge(self, candidate: Evidence, reference: Evidence, around: Circumstance) -> Judgement:
         """Return the judgement of `candidate` against `reference`."""
+        ...
+
+    def is_ahead(self, candidate: Evidence, incumbent: Evidence) -> bool:
+        """Say whether a winner is better than the incumbent, though made on another tree."""
         ...
 
 
@@ -60,8 +96,24 @@ class GreedyJudge:
     metric: Metric
     simplicity: bool = True
 
-    def judge(self, candidate: Evidence, reference: Evidence) -> Judgement:
+    def begin(self, baseline: Evidence, around: Circumstance) -> Judgement:  # noqa: ARG002
+        """Return KEEP: one run is all that it asks for."""
+        return Judgement(verdict=Verdict.KEEP, delta=0.0, reason="baseline")
+
+    def judge(
+        self,
+        candidate: Evidence,
+        reference: Evidence,
+        around: Circumstance,  # noqa: ARG002
+    ) -> Judgement:
         """Return KEEP for strictly better, or for equal and shorter; DISCARD otherwise."""
+        return self._compared(candidate, reference)
+
+    def is_ahead(self, candidate: Evidence, incumbent: Evidence) -> bool:
+        """Say whether it would be kept if it had been made on the incumbent."""
+        return self._compared(candidate, incumbent).verdict is Verdict.KEEP
+
+    def _compared(self, candidate: Evidence, reference: Evidence) -> Judgement:
         delta = self.metric.improvement(candidate.score.mean, reference.score.mean)
         if delta > 0:
             return Judgement(verdict=Verdict.KEEP, delta=delta, reason="better")

@@ -5,7 +5,6 @@ only: the trial supervisor imports this module in an isolated interpreter that h
 """
 
 import re
-from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -42,31 +41,43 @@ class Metric:
 
 
 class Sightings:
-    """When a metric's values were printed, as far as `eval.suspicion` asks; bounded memory."""
+    """When a metric's values were printed last, as far as `eval.suspicion` asks; bounded memory."""
 
     _MOST_TEXTS = 256
     _FINAL_S = 1.0
 
     def __init__(self) -> None:
-        self._first: dict[str, float] = {}
-        self._latest: deque[tuple[float, str]] = deque(maxlen=self._MOST_TEXTS)
+        self._at_s: dict[str, float] = {}
+        """When each was printed last, the latest at the end."""
 
     def see(self, text: str, at_s: float) -> None:
         """Note a value as it was printed, and when; times never go back."""
-        if len(self._first) < self._MOST_TEXTS:
-            self._first.setdefault(text, at_s)
-        self._latest.append((at_s, text))
+        self._at_s.pop(text, None)
+        self._at_s[text] = at_s
+        if len(self._at_s) > self._MOST_TEXTS:
+            del self._at_s[next(iter(self._at_s))]
 
     @property
     def value_at_s(self) -> float | None:
-        """When the last value was printed for the first time; None if that was forgotten."""
-        return self._first.get(self._latest[-1][1]) if self._latest else None
+        """When the last value was printed; None if none was."""
+        return next(reversed(self._at_s.values()), None)
 
-    @property
-    def final_values(self) -> int:
-        """How many different values came within a second before the last, that included."""
-        since_s = self._latest[-1][0] - self._FINAL_S if self._latest else 0.0
-        return len({text for at_s, text in self._latest if at_s >= since_s})
+    def final_values(self, trained_until_s: float | None) -> int:
+        """Return how many different values came at the end, at most as many as are remembered.
+
+        The end is what came after training, and in any case the second before the last value. Two
+        values without any training between them are two for one and the same model.
+
+        Args:
+            trained_until_s: when training was over; None if nothing tells.
+        """
+        last_s = self.value_at_s
+        if last_s is None:
+            return 0
+        since_s = last_s - self._FINAL_S
+        if trained_until_s is not None:
+            since_s = min(since_s, trained_until_s)
+        return sum(at_s >= since_s for at_s in self._at_s.values())
 
 
 class MetricReader:

@@ -20,8 +20,8 @@ from eval.metric import Metric
 MEASURABLE_S = 1.0
 """Of shorter runs the clock says nothing: a busy machine's hiccups are of that order."""
 EARLY = 0.1
-"""A value that counts and was there within the first tenth of its run, where the precedents' came
-at least `EARLIER` times later in theirs. Honest scripts evaluate at the end, karpathy's at 0.99 of
+"""A value that was printed last within the first tenth of its run, where the precedents' came at
+least `EARLIER` times later in theirs. Honest scripts evaluate at the end, karpathy's at 0.99 of
 the run; start, imports and compiling alone take a tenth of most runs below ten minutes."""
 EARLIER = 3.0
 QUICK_BUDGET = 0.5
@@ -40,9 +40,10 @@ class Conduct:
     wall_s: float = 0.0
     """From its start to its end; 0 if unknown."""
     value_at_s: float | None = None
-    """When the value that counts was first printed, from the start on; None if unknown."""
+    """When the value that counts, the last one, was printed, from the start on; None if unknown."""
     final_values: int = 1
-    """Different values printed within the second before the last, that included."""
+    """Different values printed after the last line that counts steps, as far as there are such
+    lines, and at least those within the second before the last value, that included."""
     frozen: tuple[str, ...] = ()
     """What became of frozen files meanwhile, in words: "prepare.py was changed"."""
     frozen_unchecked: int = 0

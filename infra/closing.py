@@ -6,7 +6,8 @@ from cluster.config import StudyConfig
 from cluster.experiment import Status
 from cluster.state import StudyState
 from infra.attach import Left, gather
-from infra.plain_text import printable_lines
+from infra.hints import Known, next_step
+from infra.plain_text import one_line, printable_lines
 from infra.study import OpenStudy
 from infra.tables import render_summary
 
@@ -28,6 +29,7 @@ def last_words(study: OpenStudy, left: Left, state: StudyState, config: StudyCon
     if state.is_failed:
         _say(f"failed: {state.finished}")
         _say(_failed_baseline(state))
+        _say(_cure(state, Known.of(config, home.repository)))
         return 1
     render_summary(gather(study, state, config), file=sys.stderr)
     _say(_suspects(state))
@@ -56,6 +58,13 @@ def _suspects(state: StudyState) -> str:
         f"{names} {verb} better but suspect, and not kept: `incumbent show` tells why, `accept` "
         "or `retry` decides"
     )
+
+
+def _cure(state: StudyState, known: Known) -> str:
+    """Return what to do about the baseline, if it is what failed and its words tell."""
+    found = state.baseline
+    step = next_step(found, known) if found and found.status.is_failure else ""
+    return f"next: {one_line(step)}" if step else ""
 
 
 def _failed_baseline(state: StudyState) -> str:

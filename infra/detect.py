@@ -6,6 +6,7 @@ the place it saw it, and what it could not find it returns as a question for the
 """
 
 import ast
+import os
 import re
 import shlex
 import tomllib
@@ -28,6 +29,7 @@ from infra.source import (
 
 _SCRIPTS = ("autoresearch.sh", "run.sh", "train.sh", "bench.sh", "benchmark.sh")
 _DOCUMENTS = ("program.md", "autoresearch.md", "README.md", "results.tsv")
+_VIRTUAL_ENVIRONMENTS = (".venv", "venv", "env")
 _JUDGES = re.compile(r"(?:prepare|eval|score|test|check|measure|bench)", re.IGNORECASE)
 """Names of files that measure: a candidate that may change them need not get any better."""
 
@@ -216,27 +218,37 @@ def _metric(entry: _Entry) -> Iterator[Finding | Question]:
 
 
 def _command(repository: Path, entry: _Entry) -> Iterator[Finding | Question]:
-    uv = _uv_project(repository)
+    environment, why = _environment(repository)
+    is_uv = environment == "uv"
     if entry.path:
-        runner = ("uv run" if uv else "python") if entry.is_python else "bash"
+        runner = ("uv run" if is_uv else "python") if entry.is_python else "bash"
         command = f"{runner} {shlex.quote(entry.path)}"
-        yield Finding(section="trial", key="command", value=command, why=uv or entry.path)
+        saw = why if is_uv else entry.path
+        yield Finding(section="trial", key="command", value=command, why=saw)
     else:
         text = "what runs one experiment? there is no train.py and no shell script"
         yield Question(section="trial", key="command", text=text, example='"python train.py"')
-    environment, why = ("uv", uv) if uv else ("current", "the Python that Incumbent runs in")
     yield Finding(section="trial", key="environment", value=environment, why=why)
 
 
-def _uv_project(repository: Path) -> str:
-    """Return what makes the repository one of uv's; empty if nothing does."""
+def _environment(repository: Path) -> tuple[str, str]:
+    """Return what `[trial] environment` should be, and why."""
     if (repository / "uv.lock").is_file():
-        return "uv.lock"
+        return "uv", "uv.lock"
+    for name in _VIRTUAL_ENVIRONMENTS:
+        if os.access(repository / name / "bin" / "python", os.X_OK):
+            return str((repository / name).absolute()), f"there is {name}/bin/python"
+    if _is_project(repository):
+        return "uv", "pyproject.toml"
+    return "current", "the Python that Incumbent runs in"
+
+
+def _is_project(repository: Path) -> bool:
     project = read_source(repository, "pyproject.toml")
     try:
-        return "pyproject.toml" if project and "project" in tomllib.loads(project.text) else ""
+        return project is not None and "project" in tomllib.loads(project.text)
     except ValueError:
-        return ""
+        return False
 
 
 def _budget(sources: Iterable[Source]) -> Iterator[Finding]:
@@ -341,6 +353,6 @@ def _hub_cache(node: ast.AST) -> str | None:
 def _setup(repository: Path, sources: Iterable[Source]) -> Iterator[Finding]:
     prepare = next((source for source in sources if source.path == "prepare.py"), None)
     if prepare and "__main__" in prepare.text:
-        runner = "uv run" if _uv_project(repository) else "python"
+        runner = "uv run" if _environment(repository)[0] == "uv" else "python"
         why = "once, before the first trial"
         yield Finding(section="trial", key="setup", value=f"{runner} prepare.py", why=why)

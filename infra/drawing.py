@@ -35,7 +35,7 @@ LABEL_PT, TILT, GAP_PT = 8.0, 30.0, 8.0
 MOST_LABELS = 24
 """Labels for so many of the largest improvements; more would be a thicket."""
 
-_STYLE: Mapping[Any, Any] = {
+STYLE: Mapping[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "text.color": INK,
@@ -70,14 +70,20 @@ def draw(points: Sequence[Point], metric: Metric, png: Path, svg: Path) -> None:
         # Hypotheses may hold letters that the font lacks; it draws boxes instead, and says so.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         mpl.rcdefaults()
-        mpl.rcParams.update(_STYLE)
+        mpl.rcParams.update(STYLE)
         figure = Figure(figsize=SIZE_IN, dpi=DPI, facecolor="white", layout="constrained")
         _Chart(points, metric, figure).draw()
-        for path, metadata in ((png, {"Software": None}), (svg, _NO_METADATA)):
-            # Written aside and put in place: a reader sees the old picture or the new.
-            partial = path.with_name(f".{path.name}.partial")
-            figure.savefig(partial, format=path.suffix[1:], metadata=metadata)
-            partial.replace(path)
+        save(figure, png)
+        save(figure, svg)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG or SVG, by its name, that is the same whenever it is drawn of the same."""
+    metadata = {"Software": None} if path.suffix == ".png" else _NO_METADATA
+    # Written aside and put in place: a reader sees the old picture or the new.
+    partial = path.with_name(f".{path.name}.partial")
+    figure.savefig(partial, format=path.suffix[1:], metadata=metadata)
+    partial.replace(path)
 
 
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))

@@ -143,7 +143,8 @@ def _(event: ev.TrialLost, _state: StudyState) -> str:
 @_line.register
 def _(event: ev.ExperimentJudged, state: StudyState) -> str:
     if state.experiments[event.experiment].kind is Kind.BASELINE:
-        return f"baseline {event.experiment}"
+        again = f": {event.reason}" if event.verdict is Verdict.REPLICATE else ""
+        return f"baseline {event.experiment}{again}"
     word = {Verdict.KEEP: "winner", Verdict.DISCARD: "discarded", Verdict.REPLICATE: "replicate"}
     evidence = f"{signed(event.delta)} against {event.reference}"
     return f"{word[event.verdict]} {event.experiment}: {event.reason} ({evidence})"

@@ -13,6 +13,25 @@ class MetricFacts(TypedDict):
     goal: str
 
 
+class BeliefFacts(TypedDict):
+    """A true value as a judge sees it: normal about `mean`."""
+
+    mean: float
+    sd: float
+
+
+class NoiseFacts(TypedDict):
+    """How much two runs of the same code differ."""
+
+    sigma: float
+    """Standard deviation of a run, in the metric's unit."""
+    dof: int
+    """Degrees of freedom it rests on; its relative error is about 1 / sqrt(2 dof)."""
+    outlier: bool
+    """One experiment's runs were left out, as they differ far more than all others."""
+    device_class: str
+
+
 class BaselineFacts(TypedDict):
     """The unmodified start."""
 
@@ -33,6 +52,8 @@ class IncumbentFacts(TypedDict):
     """Over the baseline, in the metric's unit; positive is better."""
     improvement_percent: float | None
     """The same, of the baseline's absolute score."""
+    belief: BeliefFacts | None
+    """What verdicts say of its true score; null under a judge that keeps no beliefs."""
 
 
 class TimeFacts(TypedDict):
@@ -106,6 +127,8 @@ class ExperimentFacts(TypedDict):
     slot: str
     node: str
     reason: str
+    crash: str
+    """What kind of crash it was (trainer.trial.CrashKind); empty if it did not crash."""
     marks: list[str]
     """What was odd about the conditions of any of its trials (eval.conditions.Mark)."""
 
@@ -128,9 +151,13 @@ class StatusFacts(TypedDict):
     started_at: str | None
     seconds: float
     """Since it first started."""
+    running_seconds: float
+    """For how long it has run, which is what `[limits] hours` counts."""
     metric: MetricFacts
     incumbent: IncumbentFacts
     baseline: BaselineFacts
+    noise: NoiseFacts | None
+    """Null while no experiment has several scored trials."""
     experiments: dict[str, int]
     """How many there are of each status."""
     judged: int
@@ -181,6 +208,8 @@ class StoryFacts(TypedDict):
 class ShowFacts(ExperimentFacts):
     """Everything about one experiment."""
 
+    next: str
+    """What to do about it, in one line, where its last words tell (infra.hints); else empty."""
     tree: str
     base_commit: str
     lines: int
@@ -193,9 +222,17 @@ class ShowFacts(ExperimentFacts):
     verdict: str | None
     values: list[float]
     standard_error: float | None
+    belief: BeliefFacts | None
+    """Its tree's true score, by all verdicts so far."""
+    effect: BeliefFacts | None
+    """Its patch's true improvement, as it was judged; positive is better."""
+    chance: float | None
+    """Probability that it is better than its base, as it was judged."""
     device_class: str
     generation: int
     merge_of: str
     merged_as: str
+    paths: dict[str, str]
+    """`log` and `output` (what was left in INCUMBENT_OUT) of its latest trial that has one."""
     trials: list[TrialFacts]
     story: list[StoryFacts]

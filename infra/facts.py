@@ -12,17 +12,20 @@ from datetime import datetime
 from statistics import median
 
 from cluster.codec import to_plain
-from cluster.decisions import verdicts_per_s
+from cluster.decisions import noise, verdicts_per_s
 from cluster.events import Recorded
 from cluster.experiment import Experiment, Status, Trial
 from cluster.state import SlotState, StudyState
+from eval.beliefs import Belief
 from eval.conditions import Mark
 from eval.metric import Goal
 from infra.event_lines import event_line
 from infra.fact_records import (
     BaselineFacts,
+    BeliefFacts,
     ExperimentFacts,
     IncumbentFacts,
+    NoiseFacts,
     ShowFacts,
     SlotFacts,
     StartFacts,
@@ -32,6 +35,7 @@ from infra.fact_records import (
     TrialFacts,
 )
 from infra.fates import end_seq
+from infra.hints import NOTHING_KNOWN, Known, next_step
 from trainer.ports import Progress
 from trainer.run_start import Start
 from trainer.trial import Ending, ExperimentId, TrialId
@@ -79,9 +83,12 @@ def status_facts(
         "failed": state.is_failed,
         "started_at": _time(state.started_at),
         "seconds": _since(state.started_at, now) or 0.0,
+        # Nobody has recorded when a killed controller died; the last event is what is known.
+        "running_seconds": max(0.0, state.running_s(now if is_running else state.heard_at or now)),
         "metric": {"name": state.metric, "goal": state.goal},
         "incumbent": _incumbent(state),
         "baseline": _baseline(state),
+        "noise": _noise(state),
         "experiments": {status.value: state.counts.get(status, 0) for status in Status},
         "judged": state.judged,
         "promotions": state.promotions,
@@ -106,7 +113,11 @@ def log_facts(state: StudyState) -> list[ExperimentFacts]:
 
 
 def show_facts(
-    state: StudyState, experiment: ExperimentId, events: Iterable[Recorded]
+    state: StudyState,
+    experiment: ExperimentId,
+    events: Iterable[Recorded],
+    known: Known = NOTHING_KNOWN,
+    paths: Mapping[str, str] | None = None,
 ) -> ShowFacts:
     """Return everything about one experiment.
 
@@ -114,6 +125,8 @@ def show_facts(
         state: the study's state.
         experiment: its id.
         events: the study's events, or as many of them as are at hand: they give its story times.
+        known: what a hint may rest on.
+        paths: where things are, by name; passed through.
 
     Raises:
         KeyError: there is no such experiment.
@@ -122,6 +135,7 @@ def show_facts(
     score = found.score
     return {
         **_experiment(found),
+        "next": next_step(found, known),
         "tree": found.tree,
         "base_commit": found.base_commit,
         "lines": found.lines,
@@ -133,10 +147,14 @@ def show_facts(
         "verdict": found.verdict.value if found.verdict else None,
         "values": list(found.values),
         "standard_error": _finite(score.standard_error) if score else None,
+        "belief": _belief(found.belief),
+        "effect": _belief(found.effect),
+        "chance": found.chance,
         "device_class": score.device_class if score else "",
         "generation": found.generation,
         "merge_of": found.merge_of,
         "merged_as": found.merged_as,
+        "paths": dict(paths or {}),
         "trials": [_trial(trial) for trial in found.trials],
         "story": _story(state, found, events),
     }
@@ -181,6 +199,27 @@ def _incumbent(state: StudyState) -> IncumbentFacts:
         "hypothesis": incumbent.hypothesis if incumbent else "",
         "improvement": _finite(gain),
         "improvement_percent": _finite(percent),
+        "belief": _belief(incumbent.belief) if incumbent else None,
+    }
+
+
+def _belief(belief: Belief | None) -> BeliefFacts | None:
+    return {"mean": belief.mean, "sd": math.sqrt(belief.variance)} if belief else None
+
+
+def _noise(state: StudyState) -> NoiseFacts | None:
+    """Return the noise of runs where the incumbent was measured."""
+    if state.incumbent is None:
+        return None
+    device_class = state.incumbent.last_outcome.device_class
+    found = noise(state, device_class)
+    if not found.dof:
+        return None
+    return {
+        "sigma": found.sigma,
+        "dof": found.dof,
+        "outlier": found.has_outlier,
+        "device_class": device_class,
     }
 
 
@@ -276,8 +315,15 @@ def _experiment(experiment: Experiment) -> ExperimentFacts:
         "slot": ran[-1].slot if ran else "",
         "node": ran[-1].node if ran else "",
         "reason": experiment.reason,
+        "crash": _crash(experiment),
         "marks": _marks(experiment.trials),
     }
+
+
+def _crash(experiment: Experiment) -> str:
+    outcome = experiment.trials[-1].outcome if experiment.trials else None
+    has_crashed = experiment.status is Status.CRASHED
+    return outcome.crash.value if has_crashed and outcome and outcome.crash else ""
 
 
 def _marks(trials: Iterable[Trial]) -> list[str]:

@@ -1,6 +1,7 @@
 """Where everything of a study lies on this machine. Owns every path; no other module joins them.
 
 STATE/studies/NAME-HASH/     one study of one repository
+STATE/studies/NAME-HASH-failed-COMMIT/    what was there before it was begun anew
     study.json               what the study is: name, repository, schema version
     settings.json            the configuration that the controller was last started with
     repo.git                 the study's bare repository, which is authoritative
@@ -17,7 +18,9 @@ import json
 import os
 import stat
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 
 from platformdirs import user_state_path
@@ -53,6 +56,8 @@ class StudyHome:
     repository: Path
     """Top level of the user's repository."""
     directory: Path
+    begun_as: str = ""
+    """Id under which its ledger was begun, if it was set aside since; empty: its own."""
 
     @classmethod
     def locate(cls, repository: Path, name: str) -> "StudyHome":
@@ -67,7 +72,10 @@ class StudyHome:
         try:
             facts = json.loads((directory / "study.json").read_text("utf-8"))
             home = cls(
-                name=facts["name"], repository=Path(facts["repository"]), directory=directory
+                name=facts["name"],
+                repository=Path(facts["repository"]),
+                directory=directory,
+                begun_as=facts.get("begun_as", ""),
             )
             schema = int(facts["schema"])
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -87,8 +95,25 @@ class StudyHome:
         for path in (self.logs, self.out, self.worktrees, self.redis, self.empty):
             path.mkdir(parents=True, exist_ok=True)
         self.directory.chmod(0o700)
+        self._write({})
+
+    def set_aside(self, why: str) -> "StudyHome":
+        """Move it out of the way of a new beginning; return where it then is.
+
+        From then on it is meant only where its whole id is said. Its server must have stopped.
+        """
+        self._write({"begun_as": self.ledger_id})
+        name = f"{self.id}-{why}"
+        taken = (self.directory.with_name(f"{name}-{again}") for again in count(2))
+        free = next(p for p in chain([self.directory.with_name(name)], taken) if not p.exists())
+        self.directory.rename(free)
+        return replace(self, directory=free, begun_as=self.ledger_id)
+
+    def _write(self, more: Mapping[str, str]) -> None:
         facts = {"name": self.name, "repository": str(self.repository), "schema": SCHEMA_VERSION}
-        write_atomically(self.directory / "study.json", json.dumps(facts, indent=1) + "\n")
+        write_atomically(
+            self.directory / "study.json", json.dumps({**facts, **more}, indent=1) + "\n"
+        )
 
     def exists(self) -> bool:
         """Say whether the study was created."""
@@ -98,6 +123,16 @@ class StudyHome:
     def id(self) -> str:
         """Name of the study on this machine: unique, and safe in keys and paths."""
         return self.directory.name
+
+    @property
+    def ledger_id(self) -> str:
+        """What the keys of its ledger are named for."""
+        return self.begun_as or self.id
+
+    @property
+    def is_set_aside(self) -> bool:
+        """Say whether another study has taken its place."""
+        return self.ledger_id != self.id
 
     @property
     def git(self) -> Path:

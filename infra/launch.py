@@ -88,10 +88,12 @@ def prepare_run(source: SourceRepository, config: StudyConfig) -> Prepared:
             f"the baseline of {state.study} failed, and there is a newer commit: give [study] name "
             "another name to begin a study from that"
         )
-    aside = study.home.directory.with_name(f"{study.home.id}-failed-{state.base_commit[:10]}")
-    study.home.directory.rename(aside)
+    aside = study.home.set_aside(f"failed-{state.base_commit[:10]}")
     begun = prepare_study(source, config)
-    note = f"the baseline had failed: the study begins anew (what there was lies in {aside})"
+    note = (
+        "the baseline had failed: the study begins anew (what there was lies in "
+        f"{aside.directory}; --study {aside.id} looks at it)"
+    )
     return replace(begun, notes=(note, *begun.notes))
 
 

@@ -37,6 +37,7 @@ from trainer.run_records import Enforcement
 from trainer.sandbox.choose import choose
 from trainer.sandbox.diagnosis import WITHOUT, Diagnosis
 from trainer.slot_lock import SlotLock, lock_folder, try_hold
+from trainer.trial_user import TRIAL_UIDS
 
 LEAST_PYTHON = (3, 11)
 LEAST_DISK_BYTES = 1e9
@@ -288,7 +289,8 @@ def sandbox() -> Finding:
         return Finding(
             Level.FAILURE, f"none can be made: {found.found}", f"{found.cure}. {WITHOUT}"
         )
-    who = "you" if found.uid is None else f"user {found.uid}, since you are root"
+    users = f"users {TRIAL_UIDS[-1]} to {TRIAL_UIDS[0]}, one a slot, since you are root"
+    who = "you" if found.uid is None else users
     filtered = f"system calls are filtered for {platform.machine()}"
     return Finding(Level.OK, f"{found.path}; trials run as {who}; {filtered}")
 

@@ -28,6 +28,14 @@ def load_settings(home: StudyHome) -> StudyConfig:
         raise StudyProblem(problem) from error
 
 
+def settings_if_any(home: StudyHome) -> StudyConfig | None:
+    """Read it back; None for a study that was created by a submission and never ran."""
+    try:
+        return load_settings(home)
+    except StudyProblem:
+        return None
+
+
 def overridden(
     config: StudyConfig,
     *,

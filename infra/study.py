@@ -86,7 +86,7 @@ def remember_redis_url(home: StudyHome, url: str) -> None:
 
 def join(home: StudyHome, server: Server, client: redis.Redis) -> OpenStudy:
     """Put the stores of a study together over one client."""
-    store = RedisStore(client, home.id)
+    store = RedisStore(client, home.ledger_id)
     return OpenStudy(
         home=home,
         server=server,

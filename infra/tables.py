@@ -17,6 +17,7 @@ from infra.conditions_text import conditions, how_started, starts, time_spent
 from infra.fact_records import ExperimentFacts, ShowFacts, SlotFacts, StatusFacts, TrialFacts
 from infra.plain_text import duration, number, one_line, printable_lines, signed
 from infra.probe_text import probe_words
+from trainer.trial import CrashKind
 
 WIDEST_SCREEN = 1000
 WIDTH_OF_A_PIPE = 2000
@@ -41,31 +42,29 @@ _STYLES = {
     "dropped": "yellow",
     "cancelled": "yellow",
 }
+_PLAIN_CRASHES = frozenset({"", CrashKind.EXCEPTION, CrashKind.SIGNAL})
+"""Kinds of which the reason tells all."""
+_WITH_REASON = frozenset(
+    {"suspect", "rejected", "crashed", "timed_out", "lost", "conflicted", "dropped"}
+)
+"""Statuses of which a list tells why."""
 
 
 def render_status(facts: StatusFacts, *, file: TextIO | None = None) -> None:
     """Print a study at one moment."""
-    make_console(file).print(status_view(facts))
+    _print(status_view(facts), file)
 
 
 def render_log(
     rows: Iterable[ExperimentFacts], *, metric: str = "score", file: TextIO | None = None
 ) -> None:
     """Print experiments, one a line; the scores under the metric's name."""
-    make_console(file).print(_experiments(rows, metric))
+    _print(_experiments(rows, metric), file)
 
 
 def render_show(facts: ShowFacts, *, metric: str = "score", file: TextIO | None = None) -> None:
     """Print everything about one experiment."""
-    make_console(file).print(_show(facts, metric))
-
-
-def suspect_cure(experiment: str) -> str:
-    """Return what to do about a suspect experiment."""
-    return (
-        f"look at `incumbent diff {experiment}` and `logs {experiment}`, then `incumbent accept "
-        f"{experiment}` has it judged as it is, or `incumbent retry {experiment}` runs it again"
-    )
+    _print(_show(facts, metric), file)
 
 
 def render_summary(facts: StatusFacts, *, file: TextIO | None = None) -> None:
@@ -77,7 +76,7 @@ def render_summary(facts: StatusFacts, *, file: TextIO | None = None) -> None:
     _add(grid, "branch", facts["branch"])
     for name in ("results", "picture"):
         _add(grid, name, facts["paths"].get(name, ""))
-    make_console(file).print(grid)
+    _print(grid, file)
 
 
 def make_console(file: TextIO | None = None) -> Console:
@@ -87,16 +86,30 @@ def make_console(file: TextIO | None = None) -> Console:
     return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
 
 
+def _print(view: RenderableType, file: TextIO | None) -> None:
+    """Print to a screen as it is, and elsewhere without the blanks that fill up its lines."""
+    stream = file or sys.stdout
+    console = make_console(stream)
+    if stream.isatty():
+        console.print(view)
+        return
+    with console.capture() as captured:
+        console.print(view)
+    stream.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+
+
 def status_view(facts: StatusFacts, *, most_slots: int = 0) -> RenderableType:
     """Return a study at one moment; of its slots at most that many, if given."""
     head = Text()
     head.append(one_line(facts["study"]), style="bold")
     head.append(f"  {facts['branch']}  ", style="dim")
     head.append(one_line(facts["phase"]), style="red" if facts["failed"] else "cyan")
-    head.append(f"  {duration(facts['seconds'])}", style="dim")
+    head.append(f"  {duration(facts['running_seconds'])}", style="dim")
     grid = _grid()
     _add(grid, "best", _best(facts))
     _add(grid, "", one_line(facts["incumbent"]["hypothesis"]))
+    _add(grid, "believed", _believed(facts))
+    _add(grid, "noise", _noise(facts))
     _add(grid, "judged", _judged(facts))
     _add(grid, "queue", _queue(facts))
     _add(grid, "time", time_spent(facts["time"]))
@@ -122,6 +135,21 @@ def _best(facts: StatusFacts) -> Text:
         gain = f"{percent:.3g} % better" if percent is not None else signed(best["improvement"])
         text.append(f"  {gain} than {number(start['score'])}", style="not bold green")
     return text
+
+
+def _believed(facts: StatusFacts) -> str:
+    """Say what the incumbent is taken to score truly, where a judge has beliefs."""
+    belief = facts["incumbent"]["belief"]
+    return f"{number(belief['mean'])} ± {belief['sd']:.2g}" if belief else ""
+
+
+def _noise(facts: StatusFacts) -> str:
+    """Say how much two runs of one tree differ, and how well that is known."""
+    noise = facts["noise"]
+    if noise is None:
+        return ""
+    sure = f"{noise['sigma']:.2g} a run, known within {100 / (2 * noise['dof']) ** 0.5:.0f} %"
+    return sure + (", one outlier left out" if noise["outlier"] else "")
 
 
 def _judged(facts: StatusFacts) -> Text:
@@ -167,14 +195,28 @@ def _experiments(rows: Iterable[ExperimentFacts], metric: str) -> Table:
     for row in rows:
         table.add_row(
             Text(row["id"]),
-            _status(row["status"]).append_text(_marks(row["marks"])),
+            _ending(row).append_text(_marks(row["marks"])),
             Text(number(row["score"])),
             Text(signed(row["delta"])),
             Text(duration(row["seconds"]) if row["seconds"] else ""),
             Text(one_line(row["proposer"], 12)),
-            Text(one_line(row["hypothesis"])),
+            _hypothesis(row),
         )
     return table
+
+
+def _ending(row: ExperimentFacts) -> Text:
+    """Return the status, or what kind of crash it was where that says more."""
+    kind = row["status"] if row["crash"] in _PLAIN_CRASHES else row["crash"]
+    return Text(_words(kind), style=_STYLES.get(row["status"], ""))
+
+
+def _hypothesis(row: ExperimentFacts) -> Text:
+    """Return what was tried; behind what went wrong, where something did."""
+    hypothesis, reason = one_line(row["hypothesis"]), one_line(row["reason"])
+    if row["status"] not in _WITH_REASON or not reason:
+        return Text(hypothesis)
+    return Text.assemble(reason, (f" ({hypothesis})", "dim"))
 
 
 def _show(facts: ShowFacts, metric: str) -> RenderableType:
@@ -185,12 +227,13 @@ def _show(facts: ShowFacts, metric: str) -> RenderableType:
         score.append(f" ± {facts['standard_error']:.2g}, {len(facts['values'])} trials")
     grid = _grid()
     _add(grid, one_line(metric), score if facts["score"] is not None else "")
+    if (belief := facts["belief"]) is not None:
+        _add(grid, "believed", f"{number(belief['mean'])} ± {belief['sd']:.2g}")
     _add(grid, "delta", signed(facts["delta"]) if facts["delta"] is not None else "")
     claimed = _last_outcome(facts).get("metrics", {}).get("claimed")
     _add(grid, "claimed", number(claimed) if claimed is not None else "")
     _add(grid, "reason", one_line(facts["reason"]))
-    if facts["status"] == "suspect":
-        _add(grid, "next", suspect_cure(facts["id"]))
+    _add(grid, "next", one_line(facts["next"]))
     _add(grid, "commit", facts["commit"])
     _add(grid, "promoted", facts["promoted"])
     _add(grid, "base", f"{facts['base']} at {facts['base_commit'][:7]}")
@@ -200,6 +243,8 @@ def _show(facts: ShowFacts, metric: str) -> RenderableType:
     _add(grid, "limited by", str(_last_outcome(facts).get("limits_by", "")))
     _add(grid, "ran in", how_started(_last_outcome(facts)))
     _add(grid, "smoke runs", _smoke_runs(facts))
+    for name, path in facts["paths"].items():
+        _add(grid, name, path)
     for name, value in sorted(facts["parameters"].items()):
         _add(grid, one_line(name), one_line(str(value)))
     parts: list[RenderableType] = [head, grid]
@@ -215,9 +260,10 @@ def _last_outcome(facts: ShowFacts) -> Mapping[str, Any]:
 
 
 def _smoke_runs(facts: ShowFacts) -> str:
-    """Say what the last trial told of smoke runs, if it asked."""
-    probe = _last_outcome(facts).get("probe")
-    return probe_words(probe) if probe else ""
+    """Say what the trials told of smoke runs, when one was last asked."""
+    outcomes = [trial["outcome"] or {} for trial in facts["trials"]]
+    probes = [outcome["probe"] for outcome in outcomes if outcome.get("probe")]
+    return probe_words(probes[-1]) if probes else ""
 
 
 def _trials(trials: list[TrialFacts]) -> Table:

@@ -1,12 +1,13 @@
-"""Finds the logs of trials."""
+"""Finds what trials left: their logs, and their output folders."""
 
 import os
 from pathlib import Path
 
-from cluster.experiment import Experiment, TrialPhase
+from cluster.experiment import Experiment, Status, TrialPhase
 from cluster.state import StudyState
 from infra.home import StudyHome
-from trainer.paths import log_name
+from infra.plain_text import one_line
+from trainer.paths import log_name, out_name
 from trainer.trial import ExperimentId, Rung, TrialId
 
 
@@ -25,6 +26,26 @@ def find_log(home: StudyHome, state: StudyState, name: str) -> Path | None:
             if os.path.lexists(path):
                 return path
     return None
+
+
+def why_no_log(state: StudyState, name: str) -> str:
+    """Say why there is no log of a trial or an experiment."""
+    experiment = state.experiments.get(ExperimentId(name.partition(".")[0]))
+    if experiment is not None and experiment.status is Status.REJECTED:
+        reason = one_line(experiment.reason)
+        return f"{experiment.id} was rejected before it could run: {reason}"
+    return f"no trial of {name} has started (see `incumbent log`)"
+
+
+def paths_of(home: StudyHome, state: StudyState, name: ExperimentId) -> dict[str, str]:
+    """Return where the latest log and the latest output of an experiment are, if there are any."""
+    found = {"log": find_log(home, state, name), "output": _find_out(home, state.experiments[name])}
+    return {kind: str(path) for kind, path in found.items() if path}
+
+
+def _find_out(home: StudyHome, experiment: Experiment) -> Path | None:
+    folders = (home.out / out_name(t.id, t.attempt) for t in reversed(experiment.trials))
+    return next((folder for folder in folders if os.path.lexists(folder)), None)
 
 
 def trial_of(log: Path) -> TrialId:

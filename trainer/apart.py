@@ -9,17 +9,17 @@ taken over by what it read can say something wrong, and no more than that.
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 from typing import Any
 
-_ROOT = str(Path(__file__).resolve().parent.parent)
+from trainer.own_python import FIND_OURS, variables
+
 _MOST_ANSWER = 16 << 20
 _BOOT = f"""\
-import resource, sys
+{FIND_OURS}
+import resource
 module, name, memory, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 for what, most in (
     (resource.RLIMIT_AS, memory),
@@ -29,8 +29,6 @@ for what, most in (
 ):
     resource.setrlimit(what, (most, most))
 import importlib, json
-# Ours comes last on the path: it may be a site-packages with namesakes of the standard library.
-sys.path.append({_ROOT!r})
 function = getattr(importlib.import_module(module), name)
 json.dump(function(json.load(sys.stdin)), sys.stdout)
 """
@@ -57,7 +55,6 @@ def ask(
     module, _, name = function.partition(":")
     limits = (str(memory_bytes), str(int(timeout_s) + 1))
     packages = [] if with_packages else ["-S"]
-    library_path = os.environ.get("LD_LIBRARY_PATH")  # some interpreters find libpython by it
     with tempfile.TemporaryFile() as answer:  # a pipe would have no end of it
         try:
             done = subprocess.run(
@@ -66,7 +63,7 @@ def ask(
                 stdout=answer,
                 stderr=subprocess.DEVNULL,
                 cwd="/",
-                env={"LD_LIBRARY_PATH": library_path} if library_path else {},
+                env=variables(),
                 timeout=timeout_s,
                 check=False,
             )

@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eval.metric import Goal, Metric
+from trainer import own_python
 from trainer.config import ScoreConfig
 from trainer.environment import Environment, EnvironmentFailed
 from trainer.hidden_labels import check_hidden, place_of
 from trainer.limits import GB
 from trainer.paths import WorkerPaths
+from trainer.removal import Trash
 from trainer.run_folder import RunFolder
 from trainer.run_records import Bind, Limits
 from trainer.sandbox.confine import BubblewrapSandbox, Sizes
@@ -99,6 +101,7 @@ def arrange_scorer(
         ),
         paths=place.paths,
         folder=folder,
+        trash=Trash(place.paths.scoring_trash(place.slot)),
         mark_prefix=f"{place.study}/{place.slot}/",
     )
     if config.metric and (problem := scorer.problem()):
@@ -111,7 +114,7 @@ def _our_command(name: str, most_bytes: int) -> ScoreCommand:
     path = os.pathsep.join((os.fspath(Path(sys.executable).parent), os.defpath))
     return ScoreCommand(
         argv=(sys.executable, "-I", "-c", _BOOT, name, str(most_bytes)),
-        variables={"PATH": path, **_ONE_THREAD},
+        variables={"PATH": path, **own_python.variables(), **_ONE_THREAD},
         metric=Metric(name="score", goal=Goal.MINIMIZE, pattern=r"^score: (\S+)$"),
         name="the scorer",
         is_ours=True,

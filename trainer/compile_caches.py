@@ -16,10 +16,11 @@ from pathlib import Path
 
 from trainer.paths import WorkerPaths
 from trainer.ports import Slot
+from trainer.removal import remove_tree
 from trainer.run_records import Limits
 from trainer.safe_read import MOST_FILES, SafeFolder, Unsafe
 from trainer.trial import CommitId
-from trainer.worktree import locked, remove_tree
+from trainer.worktree import locked
 
 _MOST_BYTES = 1 << 30
 """More than this takes longer to copy, for each trial, than much of it would take to compile."""

@@ -23,9 +23,10 @@ from trainer.config import TrialConfig
 from trainer.git_command import GitCommand, GitError
 from trainer.paths import WorkerPaths
 from trainer.process_tree import MARK_VARIABLE, sweep
+from trainer.removal import remove_tree
 from trainer.trial import CommitId, TrialSpec
 from trainer.variables import allowed_variables, network_variables
-from trainer.worktree import SlotWorktree, locked, remove_tree
+from trainer.worktree import SlotWorktree, locked
 
 LineSink = Callable[[str], None]
 """Is told each line of a preparation's output, for people to see."""

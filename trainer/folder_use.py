@@ -1,7 +1,9 @@
 """How much the folders of a run hold, found out a little at a time.
 
-Knows blocks, files and folders that somebody else changes meanwhile, in bad faith perhaps. Does not
-know limits. Standard library only: the supervisor imports this module in an isolated interpreter.
+Knows blocks, files and folders that somebody else changes meanwhile, in bad faith perhaps: a folder
+may have become a link to anywhere on the machine between two looks, so none is opened by a name
+that could lead through one. Does not know limits. Standard library only: the supervisor imports
+this module in an isolated interpreter.
 """
 
 import errno
@@ -11,11 +13,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from trainer.safe_read import SafeFolder, Unsafe
+
 _BLOCK_BYTES = 512
 """The unit of st_blocks, whatever the file system's own (stat(2))."""
 _PER_CLOCK = 64
 """Entries between two looks at the clock."""
-_GONE = frozenset({errno.ENOENT, errno.ENOTDIR})
+_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""What was a folder a moment ago has another name, or is something else, a link among that."""
 
 
 class FolderUse:
@@ -59,20 +64,34 @@ class FolderUse:
         self.bytes = self.files = 0
         self.hidden = ""
         seen: set[tuple[int, int]] = set()
-        waiting = list(self._folders)
-        while waiting:
+        for folder in self._folders:
             try:
-                with os.scandir(waiting.pop()) as entries:
+                with SafeFolder(Path(folder)) as opened:
+                    yield from self._walk_in(opened, seen)
+            except (OSError, Unsafe) as error:
+                self._note(error)
+        yield from self._walk_nameless(seen)
+
+    def _walk_in(self, folder: SafeFolder, seen: set[tuple[int, int]]) -> Iterator[None]:
+        waiting = [""]
+        while waiting:
+            name = waiting.pop()
+            try:
+                with folder.scan(name) as entries:
                     for entry in entries:
                         if self._count(entry, seen):
-                            waiting.append(entry.path)
+                            waiting.append(f"{name}/{entry.name}" if name else entry.name)
                         if self.files % _PER_CLOCK == 0:
                             yield
-            except OSError as error:
-                if error.errno not in _GONE:
-                    self.hidden = error.strerror or str(error)
+            except (OSError, Unsafe) as error:
+                self._note(error)
             yield
-        yield from self._walk_nameless(seen)
+
+    def _note(self, error: Exception) -> None:
+        """Remember of a folder that it cannot be looked into, unless there is none any more."""
+        cause = error.__cause__ if isinstance(error, Unsafe) else error
+        if isinstance(cause, OSError) and cause.errno not in _GONE:
+            self.hidden = cause.strerror or str(cause)
 
     def _walk_nameless(self, seen: set[tuple[int, int]]) -> Iterator[None]:
         devices = set()

@@ -12,11 +12,12 @@ import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import astuple
 
 from trainer.limits import RunLimits
 from trainer.process_tree import MARK_VARIABLE, adjust_oom_score, die_with_parent
 from trainer.run_records import Confinement, EndedBy, RunRequest
-from trainer.sandbox.bubblewrap import USER, Descriptors, command, options
+from trainer.sandbox.bubblewrap import HOSTS, USER, Descriptors, command, options
 from trainer.sandbox.privileges import drop, stage, staged
 from trainer.sandbox.seccomp import program
 
@@ -131,6 +132,7 @@ def _start_confined(
             seccomp=_readable(_filter(confinement, limits), stack),
             status=status_end,
             users=_readable(_users(confinement), stack),
+            hosts=_readable(HOSTS.encode(), stack),
         )
         program_at, *sources = _paths(confinement)
         told = options(
@@ -149,7 +151,7 @@ def _start_confined(
                 env=mark,  # by which bwrap itself is found and ended; it needs no other variable
                 cwd="/",
                 before=_preparation(oom_score, limits, confinement),
-                inherited=(inherited.seccomp, inherited.status, inherited.users, options_from),
+                inherited=(*astuple(inherited), options_from),
             )
         except OSError as error:  # it is bwrap that could not be started, not the command
             raise NoSandbox(str(error)) from error

@@ -39,7 +39,8 @@ _POINT = re.compile(
     rf"(?<![\w.])(?P<name>[A-Za-z_][\w./-]{{0,63}})(?:"
     rf"\s*[:=]\s*(?P<value>{_NUMBER})(?:%|[mun]?s|[kKMGT]i?B?)?(?=[\s|,;()\[\]/]|$)"
     rf"|\s+(?P<bare>{_NUMBER})(?=\s*(?:[|,;(\[/]|:(?!\d)|$)))"
-    rf"|(?P<percent>\d+(?:\.\d+)?)\s?%"
+    # Not from within a number: of thousands of digits, each would be looked at from each before it.
+    rf"|(?<!\d)(?P<percent>\d+(?:\.\d+)?)\s?%"
 )
 _LITERAL = re.compile(r"(?:\\(?P<escaped>[^\w\s])|(?P<plain>[^\\.^$*+?{}\[\]()|]))(?![*?{])")
 _WITHOUT_WIDTH_OR_CLASS = re.compile(r"\\[AbBdDsSwWZ][*+?]*|[.^$*+?]")

@@ -17,6 +17,7 @@ from trainer.frozen import FrozenCheck, check_folder
 from trainer.paths import WorkerPaths
 from trainer.plan_apart import plan_apart
 from trainer.ports import CodeSource, Slot
+from trainer.removal import Trash
 from trainer.run_folder import RunFolder
 from trainer.run_records import Limits, RunRequest
 from trainer.sandbox.port import Sandbox
@@ -61,6 +62,7 @@ class Materialiser:
         self._editable = tuple(editable)
         self._preload = preload
         self._seed = seed
+        self._trash = Trash(paths.trash(slot.id))
         self._worktree: SlotWorktree | None = None
         self._runs: dict[TrialSpec, RunFolder] = {}
 
@@ -74,6 +76,7 @@ class Materialiser:
         """
         tree = self._worktree_in(self._code.fetch(spec.commit)).checkout(spec.commit)
         run = self._free_folder()
+        run.discard(self._trash)  # what an earlier worker has left, or could not move away
         seed = self._seed.path() if self._seed else None
         run.fill(tree, owner=self._sandbox.owner, seed=seed)
         request = self._sandbox.confine(self._request(spec, run), run)
@@ -95,19 +98,24 @@ class Materialiser:
     def tidy(self, spec: TrialSpec) -> None:
         """Keep what the trial left in its output folder, if anything; throw the rest away.
 
-        To be called once, when nothing of the trial is alive any more. What cannot be moved or
-        removed is in the way of the next trial in this run folder, which then says so.
+        To be called once, when nothing of the trial is alive any more. What cannot be moved away is
+        in the way of the next trial in this run folder, which then says so.
         """
-        run = self._runs.pop(spec)
+        kept, run = self._paths.out(spec), self._runs.pop(spec)
         with suppress(OSError):
-            run.keep(self._paths.out(spec))
-            run.discard()
+            self._trash.throw(kept)
+            run.keep(kept)
+            run.discard(self._trash)
 
     def drop(self, spec: TrialSpec) -> None:
         """Throw away what was prepared for a trial that will not run here."""
         run = self._runs.pop(spec)
         with suppress(OSError):
-            run.discard()
+            run.discard(self._trash)
+
+    def close(self) -> None:
+        """End what is still being thrown away."""
+        self._trash.close()
 
     def _free_folder(self) -> RunFolder:
         folders = (RunFolder.at(self._paths.run(self._slot.id, turn)) for turn in range(_TURNS))

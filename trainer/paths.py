@@ -4,6 +4,7 @@ STUDY/repo.git              bare repository (written by whoever provides the cod
 STUDY/worktrees/SLOT        where a slot checks its trials out; `base` is for setting up
 STUDY/runs/SLOT/N           a trial's own copy of that (`src`), and what it writes (`out`, `cache`)
 STUDY/runs/SLOT/score       the same for the scorer of its predictions, where there is one
+STUDY/runs/SLOT/trash       what of that is being removed
 STUDY/caches/NODE-CLASS     what compilers made of the baseline, for trials to start with
 STUDY/logs/e42.1.log        output of a trial; e42.1-a2.log of its second attempt
 STUDY/logs/e42.1-smoke.log  output of its smoke run; e42.1-a2-smoke.log likewise
@@ -71,6 +72,10 @@ class WorkerPaths:
         """Return the run folder in which the slot's trials are scored."""
         return self.study / "runs" / _name(slot) / "score"
 
+    def scoring_trash(self, slot: SlotId) -> Path:
+        """Return where the scorer throws away what it was given."""
+        return self.scoring(slot) / "trash"
+
     def scoring_worktree(self, slot: SlotId) -> Path:
         """Return the checkout of the base commit from which the user's scorer runs."""
         return self.study / "worktrees" / f"{_name(slot)}-score"
@@ -83,6 +88,10 @@ class WorkerPaths:
     def score_log(self, spec: TrialSpec) -> Path:
         """Return where the output of the scorer goes."""
         return self.log(spec).with_name(f"{self.log(spec).stem}-score.log")
+
+    def trash(self, slot: SlotId) -> Path:
+        """Return where the slot throws away what its trials left."""
+        return self.study / "runs" / _name(slot) / "trash"
 
     def cache_seed(self, node: str, device_class: str) -> Path:
         """Return the compile caches with which trials of a device class start on a node.
@@ -97,7 +106,7 @@ class WorkerPaths:
 
     def out(self, spec: TrialSpec) -> Path:
         """Return the folder that keeps what the trial left."""
-        return self.study / "out" / f"{spec.trial}-{spec.attempt}"
+        return self.study / "out" / out_name(spec.trial, spec.attempt)
 
 
 def log_name(trial: TrialId, attempt: int, rung: Rung = Rung.FULL) -> str:
@@ -105,6 +114,11 @@ def log_name(trial: TrialId, attempt: int, rung: Rung = Rung.FULL) -> str:
     of_attempt = f"-a{attempt}" if attempt > 1 else ""
     of_rung = "" if rung is Rung.FULL else f"-{rung}"
     return f"{trial}{of_attempt}{of_rung}.log"
+
+
+def out_name(trial: TrialId, attempt: int) -> str:
+    """Return the name of the folder that keeps what one attempt left."""
+    return f"{trial}-{attempt}"
 
 
 def _name(slot: SlotId) -> str:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.trial_user import TRIAL_UID
+from trainer.trial_user import TRIAL_UIDS
 
 MARK_VARIABLE = "INCUMBENT_TRIAL"
 """Environment variable that holds a trial's mark, STUDY/SLOT/TRIAL."""
@@ -177,7 +177,7 @@ def _parent(pid: int) -> int:
 def _own_processes() -> Iterator[int]:
     own = {os.geteuid()}
     if os.geteuid() == 0:
-        own.add(TRIAL_UID)
+        own.update(TRIAL_UIDS)
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue

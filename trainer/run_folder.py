@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.worktree import remove_tree
+from trainer.removal import Trash
 
 _GIT = ".git"
 _MOST_AT_ONCE = 1 << 30
@@ -38,10 +38,9 @@ class RunFolder:
         """Make it hold copies of `tree`, without `.git`, and of `seed`, and an empty output folder.
 
         Without a seed the cache is empty. All belongs to the user and group number `owner`, or to
-        this process' user if it is None. Links are copied as links. Raises OSError, with ENOSPC
-        where the disk is full.
+        this process' user if it is None. Links are copied as links. Its folders must not be there.
+        Raises OSError, with ENOSPC where the disk is full.
         """
-        self.discard()
         self.src.parent.mkdir(parents=True, exist_ok=True)
         _copy_folder(tree, self.src, owner=owner, skip=_GIT)
         _make_folder(self.out, owner)
@@ -57,11 +56,10 @@ class RunFolder:
             _make_folder(folder, owner)
 
     def keep(self, place: Path) -> bool:
-        """Move what the run left to `place`, over what is there; say whether it left anything.
+        """Move what the run left to `place`, which must be free; say whether it left anything.
 
         Nothing of the run may be alive any more.
         """
-        remove_tree(place)
         with suppress(OSError):
             self.out.rmdir()
             return False
@@ -72,10 +70,9 @@ class RunFolder:
             place.chmod(0o755)  # the run may have made it anybody's, or nobody's
         return True
 
-    def discard(self) -> None:
-        """Remove its folders."""
-        for folder in (self.src, self.out, self.cache):
-            remove_tree(folder)
+    def discard(self, trash: Trash) -> None:
+        """Throw its folders away; nothing of the run may be alive any more."""
+        trash.throw(self.src, self.out, self.cache)
 
 
 def _copy_folder(source: Path, place: Path, *, owner: int | None, skip: str = "") -> None:

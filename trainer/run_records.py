@@ -221,9 +221,9 @@ class RunReport:
     metric_count: int = 0
     """How many lines the pattern matched."""
     value_at_s: float | None = None
-    """When what it matched last was first printed; None if it never was, or if that is unknown."""
+    """When it matched last, in seconds from the start; None if it never did."""
     final_values: int = 0
-    """How many different values it matched within a second before the last, that included."""
+    """How many different values it matched at the end; see eval.metric.Sightings."""
     summary: Mapping[str, float] = field(default_factory=dict)
     """Other `name: value` lines, from the log's first MiB and its end."""
     tail: str = ""

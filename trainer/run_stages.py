@@ -15,6 +15,8 @@ from trainer.step_rate import StepCounter, StepRate, counters
 
 _BATCH_S = 0.05
 """Output that arrives within this time is searched together: what the stages are exact to."""
+_TOGETHER_S = 2 * _BATCH_S
+"""What comes within this time of a line may have been printed with it, and read a batch later."""
 _MOST_BYTES = 4096
 _MOST_LINES = 32
 """Of a batch, from its end, so that a flood of output costs little."""
@@ -55,6 +57,15 @@ class RunStages:
         """Return the steps a second, None where the log does not tell; asked after `close`."""
         return self._counter.rate()
 
+    def trained_until_s(self) -> float | None:
+        """Return when training was over, from the start on; asked after `close`.
+
+        That is once all has come that was printed with the last line that counts steps. None unless
+        steps were counted at two moments.
+        """
+        counted = self._counted()
+        return counted[1] - self._began_at + _TOGETHER_S if counted else None
+
     def seconds(self, ended_at: float) -> dict[str, float]:
         """Return the seconds by stage of a run that ended at `ended_at`; asked after `close`.
 
@@ -65,12 +76,17 @@ class RunStages:
         if self._first_output_at is None:
             return {}
         found = {"start": self._first_output_at - self._began_at}
-        first, last = self._first_step_at, self._last_step_at
-        if first is not None and last is not None and last > first:
+        if counted := self._counted():
+            first, last = counted
             found["prepare"] = first - self._first_output_at
             found["steps"] = last - first
             found["evaluate"] = max(0.0, ended_at - last)
         return found
+
+    def _counted(self) -> tuple[float, float] | None:
+        """Return when steps were counted first and last; None unless at two moments."""
+        first, last = self._first_step_at, self._last_step_at
+        return (first, last) if first is not None and last is not None and last > first else None
 
     def _search(self) -> None:
         """Find the batch's latest line that counts steps; what is behind the last line end stays.

@@ -202,15 +202,22 @@ class SafeFolder:
                     problem = _problem(found)
                     yield Found(name=name, size=0 if problem else found.st_size, problem=problem)
 
-    def _listed(self, folder: str) -> list[tuple[str, os.stat_result]]:
-        opened = self._open(folder.rstrip("/"), _FOLDER) if folder else os.dup(self._root)
+    @contextmanager
+    def scan(self, name: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+        """List a folder while somebody may still change it: as os.scandir, "" is the folder itself.
+
+        Of the entries only `name`, and what does not follow links, is to be asked.
+        """
+        opened = self._open(name, _FOLDER) if name else os.dup(self._root)
         try:
             with os.scandir(opened) as entries:
-                return [
-                    (f"{folder}{each.name}", each.stat(follow_symlinks=False)) for each in entries
-                ]
+                yield entries
         finally:
             os.close(opened)
+
+    def _listed(self, folder: str) -> list[tuple[str, os.stat_result]]:
+        with self.scan(folder.rstrip("/")) as entries:
+            return [(f"{folder}{each.name}", each.stat(follow_symlinks=False)) for each in entries]
 
     def _open(self, name: str, flags: int) -> int:
         _check_name(name)

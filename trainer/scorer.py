@@ -17,6 +17,7 @@ from typing import Protocol
 
 from eval.metric import Metric, Reading
 from trainer.paths import WorkerPaths
+from trainer.removal import Trash
 from trainer.run_folder import RunFolder
 from trainer.run_records import EndedBy, Limits, RunReport, RunRequest
 from trainer.safe_read import SafeFolder, Unsafe
@@ -92,6 +93,7 @@ class PredictionScorer:
         limits: Limits,
         paths: WorkerPaths,
         folder: RunFolder,
+        trash: Trash,
         mark_prefix: str,
     ) -> None:
         """`labels` is where the scorer finds them; `most_bytes` is what predictions may hold."""
@@ -104,6 +106,7 @@ class PredictionScorer:
         self._limits = limits
         self._paths = paths
         self._folder = folder
+        self._trash = trash
         self._mark_prefix = mark_prefix
         self._supervisor = Supervisor()
 
@@ -136,7 +139,7 @@ class PredictionScorer:
         if not isinstance(news, RunReport):
             return None
         with suppress(OSError):  # then it is in the way of the next, which says so
-            self._folder.discard()
+            self._folder.discard(self._trash)
         return self._told(news)
 
     def problem(self) -> str:
@@ -153,7 +156,9 @@ class PredictionScorer:
     def close(self) -> None:
         """See Scorer."""
         self._supervisor.close()
-        self._folder.discard()
+        with suppress(OSError):
+            self._folder.discard(self._trash)
+        self._trash.close()
 
     @property
     def _taken(self) -> Path:
@@ -173,11 +178,11 @@ class PredictionScorer:
 
     def _clean(self) -> None:
         """Have an empty folder, so that one trial's predictions cannot touch another's score."""
-        if self._command.tree is not None:
+        self._folder.discard(self._trash)
+        if self._command.tree is None:
+            self._folder.make(owner=self._sandbox.owner)
+        else:
             self._folder.fill(self._command.tree, owner=self._sandbox.owner)
-            return
-        self._folder.discard()
-        self._folder.make(owner=self._sandbox.owner)
 
     def _request(self, name: str, log: Path, predictions: Path | None) -> RunRequest:
         seen = self._sandbox.seen(self._folder)

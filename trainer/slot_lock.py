@@ -1,8 +1,8 @@
-"""Host-wide locks, so that two studies never book one card or one CPU slot.
+"""Host-wide locks, so that two studies never book one card, one CPU slot or one user for trials.
 
 Knows flock(2) and what may go wrong in a folder that everybody may write to. Does not know devices:
-they are names, "gpu-<uuid>" or "cpu-<k>". Other hosts and other users are none of its business,
-except that a device which another user's study holds is held.
+they are names, "gpu-<uuid>", "cpu-<k>" or "user-<uid>". Other hosts and other users are none of its
+business, except that a device which another user's study holds is held.
 
     LOCKS/cpu-0/1000-mar5       one folder a device, one file a study (user id, name) that used it
 

@@ -1,13 +1,18 @@
 """Which device a worker's slot is: the graphics cards that Ray gave it, or a CPU slot of this host.
 
-Knows locks and cards. Does not know Ray: the indexes of the cards are handed in.
+Knows locks, cards, and users for trials to run as. Does not know Ray: the indexes of the cards are
+handed in.
 """
 
+import grp
+import pwd
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from trainer.gpu import Gpu, Gpus, device_class, is_of_study
 from trainer.slot_lock import HeldBy, SlotLock, hold_any_cpu, try_hold
+from trainer.trial_user import TRIAL_UIDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,9 +25,11 @@ class Claim:
     device_class: str
     gpu_uuids: tuple[str, ...]
     locks: tuple[SlotLock, ...]
+    uid: int | None = None
+    """The slot's own user, as whom its trials run; None: as the worker's."""
 
     def release(self) -> None:
-        """Give the device back."""
+        """Give the device back, and the user."""
         for lock in self.locks:
             lock.release()
 
@@ -75,6 +82,35 @@ def claim_gpus(
             return Unavailable(name=name, device=label, device_class=kind, reason=problem)
     uuids = tuple(card.uuid for card in cards)
     return Claim(name=name, device=label, device_class=kind, gpu_uuids=uuids, locks=tuple(locks))
+
+
+def with_user(claim: Claim, study: str) -> Claim | Unavailable:
+    """Take a user of this host that no other slot has, for root's trials on a claimed device.
+
+    One that the host knows is passed over. Where none is left, the device is given back.
+    """
+    for uid in TRIAL_UIDS:
+        if _is_known(uid):
+            continue
+        held = try_hold(f"user-{uid}", study, exclusive=True)
+        if isinstance(held, SlotLock):
+            return replace(claim, uid=uid, locks=(*claim.locks, held))
+    claim.release()
+    return Unavailable(
+        name=claim.name,
+        device=claim.device,
+        device_class=claim.device_class,
+        reason=f"all users for trials, {TRIAL_UIDS[-1]} to {TRIAL_UIDS[0]}, are taken",
+    )
+
+
+def _is_known(uid: int) -> bool:
+    """Say whether a user or a group of this host has the number, a running service's included."""
+    for find in (pwd.getpwuid, grp.getgrgid):
+        with suppress(KeyError):
+            find(uid)
+            return True
+    return False
 
 
 def _stranger(card: Gpu, study: str, busy_mb: float) -> str:

@@ -4,14 +4,13 @@ Knows how the supervisor process is started and what to do when it vanishes. Doe
 does with a run: see trainer/supervisor.py. Uses no threads; one thread at a time may use it.
 """
 
-import os
 import socket
 import subprocess
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 
+from trainer.own_python import FIND_OURS, variables
 from trainer.process_tree import sweep
 from trainer.run_records import (
     ArmRequest,
@@ -25,23 +24,24 @@ from trainer.run_records import (
     encode,
 )
 
-_ROOT = str(Path(__file__).resolve().parent.parent)
-# Ours comes last on the path: it may be a site-packages with namesakes of the standard library.
-_BOOT = f"import sys; sys.path.append({_ROOT!r}); from trainer.supervisor import main; main()"
+_BOOT = f"{FIND_OURS}from trainer.supervisor import main; main()"
 _CLOSE_S = 15.0
 """More than the supervisor's own patience with processes that do not die."""
+_LATE_S = 60.0
+"""How long after its time limit and grace a run's report may come, before nobody waits for it."""
 
 
 class Supervisor:
     """A supervisor process, started when it is first needed and again if it was lost."""
 
-    def __init__(self, *, python: str = sys.executable) -> None:
+    def __init__(self, *, python: str = sys.executable, late_s: float = _LATE_S) -> None:
         self._python = python
         self._link: socket.socket | None = None
         self._reader = MessageReader()
         self._request: RunRequest | None = None
         self._armed: RunRequest | None = None
-        self._started_at = 0.0
+        self._late_s = late_s
+        self._started_at = self._report_by = 0.0
 
     def arm(self, request: RunRequest) -> None:
         """Be ready for this run, instead of any other: with `warm`, have a process wait for it.
@@ -78,6 +78,7 @@ class Supervisor:
         self._armed = None
         self._request = request
         self._started_at = time.monotonic()
+        self._report_by = self._started_at + request.timeout_s + request.grace_s + self._late_s
 
     def poll(self, timeout_s: float) -> RunProgress | RunReport | None:
         """Return the report, or the latest progress, waiting at most `timeout_s` seconds for news.
@@ -93,11 +94,12 @@ class Supervisor:
             try:
                 data = self._link.recv(1 << 16)
             except (TimeoutError, BlockingIOError):
-                return None
+                is_late = time.monotonic() > self._report_by
+                return self._report_loss(self._request, "gives no report") if is_late else None
             except ConnectionError:
                 data = b""
             if not data:
-                return self._report_loss(self._request)
+                return self._report_loss(self._request, "vanished")
             for message in self._reader.feed(data):
                 match message:
                     case RunReport():
@@ -150,12 +152,12 @@ class Supervisor:
             self._link.close()
             self._link = None
 
-    def _report_loss(self, request: RunRequest) -> RunReport:
+    def _report_loss(self, request: RunRequest, words: str) -> RunReport:
         self._request = None
-        self._disconnect()
+        self._disconnect()  # should it come to itself, it takes this for the order to leave
         return RunReport(
             ended_by=EndedBy.SUPERVISOR_LOST,
-            problem="the trial supervisor vanished",
+            problem=f"the trial supervisor {words}",
             wall_s=time.monotonic() - self._started_at,
             leftover_processes=sweep(_slot_of(request)),
         )
@@ -163,7 +165,6 @@ class Supervisor:
 
 def _launch(python: str) -> socket.socket:
     ours, theirs = socket.socketpair()
-    library_path = os.environ.get("LD_LIBRARY_PATH")  # some interpreters find libpython by it
     try:
         with theirs:
             # A session of its own is out of reach of what kills the worker's process group; the
@@ -171,7 +172,7 @@ def _launch(python: str) -> socket.socket:
             started = subprocess.run(
                 [python, "-I", "-S", "-c", _BOOT, str(theirs.fileno())],
                 cwd="/",
-                env={"LD_LIBRARY_PATH": library_path} if library_path else {},
+                env=variables(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],

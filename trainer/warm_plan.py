@@ -336,6 +336,8 @@ def _only_reads(statement: ast.stmt) -> bool:
         if _is_environment(node):
             mentioned.add(id(node))
         match node:
+            case ast.alias(name=name, asname=str()) if name in _ENVIRONMENT:
+                mentioned.add(id(node))  # from here on, any name may be the environment's
             case ast.Subscript(value=place, ctx=ast.Load()):
                 read.add(id(place))
             case ast.Attribute(value=place, attr=name) if name in _READS:

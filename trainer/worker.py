@@ -15,7 +15,6 @@ A worker that cannot reach the queue for as long as its lease lasts ends its own
 then the queue may have leased it to somebody else (self-fencing).
 """
 
-import errno
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -112,7 +111,7 @@ class _Failed:
 class Worker:
     """One slot's loop; `run` is called once, from the thread that lives as long as the worker."""
 
-    def __init__(  # noqa: PLR0913 - the parts of a slot, by name
+    def __init__(  # noqa: PLR0913 - all that a slot's loop depends on, by name
         self,
         *,
         slot: Slot,
@@ -122,21 +121,24 @@ class Worker:
         gpus: GpuWatch,
         scorer: Scorer | None = None,
         wait_for_cards: Callable[[], None] = lambda: None,
+        obstacle: Callable[[], str] = str,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """`wait_for_cards` is called before a trial starts, when the one before is dead.
 
+        `obstacle` says why the slot can take no trial for the time being; empty if it can.
         Without `scorer`, a trial's metric is what it printed.
         """
         self._slot = slot
         self._leases = leases
-        self._mark_prefix = materialiser.mark_prefix
+        self._materialiser = materialiser
         self._busy, self._spare = (Bay(materialiser, each) for each in supervisors)
         self._outbox = Outbox(slot=slot, leases=leases, clock=clock, sleep=sleep)
         self._scoring = Scoring(scorer, clock)
         self._gpus = gpus
         self._wait_for_cards = wait_for_cards
+        self._obstacle = obstacle
         self._clock = clock
         self._sleep = sleep
         self._is_known = False
@@ -144,7 +146,7 @@ class Worker:
 
     def run(self) -> None:
         """Serve the slot until the queue says stop; nothing of a trial is left afterwards."""
-        sweep(self._mark_prefix)
+        sweep(self._materialiser.mark_prefix)
         try:
             while (answer := self._next()) is not NoWork.STOP:
                 if isinstance(answer, Lease):
@@ -153,13 +155,16 @@ class Worker:
             self._busy.close()
             self._spare.close()
             self._scoring.close()
+            self._materialiser.close()
 
     def _next(self) -> Lease | NoWork:
+        note = self._obstacle()
         try:
-            if not self._is_known:
+            if not self._is_known or note != self._slot.note:
+                self._slot = replace(self._slot, note=note)
                 self._leases.hello(self._slot)
                 self._is_known = True
-            return self._leases.lease(self._slot, _LEASE_WAIT_S)
+            return self._leases.lease(self._slot, _LEASE_WAIT_S)  # none, to a slot with a note
         except ConnectionError:
             self._is_known = False  # the queue may come back without a memory of this slot
             self._sleep(_RETRY_S)
@@ -228,7 +233,7 @@ class Worker:
 
     def _begin_next(self) -> _Running | _Failed | None:
         """Start the next trial if one is ready, or a more urgent one if that is what there is."""
-        if not self._spare.is_prepared:
+        if not self._spare.is_prepared or self._obstacle():
             return None
         try:
             answer = self._leases.lease(self._slot, 0.0)
@@ -289,7 +294,10 @@ class Worker:
             if outcome is not None and outcome.ending is Ending.SCORED:
                 check = bay.inspect()
                 bay.keep_caches()  # before the outcome is known, and brings more trials
-            bay.tidy()
+            if outcome is not None and outcome.crash is CrashKind.DISK_LIMIT:
+                bay.clear()  # of what was too much nothing is kept
+            else:
+                bay.tidy()
             if outcome is not None:
                 self._outbox.put(hold.lease, _with_check(outcome, check))
         if ended.report.ended_by is EndedBy.NO_SANDBOX:
@@ -344,10 +352,8 @@ class Worker:
         )
 
     def _own_failure(self, error: Exception, stages_s: dict[str, float]) -> TrialOutcome:
-        is_full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
         return TrialOutcome(
-            ending=Ending.CRASHED if is_full else Ending.LOST,
-            crash=CrashKind.DISK_FULL if is_full else None,
+            ending=Ending.LOST,
             reason=f"{type(error).__name__}: {error}"[:_MOST_REASON],
             stages_s=stages_s,
             device_class=self._slot.device_class,

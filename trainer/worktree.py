@@ -7,16 +7,15 @@ because concurrent `git worktree add` in one repository race for `worktrees/*/co
 
 import errno
 import fcntl
-import itertools
 import os
 import re
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from trainer.git_command import GitCommand, GitError
+from trainer.removal import is_folder, remove_tree
 
 _GITLINK = "160000"
 _DISK_FULL = re.compile(
@@ -99,35 +98,6 @@ class SlotWorktree:
         return tuple((name, mark.st_ino, mark.st_ctime_ns) for name, mark in marks)
 
 
-def remove_tree(path: Path) -> None:
-    """Remove whatever is at `path`, if anything, without following a symbolic link.
-
-    Unlike `shutil.rmtree` it minds neither read-only folders nor folders nested deeper than a path
-    may be long or Python may recurse: each folder is moved up into `path` before it is emptied.
-    Raises OSError where something belongs to somebody else. Nobody else may write there meanwhile.
-    """
-    if not _is_folder(path):
-        path.unlink(missing_ok=True)
-        return
-    started = time.time_ns()  # so that no name from inside, or of an interrupted removal, is met
-    numbers = itertools.count()
-    path.chmod(0o700)
-    while found := list(path.iterdir()):
-        for entry in found:
-            if not _is_folder(entry):
-                entry.unlink()
-                continue
-            entry.chmod(0o700)
-            for inner in entry.iterdir():
-                if _is_folder(inner):
-                    inner.chmod(0o700)  # moving a folder writes its parent entry
-                    inner.rename(path / f"{started}-{next(numbers)}")
-                else:
-                    inner.unlink()
-            entry.rmdir()
-    path.rmdir()
-
-
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on the file `path`, made if missing; wait for it if need be.
@@ -145,7 +115,7 @@ def _is_cleanable(root: Path) -> bool:
     Seen with git 2.39: they spare pipes, sockets, a `.git` beside tracked files, and permissions of
     a file whose content is unchanged; folders without permissions make `clean` fail.
     """
-    if not _is_folder(root):
+    if not is_folder(root):
         return False  # a link to a folder would do for git
     top = os.fspath(root)
     pending = [top]
@@ -167,10 +137,3 @@ def _is_plain(mode: int) -> bool:
     if stat.S_ISREG(mode):
         return mode & stat.S_IRUSR != 0 and mode & stat.S_IWUSR != 0
     return stat.S_ISLNK(mode)
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return stat.S_ISDIR(path.lstat().st_mode)
-    except FileNotFoundError:
-        return False

@@ -26,14 +26,14 @@ def logs(
     """Show what a trial printed, without terminal escapes."""
     from infra.plain_text import printable_lines
     from infra.study import opened
-    from infra.trial_logs import find_log, is_running, trial_of
+    from infra.trial_logs import find_log, is_running, trial_of, why_no_log
 
     home = choose_study(study)
     with opened(home) as found:
         state = found.state()
     path = find_log(home, state, experiment)
     if path is None:
-        raise UsageProblem(f"no trial of {experiment} has started (see `incumbent log`)")
+        raise UsageProblem(why_no_log(state, experiment))
     if as_json:
         print_json(
             {"trial": path.stem, "path": str(path), "text": printable_lines(_read(path, 0)[0])}

@@ -15,16 +15,21 @@ def show(
 ) -> None:
     """Tell all about an experiment: its trials, verdict, merges and story."""
     from infra.facts import show_facts
+    from infra.hints import Known
+    from infra.settings import settings_if_any
     from infra.study import opened
+    from infra.trial_logs import paths_of
     from trainer.trial import ExperimentId
 
-    with opened(choose_study(study)) as found:
+    home = choose_study(study)
+    with opened(home) as found:
         state = found.state()
         record = state.experiments.get(ExperimentId(experiment))
         if record is None:
             raise UsageProblem(f"there is no experiment {experiment} (see `incumbent log`)")
         events = found.ledger.get([seq for seq, _ in record.story])
-    facts = show_facts(state, record.id, events)
+    known = Known.of(settings_if_any(home), home.repository)
+    facts = show_facts(state, record.id, events, known, paths_of(home, state, record.id))
     if as_json:
         print_json(facts)
     else:

@@ -7,17 +7,12 @@ from infra.cli.study_choice import JsonOption, StudyOption, choose_study
 def status(study: StudyOption = "", as_json: JsonOption = False) -> None:
     """Show where a study stands: best so far, slots, queue, rate."""
     from infra.attach import gather
-    from infra.home import StudyProblem
-    from infra.settings import load_settings
+    from infra.settings import settings_if_any
     from infra.study import opened
 
     home = choose_study(study)
-    try:
-        config = load_settings(home)
-    except StudyProblem:
-        config = None  # it was created by a submission and never ran
     with opened(home) as found:
-        facts = gather(found, found.state(), config)
+        facts = gather(found, found.state(), settings_if_any(home))
     if as_json:
         print_json(facts)
     else:

@@ -20,6 +20,7 @@ from infra.cli import (
     cmd_pause,
     cmd_run,
     cmd_show,
+    cmd_simulate,
     cmd_status,
     cmd_stop,
     cmd_submit,
@@ -58,6 +59,7 @@ app.command("retry")(cmd_cancel.retry)
 app.command("accept")(cmd_cancel.accept)
 app.command("stop")(cmd_stop.stop)
 app.command("demo")(cmd_demo.demo)
+app.command("simulate")(cmd_simulate.simulate)
 app.command("doctor")(cmd_doctor.doctor)
 
 

@@ -21,11 +21,16 @@ class UsageProblem(ValueError):
 def choose_study(name: str = "", *, to_act: bool = False) -> StudyHome:
     """Return the home of the study that is meant; raises UsageProblem if there is no telling.
 
-    From elsewhere a look at the only study there is may be meant; an act on it has to be said.
+    From elsewhere a look at the only study there is may be meant; an act on it has to be said. One
+    that was set aside is meant only where its whole id is given.
     """
     here = Path.cwd().resolve()
     repository, configured = _configured(here)
-    known = studies()
+    everything = studies()
+    for home in everything:
+        if home.id == name:
+            return home
+    known = [home for home in everything if not home.is_set_aside]
     wanted = name or configured
     found = [home for home in known if wanted in {home.name, home.id}] if wanted else known
     nearby = [home for home in found if home.repository == repository]

@@ -57,6 +57,8 @@ pattern = '^METRIC x=(\\S+)'
 budget_s = 10
 timeout_s = 60
 gpus = 0
+[judge]
+policy = "greedy"
 [cluster]
 slots = {slots}
 metrics_port = -1

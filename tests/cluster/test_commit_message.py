@@ -56,3 +56,7 @@ def test_nothing_in_a_text_adds_a_line(subject: str, value: str) -> None:
     assert len(lines[0]) <= 200
     assert lines[1] == ""
     assert lines[2].startswith("Hypothesis: v")
+
+
+def test_nothing_is_left_that_a_terminal_obeys() -> None:
+    assert compose("a\x9b2Jb\u202ec\x1b[1md\ud800e") == "a 2Jb c [1md e\n"

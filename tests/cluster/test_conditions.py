@@ -85,9 +85,9 @@ def test_a_judge_sees_them_beside_the_values_and_the_verdict_is_the_same(world: 
     shown: list[Evidence] = []
 
     class Watching(GreedyJudge):
-        def judge(self, candidate: Evidence, reference: Evidence) -> Judgement:
+        def judge(self, candidate: Evidence, reference: Evidence, around) -> Judgement:
             shown.append(candidate)
-            return super().judge(candidate, reference)
+            return super().judge(candidate, reference, around)
 
     world.plan = replace(world.plan, judge=Watching(metric=METRIC))
     assert marks(world, measured(0.5, 5.0, stranger_mb=9000.0)) == (Mark.STRANGER, Mark.SLOW)

@@ -16,7 +16,7 @@ from cluster.invariants import check
 from cluster.ledger import InMemoryLedger, catch_up, load
 from cluster.reducer import lacks
 from cluster.state import StudyState
-from eval.judge import GreedyJudge
+from eval.judge import GreedyJudge, Judge
 from eval.metric import Goal, Metric
 from eval.suspicion import Conduct
 from trainer.trial import (
@@ -29,6 +29,7 @@ from trainer.trial import (
 )
 
 METRIC = Metric(name="loss", goal=Goal.MINIMIZE, pattern=r"^loss: (\S+)")
+GREEDY = GreedyJudge(metric=METRIC)
 BASE = CommitId("base")
 
 
@@ -48,13 +49,20 @@ TIMED_OUT = TrialOutcome(ending=Ending.TIMED_OUT, reason="timed out")
 class World:
     """A ledger, its state, and somebody who does what is decided."""
 
-    def __init__(self, *, slots: int = 2, experiments: int = 0, proposers: tuple[str, ...] = ()):
+    def __init__(
+        self,
+        *,
+        slots: int = 2,
+        experiments: int = 0,
+        proposers: tuple[str, ...] = (),
+        judge: Judge = GREEDY,
+    ):
         self.ledger = InMemoryLedger()
         self.state = StudyState()
         self.now = datetime(2026, 3, 1, tzinfo=UTC)
         self.plan = StudyPlan(
             metric=METRIC,
-            judge=GreedyJudge(metric=METRIC),
+            judge=judge,
             proposers=proposers,
             slots=slots,
             most_experiments=experiments,
@@ -128,16 +136,8 @@ class World:
             self.lose(experiment, is_given_back=True)
 
     def _recordjudgement(self, command: cmd.RecordJudgement) -> None:
-        judgement = command.judgement
-        event = ev.ExperimentJudged(
-            experiment=command.experiment,
-            verdict=judgement.verdict,
-            delta=judgement.delta,
-            reason=judgement.reason,
-            reference=command.reference,
-        )
         n = self.state.experiments[command.experiment].finished
-        self.happen(f"{command.experiment}/judged/{n}", event)
+        self.happen(f"{command.experiment}/judged/{n}", command.event)
 
     def _recordsuspicion(self, command: cmd.RecordSuspicion) -> None:
         event = ev.ExperimentSuspected(
@@ -152,7 +152,7 @@ class World:
     def _promote(self, command: cmd.Promote) -> None:
         winner, replaced = command.winner, command.replaces
         assert replaced.id == self.state.lineage[-1]
-        self.claims.append((winner.id, winner.evidence.score.mean, replaced.evidence.score.mean))
+        self.claims.append((winner.id, winner.worth, replaced.worth))
         event = ev.Promoted(
             experiment=winner.id,
             commit=CommitId(f"p-{winner.id}"),

@@ -20,6 +20,7 @@ import typer
 from cluster.config_keys import ConfigKey, describe_keys
 from cluster.events import EVENT_TYPES, ExperimentProposed
 from cluster.experiment import FAILURE_OF_ENDING, Kind, Status, TrialPhase
+from cluster.simulation.landscape import SECTIONS, landscapes, load_landscape
 from cluster.steps import TRANSITIONS
 from eval.conditions import Mark
 from eval.judge import Verdict
@@ -129,6 +130,27 @@ def metrics() -> str:
         for m in describe_metrics()
     ]
     return table(("metric", "type", "labels", "meaning"), rows)
+
+
+# --- landscapes ----------------------------------------------------------------------------------
+
+
+def landscape() -> str:
+    """Return every parameter of a landscape, with what the landscapes that come along say."""
+    known = {name: load_landscape(name) for name in landscapes()}
+    parts = []
+    for model in SECTIONS:
+        section = model.__name__.lower()
+        rows = [
+            (
+                code(name),
+                field.description or "",
+                *(f"{getattr(getattr(each, section), name):g}" for each in known.values()),
+            )
+            for name, field in model.model_fields.items()
+        ]
+        parts.append(f"`[{section}]`\n\n{table(('parameter', 'meaning', *known), rows)}")
+    return "\n\n".join(parts)
 
 
 # --- states --------------------------------------------------------------------------------------
@@ -301,6 +323,7 @@ def boundaries() -> str:
 PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "commands.md": {"commands": commands},
     "configuration.md": {"keys": configuration_keys},
+    "judging.md": {"landscape": landscape},
     "metrics.md": {"metrics": metrics},
     "security.md": {"attempts": attempts, "boundaries": boundaries},
     "states-and-events.md": {

@@ -18,6 +18,7 @@ import pytest
 from cluster.state import StudyState
 from infra.home import StudyHome
 from infra.study import opened
+from tests.infra.command_line import command_line
 from trainer.process_tree import MARK_VARIABLE
 
 PROGRAM = Path(sys.executable).with_name("incumbent")
@@ -76,8 +77,15 @@ class Study:
         return done
 
     def json(self, *args: str) -> Any:
-        """Run a command and return the JSON that it prints."""
-        return json.loads(self.incumbent(*args, "--json").stdout)
+        """Run a command and return the JSON that it prints.
+
+        Without starting the program anew: there are many questions. `incumbent` starts it.
+        """
+        command = [str(PROGRAM), *args, "--json"]
+        env = self.environment
+        done = command_line().run(command, cwd=self.repository, env=env, stdin="")
+        assert done.returncode == 0, f"{args}\n{done.stdout}\n{done.stderr}\n{self._logs()}"
+        return json.loads(done.stdout)
 
     def start(self, *args: str) -> "Prompt":
         """Start a command and come back at once."""
@@ -148,7 +156,7 @@ class Study:
         while not condition():
             if time.monotonic() > deadline:
                 pytest.fail(f"waited {seconds} s for {what}\n{self._logs()}")
-            time.sleep(0.02)
+            time.sleep(0.05)  # a look costs a core, which the study could use, several ms
 
     def wait_for_status(self, experiment: str, status: str) -> None:
         """Wait until an experiment has a status."""

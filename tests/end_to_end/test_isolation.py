@@ -11,6 +11,7 @@ import pytest
 
 from tests.end_to_end.conftest import BY_HAND, CONFIG, SIGNALS, MakeStudy, Study
 from trainer.slot_lock import SlotLock, try_hold
+from trainer.trial_user import TRIAL_UIDS
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -67,14 +68,18 @@ def test_a_study_keeps_its_secrets_sockets_modules_and_slot_to_itself(
 ) -> None:
     study = make_study(THEIRS, config=IN_PYTHON, variables=SECRETS)
     last = (os.cpu_count() or 1) - 1
-    held = [hold(study, f"cpu-{number}") for number in range(last)]
+    first_user, next_user = TRIAL_UIDS[:2]
+    taken = [*(f"cpu-{number}" for number in range(last)), f"user-{first_user}"]
+    held = [hold(study, device) for device in taken]
     study.incumbent("run", "-n", "2", "--detach")
 
-    def facts() -> str:
+    def facts() -> list[Path]:
         found = study.home.directory.glob("runs/slot-*/*/out/facts.json")
-        return next((path.read_text() for path in found), "")
+        return [path for path in found if path.read_text().endswith("}")]
 
-    study.wait("the trial to run", lambda: facts().endswith("}"))
+    study.wait("the trial to run", facts)
+    (written,) = facts()
+    assert written.stat().st_uid == (os.getuid() or next_user)
 
     processes = study.processes()
     missing = {word for word in PROCESSES if not any(word in p for p in processes.values())}
@@ -85,7 +90,7 @@ def test_a_study_keeps_its_secrets_sockets_modules_and_slot_to_itself(
         assert b"sentinel" not in about, line
         assert not process.cwd().startswith(str(study.repository)), line
     verify_that_sockets_are_private(study, processes)
-    verify_the_trial(study, json.loads(facts()))
+    verify_the_trial(study, json.loads(written.read_text()))
 
     beside = make_study(name="beside", config=BY_HAND + ONE_SLOT)
     beside.incumbent("run", "--detach")
@@ -96,8 +101,8 @@ def test_a_study_keeps_its_secrets_sockets_modules_and_slot_to_itself(
     study.wait("the end", lambda: study.state().finished == "2 experiments were judged")
     log = study.json("log")
     assert log[0]["score"] == 0.25  # by their eval, not ours
-    for experiment, was_compiled in (("e0", False), ("e1", True)):
-        said = study.incumbent("logs", experiment).stdout
+    for trial, was_compiled in (("e0.1", False), ("e0.2", True), ("e1.1", True)):
+        said = (study.home.logs / f"{trial}.log").read_text()
         assert f"was compiled before: {was_compiled}" in said
     # The baseline waited for us, so that others are suspect of having taken no time.
     ended = {"kept", "discarded", "conflicted", "merged", "suspect"}

@@ -60,12 +60,16 @@ def test_an_autoresearch_repository_runs_unmodified_and_carries_on(
     assert checkout(study) == before
     verify_rejection(study)
     log, status = study.json("log"), study.json("status")
+    starts = status["starts"]
+    trials = sum(experiment.finished for experiment in study.state().experiments.values())
+    assert starts["warm"] + starts["gate"] + starts["cold"] == trials
+    assert starts["cold"] >= 1, "nobody could wait for the first trial of a slot"
     verify(study, log, status)
     show_everything(study, log, status["incumbent"]["experiment"])
     assert [row["id"] for row in log[: len(first)]] == [row["id"] for row in first]
     assert [row["kind"] for row in log].count("baseline") == 1
     assert sum(row["proposer"] == "tuner" and row["kind"] == "proposal" for row in log) == 6
-    assert len(study.state().experiments["e0"].trials) == 1
+    assert len(study.state().experiments["e0"].trials) == 3  # measured by the first run alone
     assert study.home.results.read_text().startswith(rows)  # what is written is never changed
 
 
@@ -111,7 +115,14 @@ def show_everything(study: Study, log: list[dict[str, Any]], name: str) -> None:
     shown = study.json("show", name)
     assert {key: shown[key] for key in row} == row
     assert [line["event"] for line in shown["story"]][:2] == ["ExperimentProposed", "TrialQueued"]
-    assert row["hypothesis"][:30] in study.incumbent("show", name).stdout
+    text = study.incumbent("show", name).stdout
+    assert row["hypothesis"][:30] in text
+    outcome = shown["trials"][-1]["outcome"]
+    assert (outcome["sandbox"], bool(outcome["cold_reason"])) == (
+        "bubblewrap",
+        outcome["start"] != "warm",
+    )
+    assert "ran in" in text
     patch = study.git("diff", f"{row['commit']}^", row["commit"]).strip()
     assert study.json("diff", name)["patch"].strip() == patch
     assert study.incumbent("diff", name).stdout.strip() == patch
@@ -176,10 +187,11 @@ def test_people_submit_pause_cancel_and_retry_with_a_shell_script_in_an_odd_plac
 
 
 def started(study: Study) -> list[str]:
-    """Return the experiments in the order in which their trials began."""
+    """Return the experiments in the order in which their first trials began."""
     with opened(study.home) as found:
         events = found.ledger.read(0)
-    return [r.event.experiment for r in events if isinstance(r.event, ev.TrialStarted)]
+    begun = (r.event.experiment for r in events if isinstance(r.event, ev.TrialStarted))
+    return list(dict.fromkeys(begun))
 
 
 def compare_with_metrics(study: Study) -> None:
@@ -221,7 +233,7 @@ def pause_and_resume(study: Study) -> None:
     assert waiting.process.poll() is None
     study.incumbent("resume")
     assert waiting.wait() == 0
-    assert waiting.output == f"{name} A 2 -> 4: discarded worse\n"
+    assert waiting.output.startswith(f"{name} A 2 -> 4: discarded worse: ")
 
 
 def look_twice(study: Study) -> None:

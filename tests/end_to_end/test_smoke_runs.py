@@ -29,14 +29,18 @@ def test_a_crash_in_the_evaluation_is_found_before_the_full_run(make_study: Make
     assert "crashed e1.1: smoke run: exit code 3: no such column\n" in done.stdout
     state = study.state()
     baseline, late, better = (state.experiments[name] for name in ("e0", "e1", "e2"))
-    probe = baseline.last_outcome.probe
-    assert probe is not None
-    assert probe.wall_s < 1 < baseline.last_outcome.conduct.wall_s
+    asked, *again = (trial.outcome for trial in baseline.trials)
+    assert asked is not None
+    assert asked.probe is not None
+    assert asked.probe.wall_s < 1 < asked.conduct.wall_s
+    assert [outcome.probe for outcome in again if outcome] == [None, None]  # asked once
     assert (late.last_outcome.rung, late.last_outcome.crash) == ("smoke", "exception")
     assert better.status == "kept"
     assert {path.name for path in study.home.logs.glob("e*.log")} == {
         "e0.1-smoke.log",
         "e0.1.log",
+        "e0.2.log",
+        "e0.3.log",
         "e1.1-smoke.log",
         "e2.1-smoke.log",
         "e2.1.log",

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from eval.metric import Goal, Metric, Sightings
+from eval.metric import Goal, Metric, MetricReader
 from eval.suspicion import Conduct, Run, implausible, suspicions
 
 METRIC = Metric(name="val_bpb", goal=Goal.MINIMIZE, pattern=r"^val_bpb:\s+(\S+)")
@@ -90,30 +90,82 @@ def test_several_values_at_the_end_are_suspect_unless_they_are_usual() -> None:
     assert asked(run(final_values=2), run(final_values=3)) == ()
 
 
-def seen(*values: tuple[str, float]) -> Sightings:
-    sightings = Sightings()
-    for text, at_s in values:
-        sightings.see(text, at_s)
-    return sightings
+def printed(
+    *values: tuple[float, str], wall_s: float = 326.0, trained_until_s: float | None = None
+) -> Run:
+    """Return a run whose script printed values: (seconds from the start, text)."""
+    reader = MetricReader(METRIC)
+    for at_s, text in values:
+        reader.feed(f"val_bpb: {text}", at_s)
+    return run(
+        wall_s=wall_s,
+        value_at_s=reader.sightings.value_at_s,
+        final_values=reader.sightings.final_values(trained_until_s),
+    )
 
 
-def test_of_a_value_it_counts_when_it_was_there_first() -> None:
-    assert seen().value_at_s is None
-    assert seen(("0.5", 1.0), ("0.9", 2.0), ("0.5", 300.0)).value_at_s == 1.0
-    assert seen(("9.9", 1.0), ("0.5", 300.0)).value_at_s == 300.0, "an evaluation before training"
+def test_a_value_was_there_when_it_was_printed_last() -> None:
+    assert printed().conduct.value_at_s is None
+    assert printed((1.0, "0.5"), (2.0, "0.9"), (300.0, "0.5")).conduct.value_at_s == 300.0
+    assert printed((300.0, "9.9"), (301.0, "0.5")).conduct.value_at_s == 301.0
 
 
-def test_final_values_are_those_of_the_last_second() -> None:
-    assert seen().final_values == 0
-    assert seen(("3", 10.0), ("2", 20.0), ("1", 30.0)).final_values == 1
-    assert seen(("3", 10.0), ("2", 29.5), ("1", 30.0), ("1", 30.0)).final_values == 2
+def test_a_coarse_metric_that_converges_in_the_first_of_many_epochs_is_not_suspect() -> None:
+    """Accuracy with two digits, where the incumbent needed 21 epochs of 30 for its own."""
+    epochs = [10.0 * epoch for epoch in range(1, 31)]
+    usual = printed(*((at_s, "0.96" if at_s < 210 else "0.97") for at_s in epochs), wall_s=301.0)
+    assert asked(printed(*((at_s, "0.98") for at_s in epochs), wall_s=301.0), usual) == ()
+
+
+def test_a_value_printed_before_training_and_never_again_is_suspect_whatever_came_first() -> None:
+    assert asked(printed((1.0, "0.9"), (5.0, "0.1")), printed((325.0, "0.9"))) == (
+        "its value was printed 5.0 s into a run of 326.0 s, before anything can have been trained",
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "trained_until_s", "count"),
+    [
+        ([], None, 0),
+        ([], 10.0, 0),
+        ([(10.0, "3"), (20.0, "2"), (30.0, "1")], None, 1),
+        ([(10.0, "3"), (29.5, "2"), (30.0, "1"), (30.0, "1")], None, 2),
+        ([(10.0, "3"), (29.5, "2"), (30.0, "1")], 29.8, 2),  # the last second counts in any case
+        ([(10.0, "3"), (29.5, "2"), (30.0, "1")], 300.0, 2),
+        ([(10.0, "3"), (28.5, "2"), (30.0, "1")], 29.0, 1),
+        ([(10.0, "3"), (28.5, "2"), (30.0, "1")], 28.0, 2),  # without any training between
+        ([(10.0, "3"), (28.5, "2"), (30.0, "2")], 28.0, 1),
+    ],
+)
+def test_final_values_are_those_after_training_and_of_the_last_second(
+    values: list[tuple[float, str]], trained_until_s: float | None, count: int
+) -> None:
+    assert printed(*values, trained_until_s=trained_until_s).conduct.final_values == count
+
+
+def test_a_wished_value_is_suspect_however_long_it_waits_behind_the_real_one() -> None:
+    usual = printed((290.0, "0.95"), (325.0, "0.9"), trained_until_s=300.0)
+    gamed = printed((310.0, "0.9"), (325.0, "0.1"), trained_until_s=300.0)
+    assert asked(gamed, usual) == ("it printed 2 different values at its end",)
+    assert asked(gamed, gamed) == ()
+
+
+@pytest.mark.parametrize("trained_until_s", [None, 20.0])
+def test_values_that_are_repeated_do_not_drown_the_one_before_them(
+    trained_until_s: float | None,
+) -> None:
+    repeated = [(30.1, "0.1")] * 1000
+    found = printed((30.0, "0.9"), *repeated, trained_until_s=trained_until_s)
+    assert found.conduct.final_values == 2
 
 
 def test_a_flood_of_values_is_forgotten_rather_than_kept() -> None:
-    sightings = seen(*((str(number), float(number)) for number in range(10_000)))
-    assert sightings.value_at_s is None
-    assert sightings.final_values == 2
-    assert len(sightings._first) + len(sightings._latest) < 1000
+    reader = MetricReader(METRIC)
+    for number in range(10_000):
+        reader.feed(f"val_bpb: {number}", float(number))
+    assert reader.sightings.value_at_s == 9999.0
+    assert reader.sightings.final_values(None) == 2
+    assert reader.sightings.final_values(0.0) == len(reader.sightings._at_s) == 256
 
 
 # --- files and values ----------------------------------------------------------------------------

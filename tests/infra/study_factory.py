@@ -11,6 +11,7 @@ from cluster.experiment import Kind, TrialPhase
 from cluster.ports import Observer
 from cluster.state import StudyState
 from cluster.transitions import MOST_LOSSES, apply
+from eval.beliefs import Belief, Learnt
 from eval.judge import Verdict
 from eval.metric import Goal, Metric
 from trainer.telemetry import GpuTelemetry, Telemetry
@@ -145,7 +146,13 @@ class Study:
         self.start(experiment, slot=slot)
         self.finish(experiment, scored(value))
 
-    def judge(self, experiment: str, verdict: Verdict, delta: float = 0.1) -> None:
+    def judge(
+        self,
+        experiment: str,
+        verdict: Verdict,
+        delta: float = 0.1,
+        learnt: Learnt | None = None,
+    ) -> None:
         is_kept = verdict is Verdict.KEEP
         self.tell(
             ev.ExperimentJudged(
@@ -154,6 +161,7 @@ class Study:
                 delta=delta if is_kept else -delta,
                 reason="better" if is_kept else "worse",
                 reference=self.state.lineage[-1] if self.state.lineage else ExperimentId("e0"),
+                learnt=learnt,
             )
         )
 
@@ -378,3 +386,25 @@ def _requests(study: Study) -> None:
         ev.StopRequested(now=True),
         ev.ControllerStopped(epoch=1, reason="stopped"),
     )
+
+
+def believed() -> Study:
+    """A study whose judge has beliefs, of a baseline that was run three times."""
+    study = Study()
+    baseline = study.propose("baseline", kind=Kind.BASELINE, proposer="baseline")
+    for value in (0.4, 0.44, 0.36):
+        study.measure(baseline, value)
+        verdict = Verdict.REPLICATE if value != 0.36 else Verdict.KEEP
+        belief = Belief(mean=0.4, variance=0.0004)
+        study.judge(baseline, verdict, 0.0, Learnt(candidate=belief) if value == 0.36 else None)
+    winner = study.propose("LR 0.1 -> 0.2")
+    study.measure(winner, 0.3)
+    learnt = Learnt(
+        candidate=Belief(mean=0.31, variance=0.0001),
+        reference=Belief(mean=0.395, variance=0.0004),
+        effect=Belief(mean=0.085, variance=0.0009),
+        chance=0.98,
+    )
+    study.judge(winner, Verdict.KEEP, 0.085, learnt)
+    study.promote(winner)
+    return study

@@ -86,6 +86,14 @@ def test_a_repository_without_a_commit(user: User, verb: str) -> None:
     assert not user.has_study()
 
 
+def test_the_first_commit_that_is_advised_is_of_files_that_are_there(user: User) -> None:
+    assert "git add YOUR-FILES && git commit" in user.refused(USAGE, "init")
+    user.git("init", "--quiet")
+    assert "git add YOUR-FILES && git commit" in user.refused(USAGE, "init")
+    user.write({"train.py": TRAIN})
+    assert "git add train.py && git commit" in user.refused(USAGE, "init")
+
+
 def test_a_bare_repository(user: User) -> None:
     user.git("init", "--quiet", "--bare")
     assert "is a bare repository" in user.refused(USAGE, "run")

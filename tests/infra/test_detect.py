@@ -384,6 +384,28 @@ def test_uv_runs_what_is_a_project(
     assert value(detected, "trial", "environment") == environment
 
 
+@pytest.mark.parametrize("name", [".venv", "venv", "env"])
+@pytest.mark.parametrize("files", [{}, {"pyproject.toml": "[project]\nname = 'x'\n"}])
+def test_trials_run_in_the_repositorys_own_virtual_environment(
+    tmp_path: Path, name: str, files: dict[str, str]
+) -> None:
+    write(tmp_path, {f"{name}/bin/python": ""})
+    assert value(looked_at(tmp_path, files), "trial", "environment") != str(tmp_path / name)
+    (tmp_path / name / "bin" / "python").chmod(0o755)
+    detected = looked_at(tmp_path, {"train.py": AUTORESEARCH["train.py"], **files})
+    assert written(tmp_path, detected).trial.environment == str(tmp_path / name)
+    assert finding(detected, "trial", "environment").why == f"there is {name}/bin/python"
+    assert value(detected, "trial", "command") == "python train.py"
+
+
+def test_a_lock_file_decides_over_a_virtual_environment(tmp_path: Path) -> None:
+    write(tmp_path, {".venv/bin/python": "", "uv.lock": ""})
+    (tmp_path / ".venv" / "bin" / "python").chmod(0o755)
+    detected = looked_at(tmp_path, {"train.py": "", "prepare.py": "__name__ == '__main__'"})
+    assert value(detected, "trial", "environment") == "uv"
+    assert value(detected, "trial", "setup") == "uv run prepare.py"
+
+
 @pytest.mark.parametrize(
     ("folder", "name"),
     [

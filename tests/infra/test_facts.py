@@ -15,7 +15,7 @@ from cluster.state import StudyState
 from eval.judge import Verdict
 from infra.fact_records import ExperimentFacts, ShowFacts, StatusFacts
 from infra.facts import RECENT, log_facts, show_facts, status_facts
-from tests.infra.study_factory import BEGIN, Study, commit, eventful, measured, scored
+from tests.infra.study_factory import BEGIN, Study, believed, commit, eventful, measured, scored
 from trainer.ports import Progress
 from trainer.run_start import Start
 from trainer.trial import ExperimentId, SlotId, TrialId
@@ -43,6 +43,24 @@ def test_facts_are_plain_json_with_every_promised_key(whole: Study) -> None:
         assert set(facts) == set(get_type_hints(shape))
 
 
+def test_noise_and_beliefs_are_told_where_there_are_some() -> None:
+    study = believed()
+    facts = status(study)
+    assert facts["noise"] == {
+        "sigma": pytest.approx(0.04), "dof": 2, "outlier": False, "device_class": "cpu",
+    }  # fmt: skip
+    assert facts["incumbent"]["belief"] == {"mean": 0.31, "sd": pytest.approx(0.01)}
+    shown = show_facts(study.state, ExperimentId("e1"), study.events)
+    assert shown["effect"] == {"mean": 0.085, "sd": pytest.approx(0.03)}
+    assert shown["chance"] == 0.98
+    baseline = show_facts(study.state, ExperimentId("e0"), study.events)
+    assert baseline["belief"] == {"mean": 0.395, "sd": pytest.approx(0.02)}
+    plain = Study()
+    plain.baseline(0.4)
+    assert status(plain)["noise"] is None
+    assert status(plain)["incumbent"]["belief"] is None
+
+
 def test_the_status_of_a_study_says_what_is_best_and_by_how_much() -> None:
     study = Study()
     study.baseline(0.4)
@@ -64,6 +82,17 @@ def test_an_improvement_upwards_is_positive_too() -> None:
     study.baseline(-0.5)
     study.keep("x", -0.4)
     assert status(study)["incumbent"]["improvement_percent"] == pytest.approx(20)
+
+
+def test_the_time_that_a_study_runs_stands_still_while_it_is_stopped() -> None:
+    study = Study()
+    ran = (study.now - BEGIN).total_seconds() - 2  # the controller starts with the second event
+    later = study.now + timedelta(hours=1)
+    assert status(study, now=later)["running_seconds"] == ran + 3600
+    assert status(study, now=later, is_running=False)["running_seconds"] == ran  # it was killed
+    study.tell(ev.ControllerStopped(epoch=1, reason="stopped"))
+    assert status(study, now=later, is_running=False)["running_seconds"] == ran + 1
+    assert status(study, now=later)["seconds"] > 3600
 
 
 def test_a_baseline_of_zero_has_no_percent() -> None:
@@ -177,9 +206,19 @@ def test_the_log_lists_all_experiments_in_order() -> None:
         "slot": "cpu-1",
         "node": "box",
         "reason": "worse",
+        "crash": "",
         "marks": [],
     }
     assert (log[10]["score"], log[10]["delta"]) == (None, None)
+
+
+def test_the_kind_of_a_crash_is_told_for_as_long_as_it_is_one() -> None:
+    study = Study()
+    study.baseline(0.4)
+    name = study.crash("DEPTH 2 -> 0")
+    assert log_facts(study.state)[1]["crash"] == "exception"
+    study.tell(ev.RetryRequested(experiment=name))
+    assert log_facts(study.state)[1]["crash"] == ""
 
 
 def test_an_experiment_shows_its_trials_and_its_story_with_times(whole: Study) -> None:

@@ -10,10 +10,10 @@ from rich.console import Console
 from eval.judge import Verdict
 from infra import tables
 from infra.facts import log_facts, show_facts, status_facts
-from tests.infra.study_factory import Study, eventful, measured, scored
+from tests.infra.study_factory import Study, believed, crashed, eventful, measured, scored
 from trainer.ports import Progress
 from trainer.run_start import Start
-from trainer.trial import ExperimentId
+from trainer.trial import CrashKind, ExperimentId
 
 NASTY = "[red]x[/] :boom: \x1b[2J\x1b]0;title\x07 学習率 [link=x]y[/link] " + "long " * 40
 
@@ -77,6 +77,14 @@ def test_a_status_shows_best_slots_queue_and_results(study: Study, narrow: io.St
     assert fits(text)
 
 
+def test_a_status_shows_noise_and_what_the_best_is_believed_to_score(narrow: io.StringIO) -> None:
+    study = believed()
+    facts = status_facts(study.state, now=study.now, is_running=True, progress={})
+    tables.render_status(facts, file=narrow)
+    assert "believed  0.31 ± 0.01" in narrow.getvalue()
+    assert "0.04 a run, known within 50 %" in narrow.getvalue()
+
+
 def test_a_log_has_a_line_for_each_experiment(study: Study, narrow: io.StringIO) -> None:
     tables.render_log(log_facts(study.state), metric="val_loss", file=narrow)
     lines = narrow.getvalue().splitlines()
@@ -113,6 +121,36 @@ def test_a_failure_is_shown_with_the_end_of_its_log(study: Study, narrow: io.Str
     tables.render_show(facts, file=narrow)
     ends = [line.rstrip() for line in narrow.getvalue().splitlines()[-2:]]
     assert ends == ['    File "train.py", line 3', "  ZeroDivisionError: division by zero"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (CrashKind.OUT_OF_MEMORY, "out of memory"),
+        (CrashKind.NO_METRIC, "no metric"),
+        (CrashKind.EXCEPTION, "crashed"),
+        (CrashKind.SIGNAL, "crashed"),
+    ],
+)
+def test_a_list_says_how_a_trial_failed_and_why(
+    kind: CrashKind, words: str, narrow: io.StringIO
+) -> None:
+    study = Study(slots=1)
+    study.baseline(0.4)
+    study.start(study.propose("DEPTH 2 -> 99"))
+    study.finish("e1", replace(crashed(), crash=kind, reason="why \x1b[2J " + "so " * 40))
+    study.reject("a typo", "train.py:4: 'modle'")
+    for render in (
+        lambda: tables.render_log(log_facts(study.state), file=narrow),
+        lambda: tables.render_status(status(study), file=narrow),
+    ):
+        narrow.truncate(0)
+        render()
+        lines = [" ".join(line.split()) for line in narrow.getvalue().splitlines()]
+        (found,) = (line for line in lines if line.startswith("e1"))
+        assert found.startswith(f"e1 {words} - - 10s tuner why so so")
+        assert "e2 rejected - - tuner train.py:4: 'modle' (a typo)" in lines
+        assert fits(narrow.getvalue())
 
 
 def test_what_limited_a_trial_is_shown(narrow: io.StringIO) -> None:
@@ -185,6 +223,29 @@ def test_a_pipe_gets_lines_uncut_and_not_padded() -> None:
     (line,) = (line for line in pipe.getvalue().splitlines() if "long" in line)
     assert ("long " * 100).strip() in line
     assert len(line) < 600
+
+
+def test_nothing_is_filled_up_with_blanks_for_a_pipe(study: Study) -> None:
+    pipe = io.StringIO()
+    tables.render_show(show_facts(study.state, ExperimentId("e3"), study.events), file=pipe)
+    tables.render_status(status(study), file=pipe)
+    tables.render_log(log_facts(study.state), file=pipe)
+    tables.render_summary(status(study), file=pipe)
+    assert not [line for line in pipe.getvalue().splitlines() if line != line.rstrip()]
+    assert (
+        '\n    File "train.py", line 3\n  ZeroDivisionError: division by zero\n' in pipe.getvalue()
+    )
+
+
+def test_where_a_trials_log_and_output_are_is_shown(narrow: io.StringIO) -> None:
+    study = Study(slots=1)
+    study.baseline(0.4)
+    paths = {"log": "/state/logs/e0.1.log", "output": "/state/out/e0.1-1"}
+    facts = show_facts(study.state, ExperimentId("e0"), study.events, paths=paths)
+    tables.render_show(facts, file=narrow)
+    lines = [line.split() for line in narrow.getvalue().splitlines()]
+    assert ["log", "/state/logs/e0.1.log"] in lines
+    assert ["output", "/state/out/e0.1-1"] in lines
 
 
 def test_a_study_that_has_not_begun_can_be_shown(narrow: io.StringIO) -> None:

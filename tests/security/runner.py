@@ -20,6 +20,7 @@ from tests.security.attempt import Aftermath, Attempt, Boundary
 from tests.security.world import PYTHON, World, give
 from trainer.environment import Environment
 from trainer.paths import WorkerPaths
+from trainer.removal import remove_tree
 from trainer.run_folder import RunFolder
 from trainer.run_records import EndedBy, Limits, RunReport, RunRequest
 from trainer.sandbox.arrange import arrange
@@ -27,7 +28,6 @@ from trainer.sandbox.confine import BubblewrapSandbox, Program, Sizes
 from trainer.sandbox.none import NoneSandbox
 from trainer.sandbox.port import Sandbox
 from trainer.supervisor_client import Supervisor
-from trainer.worktree import remove_tree
 
 PATIENCE_S = 30.0
 """How long a report may be late before the supervisor counts as stuck."""

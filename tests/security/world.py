@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.security.services import Services, own_address
-from trainer.worktree import remove_tree
+from trainer.removal import remove_tree
 
 PYTHON = "/usr/bin/python3"
 """An interpreter that every user of the machine can start."""

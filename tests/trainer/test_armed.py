@@ -14,6 +14,7 @@ from eval.metric import Goal, Metric
 from trainer.endings import classify
 from trainer.environment import Environment
 from trainer.paths import WorkerPaths
+from trainer.removal import Trash
 from trainer.run_folder import RunFolder
 from trainer.run_records import EndedBy, Limits, RunReport, RunRequest, WarmStart
 from trainer.run_start import Start
@@ -53,6 +54,7 @@ class Bench:
         tree.mkdir(exist_ok=True)
         (tree / "train.py").write_text(code)
         run = RunFolder.at(self.path / "run")
+        run.discard(Trash(self.path / "trash"))
         run.fill(tree, owner=sandbox.owner)
         seen = sandbox.seen(run)
         request = RunRequest(

@@ -13,6 +13,7 @@ import pytest
 from trainer.compile_caches import CacheSeed
 from trainer.paths import WorkerPaths
 from trainer.ports import Slot
+from trainer.removal import Trash
 from trainer.run_folder import RunFolder
 from trainer.run_records import Limits
 from trainer.safe_read import SafeFolder
@@ -90,14 +91,16 @@ def test_a_run_changes_its_copy_alone(seed: CacheSeed, cache: Path, tmp_path: Pa
     before = files(seed.place)
     run, tree = RunFolder.at(tmp_path / "next"), tmp_path / "tree"
     tree.mkdir()
+    trash = Trash(tmp_path / "trash")
     for _ in range(2):
+        run.discard(trash)
         run.fill(tree, owner=None, seed=seed.path())
         assert files(run.cache) == before
         (run.cache / "graph").write_text("poison")
         (run.cache / "triton" / "AB" / "kernel.so").unlink()
         (run.cache / "planted").touch()
     assert files(seed.place) == before
-    run.discard()
+    run.discard(trash)
     assert not run.cache.exists()
 
 

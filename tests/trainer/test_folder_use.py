@@ -83,6 +83,25 @@ def test_what_goes_away_meanwhile_is_no_error(folder):
     assert found.hidden == ""
 
 
+def test_a_folder_that_has_become_a_link_is_not_gone_through(folder, tmp_path):
+    """As a trial does that would have us look where it cannot: it swaps them between two looks."""
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "below").mkdir(parents=True)
+    for place in (elsewhere, elsewhere / "below"):
+        for n in range(100):
+            (place / f"{n}").touch()
+    (folder / "a" / "below").mkdir(parents=True)
+    (folder / "b" / "below").mkdir(parents=True)
+    found = FolderUse([os.fspath(folder)])
+    while found.files < 2:  # it has seen both to be folders
+        assert not found.look(0)
+    for name in ("a", "b"):
+        (folder / name).rename(tmp_path / name)
+        (folder / name).symlink_to(elsewhere)
+    assert found.look(60)
+    assert (found.files, found.hidden) == (2, "")
+
+
 def test_a_folder_too_deep_to_be_named_is_noticed(folder):
     deep = folder
     descriptor = os.open(folder, os.O_RDONLY)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from trainer.removal import Trash
 from trainer.run_folder import RunFolder
 
 
@@ -43,14 +44,16 @@ def test_it_holds_a_copy_of_the_files_and_nothing_of_git(tree: Path, tmp_path: P
 
 
 def test_it_is_filled_anew_whatever_the_last_run_left(tree: Path, tmp_path: Path) -> None:
-    run = RunFolder.at(tmp_path / "run")
+    run, trash = RunFolder.at(tmp_path / "run"), Trash(tmp_path / "trash")
     for _ in range(2):
+        run.discard(trash)
         run.fill(tree, owner=None)
         assert not (run.src / "more").exists()
         (run.src / "more").mkdir()
         (run.src / "src").chmod(0)
         (run.out / "model").touch()
-    run.discard()
+    run.discard(trash)
+    assert list((tmp_path / "trash").iterdir()) == []
     assert (tmp_path / "secret").read_text() == "secret"
 
 
@@ -73,12 +76,12 @@ def test_what_was_left_is_kept_and_an_empty_folder_is_not(tree: Path, tmp_path: 
     run.fill(tree, owner=None)
     assert not run.keep(kept)
     assert not kept.exists()
-    for text in ("first", "second"):
-        run.fill(tree, owner=None)
-        (run.out / "model").write_text(text)
-        assert run.keep(kept)
-        assert (kept / "model").read_text() == text
-        assert not run.out.exists()
+    run.discard(Trash(tmp_path / "trash"))
+    run.fill(tree, owner=None)
+    (run.out / "model").write_text("first")
+    assert run.keep(kept)
+    assert (kept / "model").read_text() == "first"
+    assert not run.out.exists()
 
 
 def test_a_full_disk_says_so(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

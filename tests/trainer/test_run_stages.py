@@ -2,6 +2,7 @@
 
 import pytest
 
+from eval.metric import Goal, Metric, MetricReader
 from trainer.run_stages import RunStages
 
 GO = 1000.0
@@ -60,6 +61,66 @@ def test_the_last_step_is_timed_by_its_own_arrival_and_not_by_what_follows():
     chunks = steps(1.0, 9, form="\rstep {} | loss: 2.0")
     stages, _ = told(*chunks, (5.02, " "), (15.0, "\nval_bpb: 0.99\n"), ended_at=15.0)
     assert stages["evaluate"] == pytest.approx(10.0, abs=0.05)
+
+
+def final_values(*chunks):
+    """Return how many values at the end a supervisor would count in whole lines."""
+    stages = RunStages(GO)
+    reader = MetricReader(Metric(name="v", goal=Goal.MINIMIZE, pattern=r"\bv: (\S+)"))
+    for at_s, text in chunks:
+        stages.feed(text.encode(), GO + at_s)
+        for line in text.splitlines():
+            reader.feed(line, GO + at_s - GO)
+    stages.close()
+    return reader.sightings.final_values(stages.trained_until_s())
+
+
+def test_training_is_over_with_the_last_line_that_counts_steps():
+    stages = RunStages(GO)
+    for at_s, text in [*steps(1.0, 9), (5.2, "evaluating\n"), (9.0, "v: 1\n")]:
+        stages.feed(text.encode(), GO + at_s)
+    stages.close()
+    assert stages.trained_until_s() == pytest.approx(5.1)
+
+
+@pytest.mark.parametrize("chunks", [[], [(2.0, "hello\n")], [(2.0, "step 1 |\nstep 2 |\n")]])
+def test_without_two_moments_of_progress_nothing_tells_when_training_was_over(chunks):
+    stages = RunStages(GO)
+    for at_s, text in chunks:
+        stages.feed(text.encode(), GO + at_s)
+    stages.close()
+    assert stages.trained_until_s() is None
+
+
+def test_two_values_with_no_step_between_them_are_two_however_far_apart():
+    assert final_values(*steps(1.0, 9), (8.0, "v: 0.9\n"), (9.5, "v: 0.1\n")) == 2
+    assert final_values(*steps(1.0, 9), (8.0, "v: 0.9\n"), (90.0, "v: 0.1\n")) == 2
+    assert final_values((1.0, "hello\n"), (8.0, "v: 0.9\n"), (9.5, "v: 0.1\n")) == 1
+
+
+@pytest.mark.parametrize(
+    "form", ["step {0} v: 0.{0}\n", "v: 0.{0} | step {0} |\n", "step {0} |\nv: 0.{0}\n"]
+)
+def test_values_beside_the_steps_that_were_made_for_them_are_one_at_the_end(form):
+    epochs = steps(1.0, 9, every_s=2.0, form=form)
+    assert final_values(*epochs) == 1
+    assert final_values(*epochs, (30.0, "v: 0.8\n")) == 1, "the last one, evaluated again"
+    assert final_values(*epochs, (30.0, "v: 0.79\n")) == 1, "and printed otherwise"
+
+
+@pytest.mark.parametrize("later_s", [0.0, 0.001, 0.049, 0.05, 0.09])
+@pytest.mark.parametrize("phase_s", [0.0, 0.02, 0.049])
+def test_a_value_printed_with_its_step_is_not_of_the_end_wherever_batches_fall(later_s, phase_s):
+    """A supervisor that is quick reads the two lines of one moment apart, or in two batches."""
+    chunks = []
+    for n in range(5):
+        at_s = 1.0 + 2.0 * n
+        chunks += [
+            (at_s, "loading\n"),
+            (at_s + phase_s, f"step {n} |\n"),
+            (at_s + phase_s + later_s, f"v: 0.{9 - n}\n"),
+        ]
+    assert final_values(*chunks, (20.0, "v: 0.44\n")) == 1
 
 
 def test_a_step_that_is_seen_again_is_no_new_epoch():

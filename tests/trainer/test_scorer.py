@@ -18,6 +18,7 @@ from trainer.arrange_scorer import ScorerPlace, arrange_scorer
 from trainer.config import ScoreConfig
 from trainer.environment import Environment, EnvironmentFailed
 from trainer.paths import WorkerPaths
+from trainer.removal import remove_tree
 from trainer.run_records import Limits
 from trainer.sandbox.arrange import arrange
 from trainer.sandbox.none import NoneSandbox
@@ -25,7 +26,6 @@ from trainer.sandbox.port import Sandbox
 from trainer.score_report import ScoreReport
 from trainer.scorer import PredictionScorer
 from trainer.trial import CommitId, ExperimentId, SlotId, TrialId, TrialSpec
-from trainer.worktree import remove_tree
 
 LABELS = np.array([1, 0, 2, 2, 1, 0, 1, 2])
 SPEC = TrialSpec(

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from trainer import slots
 from trainer.gpu import Gpu
-from trainer.slots import Claim, Unavailable, claim_cpu, claim_gpus
+from trainer.slots import Claim, Unavailable, claim_cpu, claim_gpus, with_user
 
 
 class FakeGpus:
@@ -113,6 +114,59 @@ def test_cpu_slots_are_handed_out_once_across_studies(held: list[Claim]) -> None
     assert "all 2 CPU slots are taken" in none_left.reason
     held.pop().release()
     again = claim_cpu(study="three", count=2, worker=0)
+    assert isinstance(again, Claim)
+    held.append(again)
+    assert again.name == "cpu-1"
+
+
+def with_users(held: list[Claim], *studies: str) -> list[int | None]:
+    """The users of one CPU slot for each of `studies`."""
+    for study in studies:
+        claim = claim_cpu(study=study, count=9, worker=0)
+        assert isinstance(claim, Claim)
+        assert claim.uid is None
+        found = with_user(claim, study)
+        assert isinstance(found, Claim)
+        assert found.name == claim.name
+        held.append(found)
+    return [claim.uid for claim in held]
+
+
+def test_each_slot_has_a_user_of_its_own_across_studies(held: list[Claim]) -> None:
+    assert with_users(held, "one", "one", "two") == [65529, 65528, 65527]
+
+
+def test_a_user_that_was_given_back_serves_again(held: list[Claim]) -> None:
+    with_users(held, "one", "two")
+    held.pop(0).release()
+    assert with_users(held, "three") == [65528, 65529]
+
+
+@pytest.mark.parametrize("find", ["pwd.getpwuid", "grp.getgrgid"])
+def test_a_user_or_group_that_the_host_knows_is_passed_over(
+    find: str, held: list[Claim], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_a_service(number: int) -> object:
+        if number in {65529, 65527}:
+            return object()
+        raise KeyError(number)
+
+    monkeypatch.setattr(find, of_a_service)
+    assert with_users(held, "one", "two") == [65528, 65526]
+
+
+def test_without_a_user_the_device_is_given_back(
+    held: list[Claim], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots, "TRIAL_UIDS", range(65529, 65528, -1))
+    with_users(held, "one")
+    claim = claim_cpu(study="two", count=9, worker=0)
+    assert isinstance(claim, Claim)
+    found = with_user(claim, "two")
+    assert isinstance(found, Unavailable)
+    assert (found.name, found.device) == ("cpu-1", "cpu")
+    assert found.reason == "all users for trials, 65529 to 65529, are taken"
+    again = claim_cpu(study="three", count=9, worker=0)
     assert isinstance(again, Claim)
     held.append(again)
     assert again.name == "cpu-1"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
@@ -128,6 +129,26 @@ def test_a_killed_supervisor_is_reported_and_replaced(tmp_path):
         until(lambda: not any(is_alive(pid) for pid in pids.values()))
         supervisor.start(request(tmp_path, "print('m=1')"))
         assert report_of(supervisor).metric_text == "1"
+
+
+def test_a_supervisor_that_gives_no_report_is_not_waited_for(tmp_path):
+    with closing(Supervisor(late_s=0.0)) as supervisor:
+        hanging = replace(
+            request(tmp_path, f"DAEMON_WITHOUT_A_MARK = False\n{FAMILY}"),
+            timeout_s=60.0,
+            grace_s=0.0,
+        )
+        supervisor.start(hanging)
+        pids = family(tmp_path, "daemon", "child")
+        os.kill(pids["supervisor"], signal.SIGSTOP)
+        supervisor._report_by = time.monotonic()  # the minute is over
+        while not isinstance(report := supervisor.poll(0.0), RunReport):
+            pass  # progress of the time before
+        assert report.ended_by is EndedBy.SUPERVISOR_LOST
+        assert report.problem == "the trial supervisor gives no report"
+        until(lambda: not any(is_alive(pids[name]) for name in ("daemon", "child")))
+        os.kill(pids["supervisor"], signal.SIGCONT)
+        until(lambda: not is_alive(pids["supervisor"]))
 
 
 def test_an_idle_supervisor_that_was_killed_is_replaced_unnoticed(tmp_path):
@@ -285,6 +306,7 @@ def test_the_supervisor_loads_the_standard_library_and_its_own_modules_alone(tmp
         "trainer.run_records",
         "trainer.run_stages",
         "trainer.run_start",
+        "trainer.safe_read",
         "trainer.sandbox",
         "trainer.sandbox.bubblewrap",
         "trainer.sandbox.privileges",

@@ -205,3 +205,9 @@ def test_endless_or_hostile_sources_end_in_a_cold_start() -> None:
     assert isinstance(planned("if 1: pass\n" + "elif 1: pass\n" * 2500), Cold)
     many = {f"m{n}.py": f"import m{n + 1}" for n in range(500)}
     assert isinstance(planned({"train.py": "import m0", **many}), Cold)
+
+
+def test_the_environment_by_another_name_starts_cold() -> None:
+    source = "from os import environ as env\nenv['OMP_NUM_THREADS'] = '1'\nimport torch"
+    assert isinstance(planned(source), Cold)
+    assert isinstance(planned("from os import environ\nimport torch"), WarmStart)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 from tests.trainer.worker_bench import PATIENCE_S, TTL_S, Bench, FakeCards
 from trainer.compile_caches import CacheSeed
 from trainer.materialise import Materialiser
+from trainer.ports import NoWork
 from trainer.run_folder import RunFolder
-from trainer.run_records import Confinement, RunRequest
+from trainer.run_records import Confinement, Limits, RunRequest
 from trainer.sandbox.none import NoneSandbox
 from trainer.telemetry import GpuSample, Telemetry
 from trainer.trial import CommitId, CrashKind, Ending
@@ -41,10 +43,32 @@ def test_a_commit_that_cannot_be_checked_out_loses_the_trial(bench: Bench) -> No
     assert leases.outcomes["e1.1"].reason.startswith("GitError: git worktree: ")
 
 
-def test_a_full_disk_is_a_crash_of_its_own_kind(bench: Bench) -> None:
+def test_a_disk_that_is_full_before_a_trial_begins_is_no_fault_of_the_candidate(
+    bench: Bench,
+) -> None:
     bench.code.errors.append(OSError(errno.ENOSPC, "No space left on device"))
     leases = bench.serve(bench.lease(""))
-    assert leases.outcomes["e1.1"].crash is CrashKind.DISK_FULL
+    assert leases.outcomes["e1.1"].ending is Ending.LOST
+    assert "No space left" in leases.outcomes["e1.1"].reason
+
+
+def test_of_what_broke_the_disk_limit_nothing_is_kept(bench: Bench) -> None:
+    bench.limits = Limits(disk_files=20)
+    script = "for n in $(seq 50); do echo $n >$INCUMBENT_OUT/$n; done; sleep 600"
+    leases = bench.serve(bench.lease(script), bench.lease("echo >$INCUMBENT_OUT/a", trial="e2.1"))
+    assert leases.outcomes["e1.1"].crash is CrashKind.DISK_LIMIT
+    assert [path.name for path in (bench.paths.study / "out").iterdir()] == ["e2.1-1"]
+
+
+def test_a_slot_whose_disk_is_nearly_full_says_so_and_takes_no_trial_before_there_is_room(
+    bench: Bench,
+) -> None:
+    notes = deque(["nearly full", "nearly full", "", ""])
+    bench.obstacle = notes.popleft
+    lease = bench.lease("echo 'loss: 1'")
+    leases = bench.serve(NoWork.WAIT, NoWork.WAIT, lease)
+    assert leases.notes == ["nearly full", ""]
+    assert leases.outcomes["e1.1"].ending is Ending.SCORED
 
 
 def test_a_broken_slot_takes_trials_ever_more_slowly(bench: Bench) -> None:
@@ -136,7 +160,7 @@ def test_the_outcome_tells_how_a_scored_trial_behaved(bench: Bench) -> None:
     bench.research.commit({"prepare.sh": "frozen"})
     honest = bench.lease("echo new > cache; sleep 0.2; echo 'loss: 1'", trial="e1.1")
     gamed = bench.lease(
-        "echo 'loss: 0.1'; echo melted > prepare.sh; rm cache; sleep 0.2; echo 'loss: 0.1'",
+        "echo 'loss: 0.1'; echo melted > prepare.sh; rm cache; sleep 0.3",
         trial="e2.1",
     )
     outcomes = bench.serve(honest, gamed).outcomes
@@ -145,7 +169,7 @@ def test_the_outcome_tells_how_a_scored_trial_behaved(bench: Bench) -> None:
     assert 0.2 <= (conduct.value_at_s or 0) <= conduct.wall_s < PATIENCE_S
     conduct = outcomes["e2.1"].conduct
     assert conduct.frozen == ("prepare.sh was changed",)
-    assert (conduct.value_at_s or PATIENCE_S) < 0.2 < conduct.wall_s
+    assert (conduct.value_at_s or PATIENCE_S) <= conduct.wall_s - 0.25
 
 
 def test_frozen_files_that_cannot_be_checked_are_told_of(

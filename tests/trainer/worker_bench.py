@@ -17,6 +17,7 @@ from trainer.gpu_watch import GpuWatch
 from trainer.materialise import Materialiser
 from trainer.paths import WorkerPaths
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
+from trainer.run_records import Limits
 from trainer.sandbox.none import NoneSandbox
 from trainer.sandbox.port import Sandbox
 from trainer.scorer import Scorer
@@ -42,11 +43,14 @@ class FakeLeaseSource:
     on_complete: Callable[[], bool] = lambda: True
     on_reserve: Callable[[deque[Any]], TrialSpec | None] = lambda _: None
     calls: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """With which the slot was announced."""
     outcomes: dict[str, TrialOutcome] = field(default_factory=dict)
     tokens: list[int] = field(default_factory=list)
 
     def hello(self, slot: Slot) -> None:
         self.calls.append("hello")
+        self.notes.append(slot.note)
 
     def lease(self, slot: Slot, wait_s: float) -> Lease | NoWork:
         self.calls.append("lease")
@@ -138,6 +142,8 @@ class Bench:
     argv: tuple[str, ...] = ("sh", "train.sh")
     wait_for_cards: Callable[[], None] = lambda: None
     seed: CacheSeed | None = None
+    limits: Limits | None = None
+    obstacle: Callable[[], str] = str
     scorer: Scorer | None = None
 
     def serve(
@@ -157,6 +163,7 @@ class Bench:
             sandbox=self.sandbox,
             preload=("decimal",),
             seed=self.seed,
+            limits=self.limits,
         )
         Worker(
             slot=SLOT,
@@ -166,6 +173,7 @@ class Bench:
             gpus=self.watch(materialiser.mark_prefix),
             scorer=self.scorer,
             wait_for_cards=self.wait_for_cards,
+            obstacle=self.obstacle,
             clock=self.time.clock,
             sleep=self.time.sleep,
         ).run()

@@ -33,16 +33,18 @@ def arrange(
     paths: WorkerPaths,
     devices: Sequence[str] = (),
     memory_bytes: int | None = None,
+    uid: int | None = None,
 ) -> Sandbox:
     """Return the sandbox that `[trial] sandbox` calls `kind`, for trials in `environment`.
 
     `devices` are the device nodes of the slot's cards; `memory_bytes` is what a trial may use, all
-    of the machine's if not given. Raises EnvironmentFailed where no sandbox
-    can be made, or a trial would have to be shown what it must not see.
+    of the machine's if not given; `uid` is the slot's user, where we are root (Claim.uid). Raises
+    EnvironmentFailed where no sandbox can be made, or a trial would have to be shown what it must
+    not see.
     """
     if kind == "none":
         return NoneSandbox()
-    program = choose()
+    program = choose(uid)
     if isinstance(program, Diagnosis):
         raise EnvironmentFailed(program.text())
     if devices:
@@ -93,7 +95,7 @@ def _data(paths: Iterable[str], hidden: Hidden, uid: int | None) -> Iterable[Bin
                 )
         if uid is not None and not source.stat().st_mode & (0o005 if source.is_dir() else 0o004):
             raise EnvironmentFailed(
-                f"[trial] data: {path} is for its owner alone, and trials run as user {uid}, for "
+                f"[trial] data: {path} is for its owner alone, and trials run as others, for "
                 f"Incumbent runs as root. Let them read it: chmod -R o+rX {place}"
             )
         yield Bind(source=os.fspath(source), place=os.fspath(place))

@@ -23,6 +23,8 @@ CACHE = f"/tmp/torchinductor_{USER}"  # noqa: S108 - inside the sandbox
 They note paths, so it is the same for all trials. It is where inductor keeps headers that it has
 compiled, whatever its variable for caches says.
 """
+HOSTS = f"127.0.0.1 localhost {USER}\n::1 localhost\n"
+"""All the names that a trial needs: without them `torchrun` and `tcp://localhost` find no way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,8 @@ class Descriptors:
     """Where bwrap says, in JSON, which process it started and how that ended."""
     users: int
     """The text of /etc/passwd, to be read."""
+    hosts: int
+    """The text of /etc/hosts, to be read."""
 
 
 def options(
@@ -87,6 +91,7 @@ def _system(links: Iterable[tuple[str, str]], descriptors: Descriptors) -> Itera
     for target, place in links:
         yield from ("--symlink", target, place)
     yield from ("--ro-bind-data", str(descriptors.users), "/etc/passwd")
+    yield from ("--ro-bind-data", str(descriptors.hosts), "/etc/hosts")
     yield from ("--proc", "/proc")
     # bwrap itself is process 1 inside. As a plain user's it is the trial's to open: its memory, and
     # through `exe` the program on this machine, to be made unusable or written anew.

@@ -27,9 +27,13 @@ _PATIENCE_S = 20.0
 _SIZE = 1 << 20
 
 
-def candidates() -> list[Program]:
-    """Return the bwraps of this machine: the system's first, which its administrator keeps."""
-    uid = TRIAL_UID if os.geteuid() == 0 else None
+def candidates(uid: int | None = None) -> list[Program]:
+    """Return the bwraps of this machine: the system's first, which its administrator keeps.
+
+    `uid` is whom to become first, where we are root; TRIAL_UID if it is not given.
+    """
+    if uid is None and os.geteuid() == 0:
+        uid = TRIAL_UID
     found = []
     if system := shutil.which("bwrap"):
         found.append(Program(path=system, uid=uid))
@@ -39,10 +43,13 @@ def candidates() -> list[Program]:
     return found
 
 
-def choose() -> Program | Diagnosis:
-    """Return the first bwrap that makes a sandbox, or why none does. Takes about 0.1 s."""
+def choose(uid: int | None = None) -> Program | Diagnosis:
+    """Return the first bwrap that makes a sandbox, or why none does. Takes about 0.1 s.
+
+    `uid` is as `candidates` has it.
+    """
     failures = []
-    for program in candidates():
+    for program in candidates(uid):
         said = attempt(program)
         if not said:
             return program

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.security.attempt import Aftermath, Attempt, Category, Control
+from trainer.removal import Trash
 from trainer.run_folder import RunFolder
 
 _attempt = partial(Attempt, category=Category.LEFTOVERS)
@@ -56,11 +57,15 @@ def cannot_be_removed(aftermath: Aftermath) -> str:
         code = 1
         with suppress(OSError):
             os.setresuid(*[aftermath.world.uid] * 3)
-            RunFolder.at(aftermath.source.parent).discard()
+            folder = aftermath.source.parent
+            trash = Trash(folder / "trash")
+            RunFolder.at(folder).discard(trash)
+            trash.close()
             code = 0
         os._exit(code)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return "" if code == 0 and not aftermath.out.exists() else "it is still there"
+    is_gone = not aftermath.out.exists() and not any((aftermath.source.parent / "trash").iterdir())
+    return "" if code == 0 and is_gone else "it is still there"
 
 
 def lies_too_deep(aftermath: Aftermath) -> str:

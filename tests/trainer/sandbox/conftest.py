@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from trainer.sandbox.choose import candidates
+from trainer.trial_user import TRIAL_UID
 
 REPOSITORY = Path(__file__).parents[3]
 PYTHON = Path("/usr/bin/python3")
@@ -49,6 +50,7 @@ class Lodge:
             "grace_s": 2.0,
             "broken": False,
             "seed": "",
+            "uid": None if self.uid else TRIAL_UID,
         }
         process = subprocess.Popen(
             [str(PYTHON), "driver.py"],

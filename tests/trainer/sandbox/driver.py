@@ -5,7 +5,6 @@ user; it needs the standard library, and copies of `trainer` and `eval` beside i
 """
 
 import json
-import os
 import sys
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -16,7 +15,6 @@ from trainer.run_folder import RunFolder
 from trainer.run_records import Bind, RunReport, RunRequest
 from trainer.sandbox.confine import BubblewrapSandbox, Program, Sizes
 from trainer.supervisor_client import Supervisor
-from trainer.trial_user import TRIAL_UID
 
 _MIB = 1 << 20
 
@@ -27,7 +25,7 @@ def main() -> None:
     (folder / "tree" / ".git").mkdir(parents=True)
     (folder / "tree" / "train.py").write_text(order["code"])
     sandbox = BubblewrapSandbox(
-        program=Program(**order["program"], uid=TRIAL_UID if os.geteuid() == 0 else None),
+        program=Program(**order["program"], uid=order["uid"]),
         home=order["home"],
         shown=[Bind(source=source, place=place) for source, place in order["shown"]],
         sizes=Sizes(home=_MIB, tmp=2 * _MIB, shm=3 * _MIB),

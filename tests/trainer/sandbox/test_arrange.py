@@ -12,6 +12,7 @@ import pytest
 from eval.metric import Goal, Metric
 from trainer.environment import Environment, EnvironmentFailed
 from trainer.paths import WorkerPaths
+from trainer.removal import Trash
 from trainer.run_folder import RunFolder
 from trainer.run_records import EndedBy, RunReport, RunRequest
 from trainer.sandbox import arrange as arrange_module
@@ -23,6 +24,7 @@ from trainer.sandbox.diagnosis import Diagnosis
 from trainer.sandbox.none import NoneSandbox
 from trainer.sandbox.port import Sandbox
 from trainer.supervisor_client import Supervisor
+from trainer.trial_user import TRIAL_UIDS
 
 TORCH = """
 import multiprocessing as mp
@@ -58,6 +60,7 @@ def run(
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text(text)
     files_of_run = RunFolder.at(folder / "run")
+    files_of_run.discard(Trash(folder / "trash"))
     files_of_run.fill(tree, owner=sandbox.owner)
     seen = sandbox.seen(files_of_run)
     request = RunRequest(
@@ -166,6 +169,18 @@ def test_data_that_root_alone_can_read_is_refused_with_the_cure(
     environment = Environment(argv=("true",), variables={"PATH": "/nowhere", "HOME": "/home/ada"})
     with pytest.raises(EnvironmentFailed, match=f"chmod -R o\\+rX {private}"):
         arrange("bubblewrap", environment=environment, data=[os.fspath(private)], paths=paths)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+def test_trials_of_roots_run_as_the_slots_user(paths: WorkerPaths, tmp_path: Path) -> None:
+    environment = Environment(
+        argv=("/usr/bin/python3", "train.py"), variables={"PATH": "/usr/bin", "HOME": "/home/ada"}
+    )
+    files = {"train.py": "import os; print(f'loss: {os.getuid()}')"}
+    for uid in TRIAL_UIDS[:2]:  # in the same folders, which each leaves to the next
+        sandbox = arrange("bubblewrap", environment=environment, data=(), paths=paths, uid=uid)
+        assert run(sandbox, environment, files, tmp_path).metric_text == str(uid)
+        assert (tmp_path / "run" / "src" / "train.py").stat().st_uid == uid
 
 
 def test_a_home_that_is_none_is_a_private_one() -> None:

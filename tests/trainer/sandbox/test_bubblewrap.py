@@ -26,7 +26,7 @@ def given(confinement: Confinement = CONFINEMENT) -> tuple[str, ...]:
         confinement,
         env={"PATH": "/bin", "A": "x y"},
         cwd="/experiment",
-        descriptors=Descriptors(seccomp=7, status=8, users=9),
+        descriptors=Descriptors(seccomp=7, status=8, users=9, hosts=10),
         sources=[f"/tmp/{index}" for index in range(len(confinement.binds))],
     )
 
@@ -47,6 +47,7 @@ def test_every_option_in_its_order() -> None:
         "--clearenv",
         "--symlink usr/bin /bin",
         "--ro-bind-data 9 /etc/passwd",
+        "--ro-bind-data 10 /etc/hosts",
         "--proc /proc",
         "--tmpfs /proc/1",
         "--remount-ro /proc/1",

@@ -33,7 +33,19 @@ found["cwd"] = os.getcwd()
     assert found["tmp"] == sorted([lodge.folder.name, PurePosixPath(CACHE).name])
     assert found["cwd"] == "/experiment"
     assert "passwd" in found["etc"]
-    assert not {"shadow", "ssh", "hosts", "resolv.conf"} & set(found["etc"])
+    assert not {"shadow", "ssh", "resolv.conf"} & set(found["etc"])
+
+
+def test_it_finds_itself_by_name_and_nobody_else(in_sandbox: Finder) -> None:
+    """As torchrun does, and whoever says `tcp://localhost`."""
+    found = in_sandbox("""
+import socket
+names = ("localhost", socket.gethostname())
+found = [socket.getaddrinfo(name, 80, socket.AF_INET)[0][4][0] for name in names]
+found.append(open("/etc/hosts").read().split())
+""")
+    assert found[:2] == ["127.0.0.1", "127.0.0.1"]
+    assert found[2] == ["127.0.0.1", "localhost", "trial", "::1", "localhost"]
 
 
 def test_it_writes_beside_its_script_and_that_reaches_nobody(lodge: Lodge) -> None:

@@ -1,0 +1,338 @@
+"""A study on paper: the real `apply` and `decide`, and a make-believe of what surrounds them.
+
+Time jumps from one happening to the next. Every fact is an event that goes through `apply`, every
+step is a command of `decide`, as in a real study; only slots, nodes, proposers and git are played.
+Events are not kept, and nothing is encoded: a study of a thousand experiments takes about a second.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import singledispatchmethod
+from heapq import heappop, heappush
+from random import Random
+
+from cluster import commands as cmd
+from cluster import events as ev
+from cluster.decisions import Circumstances, StudyPlan, decide
+from cluster.experiment import Kind
+from cluster.reducer import lacks
+from cluster.simulation.landscape import Landscape
+from cluster.simulation.terrain import Terrain, Tree
+from cluster.state import StudyState
+from cluster.transitions import apply
+from eval.judge import Judge
+from eval.metric import Goal, Metric
+from trainer.trial import CommitId, CrashKind, Ending, ExperimentId, SlotId, TrialOutcome
+
+METRIC = Metric(name="score", goal=Goal.MINIMIZE, pattern=r"^score:\s+(\S+)")
+START = datetime(2026, 1, 1, tzinfo=UTC)
+PROPOSER = "imaginary"
+_CRASHED = TrialOutcome(ending=Ending.CRASHED, crash=CrashKind.EXCEPTION, reason="crashed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What one simulated study is made of."""
+
+    landscape: Landscape
+    judge: Judge
+    slots: int
+    hours: float
+    seed: int
+    most_experiments: int = 0
+    """End after so many verdicts instead of at the hour, if that is earlier; 0 for no limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """The best so far from some moment on, as improvements over the baseline's true score."""
+
+    at_s: float
+    slot_seconds: float
+    """What trials had used by then, those on their way not counted."""
+    true: float
+    claimed: float
+    is_false: bool = False
+    """It is truly no better than what it replaced."""
+
+
+class SimulatedStudy:
+    """One study, from its start to the end of its hours."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.terrain = Terrain(setup.landscape, setup.seed)
+        self.state = StudyState()
+        self.trees: dict[ExperimentId, Tree] = {}
+        self.steps: list[Step] = []
+        self.now_s = 0.0
+        self._plan = StudyPlan(
+            metric=METRIC,
+            judge=setup.judge,
+            proposers=(PROPOSER,),
+            budget_s=setup.landscape.runs.seconds,
+            slots=setup.slots,
+            most_experiments=setup.most_experiments,
+        )
+        self._now = START
+        self._noise, self._durations, self._losses = (
+            Random(f"{what}/{setup.seed}")  # noqa: S311 - chance, not a secret
+            for what in ("noise", "durations", "losses")
+        )
+        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._queue: list[tuple[int, int, cmd.QueueTrial]] = []
+        self._idle: list[int] = []
+        self._order = 0
+        self._asking = 0
+
+    def run(self) -> StudyState:
+        """Play the study to its end and return its last state."""
+        self._begin()
+        self._settle()
+        end_s = self.setup.hours * 3600
+        while self._agenda and self._agenda[0][0] <= end_s and not self.state.finished:
+            self.now_s = self._agenda[0][0]
+            self._now = START + timedelta(seconds=self.now_s)
+            while self._agenda and self._agenda[0][0] <= self.now_s:
+                heappop(self._agenda)[2]()
+            self._settle()
+        self.now_s = end_s if not self.state.finished else self.now_s
+        self._note_best()
+        return self.state
+
+    # --- the clock -------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        base = CommitId("base")
+        self._happen(
+            ev.StudyStarted(study="s", base_commit=base, metric=METRIC.name, goal=METRIC.goal)
+        )
+        self._happen(ev.ControllerStarted(epoch=1, pid=1, node="paper"))
+        for slot in range(self.setup.slots):
+            self._open_slot(slot)
+
+    def _happen(self, event: ev.Event) -> None:
+        recorded = ev.Recorded(seq=self.state.seq + 1, id="", at=self._now, event=event)
+        self.state = apply(self.state, recorded)
+
+    def _later(self, delay_s: float, action: Callable[[], None]) -> None:
+        self._order += 1
+        heappush(self._agenda, (self.now_s + delay_s, self._order, action))
+
+    def _settle(self) -> None:
+        """Do all that is decided, and start what can start, until nothing is left to do now."""
+        while True:
+            while commands := self._decide():
+                for command in commands:
+                    self._perform(command)
+                if all(isinstance(command, cmd.Propose) for command in commands):
+                    break
+            if not self._start_trials():
+                return
+
+    def _decide(self) -> tuple[cmd.Command, ...]:
+        circumstances = Circumstances(
+            now=self._now,
+            asking=self._asking,
+            proposal_latency_s=2 * self.setup.landscape.surroundings.latency_s,
+        )
+        return decide(self.state, self._plan, circumstances)
+
+    # --- slots -----------------------------------------------------------------------------------
+
+    def _open_slot(self, slot: int) -> None:
+        name = SlotId(f"gpu-{slot}")
+        self._happen(
+            ev.SlotOpened(
+                slot=name,
+                incarnation=f"{name}/{self.now_s}",
+                node="paper",
+                device="imaginary",
+                device_class="gpu",
+            )
+        )
+        heappush(self._idle, slot)
+
+    def _start_trials(self) -> bool:
+        """Lease what waits to the slots that are idle; say whether any was."""
+        started = False
+        while self._queue and self._idle:
+            _, _, order = heappop(self._queue)
+            self._start(order, heappop(self._idle))
+            started = True
+        return started
+
+    def _start(self, order: cmd.QueueTrial, slot: int) -> None:
+        experiment, runs = order.experiment.id, self.setup.landscape.runs
+        self._happen(
+            ev.TrialStarted(
+                trial=order.trial,
+                experiment=experiment,
+                attempt=order.attempt,
+                slot=SlotId(f"gpu-{slot}"),
+                node="paper",
+            )
+        )
+        seconds = runs.seconds * max(0.1, self._durations.gauss(1.0, runs.spread))
+        tree = self.trees[experiment]
+        if tree.crashes:
+            seconds *= runs.crash_at
+        per_hour = self.setup.landscape.surroundings.losses_per_hour
+        lost_s = self._losses.expovariate(per_hour / 3600) if per_hour else seconds
+        if lost_s < seconds:
+            self._later(lost_s, lambda: self._lose(order, slot))
+        else:
+            self._later(seconds, lambda: self._end(order, slot))
+
+    def _end(self, order: cmd.QueueTrial, slot: int) -> None:
+        heappush(self._idle, slot)
+        experiment = order.experiment.id
+        self._happen(
+            ev.TrialFinished(
+                trial=order.trial,
+                experiment=experiment,
+                attempt=order.attempt,
+                outcome=self._outcome(self.trees[experiment]),
+            )
+        )
+
+    def _outcome(self, tree: Tree) -> TrialOutcome:
+        if tree.crashes:
+            return _CRASHED
+        landscape = self.setup.landscape
+        noise = self._noise.gauss(0.0, landscape.runs.noise) if landscape.runs.noise else 0.0
+        value = landscape.baseline - self.terrain.improvement(tree) + noise
+        return TrialOutcome(ending=Ending.SCORED, value=value, device_class="gpu")
+
+    def _lose(self, order: cmd.QueueTrial, slot: int) -> None:
+        self._happen(
+            ev.TrialLost(
+                trial=order.trial,
+                experiment=order.experiment.id,
+                attempt=order.attempt,
+                reason="the node went away",
+            )
+        )
+        self._happen(ev.SlotClosed(slot=SlotId(f"gpu-{slot}"), reason="the node went away"))
+        self._later(self.setup.landscape.surroundings.away_s, lambda: self._open_slot(slot))
+
+    # --- commands --------------------------------------------------------------------------------
+
+    @singledispatchmethod
+    def _perform(self, command: cmd.Command) -> None:
+        raise TypeError(f"nobody plays {type(command).__name__}")
+
+    @_perform.register
+    def _create_baseline(self, _: cmd.CreateBaseline) -> None:
+        self._found(Kind.BASELINE, Tree(patches={}), ExperimentId("e0"))
+
+    @_perform.register
+    def _queue_trial(self, command: cmd.QueueTrial) -> None:
+        self._happen(
+            ev.TrialQueued(
+                trial=command.trial,
+                experiment=command.experiment.id,
+                attempt=command.attempt,
+                seed=command.seed,
+            )
+        )
+        self._order += 1
+        heappush(self._queue, (-command.priority, self._order, command))
+
+    @_perform.register
+    def _judge(self, command: cmd.RecordJudgement) -> None:
+        self._happen(command.event)
+        if command.experiment == "e0" and self.state.lineage:
+            self._note_best()
+
+    @_perform.register
+    def _promote(self, command: cmd.Promote) -> None:
+        winner, replaced = command.winner.id, command.replaces.id
+        self._happen(
+            ev.Promoted(
+                experiment=winner,
+                commit=CommitId(f"p-{winner}"),
+                replaces=replaced,
+                lacks=lacks(self.state, command.winner),
+            )
+        )
+        gained = self._true(winner) - self._true(replaced)
+        self._note_best(is_false=gained <= 0)
+
+    @_perform.register
+    def _merge(self, command: cmd.Merge) -> None:
+        winner, onto = command.winner, command.incumbent.id
+        base = self.trees[winner.base]
+        own = self.trees[winner.id].patches
+        brought = [patch for number, patch in own.items() if number not in base.patches]
+        merged = self.terrain.merge(self.trees[onto], brought)
+        if merged is None:
+            event: ev.Event = ev.MergeConflicted(
+                experiment=winner.id, against=onto, paths=("train.py",)
+            )
+            self._happen(event)
+        elif merged.patches.keys() == self.trees[onto].patches.keys():
+            self._happen(ev.MergeRedundant(experiment=winner.id, against=onto))
+        else:
+            self._found(Kind.MERGE, merged, onto, winner.id)
+
+    @_perform.register
+    def _drop(self, command: cmd.DropWinner) -> None:
+        self._happen(ev.WinnerDropped(experiment=command.winner, reason=command.reason))
+
+    @_perform.register
+    def _propose(self, command: cmd.Propose) -> None:
+        base = self.state.incumbent or self.state.baseline
+        if self._asking or base is None:
+            return  # a proposer takes one question at a time
+        self._asking = command.count
+        latency_s = self.setup.landscape.surroundings.latency_s
+        self._later(latency_s, lambda: self._answer(command.count, base.id))
+
+    @_perform.register
+    def _finish(self, command: cmd.FinishStudy) -> None:
+        self._happen(ev.StudyFinished(reason=command.reason, failed=command.failed))
+
+    def _answer(self, count: int, base: ExperimentId) -> None:
+        self._asking = 0
+        for _ in range(count):
+            self._found(Kind.PROPOSAL, self.terrain.propose(self.trees[base]), base)
+
+    def _found(
+        self, kind: Kind, tree: Tree, base: ExperimentId, merge_of: ExperimentId = ExperimentId("")
+    ) -> None:
+        experiment = self.state.next_experiment
+        self.trees[experiment] = tree
+        self._happen(
+            ev.ExperimentProposed(
+                experiment=experiment,
+                kind=kind,
+                commit=CommitId(f"c-{experiment}"),
+                tree=tree.name,
+                base=base,
+                base_commit=self.state.incumbent_commit or self.state.base_commit,
+                lines=100,
+                proposer=PROPOSER,
+                hypothesis="",
+                merge_of=merge_of,
+            )
+        )
+
+    # --- what is looked at -----------------------------------------------------------------------
+
+    def _true(self, experiment: ExperimentId) -> float:
+        return self.terrain.improvement(self.trees[experiment])
+
+    def _note_best(self, *, is_false: bool = False) -> None:
+        incumbent = self.state.incumbent
+        if incumbent is None:
+            return
+        step = Step(
+            at_s=self.now_s,
+            slot_seconds=self.state.slot_seconds,
+            true=self._true(incumbent.id),
+            claimed=self.setup.landscape.baseline - incumbent.worth,
+            is_false=is_false,
+        )
+        self.steps.append(step)

@@ -1,0 +1,49 @@
+"""How much two runs of the same code differ. Pure."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from statistics import fmean
+
+OUTLYING = 16.0
+"""One group is left out where its variance is so many times that of all others together: runs
+whose noise is four times the usual. Of two honest runs, one pair in 16,000 differs so much."""
+ENOUGH = 4
+"""Degrees of freedom that the others need before they can call one group an outlier."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noise:
+    """Standard deviation of a single run, and how well it is known."""
+
+    sigma: float = 0.0
+    """In the metric's unit; 0 where `dof` is 0, and where runs repeat exactly."""
+    dof: int = 0
+    """Degrees of freedom: runs beyond the first of each tree. Its relative error is about
+    1 / sqrt(2 dof)."""
+    has_outlier: bool = False
+    """One tree's runs were left out, as they differ far more than those of all others."""
+
+
+def pooled_noise(groups: Iterable[Sequence[float]]) -> Noise:
+    """Estimate the noise from runs of the same code, each group one tree on one device class.
+
+    The pooled within-group variance. Robust to one outlier in the manner of Cochran's test (1941;
+    ISO 5725-2): the group with the largest variance is left out if it is far beyond the others.
+    """
+    spreads = [_spread(group) for group in groups if len(group) > 1]
+    squares = sum(square for square, _ in spreads)
+    dof = sum(n for _, n in spreads)
+    if not dof:
+        return Noise()
+    worst, n = max(spreads, key=lambda spread: spread[0] / spread[1])
+    rest, rest_dof = squares - worst, dof - n
+    if rest_dof >= ENOUGH and worst / n > OUTLYING * max(rest, 0.0) / rest_dof > 0:
+        return Noise(sigma=sqrt(rest / rest_dof), dof=rest_dof, has_outlier=True)
+    return Noise(sigma=sqrt(squares / dof), dof=dof)
+
+
+def _spread(group: Sequence[float]) -> tuple[float, int]:
+    """Return the sum of squares about the mean, and its degrees of freedom."""
+    mean = fmean(group)
+    return sum((value - mean) ** 2 for value in group), len(group) - 1

@@ -1,0 +1,140 @@
+"""`incumbent simulate`."""
+
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infra.cli.output import note, print_json
+from infra.cli.study_choice import JsonOption, UsageProblem
+
+if TYPE_CHECKING:
+    from cluster.simulation.landscape import Landscape
+    from infra.simulations import Policy
+
+MOST_SLOTS = 4096
+MOST_SEEDS = 10_000
+PICTURES = (".png", ".svg")
+
+
+def simulate(
+    slots: Annotated[
+        str, typer.Option("--slots", help="How many GPUs; several by commas.")
+    ] = "1,8",
+    judge: Annotated[
+        str, typer.Option("--judge", help="Which policies, by commas.")
+    ] = "greedy,bayes,sequential",
+    landscape: Annotated[
+        str,
+        typer.Option(
+            "--landscape", help="published, long_tail, harsh, or a FILE.toml of your own."
+        ),
+    ] = "published",
+    noise: Annotated[
+        float | None,
+        typer.Option("--noise", help="Standard deviation of a run; default: the landscape's."),
+    ] = None,
+    hours: Annotated[float, typer.Option("--hours", help="How long each study runs.")] = 8.0,
+    latency: Annotated[
+        float | None,
+        typer.Option("--latency", help="Seconds that a proposer takes; default: the landscape's."),
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", help="How many studies of each kind.")] = 20,
+    seed: Annotated[int, typer.Option("--seed", help="The first seed.")] = 0,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="Draw the curves: FILE.png or FILE.svg.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Try judges on imaginary studies: what would so many GPUs and this noise come to."""
+    from infra.simulation_table import render_simulation
+    from infra.simulations import Question, simulation_facts
+    from infra.simulations import simulate as play
+
+    question = Question(
+        name=landscape,
+        landscape=_landscape(landscape, noise, latency),
+        slots=_slots(slots),
+        judges=_judges(judge),
+        hours=_within("--hours", hours, 0.1, 10_000),
+        seeds=tuple(range(seed, seed + int(_within("--seeds", seeds, 1, MOST_SEEDS)))),
+    )
+    _check_picture(picture)
+    answers = play(question, _progress)
+    facts = simulation_facts(question, answers)
+    if picture:
+        from infra.simulation_drawing import draw_simulation
+
+        draw_simulation(question, answers, picture)
+        note(f"picture: {picture}")
+    if as_json:
+        print_json(facts)
+    else:
+        render_simulation(facts, about=question.landscape.about)
+
+
+def _landscape(name: str, noise: float | None, latency_s: float | None) -> "Landscape":
+    from cluster.simulation.landscape import LandscapeProblem, load_landscape
+
+    changes: dict[str, float] = {}
+    if noise is not None:
+        changes["runs__noise"] = _within("--noise", noise, 0, 1e9)
+    if latency_s is not None:
+        changes["surroundings__latency_s"] = _within("--latency", latency_s, 0, 1e6)
+    try:
+        return load_landscape(name).changed(**changes)
+    except LandscapeProblem as problem:
+        raise UsageProblem(str(problem)) from problem
+
+
+def _slots(text: str) -> tuple[int, ...]:
+    found = _listed("--slots", text)
+    numbers = [int(word) for word in found if word.isascii() and word.isdecimal()]
+    if len(numbers) != len(found) or not all(1 <= n <= MOST_SLOTS for n in numbers):
+        raise UsageProblem(f"--slots {text!r}: numbers from 1 to {MOST_SLOTS}, e.g. --slots 1,8,64")
+    return tuple(dict.fromkeys(numbers))
+
+
+def _judges(text: str) -> "tuple[Policy, ...]":
+    from infra.simulations import POLICIES
+
+    found = _listed("--judge", text)
+    known = {str(policy): policy for policy in POLICIES}
+    if unknown := [word for word in found if word not in known]:
+        raise UsageProblem(f"--judge: there is no {unknown[0]!r}: use {', '.join(POLICIES)}")
+    return tuple(known[word] for word in dict.fromkeys(found))
+
+
+def _listed(option: str, text: str) -> Sequence[str]:
+    found = [word.strip() for word in text.split(",") if word.strip()]
+    if not found:
+        raise UsageProblem(f"{option} names nothing")
+    return found
+
+
+def _within(option: str, value: float, least: float, most: float) -> float:
+    if not (math.isfinite(value) and least <= value <= most):
+        raise UsageProblem(f"{option} {value:g}: must be from {least:g} to {most:g}")
+    return value
+
+
+def _check_picture(path: Path | None) -> None:
+    """Refuse before all the work what could not be drawn after it."""
+    if path is None:
+        return
+    if path.suffix not in PICTURES:
+        raise UsageProblem(f"--picture {path}: must end in .png or .svg")
+    if not path.absolute().parent.is_dir():
+        raise UsageProblem(f"--picture {path}: there is no folder {path.absolute().parent}")
+
+
+def _progress(done: int, of: int) -> None:
+    """Say how far it is: on one line of a terminal, and in tenths elsewhere."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{done} of {of} studies" + ("\r\033[K" if done == of else ""))
+        sys.stderr.flush()
+    elif done == of or done * 10 // of > (done - 1) * 10 // of:
+        note(f"{done} of {of} studies")

@@ -1,0 +1,94 @@
+"""Simulated studies are real ones on paper: their states are sound, and they can be repeated."""
+
+from dataclasses import replace
+from itertools import pairwise
+from statistics import fmean
+
+import pytest
+
+from cluster.experiment import Status
+from cluster.invariants import check
+from cluster.simulation.course import Course, play
+from cluster.simulation.landscape import load_landscape
+from cluster.simulation.study import METRIC, Setup, SimulatedStudy
+from eval.bayes import BayesJudge
+from eval.judge import GreedyJudge, Judge
+from eval.sequential import SequentialJudge
+
+GREEDY = GreedyJudge(metric=METRIC)
+BAYES = BayesJudge(metric=METRIC)
+SEQUENTIAL = SequentialJudge(metric=METRIC)
+
+
+def setup(name: str = "published", judge: Judge = GREEDY, **changes: float) -> Setup:
+    noise = changes.pop("noise", None)
+    landscape = load_landscape(name)
+    if noise is not None:
+        landscape = landscape.changed(runs__noise=noise)
+    made = Setup(landscape=landscape, judge=judge, slots=8, hours=2.0, seed=1)
+    return replace(made, **changes)
+
+
+def courses(number: int, *args, **changes) -> list[Course]:
+    return [play(setup(*args, **changes, seed=seed)) for seed in range(number)]
+
+
+@pytest.mark.parametrize("judge", [GREEDY, BAYES, SEQUENTIAL], ids=lambda j: type(j).__name__)
+@pytest.mark.parametrize("name", ["published", "harsh"])
+def test_every_state_is_sound_and_the_same_seed_is_the_same_study(name: str, judge: Judge) -> None:
+    first = SimulatedStudy(setup(name, judge)).run()
+    check(first)
+    assert SimulatedStudy(setup(name, judge)).run() == first
+    assert SimulatedStudy(setup(name, judge, seed=2)).run() != first
+
+
+def test_slots_are_busy_while_the_proposer_keeps_up() -> None:
+    state = SimulatedStudy(setup(hours=8.0)).run()
+    assert state.counts[Status.RUNNING] == 8
+    # What runs at the end is not counted yet, and the baseline was alone at first.
+    assert state.slot_seconds > 0.97 * 8 * 8 * 3600 - 8 * 300
+
+
+def test_a_slow_proposer_starves_the_slots() -> None:
+    slow = load_landscape("published").changed(surroundings__latency_s=7200.0)
+    state = SimulatedStudy(replace(setup(), landscape=slow, hours=4.0)).run()
+    assert state.slot_seconds < 0.5 * 8 * 4 * 3600
+
+
+def test_what_is_lost_is_run_again_on_slots_that_come_back() -> None:
+    state = SimulatedStudy(setup("harsh", hours=8.0)).run()
+    lost = [t for e in state.experiments.values() for t in e.trials if t.phase == "lost"]
+    assert lost
+    assert all(state.experiments[t.id.split(".")[0]].trials[-1].attempt > 1 for t in lost[:1])
+    assert sum(slot.is_open for slot in state.slots.values()) >= 6
+
+
+def test_without_noise_greedy_claims_exactly_what_is_true() -> None:
+    course = play(setup(noise=0.0, hours=4.0))
+    assert course.false_promotions == 0
+    assert course.claimed == pytest.approx(course.true)
+    assert all(new.true > old.true for old, new in pairwise(course.steps[:-1]))
+
+
+def test_noise_makes_greedy_claim_what_is_not_there_and_bayes_not() -> None:
+    greedy = courses(4, noise=0.001, hours=5.0)
+    bayes = courses(4, "published", BAYES, noise=0.001, hours=5.0)
+    gap_of_greedy = fmean(course.claimed - course.true for course in greedy)
+    gap_of_bayes = fmean(course.claimed - course.true for course in bayes)
+    assert gap_of_greedy > 0.0015
+    assert abs(gap_of_bayes) < gap_of_greedy / 3
+    assert fmean(c.false_promotions / c.promotions for c in bayes) < 0.8 * fmean(
+        c.false_promotions / c.promotions for c in greedy
+    )
+
+
+def test_more_slots_find_more() -> None:
+    one, eight = (fmean(c.true for c in courses(4, slots=n)) for n in (1, 8))
+    assert eight > 1.3 * one
+
+
+def test_time_on_slots_is_told_apart() -> None:
+    course = play(setup("published", SEQUENTIAL, hours=4.0))
+    assert course.time.replicates > 0.2 * course.time.total
+    assert play(setup()).time.replicates == 0
+    assert play(setup()).time.merges > 0

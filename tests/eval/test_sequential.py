@@ -1,0 +1,66 @@
+"""The sequential judge holds its promise of few false promotions."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+sys.path.insert(0, str(Path(__file__).parent))
+from judging import LOSS, around, tree
+
+from eval.beliefs import Belief, Memory
+from eval.judge import Verdict
+from eval.sequential import SequentialJudge
+
+JUDGE = SequentialJudge(metric=LOSS, confidence=0.9)
+BASE = tree(0.0, belief=Belief(mean=0.0, variance=0.0))
+
+
+def judged(random: Random, gain: float, memory: Memory) -> tuple[Verdict, Memory, int]:
+    """Run a candidate of this true gain until its verdict."""
+    values, level = [], 0.0
+    while True:
+        values.append(random.gauss(-gain, 1.0))
+        said = JUDGE.judge(tree(*values, level=level), BASE, around(memory=memory))
+        if said.learnt:
+            memory, level = said.learnt.memory, said.learnt.level
+        if said.verdict is not Verdict.REPLICATE:
+            return said.verdict, memory, len(values)
+
+
+def test_a_first_run_that_looks_worse_is_enough_and_one_that_looks_better_is_not() -> None:
+    assert JUDGE.judge(tree(0.1), BASE, around()).verdict is Verdict.DISCARD
+    assert JUDGE.judge(tree(-100.0), BASE, around()).verdict is Verdict.REPLICATE
+
+
+def test_the_first_run_does_not_count() -> None:
+    said = JUDGE.judge(tree(-100.0, 0.1, level=0.1), BASE, around())
+    assert said.verdict is Verdict.DISCARD
+
+
+def test_of_what_passes_few_are_false() -> None:
+    random, false, passed = Random(3), 0, 0
+    for _ in range(40):  # studies
+        memory = Memory()
+        for n in range(60):
+            gain = 4.0 if n % 6 == 0 else 0.0
+            verdict, memory, runs = judged(random, gain, memory)
+            assert runs <= 6
+            passed += verdict is Verdict.KEEP
+            false += verdict is Verdict.KEEP and gain == 0
+    assert passed > 200
+    assert false / passed <= 0.1
+
+
+def test_levels_fall_with_every_test_and_rise_with_what_passes() -> None:
+    def level(memory: Memory) -> float:
+        return JUDGE.judge(tree(-1.0), BASE, around(memory=memory)).learnt.level
+
+    assert level(Memory()) > level(Memory(tested=1)) > level(Memory(tested=9))
+    assert level(Memory(tested=9, passed=3)) == 4 * level(Memory(tested=9))
+
+
+def test_runs_that_repeat_exactly_pass_if_they_are_better() -> None:
+    exact = around(0.0, dof=2)
+    base = replace(BASE, belief=Belief(mean=0.0, variance=0.0))
+    assert JUDGE.judge(tree(-1.0, -1.0, level=0.01), base, exact).verdict is Verdict.KEEP

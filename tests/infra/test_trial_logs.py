@@ -1,0 +1,53 @@
+"""Where things of a trial are: those of the latest one that has any."""
+
+from pathlib import Path
+
+from infra.home import StudyHome
+from infra.trial_logs import paths_of, why_no_log
+from tests.infra.study_factory import Study, crashed
+from trainer.paths import WorkerPaths
+from trainer.trial import CommitId, ExperimentId, TrialId, TrialSpec
+
+E0 = ExperimentId("e0")
+
+
+def outputs(home: StudyHome, attempt: int) -> Path:
+    """Return where a worker keeps the output of an attempt."""
+    spec = TrialSpec(
+        trial=TrialId("e0.1"),
+        experiment=E0,
+        attempt=attempt,
+        commit=CommitId("c"),
+        seed=1,
+        budget_s=1.0,
+        timeout_s=1.0,
+    )
+    return WorkerPaths(study=home.directory, environments=home.environments).out(spec)
+
+
+def test_the_latest_log_and_the_latest_output_are_named(tmp_path: Path) -> None:
+    home = StudyHome(name="mar5", repository=tmp_path, directory=tmp_path / "study")
+    study = Study(slots=1)
+    study.start(study.propose("unmodified"))
+    assert paths_of(home, study.state, E0) == {}
+    study.lose("e0")
+    study.start("e0")
+    study.finish("e0", crashed())
+    first, second = outputs(home, 1), outputs(home, 2)
+    first.mkdir(parents=True)
+    home.logs.mkdir()
+    log = home.logs / "e0.1-a2.log"
+    log.touch()
+    assert paths_of(home, study.state, E0) == {"log": str(log), "output": str(first)}
+    second.symlink_to(tmp_path / "nowhere")  # named, and not looked into
+    assert paths_of(home, study.state, E0) == {"log": str(log), "output": str(second)}
+
+
+def test_who_asks_for_the_log_of_a_rejected_experiment_is_told_why() -> None:
+    study = Study(slots=1)
+    study.reject("a typo", "train.py:4: undefined name 'modle'")
+    study.propose("waits")
+    said = "e0 was rejected before it could run: train.py:4: undefined name 'modle'"
+    assert why_no_log(study.state, "e0") == why_no_log(study.state, "e0.1") == said
+    for name in ("e1", "e9", "nonsense"):
+        assert why_no_log(study.state, name).startswith(f"no trial of {name} has started")
