@@ -149,11 +149,14 @@ class World:
         }
 
     def is_victim_well(self) -> bool:
-        """Say whether the victim lives and was not stopped."""
+        """Say whether the victim lives and was not stopped, nor is about to be."""
         if self.victim.poll() is not None:
             return False
-        stat = Path(f"/proc/{self.victim.pid}/stat").read_text()
-        return stat.rpartition(")")[2].split()[0] not in "TtZX"
+        lines = Path(f"/proc/{self.victim.pid}/status").read_text().splitlines()
+        status = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        # A signal that was sent takes until its receiver is given a processor.
+        is_hit = any(int(status[name], 16) for name in ("SigPnd", "ShdPnd"))
+        return not is_hit and status["State"][0] not in "TtZX"
 
     def fill(self) -> None:
         """Write everything, in place of what attempts have changed."""
