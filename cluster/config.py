@@ -2,11 +2,19 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from eval.config import GuardConfig, JudgeConfig, MetricConfig
+from eval.trusted_metrics import goal_of
 from proposer.config import ProposerConfig, TunerConfig
-from trainer.config import TrialConfig
+from trainer.config import ScoreConfig, TrialConfig
 
 
 class StudySection(BaseModel):
@@ -94,6 +102,7 @@ class StudyConfig(BaseModel):
     study: StudySection
     metric: MetricConfig
     trial: TrialConfig
+    score: ScoreConfig | None = None
     guard: tuple[GuardConfig, ...] = ()
     """Numbers that must stay within bounds, whatever the metric says."""
     judge: JudgeConfig = JudgeConfig()
@@ -102,6 +111,19 @@ class StudyConfig(BaseModel):
     tuner: TunerConfig = TunerConfig()
     cluster: ClusterConfig = ClusterConfig()
     limits: LimitsConfig = LimitsConfig()
+
+    @model_validator(mode="after")
+    def _is_scored_once(self) -> "StudyConfig":
+        if (self.score is not None) != (self.metric.source == "predictions"):
+            raise ValueError('[metric] source = "predictions" and a section [score] go together')
+        if self.score is None:
+            return self
+        if self.score.metric and goal_of(self.score.metric) != self.metric.goal:
+            goal = goal_of(self.score.metric)
+            raise ValueError(
+                f'[metric] goal must be "{goal}" for [score] metric = "{self.score.metric}"'
+            )
+        return self
 
     @field_validator("guard")
     @classmethod

@@ -33,6 +33,7 @@ _EXAMPLES = {
     ("[study]", "name"): '"mar5"',
     ("[metric]", "name"): '"val_loss"',
     ("[trial]", "command"): '"python train.py"',
+    ("[score]", "labels"): '"~/labels/val.npy"',
     ("[[guard]]", "name"): '"peak_vram_mb"',
 }
 """What a required key could say; a choice's first word serves for the others."""

@@ -31,6 +31,8 @@ class StudyStarted(Event):
     base_commit: CommitId
     metric: str
     goal: str
+    source: str = "printed"
+    """Where the metric comes from: `printed` or `predictions`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

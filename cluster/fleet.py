@@ -31,7 +31,7 @@ from cluster.ours import assert_ours
 from cluster.queue_actor import QueueActor
 from cluster.ray_cluster import PrivateRay, RayFailed, RayProcess
 from cluster.worker_actor import WorkerActor, WorkerSettings
-from trainer.config import TrialConfig
+from trainer.config import ScoreConfig, TrialConfig
 from trainer.paths import WorkerPaths
 from trainer.trial import CommitId
 
@@ -53,6 +53,11 @@ class _Fleet:
     def __init__(self, settings: FleetSettings) -> None:
         self._settings = settings
         self._trial = TrialConfig.model_validate_json(json.dumps(dict(settings.trial)))
+        self._score = (
+            None
+            if settings.score is None
+            else ScoreConfig.model_validate_json(json.dumps(dict(settings.score)))
+        )
         self._private = PrivateRay(
             runtime=Path(settings.runtime),
             directory=Path(settings.directory),
@@ -107,11 +112,12 @@ class _Fleet:
             slots=slots,
             gpu_busy_mb=settings.gpu_busy_mb,
             editable=settings.editable,
+            score=self._score,
         )
         gpus = {"num_gpus": self._trial.gpus} if self._trial.gpus else {}
         # Workers of an earlier controller are adopted if they would do the same.
         key = hashlib.sha256(
-            to_json((settings.trial, settings.metric, settings.editable, slots))
+            to_json((settings.trial, settings.metric, settings.score, settings.editable, slots))
         ).hexdigest()[:8]
         names = [f"worker-{number}-{key}" for number in range(slots)]
         end_actors(name for name in _actors() if name not in {*names, QUEUE})

@@ -28,3 +28,4 @@ class FleetSettings:
     trial: Mapping[str, Any] = field(default_factory=dict)
     metric: Metric
     editable: tuple[str, ...] = ()
+    score: Mapping[str, Any] | None = None

@@ -43,6 +43,8 @@ class StudyState:
     base_commit: CommitId = CommitId("")
     metric: str = ""
     goal: str = "minimize"
+    source: str = "printed"
+    """Where the metric comes from: see StudyStarted."""
     started_at: datetime | None = None
     heard_at: datetime | None = None
     """When the last event was recorded."""

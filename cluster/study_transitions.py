@@ -29,6 +29,7 @@ def _study_started(state: StudyState, event: ev.StudyStarted, rec: ev.Recorded) 
         study=event.study,
         base_commit=event.base_commit,
         metric=event.metric,
+        source=event.source,
         goal=event.goal,
         started_at=rec.at,
     )

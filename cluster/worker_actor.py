@@ -17,11 +17,12 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from cluster.ours import assert_ours
 from eval.metric import Metric
+from trainer.arrange_scorer import ScorerPlace, arrange_scorer
 from trainer.card_memory import CardMemory
 from trainer.compile_caches import CacheSeed
-from trainer.config import TrialConfig
+from trainer.config import ScoreConfig, TrialConfig
 from trainer.disk_room import lack_of_room
-from trainer.environment import prepare
+from trainer.environment import Environment, prepare
 from trainer.gpu import NvmlGpus, NvmlSampler, device_nodes, mark_of
 from trainer.gpu_watch import GpuWatch
 from trainer.limit_defaults import limits_for, machine_memory
@@ -30,6 +31,8 @@ from trainer.paths import WorkerPaths
 from trainer.ports import Heartbeat, Lease, LeaseSource, NoWork, Progress, Slot
 from trainer.run_records import Limits
 from trainer.sandbox.arrange import arrange
+from trainer.sandbox.port import Sandbox
+from trainer.scorer import PredictionScorer
 from trainer.slots import Claim, Unavailable, claim_cpu, claim_gpus, with_user
 from trainer.supervisor_client import Supervisor
 from trainer.trial import CommitId, SlotId, TrialOutcome, TrialSpec
@@ -55,6 +58,8 @@ class WorkerSettings:
     gpu_busy_mb: float
     editable: tuple[str, ...] = ()
     """Files that candidates may change; the others are looked at after each trial."""
+    score: ScoreConfig | None = None
+    """How predictions are scored, where they are."""
     number: int = 0
     """Which of the study's workers it is."""
 
@@ -180,50 +185,71 @@ class WorkerActor:
     def _worker(self, claim: Claim, source: LeaseSource) -> Worker:
         """Make what serves the slot; raises what the making of an environment or sandbox raises."""
         slot = self._slot(claim)
-        materialiser = self._materialiser(slot, claim.uid)
+        settings, paths = self._settings, self._settings.paths
+        environment = prepare(
+            settings.trial,
+            base=settings.base,
+            repository=paths.repository,
+            paths=paths,
+            study=settings.study,
+        )
+        limits = limits_for(settings.trial, machine_bytes=machine_memory(), slots=settings.slots)
+        sandbox = arrange(
+            settings.trial.sandbox,
+            environment=environment,
+            data=settings.trial.data,
+            paths=paths,
+            devices=device_nodes(slot.gpu_uuids, NvmlGpus()),
+            memory_bytes=limits.memory_bytes,
+            uid=claim.uid,
+        )
+        materialiser = self._materialiser(slot, environment, sandbox, limits)
         return Worker(
             slot=slot,
             leases=source,
             materialiser=materialiser,
             supervisors=(Supervisor(), Supervisor()),
             gpus=self._gpu_watch(slot, materialiser.mark_prefix),
+            scorer=self._scorer(slot, environment, sandbox, limits),
             wait_for_cards=self._card_memory(slot).wait_until_free,
             obstacle=lambda: lack_of_room(self._settings.paths.study),
         )
 
-    def _materialiser(self, slot: Slot, uid: int | None) -> Materialiser:
-        settings, trial, paths = self._settings, self._settings.trial, self._settings.paths
+    def _materialiser(
+        self, slot: Slot, environment: Environment, sandbox: Sandbox, limits: Limits
+    ) -> Materialiser:
+        settings, trial = self._settings, self._settings.trial
         cores = os.cpu_count() or 1
-        environment = prepare(
-            trial,
-            base=settings.base,
-            repository=paths.repository,
-            paths=paths,
-            study=settings.study,
-        )
-        limits = limits_for(trial, machine_bytes=machine_memory(), slots=settings.slots)
-        sandbox = arrange(
-            trial.sandbox,
-            environment=environment,
-            data=trial.data,
-            paths=paths,
-            devices=device_nodes(slot.gpu_uuids, NvmlGpus()),
-            memory_bytes=limits.memory_bytes,
-            uid=uid,
-        )
         return Materialiser(
             study=settings.study,
             slot=slot,
-            paths=paths,
+            paths=settings.paths,
             environment=environment,
             metric=settings.metric,
-            code=LocalCode(paths.repository),
+            code=LocalCode(settings.paths.repository),
             sandbox=sandbox,
             threads=0 if trial.gpus else max(1, cores // settings.slots),
             limits=limits,
             editable=settings.editable,
             preload=trial.preload,
             seed=self._seed(slot, limits),
+        )
+
+    def _scorer(
+        self, slot: Slot, environment: Environment, sandbox: Sandbox, limits: Limits
+    ) -> PredictionScorer | None:
+        settings = self._settings
+        if settings.score is None:
+            return None
+        return arrange_scorer(
+            settings.score,
+            metric=settings.metric,
+            environment=environment,
+            trial_sandbox=sandbox,
+            limits=limits,
+            place=ScorerPlace(
+                study=settings.study, slot=slot.id, base=settings.base, paths=settings.paths
+            ),
         )
 
     def _gpu_watch(self, slot: Slot, mark_prefix: str) -> GpuWatch:

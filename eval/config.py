@@ -46,8 +46,8 @@ class MetricConfig(BaseModel):
     """Regular expression with one group, searched in each line; default `^name:\\s+(\\S+)`."""
     plausible: tuple[float, ...] = ()
     """`[lo, hi]`: a better value outside is not kept before somebody has looked; default any."""
-    source: Literal["printed"] = "printed"
-    """`printed`: read from the trial's output."""
+    source: Literal["printed", "predictions"] = "printed"
+    """`printed`: read from the trial's output; `predictions`: computed by `[score]` from labels."""
 
     @field_validator("plausible")
     @classmethod

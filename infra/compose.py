@@ -126,6 +126,7 @@ def preflight(
         repository=study.home.git,
         metric=config.metric.metric(),
         python=interpreter_of(environment) if environment else None,
+        prints_metric=config.score is None,
     )
 
 
@@ -147,6 +148,7 @@ def ray_fleet(study: OpenStudy, config: StudyConfig) -> FleetProcess:
         trial=config.trial.model_dump(mode="json"),
         metric=config.metric.metric(),
         editable=config.study.editable,
+        score=config.score.model_dump(mode="json") if config.score else None,
     )
     return FleetProcess(settings, log=home.fleet_log)
 

@@ -11,6 +11,7 @@ from cluster.state import StudyState
 from cluster.study_repository import StudyRepository
 from infra.controller_process import find_controller
 from infra.home import StudyHome, StudyProblem
+from infra.label_checks import require_hidden_labels
 from infra.requests import request
 from infra.study import OpenStudy, Server, join, remember_redis_url
 from trainer.git_command import require_git
@@ -67,9 +68,11 @@ def prepare_run(source: SourceRepository, config: StudyConfig) -> Prepared:
 
     What failed may be mended by now: in a newer commit, which the study then begins anew from, or
     outside the repository. Raises what `prepare_study` raises, and StudyProblem before anything is
-    made or started where trials are to have a sandbox and this machine makes none.
+    made or started where trials are to have a sandbox and this machine makes none, or labels that
+    are to be hidden are not.
     """
     require_sandbox(config)
+    require_hidden_labels(config, source.toplevel)
     prepared = prepare_study(source, config)
     study = prepared.study
     state = study.state()
@@ -145,6 +148,7 @@ def _begin(study: OpenStudy, config: StudyConfig, base: str) -> None:
         base_commit=CommitId(base),
         metric=config.metric.name,
         goal=config.metric.goal,
+        source=config.metric.source,
     )
     study.ledger.append([ev.Draft(id="study", at=datetime.now(UTC), event=event)])
 
@@ -155,6 +159,12 @@ def _check_metric(state: StudyState, config: StudyConfig) -> None:
         raise StudyProblem(
             f"the study {state.study} was begun to {state.goal} {state.metric}; {CONFIG} now says "
             f"{asked[1]} {asked[0]}: give [study] name another name to begin a new study"
+        )
+    if state.source != config.metric.source:
+        raise StudyProblem(
+            f"the metric of the study {state.study} was {state.source}, and {CONFIG} now says "
+            f'source = "{config.metric.source}", which compares with nothing that was measured: '
+            "give [study] name another name to begin a new study"
         )
 
 

@@ -230,6 +230,8 @@ def _show(facts: ShowFacts, metric: str) -> RenderableType:
     if (belief := facts["belief"]) is not None:
         _add(grid, "believed", f"{number(belief['mean'])} ± {belief['sd']:.2g}")
     _add(grid, "delta", signed(facts["delta"]) if facts["delta"] is not None else "")
+    claimed = _last_outcome(facts).get("metrics", {}).get("claimed")
+    _add(grid, "claimed", number(claimed) if claimed is not None else "")
     _add(grid, "reason", one_line(facts["reason"]))
     _add(grid, "next", one_line(facts["next"]))
     _add(grid, "commit", facts["commit"])

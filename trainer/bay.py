@@ -3,6 +3,8 @@
 Knows a supervisor of its own, and the materialiser that both halves share. Does not know leases.
 """
 
+from pathlib import Path
+
 from trainer.frozen import FrozenCheck
 from trainer.materialise import Materialiser
 from trainer.run_records import RunProgress, RunReport, RunRequest
@@ -53,11 +55,22 @@ class Bay:
         """See Supervisor.cancel."""
         self._supervisor.cancel()
 
+    @property
+    def out(self) -> Path:
+        """See Materialiser.out, of a trial that has ended."""
+        if self._spec is None:
+            raise RuntimeError("there is no trial that could have left anything")
+        return self._materialiser.out(self._spec)
+
     def inspect(self) -> FrozenCheck:
         """Say what became of the frozen files of a trial that has ended: Materialiser.inspect."""
         if self._spec is None:
             raise RuntimeError("there is no trial to be inspected")
-        return self._materialiser.inspect(self._spec)
+        try:
+            return self._materialiser.inspect(self._spec)
+        except (OSError, LookupError, RuntimeError) as error:
+            # Somebody should look: a trial that can prevent the check must not gain by it.
+            return FrozenCheck(changed=(f"frozen files could not be checked ({error})",))
 
     def keep_caches(self) -> None:
         """See Materialiser.keep_caches, of a trial that has ended well."""

@@ -1,8 +1,14 @@
-"""The section of `incumbent.toml` that trainer owns: `[trial]`."""
+"""The sections of `incumbent.toml` that trainer owns: `[trial]` and `[score]`."""
 
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from eval.trusted_metrics import RECALL, TRUSTED_METRICS
+
+READABLE = (".npy", ".npz", ".safetensors", ".jsonl")
+"""Files that our own scorer can read, by the end of their names."""
 
 
 class TrialConfig(BaseModel):
@@ -57,4 +63,55 @@ class TrialConfig(BaseModel):
             )
         if self.gpus > 1 and self.gpus != int(self.gpus):
             raise ValueError(f"gpus above 1 must be whole, not {self.gpus:g}")
+        return self
+
+
+class ScoreConfig(BaseModel):
+    """`[score]`: how predictions become the metric, where `[metric] source = "predictions"`."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
+
+    predictions: Annotated[str, Field(min_length=1, max_length=200)] = "predictions.npy"
+    """File that each trial leaves in `$INCUMBENT_OUT`."""
+    labels: Annotated[str, Field(min_length=1)]
+    """File that no trial sees, `~` allowed: outside of the repository and of `[trial] data`."""
+    metric: str = ""
+    """What to compute: a [metric of ours](scoring.md#metrics), e.g. `accuracy` or `recall@5`."""
+    command: str = ""
+    """Instead of `metric`: your own scorer, e.g. `python score.py`, of the study's base commit."""
+    timeout_s: Annotated[float, Field(gt=0)] = 120.0
+    """Wall-clock limit of scoring one trial, in seconds."""
+    memory_gb: Annotated[float, Field(gt=0)] = 4.0
+    """Most memory of scoring one trial, in GB; a quarter of it is the most that a file may hold."""
+
+    @field_validator("predictions")
+    @classmethod
+    def _is_inside(cls, path: str) -> str:
+        if "\0" in path or any(part in {"", ".", ".."} for part in path.split("/")):
+            raise ValueError("is no path within $INCUMBENT_OUT")
+        return path
+
+    @field_validator("labels")
+    @classmethod
+    def _is_absolute(cls, path: str) -> str:
+        if not path.startswith(("/", "~")):
+            raise ValueError(f"must be an absolute path, or begin with ~, not {path!r}")
+        return path
+
+    @field_validator("metric")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name and name not in TRUSTED_METRICS and not RECALL.fullmatch(name):
+            raise ValueError(f"{name!r} is none of {', '.join(TRUSTED_METRICS)}, recall@K")
+        return name
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "ScoreConfig":
+        if bool(self.metric) == bool(self.command):
+            raise ValueError("give either metric (ours) or command (your own scorer)")
+        for path in (self.predictions, self.labels):
+            if self.metric and PurePosixPath(path).suffix not in READABLE:
+                raise ValueError(f"{path} must end in one of {', '.join(READABLE)}")
         return self

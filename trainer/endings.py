@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from eval.metric import Reading
 from eval.suspicion import Conduct
 from trainer.run_records import EndedBy, RunReport
+from trainer.score_report import ScoreReport
 from trainer.telemetry import GpuTelemetry, Telemetry
 from trainer.trial import CrashKind, Ending, TrialOutcome
 
@@ -78,14 +79,16 @@ def classify(
     device_class: str,
     stages_s: Mapping[str, float],
     gpu: GpuTelemetry | None = None,
+    score: ScoreReport | None = None,
 ) -> TrialOutcome:
     """Return the outcome of a run that ended as `report` says.
 
     `stages_s` are the seconds of the trial's stages around the run, as TrialOutcome has them; `gpu`
-    is what was seen of its cards.
+    is what was seen of its cards; `score` is what a trusted scorer made of its predictions, where
+    the study has one: then what the log says of the metric is a claim, and kept as `claimed`.
     """
     log = _LogEnd.of(report.tail)
-    verdict = _verdict(report, log)
+    verdict = _verdict(report, log, score)
     is_scored = verdict.value is not None
     return TrialOutcome(
         ending=verdict.ending,
@@ -93,9 +96,9 @@ def classify(
         crash=verdict.crash,
         reason=verdict.reason[:_REASON_CHARACTERS],
         tail="" if is_scored else log.excerpt,
-        metrics=report.summary,
+        metrics=report.summary if score is None else _with_claim(report, score),
         exit_code=report.exit_code,
-        stages_s={**stages_s, **report.stages_s},
+        stages_s={**stages_s, **report.stages_s, **({"score": score.wall_s} if score else {})},
         log_bytes=report.log_bytes,
         log_dropped=report.log_dropped,
         limits_by=report.limits_by or "",
@@ -104,12 +107,30 @@ def classify(
         cold_reason=report.cold_reason[:_REASON_CHARACTERS],
         device_class=device_class,
         telemetry=_telemetry(report, gpu),
-        conduct=Conduct(
-            wall_s=report.wall_s,
-            value_at_s=report.value_at_s,
-            final_values=max(1, report.final_values),
-        ),
+        conduct=_conduct(report) if score is None else Conduct(wall_s=report.wall_s),
     )
+
+
+def has_ended_well(report: RunReport) -> bool:
+    """Say whether a run ended by itself, and by exit code 0: then its metric decides."""
+    return report.ended_by is EndedBy.EXIT and report.exit_code == 0
+
+
+def _conduct(report: RunReport) -> Conduct:
+    return Conduct(
+        wall_s=report.wall_s,
+        value_at_s=report.value_at_s,
+        final_values=max(1, report.final_values),
+    )
+
+
+def _with_claim(report: RunReport, score: ScoreReport) -> dict[str, float]:
+    claimed = Reading.of(report.metric_text).value
+    return {
+        **report.summary,
+        **score.summary,
+        **({} if claimed is None else {"claimed": claimed}),
+    }
 
 
 def _telemetry(report: RunReport, gpu: GpuTelemetry | None) -> Telemetry:
@@ -164,7 +185,7 @@ class _LogEnd:
         return self.last_lines.rpartition("\n")[2].strip()
 
 
-def _verdict(report: RunReport, log: _LogEnd) -> _Verdict:
+def _verdict(report: RunReport, log: _LogEnd, score: ScoreReport | None) -> _Verdict:
     if crash := _CRASHES.get(report.ended_by):
         return _Verdict(crash=crash, reason=report.problem)
     match report.ended_by:
@@ -175,8 +196,18 @@ def _verdict(report: RunReport, log: _LogEnd) -> _Verdict:
             return _Verdict(ending=Ending.CANCELLED, reason="cancelled")
         case EndedBy.SUPERVISOR_LOST | EndedBy.NO_SANDBOX:
             return _Verdict(ending=Ending.LOST, reason=report.problem)
+        case _ if not has_ended_well(report):
+            return _of_crash(report, log)
         case _:
-            return _of_metric(report) if report.exit_code == 0 else _of_crash(report, log)
+            return _of_metric(report) if score is None else _of_score(score)
+
+
+def _of_score(score: ScoreReport) -> _Verdict:
+    if score.value is not None:
+        return _Verdict(ending=Ending.SCORED, value=score.value)
+    if score.is_ours:
+        return _Verdict(ending=Ending.LOST, reason=score.reason)
+    return _Verdict(crash=CrashKind.PREDICTIONS, reason=score.reason)
 
 
 def _of_metric(report: RunReport) -> _Verdict:

@@ -91,6 +91,10 @@ class Materialiser:
         if self._seed:
             self._seed.keep(self._runs[spec].cache, spec.commit)
 
+    def out(self, spec: TrialSpec) -> Path:
+        """Return the trial's output folder, to be read as an enemy's, before `tidy`."""
+        return self._runs[spec].out
+
     def tidy(self, spec: TrialSpec) -> None:
         """Keep what the trial left in its output folder, if anything; throw the rest away.
 

@@ -3,10 +3,12 @@
 STUDY/repo.git              bare repository (written by whoever provides the code)
 STUDY/worktrees/SLOT        where a slot checks its trials out; `base` is for setting up
 STUDY/runs/SLOT/N           a trial's own copy of that (`src`), and what it writes (`out`, `cache`)
+STUDY/runs/SLOT/score       the same for the scorer of its predictions, where there is one
 STUDY/runs/SLOT/trash       what of that is being removed
 STUDY/caches/NODE-CLASS     what compilers made of the baseline, for trials to start with
 STUDY/logs/e42.1.log        output of a trial; e42.1-a2.log of its second attempt
 STUDY/logs/e42.1-smoke.log  output of its smoke run; e42.1-a2-smoke.log likewise
+STUDY/logs/e42.1-score.log  output of the scorer of its predictions
 STUDY/out/e42.1-1           what a trial has left in its output folder (INCUMBENT_OUT)
 ENVIRONMENTS/HASH           virtual environments, shared by the studies of a node
 """
@@ -65,6 +67,27 @@ class WorkerPaths:
     def run(self, slot: SlotId, turn: int) -> Path:
         """Return one of the slot's run folders."""
         return self.study / "runs" / _name(slot) / str(turn)
+
+    def scoring(self, slot: SlotId) -> Path:
+        """Return the run folder in which the slot's trials are scored."""
+        return self.study / "runs" / _name(slot) / "score"
+
+    def scoring_trash(self, slot: SlotId) -> Path:
+        """Return where the scorer throws away what it was given."""
+        return self.scoring(slot) / "trash"
+
+    def scoring_worktree(self, slot: SlotId) -> Path:
+        """Return the checkout of the base commit from which the user's scorer runs."""
+        return self.study / "worktrees" / f"{_name(slot)}-score"
+
+    @property
+    def labels_log(self) -> Path:
+        """What the scorer said of the labels, before any trial."""
+        return self.study / "logs" / "labels.log"
+
+    def score_log(self, spec: TrialSpec) -> Path:
+        """Return where the output of the scorer goes."""
+        return self.log(spec).with_name(f"{self.log(spec).stem}-score.log")
 
     def trash(self, slot: SlotId) -> Path:
         """Return where the slot throws away what its trials left."""

@@ -45,13 +45,16 @@ class Preflight:
 
     Args:
         repository: a bare repository that holds the bases, for what else is in their trees.
-        metric: what the candidates have to print.
+        metric: what the candidates have to print, unless `prints_metric` says that they need not.
         python: the trials' interpreter; None if nobody knows which it is. Then no module is said
             to be missing, and a syntax error has to be one in the newest Python too.
     """
 
-    def __init__(self, *, repository: Path, metric: Metric, python: Path | None) -> None:
+    def __init__(
+        self, *, repository: Path, metric: Metric, python: Path | None, prints_metric: bool = True
+    ) -> None:
         self._git = GitCommand(repository)
+        self._prints_metric = prints_metric
         self._metric = metric
         self._python = python
         self._bases: OrderedDict[tuple[CommitId, Path | None], PreflightBase] = OrderedDict()
@@ -96,7 +99,7 @@ class Preflight:
         check = _Check(base=base, changed=changed, new=new, is_exact=python is not None)
         problems = [*check.wrong(), *(check.missing() if python else ())]
         # Of files that are no Python, nothing is known to have been lost.
-        return problems or list(check.lost_metric())
+        return problems or (list(check.lost_metric()) if self._prints_metric else [])
 
     def _base(
         self, commit: CommitId, before: Mapping[str, str], python: Path | None

@@ -40,6 +40,7 @@ class CrashKind(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"  # CUDA or host memory, or more than memory_gb
     NAN = "nan"  # the metric, or the script's own report, is not finite
     NO_METRIC = "no_metric"  # ended well, but the metric never appeared or is no number
+    PREDICTIONS = "predictions"  # ended well, but what it left for the scorer cannot be scored
     NOT_STARTED = "not_started"  # command not found, not executable, or no such file
     DISK_FULL = "disk_full"  # no space left for the log, or the script said so
     DISK_LIMIT = "disk_limit"  # more than disk_gb or disk_files

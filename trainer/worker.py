@@ -6,9 +6,10 @@ outcome of that trial; the loop ends only when it is told to stop.
 
 A slot has two bays. While a trial runs in one, the trial that the queue names for the slot is made
 ready in the other; when the first ends, the slot asks for work, and what it gets starts before
-anybody looks at the outcome of the first. So a card waits for a round trip to the queue, not for
-git, Python or us. What is made ready is not leased: see LeaseSource.reserve. Of a trial with a
-smoke run, it is the trial's own full run that is made ready while the smoke run runs.
+anybody looks at the outcome of the first, or scores what it left. So a card waits for a round trip
+to the queue, not for git, Python or us. What is made ready is not leased: see LeaseSource.reserve.
+Of a trial with a smoke run, it is the trial's own full run that is made ready while the smoke run
+runs.
 
 A worker that cannot reach the queue for as long as its lease lasts ends its own trial, since by
 then the queue may have leased it to somebody else (self-fencing).
@@ -19,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from trainer.bay import Bay
-from trainer.endings import classify
+from trainer.endings import classify, has_ended_well
 from trainer.frozen import FrozenCheck
 from trainer.gpu_watch import GpuWatch
 from trainer.hold import MOST_HEARTBEAT_S, Hold
@@ -29,6 +30,9 @@ from trainer.ports import Heartbeat, Lease, LeaseSource, NoWork, Slot
 from trainer.process_tree import sweep
 from trainer.run_records import EndedBy, RunProgress, RunReport
 from trainer.rungs import after_smoke, ended_with_smoke, goes_on, runs
+from trainer.score_report import ScoreReport
+from trainer.scorer import Scorer
+from trainer.scoring import Scoring
 from trainer.supervisor_client import Supervisor
 from trainer.telemetry import GpuTelemetry
 from trainer.trial import CrashKind, Ending, Rung, TrialOutcome, TrialSpec
@@ -39,6 +43,8 @@ _FIRST_LOOK_S = 0.1
 _RETRY_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 _MOST_REASON = 200
+_NOT_SCORED = ScoreReport(reason="its predictions were not scored", is_ours=True)
+"""Where predictions count, what was printed never does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +119,7 @@ class Worker:
         materialiser: Materialiser,
         supervisors: tuple[Supervisor, Supervisor],
         gpus: GpuWatch,
+        scorer: Scorer | None = None,
         wait_for_cards: Callable[[], None] = lambda: None,
         obstacle: Callable[[], str] = str,
         clock: Callable[[], float] = time.monotonic,
@@ -121,12 +128,14 @@ class Worker:
         """`wait_for_cards` is called before a trial starts, when the one before is dead.
 
         `obstacle` says why the slot can take no trial for the time being; empty if it can.
+        Without `scorer`, a trial's metric is what it printed.
         """
         self._slot = slot
         self._leases = leases
         self._materialiser = materialiser
         self._busy, self._spare = (Bay(materialiser, each) for each in supervisors)
         self._outbox = Outbox(slot=slot, leases=leases, clock=clock, sleep=sleep)
+        self._scoring = Scoring(scorer, clock)
         self._gpus = gpus
         self._wait_for_cards = wait_for_cards
         self._obstacle = obstacle
@@ -145,6 +154,7 @@ class Worker:
         finally:
             self._busy.close()
             self._spare.close()
+            self._scoring.close()
             self._materialiser.close()
 
     def _next(self) -> Lease | NoWork:
@@ -166,6 +176,7 @@ class Worker:
         while isinstance(turn, _Running):
             ended = self._watch(turn)
             turn = self._begin_further(ended) or self._change(ended)
+        self._scoring.settle()
         if turn is not None:
             self._outbox.put(turn.lease, turn.outcome)
             self._pause()
@@ -213,6 +224,7 @@ class Worker:
 
     def _change(self, ended: _Ended) -> _Running | _Failed | None:
         """Start the next trial if one is ready, then finish with the one that has ended."""
+        self._scoring.settle(ended.due.hold)  # done long ago, unless scoring outlasts a trial
         # A slot without a sandbox would fail one trial after the other, and fast.
         has_failed = ended.report.ended_by is EndedBy.NO_SANDBOX
         turn = None if has_failed else self._begin_next()
@@ -234,8 +246,9 @@ class Worker:
         hold = running.due.hold
         prepare_at = running.started_at
         while True:
-            until = min(hold.next_at, prepare_at)
+            until = min(hold.next_at, prepare_at, self._scoring.next_at)
             news = running.bay.poll(max(0.0, until - self._clock()))
+            self._scoring.tend()
             if isinstance(news, RunReport):
                 return _Ended(
                     running=running, report=news, ended_at=self._clock(), gpu=self._gpus.end()
@@ -271,26 +284,48 @@ class Worker:
             self._spare.clear()  # should it come to run, that will fail for all to see
 
     def _finish(self, ended: _Ended) -> None:
-        """Report a trial, while the next one runs already."""
+        """Report a trial, while the next one runs already; or have it scored first."""
         bay, hold = ended.running.bay, ended.due.hold
-        outcome = None if hold.order is Heartbeat.GONE else self._outcome(ended)
-        if outcome is not None and outcome.ending is Ending.SCORED:
-            outcome = _inspected(bay, outcome)
-            bay.keep_caches()  # before the outcome is known, and brings more trials
-        if outcome is not None and outcome.crash is CrashKind.DISK_LIMIT:
-            bay.clear()  # of what was too much nothing is kept
+        if self._is_to_be_scored(ended):
+            self._score(ended)
         else:
-            bay.tidy()
-        if outcome is not None:
-            self._outbox.put(hold.lease, outcome)
+            outcome = None if hold.order is Heartbeat.GONE else self._outcome(ended)
+            check = FrozenCheck()
+            if outcome is not None and outcome.ending is Ending.SCORED:
+                check = bay.inspect()
+                bay.keep_caches()  # before the outcome is known, and brings more trials
+            if outcome is not None and outcome.crash is CrashKind.DISK_LIMIT:
+                bay.clear()  # of what was too much nothing is kept
+            else:
+                bay.tidy()
+            if outcome is not None:
+                self._outbox.put(hold.lease, _with_check(outcome, check))
         if ended.report.ended_by is EndedBy.NO_SANDBOX:
             self._pause()
         else:
             self._failures = 0
 
-    def _outcome(self, ended: _Ended) -> TrialOutcome:
+    def _is_to_be_scored(self, ended: _Ended) -> bool:
+        is_full = ended.due.run.rung is Rung.FULL
+        is_kept = ended.due.hold.order not in {Heartbeat.GONE, Heartbeat.CANCEL}
+        return self._scoring.is_wanted and is_full and is_kept and has_ended_well(ended.report)
+
+    def _score(self, ended: _Ended) -> None:
+        """Begin to score a trial's predictions; it is reported when that is done."""
+        bay, hold = ended.running.bay, ended.due.hold
+        check = bay.inspect()
+        bay.keep_caches()
+
+        def report(score: ScoreReport) -> None:
+            if hold.order is not Heartbeat.GONE:
+                self._outbox.put(hold.lease, _with_check(self._outcome(ended, score), check))
+
+        self._scoring.begin(ended.due.run, bay.out, hold, report)
+        bay.tidy()
+
+    def _outcome(self, ended: _Ended, score: ScoreReport | None = None) -> TrialOutcome:
         """Return the outcome of a trial that ends with this run."""
-        due, outcome = ended.due, self._classified(ended)
+        due, outcome = ended.due, self._classified(ended, score)
         is_smoke = due.run.rung is Rung.SMOKE
         is_broken_off = outcome.ending is Ending.CANCELLED or (
             is_smoke and goes_on(due.spec, outcome)
@@ -299,13 +334,22 @@ class Worker:
             return _given_back(outcome)
         return ended_with_smoke(outcome) if is_smoke else _with_smoke(due, outcome)
 
-    def _classified(self, ended: _Ended) -> TrialOutcome:
+    def _classified(self, ended: _Ended, score: ScoreReport | None = None) -> TrialOutcome:
         report = ended.report
         if ended.due.hold.order is Heartbeat.CANCEL:
             # It may have ended by itself in the same moment; what was cancelled stays cancelled.
             report = replace(report, ended_by=EndedBy.CANCEL)
         device_class = self._slot.device_class
-        return classify(report, device_class=device_class, stages_s=ended.stages_s, gpu=ended.gpu)
+        if score is None and self._scoring.is_wanted and has_ended_well(report):
+            is_smoke = ended.due.run.rung is Rung.SMOKE
+            score = self._scoring.glance(ended.running.bay.out) if is_smoke else _NOT_SCORED
+        return classify(
+            report,
+            device_class=device_class,
+            stages_s=ended.stages_s,
+            gpu=ended.gpu,
+            score=score,
+        )
 
     def _own_failure(self, error: Exception, stages_s: dict[str, float]) -> TrialOutcome:
         return TrialOutcome(
@@ -337,12 +381,8 @@ def _given_back(outcome: TrialOutcome) -> TrialOutcome:
     )
 
 
-def _inspected(bay: Bay, outcome: TrialOutcome) -> TrialOutcome:
-    """Add what became of the frozen files while the trial ran."""
-    try:
-        check = bay.inspect()
-    except (OSError, LookupError, RuntimeError) as error:
-        # Somebody should look: a trial that can prevent the check must not gain by it.
-        check = FrozenCheck(changed=(f"frozen files could not be checked ({error})",))
+def _with_check(outcome: TrialOutcome, check: FrozenCheck) -> TrialOutcome:
+    if outcome.ending is not Ending.SCORED:
+        return outcome
     conduct = replace(outcome.conduct, frozen=check.changed, frozen_unchecked=check.unchecked)
     return replace(outcome, conduct=conduct)

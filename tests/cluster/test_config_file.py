@@ -152,6 +152,45 @@ def test_a_mistake_is_named_with_its_key_and_cure(
     assert problem.startswith(expected)
 
 
+SCORED = LEAST.replace("[trial]", 'source = "predictions"\n[trial]')
+LABELS = '[score]\nlabels = "~/labels.npy"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (SCORED, 'source = "predictions" and a section [score] go together'),
+        (LEAST + LABELS + 'metric = "mse"', 'source = "predictions" and a section [score] go'),
+        (SCORED + '[score]\nmetric = "mse"',
+         '[score] labels: is missing, e.g. labels = "~/labels/val.npy"'),
+        (SCORED + '[score]\nlabels = "labels.npy"\nmetric = "mse"',
+         "[score] labels: must be an absolute path, or begin with ~, not 'labels.npy'"),
+        (SCORED + LABELS, "[score]: give either metric (ours) or command (your own scorer)"),
+        (SCORED + LABELS + 'metric = "mse"\ncommand = "x"', "[score]: give either metric (ours)"),
+        (SCORED + LABELS + 'metric = "acuracy"', "[score] metric: 'acuracy' is none of accuracy,"),
+        (SCORED + LABELS + 'metric = "recall@0"', "[score] metric: 'recall@0' is none of"),
+        (SCORED + LABELS + 'metric = "mse"\npredictions = "../a.npy"',
+         "[score] predictions: is no path within $INCUMBENT_OUT"),
+        (SCORED + LABELS + 'metric = "mse"\npredictions = "model.pt"',
+         "[score]: model.pt must end in one of .npy, .npz, .safetensors, .jsonl"),
+        (SCORED + LABELS + 'metric = "accuracy"',
+         '[metric] goal must be "maximize" for [score] metric = "accuracy"'),
+        (SCORED + LABELS + 'metric = "recall@5"', '[metric] goal must be "maximize" for [score]'),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_how_predictions_are_scored_is_named(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    (problem,) = problems(tmp_path, text)
+    assert expected in problem
+
+
+def test_predictions_can_be_scored_by_our_metrics_or_the_users_script(tmp_path: Path) -> None:
+    assert read(tmp_path, SCORED + LABELS + 'metric = "mse"').score.metric == "mse"
+    own = read(tmp_path, SCORED + LABELS + 'command = "python score.py"\npredictions = "a/b.pt"')
+    assert own.score.predictions == "a/b.pt"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [

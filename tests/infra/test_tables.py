@@ -318,3 +318,15 @@ def test_of_conditions_that_were_not_measured_there_is_no_word(
 ) -> None:
     tables.render_show(show_facts(study.state, ExperimentId("e3"), study.events), file=narrow)
     assert "conditions" not in narrow.getvalue()
+
+
+def test_what_a_script_claimed_stands_beside_what_it_is_worth(narrow: io.StringIO) -> None:
+    study = Study(slots=1)
+    boaster = study.propose("print what is wanted")
+    study.start(boaster)
+    study.finish(boaster, scored(0.5, metrics={"claimed": 1.0}))
+    facts = show_facts(study.state, boaster, study.events)
+    tables.render_show(facts, metric="accuracy", file=narrow)
+    lines = [line.split() for line in narrow.getvalue().splitlines()]
+    assert ["accuracy", "0.5"] in lines
+    assert ["claimed", "1"] in lines

@@ -3,9 +3,11 @@ import time
 
 import pytest
 
+from eval.suspicion import Conduct
 from trainer.endings import classify
 from trainer.run_records import EndedBy, Enforcement, RunReport
 from trainer.run_start import Start
+from trainer.score_report import ScoreReport
 from trainer.telemetry import GpuTelemetry, Telemetry
 from trainer.trial import CrashKind, Ending
 
@@ -61,9 +63,9 @@ ValueError: bad batch
 KARPATHY = "step 00010 (1.0%) | loss: 103.5 | lrm: 1.00 | dt: 325ms | remaining: 290s    FAIL\n"
 
 
-def outcome(ended_by=EndedBy.EXIT, **values):
+def outcome(ended_by=EndedBy.EXIT, *, score=None, **values):
     report = RunReport(ended_by=ended_by, **{"exit_code": 0, **values})
-    return classify(report, device_class="H200", stages_s={"train": 3.0})
+    return classify(report, device_class="H200", stages_s={"train": 3.0}, score=score)
 
 
 def test_exit_code_0_and_a_finite_metric_is_scored():
@@ -75,6 +77,42 @@ def test_exit_code_0_and_a_finite_metric_is_scored():
     assert found.metrics == {"mb": 1.0}
     assert (found.log_bytes, found.log_dropped) == (9, 4)
     assert (found.device_class, found.stages_s) == ("H200", {"train": 3.0})
+
+
+def test_where_predictions_are_scored_what_was_printed_is_a_claim():
+    found = outcome(
+        score=ScoreReport(value=0.6, wall_s=0.5, summary={"rows": 8.0}),
+        metric_text="1.0",
+        value_at_s=0.1,
+        final_values=3,
+        wall_s=9.0,
+        summary={"mb": 1.0, "rows": 9.0, "claimed": 2.0},
+    )
+    assert (found.ending, found.value) == (Ending.SCORED, 0.6)
+    assert found.metrics == {"mb": 1.0, "rows": 8.0, "claimed": 1.0}
+    assert found.stages_s == {"train": 3.0, "score": 0.5}
+    assert found.conduct == Conduct(wall_s=9.0)
+    silent = outcome(score=ScoreReport(value=0.6), metric_text=None)
+    assert (silent.ending, silent.value, silent.metrics) == (Ending.SCORED, 0.6, {})
+
+
+def test_predictions_that_cannot_be_scored_are_a_crash_and_our_own_trouble_is_none():
+    reason = "predictions.npy holds 900 rows, the labels 1000"
+    found = outcome(score=ScoreReport(reason=reason), metric_text="1.0", tail="the end")
+    assert (found.ending, found.crash, found.value) == (
+        Ending.CRASHED,
+        CrashKind.PREDICTIONS,
+        None,
+    )
+    assert (found.reason, found.tail) == (reason, "the end")
+    lost = outcome(score=ScoreReport(reason="bwrap: no", is_ours=True))
+    assert (lost.ending, lost.reason) == (Ending.LOST, "bwrap: no")
+
+
+def test_predictions_of_a_run_that_failed_do_not_count():
+    found = outcome(exit_code=1, score=ScoreReport(value=1.0))
+    assert (found.ending, found.crash) == (Ending.CRASHED, CrashKind.EXCEPTION)
+    assert outcome(EndedBy.TIMEOUT, score=ScoreReport(value=1.0)).ending is Ending.TIMED_OUT
 
 
 @pytest.mark.parametrize(

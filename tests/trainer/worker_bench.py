@@ -20,6 +20,7 @@ from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
 from trainer.run_records import Limits
 from trainer.sandbox.none import NoneSandbox
 from trainer.sandbox.port import Sandbox
+from trainer.scorer import Scorer
 from trainer.supervisor_client import Supervisor
 from trainer.telemetry import GpuSample
 from trainer.trial import CommitId, ExperimentId, SlotId, TrialId, TrialOutcome, TrialSpec
@@ -143,6 +144,7 @@ class Bench:
     seed: CacheSeed | None = None
     limits: Limits | None = None
     obstacle: Callable[[], str] = str
+    scorer: Scorer | None = None
 
     def serve(
         self, *waiting: Lease | NoWork | type[ConnectionError], **hooks: Any
@@ -169,6 +171,7 @@ class Bench:
             materialiser=materialiser,
             supervisors=(Supervisor(), Supervisor()),
             gpus=self.watch(materialiser.mark_prefix),
+            scorer=self.scorer,
             wait_for_cards=self.wait_for_cards,
             obstacle=self.obstacle,
             clock=self.time.clock,

@@ -1,0 +1,165 @@
+"""From a study's `[score]` section to the scorer of one of its slots.
+
+Knows what the scorer is shown, which is the labels and what it needs to run. Starts processes to
+look at the labels once before any trial has run, and to ask an interpreter for its library.
+"""
+
+import os
+import shlex
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from eval.metric import Goal, Metric
+from trainer import own_python
+from trainer.config import ScoreConfig
+from trainer.environment import Environment, EnvironmentFailed
+from trainer.hidden_labels import check_hidden, place_of
+from trainer.limits import GB
+from trainer.paths import WorkerPaths
+from trainer.removal import Trash
+from trainer.run_folder import RunFolder
+from trainer.run_records import Bind, Limits
+from trainer.sandbox.confine import BubblewrapSandbox, Sizes
+from trainer.sandbox.port import Sandbox
+from trainer.sandbox.python_paths import Hidden, needed
+from trainer.scorer import PredictionScorer, ScoreCommand
+from trainer.trial import CommitId, SlotId
+from trainer.worktree import SlotWorktree
+
+_PACKAGES = Path(__file__).resolve().parents[1]
+_OURS = "/incumbent"
+"""Where our scorer finds eval/ and trainer/ in its sandbox, and nothing else of where they are."""
+_BOOT = f"import sys; sys.path.append({_OURS!r}); from trainer.score_process import main; main()"
+_LABELS = "/labels"
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""A trial runs beside it."""
+_MOST_SHARE = 4
+"""Predictions are held packed, unpacked, as 64-bit floats, and sorted: a quarter of the memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScorerPlace:
+    """Where a scorer is to be: the slot's, on this node."""
+
+    study: str
+    slot: SlotId
+    base: CommitId
+    paths: WorkerPaths
+
+
+def arrange_scorer(
+    config: ScoreConfig,
+    *,
+    metric: Metric,
+    environment: Environment,
+    trial_sandbox: Sandbox,
+    limits: Limits,
+    place: ScorerPlace,
+) -> PredictionScorer:
+    """Return the scorer, its labels looked at.
+
+    Args:
+        config: the section.
+        metric: the study's, which a scorer of the user's prints.
+        environment: that of trials, in which a scorer of the user's runs.
+        trial_sandbox: what trials are confined by; the labels must not be seen in it.
+        limits: of a trial; but for memory and time they hold for scoring too.
+        place: where it is to be.
+
+    Raises:
+        EnvironmentFailed: a trial could see the labels, or they are of no use, or there is no
+            scorer to be had; the message has the cure.
+    """
+    labels = place_of(config.labels)
+    seen = Path(_LABELS, Path(config.labels).name)  # what a link leads to may have any name
+    outer = check_hidden(labels, trial_sandbox)
+    memory_bytes = round(config.memory_gb * GB)
+    most_bytes = memory_bytes // _MOST_SHARE
+    if config.metric:
+        command = _our_command(config.metric, most_bytes)
+    else:
+        command = _own_command(config.command, metric, environment, place)
+    folder = RunFolder.at(place.paths.scoring(place.slot))
+    scorer = PredictionScorer(
+        command=command,
+        predictions=config.predictions,
+        labels=seen,
+        timeout_s=config.timeout_s,
+        most_bytes=most_bytes,
+        sandbox=_confined(
+            outer,
+            command,
+            labels=Bind(source=os.fspath(labels), place=os.fspath(seen)),
+            paths=place.paths,
+            memory_bytes=memory_bytes,
+        ),
+        limits=replace(
+            limits,
+            memory_bytes=memory_bytes,
+            folders=(os.fspath(folder.src), os.fspath(folder.out)),
+        ),
+        paths=place.paths,
+        folder=folder,
+        trash=Trash(place.paths.scoring_trash(place.slot)),
+        mark_prefix=f"{place.study}/{place.slot}/",
+    )
+    if config.metric and (problem := scorer.problem()):
+        scorer.close()
+        raise EnvironmentFailed(problem)
+    return scorer
+
+
+def _our_command(name: str, most_bytes: int) -> ScoreCommand:
+    path = os.pathsep.join((os.fspath(Path(sys.executable).parent), os.defpath))
+    return ScoreCommand(
+        argv=(sys.executable, "-I", "-c", _BOOT, name, str(most_bytes)),
+        variables={"PATH": path, **own_python.variables(), **_ONE_THREAD},
+        metric=Metric(name="score", goal=Goal.MINIMIZE, pattern=r"^score: (\S+)$"),
+        name="the scorer",
+        is_ours=True,
+    )
+
+
+def _own_command(
+    line: str, metric: Metric, environment: Environment, place: ScorerPlace
+) -> ScoreCommand:
+    try:
+        argv = tuple(shlex.split(line))
+    except ValueError as error:
+        raise EnvironmentFailed(f"[score] command {line!r} cannot be split: {error}") from error
+    path = place.paths.scoring_worktree(place.slot)
+    tree = SlotWorktree(repository=place.paths.repository, path=path).checkout(place.base)
+    return ScoreCommand(
+        argv=argv,
+        variables={**environment.variables, **_ONE_THREAD, "PYTHONNOUSERSITE": "1"},
+        metric=metric,
+        name=line,
+        tree=tree,
+        source="src" if environment.has_source_folder else "",
+    )
+
+
+def _confined(
+    trial_sandbox: BubblewrapSandbox,
+    command: ScoreCommand,
+    *,
+    labels: Bind,
+    paths: WorkerPaths,
+    memory_bytes: int,
+) -> BubblewrapSandbox:
+    """Return the scorer's sandbox: the user's own script sees what trials see, and the labels."""
+    hidden = Hidden(home=Path(trial_sandbox.home), studies=paths.study)
+    packages = [_PACKAGES / name for name in ("eval", "trainer")] if command.is_ours else []
+    shown = (
+        *needed(command.argv, command.variables, hidden),
+        *(() if command.is_ours else trial_sandbox.shown),
+        *(Bind(source=os.fspath(each), place=f"{_OURS}/{each.name}") for each in packages),
+        labels,
+    )
+    return replace(
+        trial_sandbox,
+        shown=tuple(dict.fromkeys(shown)),
+        devices=(),
+        sizes=Sizes.of_memory(memory_bytes),
+    )

@@ -1,0 +1,19 @@
+"""What the trusted scorer says of one trial. Does not know how it came to that."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreReport:
+    """What the scorer made of a trial's predictions."""
+
+    value: float | None = None
+    """The metric; finite."""
+    reason: str = ""
+    """Why there is none, in one line; empty if there is."""
+    is_ours: bool = False
+    """Whether that is our own trouble, or this machine's, and none of the predictions'."""
+    summary: Mapping[str, float] = field(default_factory=dict)
+    """Other numbers that the scorer printed."""
+    wall_s: float = 0.0
