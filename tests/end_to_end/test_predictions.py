@@ -29,7 +29,7 @@ CHEATS = {
     "seeks the labels": (
         """
 places = ["/labels/labels.npy"]
-for top in ("/labels", "/home", "/root", "/out", "/experiment", "/proc/1/root"):
+for top in ("/labels", "/home", os.path.expanduser("~"), "/out", "/experiment", "/proc/1/root"):
     for folder, _, names in os.walk(top):
         places += [f"{{folder}}/{{name}}" for name in names if name == "labels.npy"]
 for place in (*places, {labels!r}):
