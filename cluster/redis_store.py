@@ -38,9 +38,9 @@ def connect(url: str, *, patience_s: float = 5.0) -> redis.Redis:
     )
 
 
-def client_name() -> str:
-    """Return what the server knows this process's connections by."""
-    return f"incumbent-{os.getpid()}"
+def client_name(pid: int | str | None = None) -> str:
+    """Return what the server knows a process's connections by; None is this process."""
+    return f"incumbent-{os.getpid() if pid is None else pid}"
 
 
 def check_server(client: redis.Redis, url: str) -> None:

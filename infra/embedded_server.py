@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
+import psutil
 import redis
 
 from cluster.redis_store import client_name, connect
@@ -64,7 +65,7 @@ class EmbeddedServer:
         """Close `client`, and stop the server if nobody else is connected."""
         with self._locked():
             try:
-                if not _other_clients(client):
+                if not _has_other_users(client):
                     client.shutdown(nosave=True)
             except redis.exceptions.RedisError:
                 pass  # it is gone already, which is what was wanted
@@ -164,10 +165,25 @@ def _answers(client: redis.Redis) -> bool:
         return False
 
 
-def _other_clients(client: redis.Redis) -> int:
-    """Count the connections of other processes: `connect` names each after its process."""
+def _has_other_users(client: redis.Redis) -> bool:
+    """Say whether another process is connected: `connect` names each after its process.
+
+    The server may not have noticed yet that one is dead, who then could not stop it either.
+    """
     entries = cast("list[dict[str, Any]]", client.client_list())
-    return sum(entry["name"] != client_name() for entry in entries)
+    others = {entry["name"] for entry in entries} - {client_name()}
+    return any(map(_may_live, others))
+
+
+def _may_live(name: str) -> bool:
+    """Say whether a connection's process lives; one that we have not named may."""
+    pid = name.removeprefix(client_name(""))
+    if not pid.isdigit():
+        return True
+    try:
+        return psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _last_lines(log: Path) -> str:

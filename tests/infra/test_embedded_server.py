@@ -64,6 +64,19 @@ def test_the_last_user_stops_it_and_the_next_finds_everything_again(home: StudyH
     server.release(again)
 
 
+def test_a_connection_whose_process_is_dead_keeps_no_server_alive(home: StudyHome) -> None:
+    server = EmbeddedServer(home)
+    client = server.ensure()
+    dead = subprocess.Popen(["true"])
+    left = redis.Redis.from_url(server.url)  # as the server sees it before it notices
+    left.client_setname(client_name(dead.pid))
+    dead.wait()
+    server.release(client)
+    psutil.wait_procs(servers(home), timeout=10)
+    assert servers(home) == []
+    left.close()
+
+
 def test_a_killed_server_and_its_stale_socket_are_replaced(home: StudyHome) -> None:
     server = EmbeddedServer(home)
     client = server.ensure()
