@@ -11,16 +11,19 @@ from tests.end_to_end.conftest import MakeStudy
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
-def test_the_demo_improves_and_all_its_accounts_agree(
+def test_the_demo_says_whether_it_improved_and_all_its_accounts_agree(
     tmp_path: Path, make_study: MakeStudy
 ) -> None:
     shell = make_study(name="elsewhere")  # only for its variables and its command
     folder = tmp_path / "digits"
-    done = shell.incumbent("demo", str(folder), "-n", "6", "--json", timeout_s=250)
+    done = shell.incumbent("demo", str(folder), "-n", "6", "--json", code=None, timeout_s=250)
     facts = json.loads(done.stdout)
     study = make_study(folder=folder, name=facts["study"])
     log, status = study.json("log"), study.json("status")
     verify(study, log, status)
     assert facts["incumbent"] == status["incumbent"]
-    assert facts["incumbent"]["score"] < facts["baseline"]["score"]
+    # Its training is cut off by the clock: on a busy machine six experiments may find nothing.
+    is_better = facts["incumbent"]["score"] < facts["baseline"]["score"]
+    assert done.returncode == (0 if is_better else 1)
+    assert is_better == (facts["promotions"] > 0)
     assert sum(row["proposer"] == "tuner" and row["kind"] == "proposal" for row in log) == 6
