@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 
 from cluster import commands as cmd
 from cluster import events as ev
-from cluster.decisions import Circumstances, StudyPlan, decide, stop_is_complete
+from cluster.decisions import decide, stop_is_complete
 from cluster.experiment import Status
 from cluster.ledger import Ledger, LedgerAway
 from cluster.mirror import Mirror
@@ -22,6 +22,7 @@ from cluster.performer import Performer
 from cluster.ports import Fleet, Observer
 from cluster.proposer_desk import Answer, ProposerDesk
 from cluster.state import StudyState
+from cluster.study_plan import Circumstances, StudyPlan
 from cluster.transitions import apply
 from cluster.trial_queue import QueueMode, TrialQueue
 from proposer.proposal import Context, Proposer

@@ -5,13 +5,13 @@ they tell, git compares before it sets, and the queue knows what it holds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import singledispatchmethod
 from pathlib import Path
 
 from cluster import commands as cmd
 from cluster import events as ev
+from cluster.admission import Admission, Origin
 from cluster.experiment import Experiment, Kind, Status
 from cluster.ledger import Ledger
 from cluster.reducer import lacks
@@ -28,25 +28,10 @@ from cluster.study_repository import (
 from cluster.submissions import materialise
 from cluster.trial_queue import TrialQueue
 from eval.metric import Metric
-from proposer.proposal import Context, Proposal, Scalar
+from proposer.proposal import Context, Proposal
 from trainer.git_command import GitError
 from trainer.preflight import Preflight
 from trainer.trial import CommitId, ExperimentId, TrialSpec
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Origin:
-    """Where a candidate comes from: what its event says beside what git says."""
-
-    kind: Kind
-    base: ExperimentId
-    base_commit: CommitId
-    proposer: str
-    hypothesis: str
-    priority: int = 0
-    parameters: Mapping[str, Scalar] = field(default_factory=dict)
-    submission: str = ""
-    merge_of: ExperimentId = ExperimentId("")
 
 
 class Performer:
@@ -77,8 +62,9 @@ class Performer:
         self._timeout_s = timeout_s
         self._epoch = epoch
         self._now = clock
-        self._preflight = preflight
-        self._files: tuple[CommitId, Mapping[str, str]] = (CommitId(""), {})
+        self._admission = Admission(
+            repository=repository, editable=editable, preflight=preflight, record=self._record
+        )
 
     def record(self, event_id: str, event: ev.Event) -> None:
         """Append one event under this controller's epoch."""
@@ -92,9 +78,7 @@ class Performer:
 
     def files_at(self, commit: CommitId) -> Mapping[str, str]:
         """Return the text of all editable files at a commit."""
-        if self._files[0] != commit:
-            self._files = (commit, self._repository.read_files(commit, self._editable))
-        return self._files[1]
+        return self._admission.files_at(commit)
 
     # --- candidates ------------------------------------------------------------------------------
 
@@ -107,7 +91,7 @@ class Performer:
             message=proposal.hypothesis,
             author=author,
         )
-        origin = _Origin(
+        origin = Origin(
             kind=Kind.PROPOSAL,
             base=context.incumbent,
             base_commit=context.commit,
@@ -115,86 +99,7 @@ class Performer:
             hypothesis=proposal.hypothesis,
             parameters=proposal.parameters,
         )
-        self._enter(state, made, origin, {**context.files, **proposal.edits})
-
-    def _enter(
-        self,
-        state: StudyState,
-        made: Candidate | Rejected,
-        origin: _Origin,
-        files: Mapping[str, str] | None = None,
-    ) -> None:
-        """Record a proposal or a submission that git has made a candidate of, or refused.
-
-        `files` spares reading the candidate's editable files back from git.
-        """
-        if isinstance(made, Rejected):
-            self._reject(state, origin, made.reason)
-        elif made.tree in state.trees:
-            self._reject(state, origin, "the same tree as {}", state.trees[made.tree])
-        else:
-            self._found(state, made, origin, self._problem(origin.base_commit, made, files))
-
-    def _problem(
-        self, base: CommitId, made: Candidate, files: Mapping[str, str] | None = None
-    ) -> str:
-        """Return why a candidate can only fail; empty if nothing says so, or nothing is asked."""
-        if self._preflight is None:
-            return ""
-        try:
-            before = self.files_at(base)
-            after = files or self._repository.read_files(made.commit, self._editable)
-        except (KeyError, ValueError):
-            return ""  # not text, so none of what preflight knows
-        return self._preflight.problem(base=base, before=before, after=after)
-
-    def _reject(
-        self,
-        state: StudyState,
-        origin: _Origin,
-        reason: str,
-        duplicate_of: ExperimentId = ExperimentId(""),
-    ) -> None:
-        # A submission is refused once; a proposer may come with the same idea again and again.
-        name = origin.submission or f"after/{state.seq}"
-        self.record(
-            f"{name}/rejected",
-            ev.ProposalRejected(
-                proposer=origin.proposer,
-                hypothesis=origin.hypothesis,
-                reason=reason.format(duplicate_of),
-                duplicate_of=duplicate_of,
-                submission=origin.submission,
-            ),
-        )
-
-    def _found(
-        self, state: StudyState, made: Candidate, origin: _Origin, problem: str = ""
-    ) -> None:
-        """Give a candidate its ref and its number; with a `problem`, that is also its end."""
-        experiment = state.next_experiment
-        self._repository.keep_ref(experiment, made.commit)
-        proposed = ev.ExperimentProposed(
-            experiment=experiment,
-            kind=origin.kind,
-            commit=made.commit,
-            tree=made.tree,
-            base=origin.base,
-            base_commit=origin.base_commit,
-            lines=made.lines,
-            proposer=origin.proposer,
-            hypothesis=origin.hypothesis,
-            priority=origin.priority,
-            parameters=origin.parameters,
-            submission=origin.submission,
-            merge_of=origin.merge_of,
-        )
-        events: list[tuple[str, ev.Event]] = [(f"{experiment}/proposed", proposed)]
-        if problem:
-            # Together with the first, so that no trial of it can be queued in between.
-            rejected = ev.ExperimentRejected(experiment=experiment, reason=problem)
-            events.append((f"{experiment}/rejected", rejected))
-        self._record(events)
+        self._admission.enter(state, made, origin, {**context.files, **proposal.edits})
 
     # --- commands --------------------------------------------------------------------------------
 
@@ -213,14 +118,14 @@ class Performer:
             lines=self._repository.count_lines(base, self._editable),
             changed=(),
         )
-        origin = _Origin(
+        origin = Origin(
             kind=Kind.BASELINE,
             base=ExperimentId("e0"),
             base_commit=base,
             proposer="baseline",
             hypothesis="baseline",
         )
-        self._found(state, made, origin)
+        self._admission.found(state, made, origin)
 
     @perform.register
     def _queue_trial(self, command: cmd.QueueTrial, _: StudyState) -> None:
@@ -325,7 +230,7 @@ class Performer:
         elif isinstance(merged, Redundant):
             self.record(event_id, ev.MergeRedundant(experiment=winner.id, against=incumbent.id))
         else:
-            origin = _Origin(
+            origin = Origin(
                 kind=Kind.MERGE,
                 base=incumbent.id,
                 base_commit=state.incumbent_commit,
@@ -333,7 +238,9 @@ class Performer:
                 hypothesis=winner.hypothesis,
                 merge_of=winner.id,
             )
-            self._found(state, merged, origin, self._problem(origin.base_commit, merged))
+            self._admission.found(
+                state, merged, origin, self._admission.problem(origin.base_commit, merged)
+            )
 
     @perform.register
     def _drop(self, command: cmd.DropWinner, _: StudyState) -> None:
@@ -358,7 +265,7 @@ class Performer:
         except (SourceProblem, GitError, LookupError, ValueError) as error:
             # Whatever is wrong with it, it must not stand in the way of all others for ever.
             made = Rejected(reason=f"{type(error).__name__}: {error}")
-        origin = _Origin(
+        origin = Origin(
             kind=Kind.PROPOSAL,
             base=base,
             base_commit=base_commit,
@@ -368,7 +275,7 @@ class Performer:
             parameters=proposal.parameters if proposal else {},
             submission=submission.submission,
         )
-        self._enter(state, made, origin)
+        self._admission.enter(state, made, origin)
 
     @perform.register
     def _finish(self, command: cmd.FinishStudy, _: StudyState) -> None:

@@ -113,3 +113,19 @@ class StudyState:
     def next_experiment(self) -> ExperimentId:
         """The id that the next candidate gets."""
         return ExperimentId(f"e{len(self.experiments)}")
+
+    @property
+    def open_slots(self) -> int:
+        """How many slots take work."""
+        return sum(slot.is_open and not slot.note for slot in self.slots.values())
+
+    def count(self, *statuses: Status) -> int:
+        """Return how many experiments are of one of these statuses."""
+        return sum(self.counts.get(status, 0) for status in statuses)
+
+    def opened(self, status: Status) -> list[Experiment]:
+        """Return the open experiments of a status, the oldest first."""
+        if not self.count(status):
+            return []  # mostly so, and it spares a walk over all that is open
+        found = (self.experiments[e] for e, s in self.open.items() if s is status)
+        return sorted(found, key=lambda experiment: int(experiment.id[1:]))

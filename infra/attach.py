@@ -11,7 +11,6 @@ from typing import Protocol
 
 from cluster import events as ev
 from cluster.config import StudyConfig
-from cluster.decisions import open_slots
 from cluster.ledger import LedgerAway
 from cluster.state import StudyState
 from cluster.transitions import apply
@@ -72,7 +71,7 @@ def gather(study: OpenStudy, state: StudyState, config: StudyConfig | None = Non
         is_running=controller is not None,
         progress=study.progress.latest(),
         # Once a slot is open, or it ends, what the study does is told by its state.
-        phase="" if open_slots(state) or state.stopping or state.finished else phase,
+        phase="" if state.open_slots or state.stopping or state.finished else phase,
         notice=study.progress.notice(),
         limits={name: value for name, value in limits.items() if value},
         paths=paths,

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 from cluster.config import StudyConfig
 from cluster.controller import Controller, Parts
-from cluster.decisions import StudyPlan
 from cluster.fleet_process import FleetProcess
 from cluster.fleet_settings import FleetSettings
 from cluster.mirror import Mirror
@@ -15,6 +14,7 @@ from cluster.ports import Fleet, Observer
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_store import RedisStore, connect
 from cluster.state import StudyState
+from cluster.study_plan import StudyPlan
 from cluster.study_repository import StudyRepository
 from infra.picture import PictureObserver
 from infra.prometheus import MetricsObserver

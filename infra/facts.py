@@ -12,10 +12,11 @@ from datetime import datetime
 from statistics import median
 
 from cluster.codec import to_plain
-from cluster.decisions import noise, verdicts_per_s
 from cluster.events import Recorded
 from cluster.experiment import Experiment, Status, Trial
+from cluster.proposal_planning import verdicts_per_s
 from cluster.state import SlotState, StudyState
+from cluster.verdicts import noise
 from eval.beliefs import Belief
 from eval.conditions import Mark
 from eval.metric import Goal

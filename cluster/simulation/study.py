@@ -14,12 +14,13 @@ from random import Random
 
 from cluster import commands as cmd
 from cluster import events as ev
-from cluster.decisions import Circumstances, StudyPlan, decide
+from cluster.decisions import decide
 from cluster.experiment import Kind
 from cluster.reducer import lacks
 from cluster.simulation.landscape import Landscape
 from cluster.simulation.terrain import Terrain, Tree
 from cluster.state import StudyState
+from cluster.study_plan import Circumstances, StudyPlan
 from cluster.transitions import apply
 from eval.judge import Judge
 from eval.metric import Goal, Metric

@@ -13,7 +13,6 @@ import pytest
 
 from cluster import events as ev
 from cluster.controller import Controller, Parts
-from cluster.decisions import StudyPlan
 from cluster.experiment import Status
 from cluster.invariants import check
 from cluster.ledger import Fenced, load
@@ -24,6 +23,7 @@ from cluster.redis_ledger import RedisLedger
 from cluster.redis_queue import RedisTrialQueue
 from cluster.redis_store import RedisStore, connect
 from cluster.state import StudyState
+from cluster.study_plan import StudyPlan
 from cluster.study_repository import StudyRepository
 from cluster.trial_queue import QueueMode
 from eval.judge import GreedyJudge

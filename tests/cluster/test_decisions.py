@@ -13,9 +13,11 @@ from world import BASE, CRASHED, TIMED_OUT, World, gamed, scored
 
 from cluster import commands as cmd
 from cluster import events as ev
-from cluster.decisions import Circumstances, decide, open_slots, verdicts_per_s
+from cluster.decisions import decide
 from cluster.experiment import Status
+from cluster.proposal_planning import verdicts_per_s
 from cluster.steps import IllegalTransition
+from cluster.study_plan import Circumstances
 from trainer.trial import ExperimentId, SlotId
 
 
@@ -179,9 +181,9 @@ def test_slots_of_an_earlier_controller_are_closed_until_they_present_themselves
     world.settle()
     world.start(running)
     world.restart()
-    assert open_slots(world.state) == 0
+    assert world.state.open_slots == 0
     world.happen("open again", opened)
-    assert open_slots(world.state) == 1
+    assert world.state.open_slots == 1
     assert world.state.slots[SlotId("cpu-0")].trial == f"{running}.1"
 
 

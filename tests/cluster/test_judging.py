@@ -12,9 +12,9 @@ from world import CRASHED, METRIC, World, scored
 
 from cluster import events as ev
 from cluster.codec import decode_event, decode_state, encode_draft, encode_state
-from cluster.decisions import noise
 from cluster.experiment import Status
 from cluster.transitions import MOST_REPLICATED
+from cluster.verdicts import noise
 from eval.bayes import BayesJudge
 from eval.beliefs import Memory
 from eval.judge import Verdict

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cluster import events as ev
-from cluster.decisions import MOST_REJECTIONS
 from cluster.experiment import Kind, Status
+from cluster.proposal_planning import MOST_REJECTIONS
 from infra.submission_fate import SubmissionFates
 from proposer.proposal import Context
 from tests.cluster.test_controller import (

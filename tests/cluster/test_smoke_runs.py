@@ -14,8 +14,9 @@ from world import CRASHED, World, scored
 from cluster import commands as cmd
 from cluster import events as ev
 from cluster.codec import decode_event, encode_draft, from_json, to_json
-from cluster.decisions import Circumstances, decide
+from cluster.decisions import decide
 from cluster.experiment import Status
+from cluster.study_plan import Circumstances
 from trainer.trial import (
     CommitId,
     Ending,

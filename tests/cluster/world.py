@@ -10,12 +10,13 @@ from typing import Any
 from cluster import commands as cmd
 from cluster import events as ev
 from cluster.codec import decode_state, encode_state
-from cluster.decisions import Circumstances, StudyPlan, decide
+from cluster.decisions import decide
 from cluster.experiment import Kind, Status
 from cluster.invariants import check
 from cluster.ledger import InMemoryLedger, catch_up, load
 from cluster.reducer import lacks
 from cluster.state import StudyState
+from cluster.study_plan import Circumstances, StudyPlan
 from eval.judge import GreedyJudge, Judge
 from eval.metric import Goal, Metric
 from eval.suspicion import Conduct

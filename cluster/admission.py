@@ -1,0 +1,132 @@
+"""How a commit becomes an experiment, or why not: the same for proposals, submissions and merges.
+
+Repeated trees and what preflight finds hopeless are refused here, before they cost anything.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cluster import events as ev
+from cluster.experiment import Kind
+from cluster.state import StudyState
+from cluster.study_repository import Candidate, Rejected, StudyRepository
+from proposer.proposal import Scalar
+from trainer.preflight import Preflight
+from trainer.trial import CommitId, ExperimentId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a candidate comes from: what its event says beside what git says."""
+
+    kind: Kind
+    base: ExperimentId
+    base_commit: CommitId
+    proposer: str
+    hypothesis: str
+    priority: int = 0
+    parameters: Mapping[str, Scalar] = field(default_factory=dict)
+    submission: str = ""
+    merge_of: ExperimentId = ExperimentId("")
+
+
+class Admission:
+    """Gives candidates their refs and numbers.
+
+    `record` appends events, each with its id, all or none.
+    """
+
+    def __init__(
+        self,
+        *,
+        repository: StudyRepository,
+        editable: Sequence[str],
+        preflight: Preflight | None,
+        record: Callable[[Sequence[tuple[str, ev.Event]]], None],
+    ) -> None:
+        self._repository = repository
+        self._editable = tuple(editable)
+        self._preflight = preflight
+        self._record = record
+        self._files: tuple[CommitId, Mapping[str, str]] = (CommitId(""), {})
+
+    def files_at(self, commit: CommitId) -> Mapping[str, str]:
+        """Return the text of all editable files at a commit."""
+        if self._files[0] != commit:
+            self._files = (commit, self._repository.read_files(commit, self._editable))
+        return self._files[1]
+
+    def enter(
+        self,
+        state: StudyState,
+        made: Candidate | Rejected,
+        origin: Origin,
+        files: Mapping[str, str] | None = None,
+    ) -> None:
+        """Record a proposal or a submission that git has made a candidate of, or refused.
+
+        `files` spares reading the candidate's editable files back from git.
+        """
+        if isinstance(made, Rejected):
+            self._reject(state, origin, made.reason)
+        elif made.tree in state.trees:
+            self._reject(state, origin, "the same tree as {}", state.trees[made.tree])
+        else:
+            self.found(state, made, origin, self.problem(origin.base_commit, made, files))
+
+    def problem(
+        self, base: CommitId, made: Candidate, files: Mapping[str, str] | None = None
+    ) -> str:
+        """Return why a candidate can only fail; empty if nothing says so, or nothing is asked."""
+        if self._preflight is None:
+            return ""
+        try:
+            before = self.files_at(base)
+            after = files or self._repository.read_files(made.commit, self._editable)
+        except (KeyError, ValueError):
+            return ""  # not text, so none of what preflight knows
+        return self._preflight.problem(base=base, before=before, after=after)
+
+    def _reject(
+        self,
+        state: StudyState,
+        origin: Origin,
+        reason: str,
+        duplicate_of: ExperimentId = ExperimentId(""),
+    ) -> None:
+        # A submission is refused once; a proposer may come with the same idea again and again.
+        name = origin.submission or f"after/{state.seq}"
+        event = ev.ProposalRejected(
+            proposer=origin.proposer,
+            hypothesis=origin.hypothesis,
+            reason=reason.format(duplicate_of),
+            duplicate_of=duplicate_of,
+            submission=origin.submission,
+        )
+        self._record([(f"{name}/rejected", event)])
+
+    def found(self, state: StudyState, made: Candidate, origin: Origin, problem: str = "") -> None:
+        """Give a candidate its ref and its number; with a `problem`, that is also its end."""
+        experiment = state.next_experiment
+        self._repository.keep_ref(experiment, made.commit)
+        proposed = ev.ExperimentProposed(
+            experiment=experiment,
+            kind=origin.kind,
+            commit=made.commit,
+            tree=made.tree,
+            base=origin.base,
+            base_commit=origin.base_commit,
+            lines=made.lines,
+            proposer=origin.proposer,
+            hypothesis=origin.hypothesis,
+            priority=origin.priority,
+            parameters=origin.parameters,
+            submission=origin.submission,
+            merge_of=origin.merge_of,
+        )
+        events: list[tuple[str, ev.Event]] = [(f"{experiment}/proposed", proposed)]
+        if problem:
+            # Together with the first, so that no trial of it can be queued in between.
+            rejected = ev.ExperimentRejected(experiment=experiment, reason=problem)
+            events.append((f"{experiment}/rejected", rejected))
+        self._record(events)

@@ -1,0 +1,41 @@
+"""What decisions depend on beside the state: the configuration, and the moment. Plain data."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from eval.guard import Guard
+from eval.judge import Judge
+from eval.metric import Metric
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyPlan:
+    """What of the configuration decisions depend on."""
+
+    metric: Metric
+    judge: Judge
+    guards: tuple[Guard, ...] = ()
+    """Bounds on other numbers, which a candidate must keep whatever the judge says."""
+    proposers: tuple[str, ...]
+    """Names of the proposers; empty for a study fed by submissions alone."""
+    budget_s: float = 300.0
+    """What scripts are told to aim at."""
+    smoke_s: float | None = None
+    """The same for smoke runs; None is none of these."""
+    slots: int
+    """Slots to expect before workers have presented themselves."""
+    most_experiments: int = 0
+    most_hours: float = 0.0
+    most_slot_hours: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What decisions depend on that no event says."""
+
+    now: datetime
+    asking: int = 0
+    """Proposals that proposers are working on."""
+    proposal_latency_s: float = 0.0
+    """How long a need may wait for its answer: a proposer takes one question at a time."""
