@@ -126,6 +126,11 @@ def _check_files(source: SourceRepository, base: str, config: StudyConfig) -> No
                 f"there is no {path} in commit {base[:10]}: commit it, or correct [study] editable "
                 f"in {CONFIG}"
             ) from error
+        except ValueError as error:
+            raise SourceProblem(
+                f"commit {base[:10]}: {error}, so candidates cannot change it: make it one, or "
+                f"correct [study] editable in {CONFIG}"
+            ) from error
 
 
 def _begin_repository(

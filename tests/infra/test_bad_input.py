@@ -146,6 +146,30 @@ def test_an_editable_file_that_is_not_in_the_commit(researcher: User) -> None:
     assert not researcher.has_study()
 
 
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("link.py", "link.py is a symbolic link"),
+        ("folder", "folder is a directory"),
+        ("latin.py", "latin.py is not UTF-8 text"),
+    ],
+)
+def test_an_editable_file_that_is_no_text_file(user: User, path: str, words: str) -> None:
+    (user.folder / "folder").mkdir()
+    user.write({"train.py": TRAIN, "folder/inside.py": TRAIN})
+    (user.folder / "latin.py").write_bytes(b"# -*- coding: latin-1 -*-\n# caf\xe9\n")
+    (user.folder / "link.py").symlink_to("train.py")
+    user.git("init", "--quiet")
+    user.git("add", ".")
+    user.git("commit", "--quiet", "--message=Baseline")
+    user.write({"incumbent.toml": CONFIG.replace("[metric]", f'editable = ["{path}"]\n[metric]')})
+    for verb in (["run"], ["submit", "--set", "LR=0.3"]):
+        said = user.refused(USAGE, *verb)
+        assert words in said
+        assert "[study] editable" in said
+    assert not user.has_study()
+
+
 def test_a_base_that_is_no_commit(researcher: User) -> None:
     text = CONFIG.replace("[metric]", 'base = "v9"\n[metric]')
     researcher.write({"incumbent.toml": text})
