@@ -389,6 +389,22 @@ def test_a_submission_that_cannot_be_meant(
     assert words in refusals.refused(USAGE, "submit", *arguments)
 
 
+def test_only_a_change_that_does_not_fit_is_to_be_rebased(refusals: User) -> None:
+    stale = PATCH.replace("-LR = 0.1", "-LR = 7.7")
+    said = refusals.refused(USAGE, "submit", "--patch", "-", stdin=stale)
+    assert "rebase it onto incumbent/mar5" in said
+    assert "rebase" not in refusals.refused(USAGE, "submit", "--branch", "nowhere")
+    assert "rebase" not in refusals.refused(USAGE, "submit", "--branch", "main")  # changes nothing
+
+
+def test_a_submission_to_a_study_that_does_not_run_says_what_is_next(user: User) -> None:
+    user.commit({"train.py": TRAIN})
+    user.write({"incumbent.toml": CONFIG})
+    done = user.run(PROGRAM, "submit", "--set", "LR=0.3")
+    assert "the study does not run: next `incumbent run`" in done.stderr
+    assert "1 submitted, 0 ready" in user.done("status")
+
+
 def test_a_train_py_that_is_not_python(user: User) -> None:
     user.commit({"train.py": "LR = 0.1\nDEPTH = = 2\n"})
     done = user.run(PROGRAM, "init")
