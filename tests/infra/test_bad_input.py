@@ -231,6 +231,15 @@ def test_options_that_cannot_be_meant(researcher: User, arguments: list[str], wo
     assert not researcher.has_study()
 
 
+def test_an_editable_file_that_a_study_that_was_begun_does_not_have(studied: User) -> None:
+    studied.write(
+        {"incumbent.toml": CONFIG.replace("[metric]", 'editable = ["modle.py"]\n[metric]')}
+    )
+    for verb in (["run"], ["submit", "--set", "LR=0.4"]):
+        assert "there is no modle.py in commit" in studied.refused(USAGE, *verb)
+    assert find_controller(studied.home) is None
+
+
 def test_another_metric_for_a_study_that_was_begun(studied: User) -> None:
     studied.write({"incumbent.toml": CONFIG.replace('"loss"', '"accuracy"')})
     said = studied.refused(FAILURE, "run")
@@ -268,6 +277,14 @@ def test_a_redis_that_is_not_there(researcher: User) -> None:
     with_redis(researcher, "redis://127.0.0.1:1/0")
     said = researcher.refused(FAILURE, "run")
     assert "redis://127.0.0.1:1/0 does not answer" in said
+
+
+def test_a_study_is_still_found_after_its_configuration_named_a_redis_that_is_not_there(
+    studied: User,
+) -> None:
+    with_redis(studied, "redis://127.0.0.1:1/0")
+    studied.refused(FAILURE, "run")
+    assert "1 submitted" in studied.done("status")
 
 
 def test_a_redis_address_that_is_no_url(researcher: User) -> None:
