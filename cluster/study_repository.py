@@ -49,6 +49,8 @@ class Rejected:
 
     reason: str
     """One line for people; names the path where there is one."""
+    is_stale: bool = False
+    """It was made on other lines than its base has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +200,8 @@ class StudyRepository:
         made = self._bare.apply(base, patch)
         if not made.tree:
             where = ", ".join(made.conflicts or paths)
-            return Rejected(reason=f"the patch does not apply to {base[:10]}: {where}")
+            reason = f"the patch does not apply to {base[:10]}: {where}"
+            return Rejected(reason=reason, is_stale=True)
         return self._commit_tree(base, made.tree, editable, message, author)
 
     def import_branch(
@@ -231,7 +234,8 @@ class StudyRepository:
         made = self._bare.merge_trees(base, tip)
         if not made.tree:
             where = ", ".join(made.conflicts)
-            return Rejected(reason=f"branch {branch} conflicts with {base[:10]} in {where}")
+            reason = f"branch {branch} conflicts with {base[:10]} in {where}"
+            return Rejected(reason=reason, is_stale=True)
         return self._commit_tree(base, made.tree, editable, message, author)
 
     def merge(

@@ -103,6 +103,8 @@ class SlotFacts(TypedDict):
 class QueueFacts(TypedDict):
     """Experiments on their way."""
 
+    submitted: int
+    """By people, and no experiment yet."""
     ready: int
     running: int
 

@@ -95,6 +95,7 @@ def status_facts(
         "promotions": state.promotions,
         "rate_per_hour": 3600 * verdicts_per_s(state, now) if is_running else 0.0,
         "queue": {
+            "submitted": len(state.submissions),
             "ready": sum(state.counts.get(status, 0) for status in queued),
             "running": state.counts.get(Status.RUNNING, 0),
         },

@@ -1,5 +1,6 @@
 """From a repository and its configuration to a study whose controller runs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,9 +46,8 @@ def prepare_study(source: SourceRepository, config: StudyConfig) -> Prepared:
     home = StudyHome.locate(source.toplevel, config.study.name)
     base = source.resolve(config.study.base)
     if not home.exists():
-        _check_files(source, base, config)
+        _check_files(lambda path: source.read_text(base, path), base, config)
     home.create()
-    remember_redis_url(home, config.cluster.redis)
     server = Server(home, config.cluster.redis)
     study = join(home, server, server.ensure())
     try:
@@ -57,6 +57,10 @@ def prepare_study(source: SourceRepository, config: StudyConfig) -> Prepared:
             _begin(study, config, base)
             state = study.state()
         _check_metric(state, config)
+        begun, code = state.base_commit, StudyRepository.open(home.git, study=config.study.name)
+        _check_files(lambda path: code.read_files(begun, [path]), begun, config)
+        # Not before: commands that read are to find the ledger that there is, not one that is not.
+        remember_redis_url(home, config.cluster.redis)
         return Prepared(study=study, config=config, notes=tuple(_notes(source, state, base)))
     except BaseException:
         server.release(study.client)
@@ -117,14 +121,19 @@ def _placed(config: StudyConfig, toplevel: Path) -> StudyConfig:
     )
 
 
-def _check_files(source: SourceRepository, base: str, config: StudyConfig) -> None:
+def _check_files(read: Callable[[str], object], base: str, config: StudyConfig) -> None:
     for path in config.study.editable:
         try:
-            source.read_text(source.resolve(base), path)
+            read(path)
         except (KeyError, LookupError) as error:
             raise SourceProblem(
                 f"there is no {path} in commit {base[:10]}: commit it, or correct [study] editable "
                 f"in {CONFIG}"
+            ) from error
+        except ValueError as error:
+            raise SourceProblem(
+                f"commit {base[:10]}: {error}, so candidates cannot change it: make it one, or "
+                f"correct [study] editable in {CONFIG}"
             ) from error
 
 

@@ -52,7 +52,7 @@ def read_source(repository: Path, path: str) -> Source | None:
         return None
     if len(content) > _MOST_BYTES:
         return None
-    text = content.decode("utf-8", errors="replace")
+    text = content.decode("utf-8-sig", errors="replace")
     return Source(path=path, text=text, tree=_parse(text) if path.endswith(".py") else None)
 
 

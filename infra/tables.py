@@ -167,7 +167,9 @@ def _judged(facts: StatusFacts) -> Text:
 def _queue(facts: StatusFacts) -> Text:
     queue = facts["queue"]
     used = duration(3600 * facts["slot_hours"])
-    return Text(f"{queue['ready']} ready, {queue['running']} running, {used} of slots used")
+    submitted = f"{queue['submitted']} submitted, " if queue["submitted"] else ""
+    said = f"{queue['ready']} ready, {queue['running']} running, {used} of slots used"
+    return Text(submitted + said)
 
 
 def _slots(slots: list[SlotFacts], most: int) -> Table:

@@ -41,6 +41,7 @@ def submit(
 ) -> None:
     """Queue experiments of your own: a patch, a branch, or other values of constants."""
     from cluster.config_file import load_config
+    from infra.controller_process import find_controller
     from infra.launch import find_config, prepare_study
     from infra.requests import request
 
@@ -55,6 +56,8 @@ def submit(
         _refuse_impossible(study, config, made)
         for submission in made:
             request(study, submission)
+        if find_controller(study.home) is None:
+            note(f"the study does not run: {'waiting for' if wait else 'next'} `incumbent run`")
         verdicts = _wait(study, [s.submission for s in made]) if wait else {}
     finally:
         study.server.release(study.client)
@@ -160,8 +163,8 @@ def _refuse_impossible(
         )
         if isinstance(candidate, Rejected):
             best = f"incumbent/{config.study.name}"
-            cure = f"it has to apply to the best so far: rebase it onto {best}"
-            raise UsageProblem(f"{candidate.reason}; {cure}")
+            cure = f"; it has to apply to the best so far: rebase it onto {best}"
+            raise UsageProblem(candidate.reason + (cure if candidate.is_stale else ""))
 
 
 def _read(patch: Path) -> str:
@@ -174,11 +177,8 @@ def _read(patch: Path) -> str:
 
 def _wait(study: "OpenStudy", names: list[str]) -> dict[str, dict[str, object]]:
     """Wait until every submission has come to an end; return what became of each."""
-    from infra.controller_process import find_controller
     from infra.submission_fate import SubmissionFates
 
-    if find_controller(study.home) is None:
-        note("the study does not run: waiting for `incumbent run`")
     fates = SubmissionFates(names)
     while True:
         fates.read(study.ledger)

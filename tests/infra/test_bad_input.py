@@ -146,6 +146,30 @@ def test_an_editable_file_that_is_not_in_the_commit(researcher: User) -> None:
     assert not researcher.has_study()
 
 
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("link.py", "link.py is a symbolic link"),
+        ("folder", "folder is a directory"),
+        ("latin.py", "latin.py is not UTF-8 text"),
+    ],
+)
+def test_an_editable_file_that_is_no_text_file(user: User, path: str, words: str) -> None:
+    (user.folder / "folder").mkdir()
+    user.write({"train.py": TRAIN, "folder/inside.py": TRAIN})
+    (user.folder / "latin.py").write_bytes(b"# -*- coding: latin-1 -*-\n# caf\xe9\n")
+    (user.folder / "link.py").symlink_to("train.py")
+    user.git("init", "--quiet")
+    user.git("add", ".")
+    user.git("commit", "--quiet", "--message=Baseline")
+    user.write({"incumbent.toml": CONFIG.replace("[metric]", f'editable = ["{path}"]\n[metric]')})
+    for verb in (["run"], ["submit", "--set", "LR=0.3"]):
+        said = user.refused(USAGE, *verb)
+        assert words in said
+        assert "[study] editable" in said
+    assert not user.has_study()
+
+
 def test_a_base_that_is_no_commit(researcher: User) -> None:
     text = CONFIG.replace("[metric]", 'base = "v9"\n[metric]')
     researcher.write({"incumbent.toml": text})
@@ -207,6 +231,15 @@ def test_options_that_cannot_be_meant(researcher: User, arguments: list[str], wo
     assert not researcher.has_study()
 
 
+def test_an_editable_file_that_a_study_that_was_begun_does_not_have(studied: User) -> None:
+    studied.write(
+        {"incumbent.toml": CONFIG.replace("[metric]", 'editable = ["modle.py"]\n[metric]')}
+    )
+    for verb in (["run"], ["submit", "--set", "LR=0.4"]):
+        assert "there is no modle.py in commit" in studied.refused(USAGE, *verb)
+    assert find_controller(studied.home) is None
+
+
 def test_another_metric_for_a_study_that_was_begun(studied: User) -> None:
     studied.write({"incumbent.toml": CONFIG.replace('"loss"', '"accuracy"')})
     said = studied.refused(FAILURE, "run")
@@ -244,6 +277,14 @@ def test_a_redis_that_is_not_there(researcher: User) -> None:
     with_redis(researcher, "redis://127.0.0.1:1/0")
     said = researcher.refused(FAILURE, "run")
     assert "redis://127.0.0.1:1/0 does not answer" in said
+
+
+def test_a_study_is_still_found_after_its_configuration_named_a_redis_that_is_not_there(
+    studied: User,
+) -> None:
+    with_redis(studied, "redis://127.0.0.1:1/0")
+    studied.refused(FAILURE, "run")
+    assert "1 submitted" in studied.done("status")
 
 
 def test_a_redis_address_that_is_no_url(researcher: User) -> None:
@@ -363,6 +404,22 @@ def test_a_submission_that_cannot_be_meant(
     refusals: User, arguments: list[str], words: str
 ) -> None:
     assert words in refusals.refused(USAGE, "submit", *arguments)
+
+
+def test_only_a_change_that_does_not_fit_is_to_be_rebased(refusals: User) -> None:
+    stale = PATCH.replace("-LR = 0.1", "-LR = 7.7")
+    said = refusals.refused(USAGE, "submit", "--patch", "-", stdin=stale)
+    assert "rebase it onto incumbent/mar5" in said
+    assert "rebase" not in refusals.refused(USAGE, "submit", "--branch", "nowhere")
+    assert "rebase" not in refusals.refused(USAGE, "submit", "--branch", "main")  # changes nothing
+
+
+def test_a_submission_to_a_study_that_does_not_run_says_what_is_next(user: User) -> None:
+    user.commit({"train.py": TRAIN})
+    user.write({"incumbent.toml": CONFIG})
+    done = user.run(PROGRAM, "submit", "--set", "LR=0.3")
+    assert "the study does not run: next `incumbent run`" in done.stderr
+    assert "1 submitted, 0 ready" in user.done("status")
 
 
 def test_a_train_py_that_is_not_python(user: User) -> None:

@@ -430,6 +430,11 @@ def test_files_that_are_no_scripts_do_no_harm(tmp_path: Path) -> None:
     assert value(detected, "trial", "command") == "python train.py"
 
 
+def test_a_byte_order_mark_is_no_part_of_the_script(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text('x = 1\nprint(f"val_loss: {x}")\n', "utf-8-sig")
+    assert value(detect(tmp_path, has_gpu=False), "metric", "name") == "val_loss"
+
+
 def test_what_documents_hold_cannot_break_the_file(tmp_path: Path) -> None:
     files = {
         "train.py": 'x = 1\nprint(f"zork: {x}")\n',
