@@ -87,6 +87,42 @@ escaped("all of it")
 """,
     ),
     _memory(
+        name="memory_of_semaphores",
+        aim="the kernel's memory, by System V semaphores",
+        script="""
+import time
+sets = []
+try:
+    for _ in range(150):
+        sets.append(libc.semget(0, 32000, 0o1600))
+        if sets[-1] < 0: stopped(errno.errorcode[ctypes.get_errno()])
+    time.sleep(host["hold_s"])
+finally:
+    for number in sets: libc.semctl(number, 0, 0)
+escaped("all of it")
+""",
+        absent=frozenset({"ENOSPC"}),
+    ),
+    _memory(
+        name="memory_of_messages",
+        aim="the kernel's memory, by System V messages that nobody takes",
+        script="""
+import time
+queues, message = [], bytes([1]) + bytes(8007)
+IPC_NOWAIT = 0o4000
+try:
+    for _ in range(8000):
+        queues.append(libc.msgget(0, 0o1600))
+        if queues[-1] < 0: stopped(errno.errorcode[ctypes.get_errno()])
+        while libc.msgsnd(queues[-1], message, 8000, IPC_NOWAIT) == 0: pass
+    time.sleep(host["hold_s"])
+finally:
+    for number in queues: libc.msgctl(number, 0, None)
+escaped("all of it")
+""",
+        absent=frozenset({"ENOSPC"}),
+    ),
+    _memory(
         name="memory_in_temporary_files",
         aim="memory by files in /dev/shm",
         script="""
@@ -123,6 +159,12 @@ while len(os.listdir(out)) < 4: time.sleep(0.01)
 """
         + _HOLD,
         is_exact=True,
+    ),
+    _attempt(
+        name="requests_for_all",
+        aim="the requests of the kernel's asynchronous I/O, of which the machine has one number",
+        script="kernel('io_setup', 64, ctypes.byref(ctypes.c_ulong()))\nescaped('64 of them')\n",
+        absent=frozenset({"ENOSYS"}),
     ),
     _attempt(
         name="fork_bomb",
