@@ -41,6 +41,8 @@ class Conduct:
     """From its start to its end; 0 if unknown."""
     value_at_s: float | None = None
     """When the value that counts, the last one, was printed, from the start on; None if unknown."""
+    first_step_s: float | None = None
+    """When a line first counted steps, from the start on; None unless steps were counted twice."""
     final_values: int = 1
     """Different values printed after the last line that counts steps, as far as there are such
     lines, and at least those within the second before the last value, that included."""
@@ -76,6 +78,7 @@ def suspicions(
         *implausible(run.value, metric),
         *_melted(run.conduct, precedents),
         *_early(run.conduct, precedents),
+        *_untrained(run, precedents),
         *_several(run.conduct, precedents),
         *_quick(run, precedents, budget_s),
     )
@@ -106,6 +109,33 @@ def _early(conduct: Conduct, precedents: Sequence[Run]) -> Iterator[str]:
             f"its value was printed {conduct.value_at_s:.1f} s into a run of {conduct.wall_s:.1f} "
             f"s, before anything can have been trained"
         )
+
+
+def _untrained(run: Run, precedents: Sequence[Run]) -> Iterator[str]:
+    """Where most of a run is its start, a value may be neither early nor quick, and yet untrained.
+
+    That is one before which no steps were counted, and which came sooner after the time at which
+    training begins than a usual one by `EARLIER` times.
+    """
+    counted = [p.conduct for p in precedents if p.device_class == run.device_class]
+    usual = [(c.first_step_s, s) for c in counted if (s := _training_s(c)) is not None]
+    value_at_s = run.conduct.value_at_s
+    if not usual or len(usual) < len(counted) or value_at_s is None:
+        return
+    begins_s, training_s = min(begin for begin, _ in usual if begin), min(s for _, s in usual)
+    is_trained = _training_s(run.conduct) is not None
+    if is_trained or training_s < MEASURABLE_S or next(_early(run.conduct, precedents), ""):
+        return
+    if EARLIER * (value_at_s - begins_s) < training_s:
+        yield f"its value was printed {value_at_s:.1f} s into the run, with no step counted before"
+
+
+def _training_s(conduct: Conduct) -> float | None:
+    """Return the seconds from the first step to the value; None if none was counted before it."""
+    if conduct.first_step_s is None or conduct.value_at_s is None:
+        return None
+    training_s = conduct.value_at_s - conduct.first_step_s
+    return training_s if training_s > 0 and conduct.first_step_s > 0 else None
 
 
 def _share(conduct: Conduct) -> float | None:

@@ -120,6 +120,7 @@ def _conduct(report: RunReport) -> Conduct:
     return Conduct(
         wall_s=report.wall_s,
         value_at_s=report.value_at_s,
+        first_step_s=report.first_step_s,
         final_values=max(1, report.final_values),
     )
 

@@ -31,6 +31,8 @@ _FIRST_LOOK_S = 0.05
 _LOOK_S = 0.25
 _CONFIRM_S = 0.05
 """How soon to look again at memory that is above its limit, or at a pass that is not done."""
+_SHARED_S = 0.02
+"""What one look at memory that processes share may take: a thousand of them could hold us up."""
 _FOLDERS_S = 0.004
 """What one look at the folders may take: about 1,000 files."""
 _LAST_FOLDERS_S = 0.25
@@ -71,6 +73,8 @@ class RunLimits:
         """When to call `check` next."""
         self._folders = FolderUse(self._limits.folders, process_use.descendants)
         self._is_memory_suspect = False
+        self._shared: process_use.SharedOnce | None = None
+        """Counts what the run's processes share, while that takes more than one look."""
 
     @property
     def counts_all_memory(self) -> bool:
@@ -105,7 +109,7 @@ class RunLimits:
             return None
         interval = _LOOK_S
         breach = self._check_processes()
-        if self._is_memory_suspect:
+        if self._is_memory_suspect or self._shared:
             interval = _CONFIRM_S
         if breach is None and self._limits.folders:
             is_done = self._folders.look(_FOLDERS_S)
@@ -151,14 +155,28 @@ class RunLimits:
             _fence(use.pids, limits.pids + max(_LEAST_PIDS_SLACK, limits.pids // 8))
             if use.tasks > limits.pids:
                 return _over_pids(limits)
-        taken = use.resident_bytes
-        most = limits.memory_bytes
-        if most is not None and taken > most and len(use.pids) > 1:
-            taken = process_use.shared_once(use)
+        most = math.inf if limits.memory_bytes is None else limits.memory_bytes
+        taken = self._memory_of(use, most)
+        if taken is None:
+            return None
         self.peak_bytes = max(self.peak_bytes, taken)
         # Twice in a row: between vfork(2) and exec a process counts twice.
-        was_suspect, self._is_memory_suspect = self._is_memory_suspect, bool(most and taken > most)
+        was_suspect, self._is_memory_suspect = self._is_memory_suspect, taken > most
         return _over_memory(limits) if was_suspect and self._is_memory_suspect else None
+
+    def _memory_of(self, use: process_use.ProcessUse, most: float) -> int | None:
+        """Return the bytes that the tree takes; None while they are still being counted."""
+        for_files = process_use.kept_for_files(use.pids)
+        taken = use.resident_bytes + use.page_table_bytes + for_files
+        if taken <= most or len(use.pids) == 1:
+            self._shared = None
+            return taken
+        if self._shared is None:
+            self._shared = process_use.SharedOnce(use)
+        if not self._shared.look(_SHARED_S, most):
+            return None
+        taken, self._shared = self._shared.bytes + for_files, None
+        return taken
 
     def _check_folders(self) -> Breach | None:
         limits, found = self._limits, self._folders

@@ -5,14 +5,18 @@ Standard library only: the supervisor imports this module in an isolated interpr
 """
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 _RESIDENT = (b"RssAnon:", b"RssShmem:", b"VmSwap:")
 _PROPORTIONAL = (b"Pss_Anon:", b"Pss_Shmem:", b"SwapPss:")
+_PAGE_TABLES = b"VmPTE:"
 _THREADS = b"Threads:"
+_FILE_BYTES = 1024
+"""What the kernel needs for a file in memory, an empty one too: about an inode and a name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +28,8 @@ class ProcessUse:
     """Processes and threads."""
     resident_bytes: int
     """Memory that is no cached file; what processes share counts for each of them."""
+    page_table_bytes: int
+    """What the kernel keeps beside it to find it again, which is never shared."""
 
 
 def look(most_tasks: int | None) -> ProcessUse:
@@ -33,29 +39,94 @@ def look(most_tasks: int | None) -> ProcessUse:
     takes about 40 microseconds, and 10 more for each thread.
     """
     pids: list[int] = []
-    tasks = resident = 0
+    tasks = resident = page_tables = 0
     for pid in descendants():
-        facts = _kilobytes(f"/proc/{pid}/status", (*_RESIDENT, _THREADS))
+        facts = _kilobytes(f"/proc/{pid}/status", (*_RESIDENT, _PAGE_TABLES, _THREADS))
         pids.append(pid)
         tasks += facts.pop(_THREADS, 1)  # a zombie takes a number too
+        page_tables += facts.pop(_PAGE_TABLES, 0)
         resident += sum(facts.values())
         if most_tasks is not None and tasks > most_tasks:
             break
-    return ProcessUse(pids=tuple(pids), tasks=tasks, resident_bytes=resident << 10)
+    return ProcessUse(
+        pids=tuple(pids),
+        tasks=tasks,
+        resident_bytes=resident << 10,
+        page_table_bytes=page_tables << 10,
+    )
 
 
-def shared_once(use: ProcessUse) -> int:
-    """Return the bytes that the tree takes where shared memory counts once, as of now.
+class SharedOnce:
+    """Adds up, a little at a time, what a process tree takes where shared memory counts once.
 
-    The kernel walks the page tables for it: about 10 ms for each GB in small pages. A process that
-    shares the memory of its parent as a whole, as between vfork(2) and exec, counts twice.
+    The kernel walks the page tables for it: about 10 ms for each GB in small pages, and as often as
+    it is shared. A process that shares the memory of its parent as a whole, as between vfork(2) and
+    exec, counts twice.
     """
-    total = 0
-    for pid in use.pids:
-        facts = _kilobytes(f"/proc/{pid}/smaps_rollup", _PROPORTIONAL)
-        facts = facts or _kilobytes(f"/proc/{pid}/status", _RESIDENT)  # not to be read by us
-        total += sum(facts.values())
-    return total << 10
+
+    def __init__(self, use: ProcessUse) -> None:
+        self._waiting = list(use.pids)
+        self.bytes = use.page_table_bytes
+        """As far as it has come."""
+
+    def look(self, budget_s: float, most_bytes: float) -> bool:
+        """Count on for `budget_s` seconds of a core or so; say whether that was the end of it.
+
+        That it is as well once there are more than `most_bytes`.
+        """
+        give_up_at = time.thread_time() + budget_s
+        while self._waiting and self.bytes <= most_bytes:
+            self.bytes += _proportional(self._waiting.pop())
+            if time.thread_time() >= give_up_at:
+                break
+        return not self._waiting or self.bytes > most_bytes
+
+
+def _proportional(pid: int) -> int:
+    facts = _kilobytes(f"/proc/{pid}/smaps_rollup", _PROPORTIONAL)
+    facts = facts or _kilobytes(f"/proc/{pid}/status", _RESIDENT)  # not to be read by us
+    return sum(facts.values()) << 10
+
+
+def kept_for_files(pids: Sequence[int]) -> int:
+    """Return the bytes that the kernel keeps for files in memory file systems of these processes.
+
+    That is for each file as such: what is in them has a limit, their number has hardly any. Of
+    processes in a user namespace other than ours alone; what makes it, and is the first in it, may
+    still see the file systems that we see. They are in one sandbox, so one of them tells for all.
+    """
+    own = Path("/proc/self/ns/user").readlink()
+    is_first = True
+    for pid in pids:
+        with suppress(OSError):  # ended meanwhile, or not to be looked into by us
+            if Path(f"/proc/{pid}/ns/user").readlink() == own:
+                continue
+            if not is_first:
+                return sum(_files_in(f"/proc/{pid}/root", line) for line in _memory_mounts(pid))
+            is_first = False
+    return 0
+
+
+def _memory_mounts(pid: int) -> list[list[bytes]]:
+    mounts = [line.split() for line in _read(f"/proc/{pid}/mountinfo").splitlines()]
+    return [words for words in mounts if words[words.index(b"-") + 1] == b"tmpfs"]
+
+
+def _files_in(root: str, mount: list[bytes]) -> int:
+    _, _, device, _, point, *_ = mount
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        opened = os.open(os.fsencode(root) + point, flags)
+    except OSError:  # a file, or the way there was moved
+        return 0
+    try:
+        found = os.fstat(opened).st_dev
+        if b"%d:%d" % (os.major(found), os.minor(found)) != device:
+            return 0
+        use = os.fstatvfs(opened)
+        return (use.f_files - use.f_ffree) * _FILE_BYTES
+    finally:
+        os.close(opened)
 
 
 def descendants() -> Iterator[int]:

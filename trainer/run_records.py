@@ -222,6 +222,8 @@ class RunReport:
     """How many lines the pattern matched."""
     value_at_s: float | None = None
     """When it matched last, in seconds from the start; None if it never did."""
+    first_step_s: float | None = None
+    """See eval.suspicion.Conduct."""
     final_values: int = 0
     """How many different values it matched at the end; see eval.metric.Sightings."""
     summary: Mapping[str, float] = field(default_factory=dict)

@@ -57,6 +57,14 @@ class RunStages:
         """Return the steps a second, None where the log does not tell; asked after `close`."""
         return self._counter.rate()
 
+    def first_step_s(self) -> float | None:
+        """Return when steps were counted first, from the start on; asked after `close`.
+
+        None unless that was at two moments.
+        """
+        counted = self._counted()
+        return counted[0] - self._began_at if counted else None
+
     def trained_until_s(self) -> float | None:
         """Return when training was over, from the start on; asked after `close`.
 

@@ -191,6 +191,7 @@ class _Trial:
             metric_text=reader.text,
             metric_count=reader.count,
             value_at_s=reader.sightings.value_at_s,
+            first_step_s=self._stages.first_step_s(),
             final_values=reader.sightings.final_values(self._stages.trained_until_s()),
             summary=reader.summary,
             tail=self._capture.tail(),

@@ -30,6 +30,16 @@ _FLAGS = frozenset({"-u", "-B", "-O", "-OO"})
 _INLINE_METADATA = re.compile(rb"^# /// script\s*$", re.MULTILINE)
 _ENVIRONMENT = frozenset({"environ", "environb", "putenv", "unsetenv"})
 _READS = frozenset({"get", "keys", "values", "items", "copy"})
+_SEARCH = frozenset({"path", "modules", "meta_path", "path_hooks"})
+"""What of `sys` says where modules come from."""
+_CHANGES = frozenset(
+    {"append", "clear", "extend", "insert", "pop", "remove", "setdefault", "update"}
+)
+_UNREADABLE = frozenset({"exec", "eval", "__import__"})
+_UNREADABLE_OF_MODULES = frozenset(
+    {"import_module", "run_module", "run_path", "addsitedir", "sched_setaffinity"}
+)
+"""Calls after which a library may find itself, or its number of threads, otherwise."""
 _MOST_FILES = 100
 _SHELL_VARIABLES = ("OLDPWD", "PWD", "SHLVL")
 
@@ -216,6 +226,8 @@ class _Beginning:
                 self._import(name)
 
     def _set(self, path: PurePosixPath, statement: ast.stmt) -> None:
+        if what := _beyond_reading(statement):
+            raise _Unclear(f"{path}, line {statement.lineno}, {what} before what is imported early")
         written = _written(statement)
         if written is None:
             raise _Unclear(f"{path}, line {statement.lineno}, does more to os.environ than set it")
@@ -270,6 +282,35 @@ def _imported(statement: ast.stmt, path: PurePosixPath) -> Iterator[str]:
             for inner in ast.iter_child_nodes(statement):
                 if isinstance(inner, ast.stmt | ast.ExceptHandler | ast.match_case):
                     yield from _imported(inner, path)  # type: ignore[arg-type]
+
+
+def _beyond_reading(statement: ast.stmt) -> str:
+    """Return what a statement does whose effect on a later import no source tells; often nothing.
+
+    It may be in a function that is not called: then the start is cold for nothing.
+    """
+    for node in ast.walk(statement):
+        match node:
+            case (
+                ast.Attribute(value=ast.Name(id="sys"), attr=name, ctx=ast.Store() | ast.Del())
+                | ast.Subscript(
+                    value=ast.Attribute(value=ast.Name(id="sys"), attr=name),
+                    ctx=ast.Store() | ast.Del(),
+                )
+            ) if name in _SEARCH:
+                return f"changes sys.{name}"
+            case ast.Attribute(
+                value=ast.Attribute(value=ast.Name(id="sys"), attr=name), attr=call
+            ) if name in _SEARCH and call in _CHANGES:
+                return f"changes sys.{name}"
+            case ast.ImportFrom(module="sys", names=names):
+                if found := _SEARCH.intersection(each.name for each in names):
+                    return f"takes {min(found)} from sys"
+            case ast.Call(func=ast.Name(id=name)) if name in _UNREADABLE | _UNREADABLE_OF_MODULES:
+                return f"calls {name}"
+            case ast.Call(func=ast.Attribute(attr=name)) if name in _UNREADABLE_OF_MODULES:
+                return f"calls {name}"
+    return ""
 
 
 _Written = list[tuple[str, str, bool]]

@@ -170,7 +170,8 @@ def _leave(status: int) -> None:
 def _drop_main() -> None:
     """Let go of the script's globals, in the interpreter's order: destructors may have a task."""
     sys.last_type = sys.last_value = sys.last_traceback = None
-    names = sys.modules["__main__"].__dict__
+    main = sys.modules.get("__main__")  # which the script may have put in its place, or nothing
+    names = main.__dict__ if isinstance(main, types.ModuleType) else {}
     first = [name for name in names if name[:1] == "_" and name[1:2] != "_"]
     for name in first + [name for name in names if name != "__builtins__"]:
         names[name] = None

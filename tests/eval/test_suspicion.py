@@ -49,6 +49,17 @@ def test_a_value_that_comes_about_when_it_usually_does_is_not(
     assert asked(run(value_at_s=value_at_s), run(value_at_s=usual_s)) == ()
 
 
+def test_a_value_behind_a_long_start_with_no_step_before_it_is_suspect() -> None:
+    usual = run(wall_s=32.0, first_step_s=15.0, value_at_s=30.0)
+    at_once = run(wall_s=17.0, value_at_s=16.0)
+    assert asked(at_once, usual) == (
+        "its value was printed 16.0 s into the run, with no step counted before",
+    )
+    assert asked(run(wall_s=17.0, first_step_s=15.0, value_at_s=16.0), usual) == ()
+    assert asked(run(wall_s=32.0, value_at_s=30.0), usual) == (), "it lost its progress lines"
+    assert asked(at_once, usual, at_once) == (), "a habit"
+
+
 def test_the_habit_of_what_it_was_made_on_is_as_good_as_the_baselines() -> None:
     assert asked(run(value_at_s=2.0), run(), run(value_at_s=4.0)) == ()
 

@@ -29,6 +29,7 @@ _NUMBERS = {  # on x86_64, on aarch64
     "fchmodat2": (452, 452),
     "fsopen": (430, 430),
     "init_module": (175, 105),
+    "io_setup": (206, 0),
     "io_uring_setup": (425, 425),
     "ioperm": (173, -1),
     "kcmp": (312, 272),

@@ -119,3 +119,5 @@ class Boundary:
     """Why it is so, and what is done instead."""
     judge: Judge = says_so
     timeout_s: float = 20.0
+    disk_mb: int = 0
+    """A limit that the trial gets, and passes by; 0 is none."""

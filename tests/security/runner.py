@@ -150,15 +150,17 @@ class Runner:
 
 
 def _limits(run: RunFolder, attempt: Attempt | Boundary) -> Limits:
+    folders = (str(run.src), str(run.out), str(run.cache)) if attempt.disk_mb else ()
+    disk_bytes = attempt.disk_mb * _MB or None
     if isinstance(attempt, Boundary):
-        return Limits()
+        return Limits(disk_bytes=disk_bytes, folders=folders)
     return Limits(
         memory_bytes=attempt.memory_mb * _MB or None,
-        disk_bytes=attempt.disk_mb * _MB or None,
+        disk_bytes=disk_bytes,
         disk_files=attempt.files or None,
         pids=attempt.pids or None,
         open_files=1024,
-        folders=(str(run.src), str(run.out), str(run.cache)) if attempt.disk_mb else (),
+        folders=folders,
     )
 
 

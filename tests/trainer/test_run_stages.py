@@ -81,6 +81,7 @@ def test_training_is_over_with_the_last_line_that_counts_steps():
         stages.feed(text.encode(), GO + at_s)
     stages.close()
     assert stages.trained_until_s() == pytest.approx(5.1)
+    assert stages.first_step_s() == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("chunks", [[], [(2.0, "hello\n")], [(2.0, "step 1 |\nstep 2 |\n")]])
@@ -90,6 +91,7 @@ def test_without_two_moments_of_progress_nothing_tells_when_training_was_over(ch
         stages.feed(text.encode(), GO + at_s)
     stages.close()
     assert stages.trained_until_s() is None
+    assert stages.first_step_s() is None
 
 
 def test_two_values_with_no_step_between_them_are_two_however_far_apart():

@@ -181,6 +181,18 @@ print("the end")
     assert run("print('nothing')").value_at_s is None
 
 
+def test_when_training_began_is_told(run):
+    report = run("""
+import time
+for step in range(3):
+    print("step", step, "|", flush=True)
+    time.sleep(0.3)
+print("val_bpb: 0.5")
+""")
+    assert 0.0 < report.first_step_s <= report.value_at_s - 0.85
+    assert run("print('val_bpb: 0.5')").first_step_s is None
+
+
 def test_values_of_the_end_are_those_that_no_step_separates(run):
     report = run("""
 import time

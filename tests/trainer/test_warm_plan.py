@@ -183,6 +183,35 @@ def test_what_is_not_plain_starts_cold(before: str) -> None:
     assert found.reason.startswith("train.py, line ")
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        "sys.path.insert(0, 'lib')\nimport settings",
+        "sys.path += ['lib']",
+        "from sys import path\npath.append('lib')",
+        "sys.modules['numpy'] = None",
+        'exec(\'import os; os.environ["A"] = "1"\')',
+        "import importlib\nimportlib.import_module('settings')",
+        "from importlib import import_module\nimport_module('settings')",
+        "__import__('settings')",
+        "import site\nsite.addsitedir('lib')",
+        "import os\nos.sched_setaffinity(0, {0})",
+    ],
+)
+def test_what_no_source_tells_the_effect_of_starts_cold(before: str) -> None:
+    cold = planned(f"import sys\n{before}\nimport torch")
+    assert isinstance(cold, Cold)
+    assert cold.reason.endswith("before what is imported early")
+    assert isinstance(planned(f"import torch\nimport sys\n{before}"), WarmStart)
+
+
+@pytest.mark.parametrize(
+    "before", ["model.eval()", "print(sys.path[0], len(sys.path))", "sys.modules['os'].getcwd()"]
+)
+def test_what_only_looks_like_that_starts_warm(before: str) -> None:
+    assert isinstance(planned(f"import sys\n{before}\nimport torch"), WarmStart)
+
+
 def test_a_candidate_whose_settings_differ_is_armed_with_its_own() -> None:
     base = order_of(planned("import os\nos.environ['A'] = '1'\nimport torch"))
     other = order_of(planned("import os\nos.environ['A'] = '2'\nimport torch"))

@@ -218,6 +218,7 @@ import signal
 print([signal.getsignal(number) for number in (2, 13, 15, 17)])
 print(signal.pthread_sigmask(signal.SIG_BLOCK, []))
 """,
+    "nothing in its place": "import sys as s\ns.modules.pop('__main__')\nprint('end')",
     "asyncio": "import asyncio\nasync def main(): print('in loop')\nasyncio.run(main())",
     "logging": "import logging\nlogging.basicConfig()\nlogging.getLogger().warning('%s', __file__)",
 }

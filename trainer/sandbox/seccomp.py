@@ -35,7 +35,8 @@ _NEW_NAMESPACES = 0x7E020000  # CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET}; NEWTI
 _SET_ID_BITS = 0o6000
 _MAKES_FILE = 0o20000100  # O_CREAT, and the bit of O_TMPFILE that O_DIRECTORY does not share
 _UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16
-_TERMINAL_INPUT = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
+_PROTOCOLS = (0, 1, 6, 17, 58)  # IPPROTO_{IP,ICMP,TCP,UDP,ICMPV6}; SCTP and the like load modules
+_OF_TERMINALS = (0x5412, 0x541C, 0x5423)  # TIOCSTI, TIOCLINUX; TIOCSETD, which loads modules too
 
 _Instruction = tuple[int, int, int, int]
 """Code, steps to skip if true, steps to skip if false, constant."""
@@ -86,8 +87,11 @@ def _body(column: int, *, strict_memory: bool) -> Iterable[_Instruction]:
         # Where nothing is made, no mode need be passed: what is found there means nothing.
         makes = (_load_low(flags), (_IF_ANY_BIT, 1, 0, _MAKES_FILE), _end(_ALLOW))
         yield from rule(name, [*makes, *_refuse_bits(flags + 1, _SET_ID_BITS)])
-    yield from rule("ioctl", _refuse_values(1, _TERMINAL_INPUT))
+    yield from rule("ioctl", _refuse_values(1, _OF_TERMINALS))
     yield from rule("socket", _only_local_and_internet())
+    # It makes both sockets before it finds that their family cannot pair them.
+    only_unix = (_load_low(0), (_IF_EQUAL, 1, 0, _UNIX), _fail(errno.EAFNOSUPPORT), _end(_ALLOW))
+    yield from rule("socketpair", only_unix)
 
 
 def _refuse_bits(argument: int, bits: int) -> tuple[_Instruction, ...]:
@@ -105,17 +109,23 @@ def _refuse_values(argument: int, values: Iterable[int]) -> tuple[_Instruction, 
 
 
 def _only_local_and_internet() -> tuple[_Instruction, ...]:
-    """Allow the families that the network namespace confines, and asking for its interfaces."""
+    """Allow the families that the network namespace confines, and asking for its interfaces.
+
+    Of the internet's protocols those that training speaks: most others are seldom tested code.
+    """
+    protocols = [(_IF_EQUAL, len(_PROTOCOLS) - n, 0, p) for n, p in enumerate(_PROTOCOLS)]
+    internet = (_load_low(2), *protocols, _fail(errno.EPROTONOSUPPORT), _end(_ALLOW))
     return (
         _load_low(0),
         (_IF_EQUAL, 6, 0, _UNIX),
-        (_IF_EQUAL, 5, 0, _INET),
-        (_IF_EQUAL, 4, 0, _INET6),
+        (_IF_EQUAL, 6, 0, _INET),
+        (_IF_EQUAL, 5, 0, _INET6),
         (_IF_EQUAL, 0, 2, _NETLINK),
         _load_low(2),
         (_IF_EQUAL, 1, 0, 0),  # NETLINK_ROUTE
         _fail(errno.EAFNOSUPPORT),
         _end(_ALLOW),
+        *internet,
     )
 
 

@@ -35,6 +35,8 @@ NUMBERS: Mapping[str, tuple[int, int | None]] = {
     "add_key": (248, 217),
     "request_key": (249, 218),
     "keyctl": (250, 219),
+    # a number of requests that all of the machine shares
+    "io_setup": (206, 0),
     # large parts of the kernel that training does not need
     "bpf": (321, 280),
     "perf_event_open": (298, 241),
@@ -75,6 +77,7 @@ NUMBERS: Mapping[str, tuple[int, int | None]] = {
     "sysfs": (139, None),
     # allowed, but for some arguments
     "socket": (41, 198),
+    "socketpair": (53, 199),
     "ioctl": (16, 29),
     "chmod": (90, None),
     "fchmod": (91, 52),
@@ -90,12 +93,14 @@ NUMBERS: Mapping[str, tuple[int, int | None]] = {
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
     "shmget": (29, 194),
+    "semget": (64, 190),
+    "msgget": (68, 186),
 }
 
-FREE = frozenset({"socket", "ioctl", "clone", "clone3", "openat2", "fchmodat2"}) | frozenset(
-    {"chmod", "fchmod", "fchmodat", "mknod", "mknodat", "open", "openat", "creat"}
+FREE = frozenset({"socket", "socketpair", "ioctl", "clone", "clone3", "openat2"}) | frozenset(
+    {"chmod", "fchmod", "fchmodat", "fchmodat2", "mknod", "mknodat", "open", "openat", "creat"}
 )
 """Those that are not refused outright: their arguments decide, or they do not exist at all."""
-UNMAPPED_MEMORY = frozenset({"memfd_create", "shmget"})
+UNMAPPED_MEMORY = frozenset({"memfd_create", "shmget", "semget", "msgget"})
 REFUSED = tuple(name for name in NUMBERS if name not in FREE | UNMAPPED_MEMORY)
 """Those that no trial may make, whatever the arguments."""

@@ -74,6 +74,31 @@ seek(connection.recv(100))
         why="to connect is not to write: a read-only mount lets it pass. Name folders in `data` "
         "that hold data",
     ),
+    *(
+        Boundary(
+            name=f"disk_by_files_{name}",
+            aim=f"take more of the disk than `disk_gb`, by files without a name that are {where}",
+            script=f"""
+import socket, time
+held = [*socket.socketpair()]
+for number in range(8):
+    file = os.open(f"{{out}}/{{number}}", os.O_CREAT | os.O_RDWR)
+    os.unlink(f"{{out}}/{{number}}")
+    for _ in range(6): os.write(file, bytes(1 << 20))
+    {hold}
+    os.close(file)
+time.sleep(host["hold_s"])
+escaped("twice the limit")
+""",
+            why="they have neither a name nor a number by which a look could find them. No trial "
+            "begins on a disk that is nearly full; they are gone when the trial ends",
+            disk_mb=24,
+        )
+        for name, where, hold in (
+            ("mapped", "only mapped", "libc.mmap(None, 4096, 1, 1, file, 0)"),
+            ("sent", "on their way through a socket", "socket.send_fds(held[0], [b'x'], [file])"),
+        )
+    ),
     Boundary(
         name="exit_code_of_its_choice",
         aim="end with any exit code, by any signal, with any output",

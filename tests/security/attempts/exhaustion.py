@@ -87,6 +87,42 @@ escaped("all of it")
 """,
     ),
     _memory(
+        name="memory_of_semaphores",
+        aim="the kernel's memory, by System V semaphores",
+        script="""
+import time
+sets = []
+try:
+    for _ in range(150):
+        sets.append(libc.semget(0, 32000, 0o1600))
+        if sets[-1] < 0: stopped(errno.errorcode[ctypes.get_errno()])
+    time.sleep(host["hold_s"])
+finally:
+    for number in sets: libc.semctl(number, 0, 0)
+escaped("all of it")
+""",
+        absent=frozenset({"ENOSPC"}),
+    ),
+    _memory(
+        name="memory_of_messages",
+        aim="the kernel's memory, by System V messages that nobody takes",
+        script="""
+import time
+queues, message = [], bytes([1]) + bytes(8007)
+IPC_NOWAIT = 0o4000
+try:
+    for _ in range(8000):
+        queues.append(libc.msgget(0, 0o1600))
+        if queues[-1] < 0: stopped(errno.errorcode[ctypes.get_errno()])
+        while libc.msgsnd(queues[-1], message, 8000, IPC_NOWAIT) == 0: pass
+    time.sleep(host["hold_s"])
+finally:
+    for number in queues: libc.msgctl(number, 0, None)
+escaped("all of it")
+""",
+        absent=frozenset({"ENOSPC"}),
+    ),
+    _memory(
         name="memory_in_temporary_files",
         aim="memory by files in /dev/shm",
         script="""
@@ -100,6 +136,50 @@ finally:
     os.unlink(path)
 escaped("all of it")
 """,
+    ),
+    _memory(
+        name="memory_of_many_files",
+        aim="the kernel's memory, by files in memory that are empty, and so fit into any size",
+        script="""
+import shutil, time
+folder = "/dev/shm/incumbent-" + host["nekot"][:12]
+os.mkdir(folder)
+try:
+    for number in range(60_000): os.symlink("nothing", f"{folder}/{number}")
+    time.sleep(host["hold_s"])
+finally:
+    shutil.rmtree(folder)
+escaped("60,000 files")
+""",
+        memory_mb=48,
+    ),
+    _memory(
+        name="memory_of_page_tables",
+        aim="the kernel's memory, by a map of so much address space that it takes all of the limit",
+        script="""
+import time
+PROT_READ, PRIVATE_ANONYMOUS_NORESERVE, NO_HUGE_PAGES, STEP = 1, 0x4022, 15, 1 << 21
+libc.mmap.restype = ctypes.c_void_p
+size = ctypes.c_size_t(76_800 * STEP)
+at = libc.mmap(None, size, PROT_READ, PRIVATE_ANONYMOUS_NORESERVE, -1, ctypes.c_long(0))
+libc.madvise(ctypes.c_void_p(at), size, NO_HUGE_PAGES)
+for page in range(at, at + size.value, STEP): ctypes.string_at(page, 1)
+"""
+        + _HOLD,
+    ),
+    _memory(
+        name="memory_shared_and_unmapped",
+        aim="shared memory, all but a page of which is unmapped again and stays",
+        script="""
+PROTECTION, SHARED_ANONYMOUS, SIZE = 3, 0x21, 16 << 20
+libc.mmap.restype = ctypes.c_void_p
+for _ in range(20):
+    at = libc.mmap(None, ctypes.c_size_t(SIZE), PROTECTION, SHARED_ANONYMOUS, -1, ctypes.c_long(0))
+    ctypes.memset(at, 1, SIZE)
+    libc.munmap(ctypes.c_void_p(at + 4096), ctypes.c_size_t(SIZE - 4096))
+"""
+        + _HOLD,
+        is_exact=True,
     ),
     _memory(
         name="memory_of_sockets",
@@ -123,6 +203,12 @@ while len(os.listdir(out)) < 4: time.sleep(0.01)
 """
         + _HOLD,
         is_exact=True,
+    ),
+    _attempt(
+        name="requests_for_all",
+        aim="the requests of the kernel's asynchronous I/O, of which the machine has one number",
+        script="kernel('io_setup', 64, ctypes.byref(ctypes.c_ulong()))\nescaped('64 of them')\n",
+        absent=frozenset({"ENOSYS"}),
     ),
     _attempt(
         name="fork_bomb",

@@ -154,6 +154,44 @@ escaped(found) if found else stopped("none")
         absent=frozenset({"none"}),
     ),
     _attempt(
+        name="pairs_of_rare_sockets",
+        aim="the same by socketpair, which makes both before it finds that they do not go in pairs",
+        script="""
+found = []
+for family in range(50):
+    if family != 1 and libc.socketpair(family, 2, 0, (ctypes.c_int * 2)()) != 0:
+        if ctypes.get_errno() == errno.EOPNOTSUPP: found.append(family)
+escaped(found) if found else stopped("none")
+""",
+    ),
+    _attempt(
+        name="rare_protocols",
+        aim="SCTP, DCCP, MPTCP and the like, most of them modules that are loaded when asked for",
+        script="""
+import socket
+found = []
+for protocol in (33, 115, 132, 136, 262):
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET, 6):
+        try:
+            found.append(socket.socket(socket.AF_INET, kind, protocol).proto)
+        except OSError:
+            pass
+escaped(found) if found else stopped("none")
+""",
+        absent=frozenset({"none"}),
+    ),
+    _attempt(
+        name="line_disciplines",
+        aim="what the kernel can make of a terminal: modems, buses, most of it modules",
+        script="""
+import fcntl
+TIOCSETD, N_TTY = 0x5423, 0
+_, terminal = os.openpty()
+fcntl.ioctl(terminal, TIOCSETD, N_TTY.to_bytes(4, "little"))
+escaped("a discipline of its choice")
+""",
+    ),
+    _attempt(
         name="netlink",
         aim="the kernel's interfaces for sockets, audit, crypto, events and the like",
         script="""

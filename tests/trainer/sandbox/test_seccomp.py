@@ -63,7 +63,9 @@ def test_what_training_needs_is_allowed(machine: str) -> None:
     assert call(machine, "fchmodat", 0, 0, 0o755) == ALLOWED
     assert call(machine, "ioctl", 1, 0x5413) == ALLOWED
     for family in (AF_UNIX, AF_INET, AF_INET6):
-        assert call(machine, "socket", family, 1, 6) == ALLOWED
+        for protocol in (0, 6, 17):
+            assert call(machine, "socket", family, 1, protocol) == ALLOWED
+    assert call(machine, "socketpair", AF_UNIX, 1, 0) == ALLOWED
     assert call(machine, "socket", AF_NETLINK, 3, 0) == ALLOWED
 
 
@@ -72,7 +74,8 @@ def test_what_no_trial_may_do_is_refused(machine: str) -> None:
     column = list(MACHINES).index(machine)
     answers = {n: call(machine, n) for n in REFUSED if NUMBERS[n][column] is not None}
     assert set(answers.values()) == {"EPERM"}
-    assert {"ptrace", "mount", "unshare", "bpf", "io_uring_setup", "keyctl"} <= set(answers)
+    known = {"ptrace", "mount", "unshare", "bpf", "io_uring_setup", "io_setup", "keyctl"}
+    assert known <= set(answers)
 
 
 @machines
@@ -91,7 +94,16 @@ def test_no_new_namespace(machine: str, bit: int) -> None:
 @pytest.mark.parametrize("family", [AF_PACKET, AF_ALG, AF_VSOCK, 0, 31, 44])
 def test_no_socket_that_the_network_namespace_does_not_confine(machine: str, family: int) -> None:
     assert call(machine, "socket", family, 1, 0) == "EAFNOSUPPORT"
+    assert call(machine, "socketpair", family, 1, 0) == "EAFNOSUPPORT"
     assert call(machine, "socket", AF_NETLINK, 3, 9) == "EAFNOSUPPORT"  # audit
+
+
+@machines
+@pytest.mark.parametrize("protocol", [2, 33, 115, 132, 136, 255, 262])  # DCCP, L2TP, SCTP, MPTCP
+def test_no_protocol_that_training_does_not_speak(machine: str, protocol: int) -> None:
+    assert call(machine, "socket", AF_INET, 1, protocol) == "EPROTONOSUPPORT"
+    assert call(machine, "socket", AF_INET6, 1, protocol) == "EPROTONOSUPPORT"
+    assert call(machine, "socketpair", AF_INET, 1, protocol) == "EAFNOSUPPORT"
 
 
 @machines
@@ -113,16 +125,17 @@ def test_no_set_user_id_bit_on_any_file(machine: str, mode: int) -> None:
 
 
 @machines
-def test_no_typing_into_a_terminal(machine: str) -> None:
+def test_no_typing_into_a_terminal_nor_another_discipline_for_it(machine: str) -> None:
     # The kernel takes the lower half of the argument alone.
     assert call(machine, "ioctl", 0, 0x5412) == "EPERM"
     assert call(machine, "ioctl", 0, 0xFF00000000 | 0x5412) == "EPERM"
     assert call(machine, "ioctl", 0, 0x541C) == "EPERM"
+    assert call(machine, "ioctl", 0, 0x5423) == "EPERM"
 
 
 @machines
 def test_unmapped_memory_is_refused_where_nothing_counts_it(machine: str) -> None:
-    for name in ("memfd_create", "shmget"):
+    for name in ("memfd_create", "shmget", "semget", "msgget"):
         assert call(machine, name) == "EPERM"
         assert call(machine, name, strict=False) == ALLOWED
     assert call(machine, "memfd_secret", strict=False) == "EPERM"  # not even a debugger sees it
