@@ -6,6 +6,7 @@ from cluster.study_repository import (
     BranchMoved,
     Candidate,
     Conflict,
+    Promotion,
     Redundant,
     StudyRepository,
 )
@@ -69,9 +70,8 @@ def test_a_promotion_that_landed_before_a_crash_is_returned_and_not_repeated(stu
     candidate = study.candidate("LR = 3\n")
     first = study.promote(candidate)
     later = StudyRepository.open(study.repository.path, study="mar5", clock=lambda: 1_800_000_000)
-    again = later.promote(
-        experiment=E1, tree=candidate.tree, parent=study.base, subject="other", trailers=[]
-    )
+    promotion = Promotion(experiment=E1, tree=candidate.tree, subject="other")
+    (again,) = later.promote([promotion], parent=study.base)
     assert again == first
     assert study.git("rev-list", "--count", "refs/heads/incumbent/mar5") == "2"
 
