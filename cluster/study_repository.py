@@ -79,7 +79,6 @@ class Landed:
     """A promotion that is on the branch."""
 
     experiment: ExperimentId
-    """Empty if the commit promotes none."""
     tree: str
     commit: CommitId
 
