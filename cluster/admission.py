@@ -28,6 +28,7 @@ class Origin:
     parameters: Mapping[str, Scalar] = field(default_factory=dict)
     submission: str = ""
     merge_of: ExperimentId = ExperimentId("")
+    chain: ExperimentId = ExperimentId("")
 
 
 class Admission:
@@ -123,6 +124,7 @@ class Admission:
             parameters=origin.parameters,
             submission=origin.submission,
             merge_of=origin.merge_of,
+            chain=origin.chain,
         )
         events: list[tuple[str, ev.Event]] = [(f"{experiment}/proposed", proposed)]
         if problem:

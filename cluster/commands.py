@@ -6,7 +6,14 @@ and the queue compare before they set.
 
 from dataclasses import dataclass
 
-from cluster.events import ExperimentJudged, SubmissionReceived
+from cluster.events import (
+    ChainMeasured,
+    Event,
+    ExperimentJudged,
+    SubmissionReceived,
+    WinnerDropped,
+    WinnerRequeued,
+)
 from cluster.experiment import Experiment
 from eval.judge import Judgement
 from trainer.trial import ExperimentId, Smoke, TrialId
@@ -85,6 +92,8 @@ class Promote(Command):
 
     winner: Experiment
     replaces: Experiment
+    below: tuple[Experiment, ...] = ()
+    """For a link of a chain: the links below it, each of which gets a commit of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +102,8 @@ class Merge(Command):
 
     winner: Experiment
     incumbent: Experiment
+    in_chain: bool = False
+    """Onto the last link of the chain that is being made instead, if there is one by then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +112,23 @@ class DropWinner(Command):
 
     winner: ExperimentId
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettleChain(Command):
+    """Write down, all at once, what came of a chain of merges."""
+
+    judgements: tuple[RecordJudgement, ...]
+    """Of its links that were scored."""
+    requeued: tuple[WinnerRequeued, ...]
+    dropped: tuple[WinnerDropped, ...]
+    measured: ChainMeasured
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """The facts that it becomes, in order."""
+        verdicts = (judgement.event for judgement in self.judgements)
+        return (*verdicts, *self.requeued, *self.dropped, self.measured)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from pydantic import (
     model_validator,
 )
 
+from cluster.study_plan import Policy
 from eval.config import GuardConfig, JudgeConfig, MetricConfig
 from eval.trusted_metrics import goal_of
 from proposer.config import ProposerConfig, TunerConfig
@@ -47,6 +48,19 @@ class StudySection(BaseModel):
             if path.startswith("/") or ".." in path.split("/") or not path:
                 raise ValueError(f"{path!r} is not a path inside the repository")
         return paths
+
+
+class ReducerConfig(BaseModel):
+    """`[reducer]`: how winners come together on the branch."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
+
+    policy: Policy = "chain"
+    """Of winners whose base is no longer the incumbent: `chain` merges them one onto the other and
+    measures all of that at once; `one-at-a-time` merges each onto the incumbent; `best-of-wave`
+    drops them."""
 
 
 class ClusterConfig(BaseModel):
@@ -106,6 +120,7 @@ class StudyConfig(BaseModel):
     guard: tuple[GuardConfig, ...] = ()
     """Numbers that must stay within bounds, whatever the metric says."""
     judge: JudgeConfig = JudgeConfig()
+    reducer: ReducerConfig = ReducerConfig()
     proposer: tuple[ProposerConfig, ...] = (ProposerConfig(kind="tuner"),)
     """Sources of candidates; an empty list leaves the queue to `incumbent submit`."""
     tuner: TunerConfig = TunerConfig()

@@ -15,6 +15,7 @@ from cluster.commands import (
     GiveBackTrials,
     Materialise,
     Promote,
+    SettleChain,
 )
 from cluster.experiment import Status
 from cluster.state import StudyState
@@ -34,7 +35,7 @@ def decide(state: StudyState, plan: StudyPlan, circumstances: Circumstances) -> 
         return (CreateBaseline(),)
     commands: list[Command] = [*_cancellations(state), *verdicts.due(state, plan)]
     if not commands:
-        commands = reducer.plan(state, plan.judge, plan.metric)
+        commands = reducer.plan(state, plan)
     commands.extend(_submissions(state))
     if not state.is_paused:
         commands.extend(trial_planning.due(state, plan))
@@ -50,8 +51,8 @@ def _stopping(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
     if judgements := list(verdicts.due(state, plan)):
         yield from judgements
     else:
-        winners = reducer.plan(state, plan.judge, plan.metric)
-        yield from (command for command in winners if isinstance(command, Promote))
+        winners = reducer.plan(state, plan)
+        yield from (one for one in winners if isinstance(one, Promote | SettleChain))
     if state.stopping == "now" and state.count(Status.RUNNING):
         yield GiveBackTrials()
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from cluster.experiment import Kind
-from eval.beliefs import Learnt
+from eval.beliefs import Belief, Learnt
 from eval.judge import Verdict
 from proposer.proposal import Scalar
 from trainer.trial import CommitId, ExperimentId, SlotId, TrialId, TrialOutcome
@@ -155,6 +155,8 @@ class ExperimentProposed(Event):
     parameters: Mapping[str, Scalar] = field(default_factory=dict)
     submission: str = ""
     merge_of: ExperimentId = ExperimentId("")
+    chain: ExperimentId = ExperimentId("")
+    """For a link of a chain of merges: the chain's first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +256,25 @@ class ExperimentSuspected(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChainMeasured(Event):
+    """Every link of a chain of merges came to its end; the verdicts stand before this."""
+
+    chain: ExperimentId
+    """The first link."""
+    links: tuple[ExperimentId, ...]
+    best: ExperimentId = ExperimentId("")
+    """The link that is to be promoted, with all below it; empty if none is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """A commit that came onto the branch below the one that was promoted."""
+
+    experiment: ExperimentId
+    commit: CommitId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Promoted(Event):
     """A winner's tree became the head of the branch."""
 
@@ -262,15 +283,20 @@ class Promoted(Event):
     replaces: ExperimentId
     lacks: tuple[ExperimentId, ...] = ()
     """Promoted experiments whose patches its tree does not hold; they rejoin as candidates."""
+    carried: tuple[Carried, ...] = ()
+    """The links of its chain below it, each with a commit of its own, the first one first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergeConflicted(Event):
-    """A stale winner's patch and the incumbent's touch the same lines."""
+    """A stale winner's patch and one that is on the branch touch the same lines."""
 
     experiment: ExperimentId
     against: ExperimentId
+    """The promoted experiment whose patch is in the way."""
     paths: tuple[str, ...]
+    onto: CommitId = CommitId("")
+    """The branch's head then, onto which both are wanted; empty in ledgers of earlier versions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +305,18 @@ class MergeRedundant(Event):
 
     experiment: ExperimentId
     against: ExperimentId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WinnerRequeued(Event):
+    """A chain of merges ended without a winner's patch, which may still be worth merging."""
+
+    experiment: ExperimentId
+    link: ExperimentId
+    """The merge that carried it."""
+    reason: str
+    effect: Belief | None = None
+    """What the chain told of its patch's effect; null if nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,9 +353,11 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
         TrialLost,
         ExperimentJudged,
         ExperimentSuspected,
+        ChainMeasured,
         Promoted,
         MergeConflicted,
         MergeRedundant,
+        WinnerRequeued,
         WinnerDropped,
     )
 }

@@ -143,6 +143,11 @@ class Experiment:
     """For a stale winner: the latest experiment that carries its patch."""
     generation: int = 0
     """How many merges lie between this experiment and the proposal it carries."""
+    chain: ExperimentId = ExperimentId("")
+    """For a link of a chain of merges: the chain's first. The first one's base is the incumbent of
+    then, that of each other one the link before it."""
+    merges: int = 0
+    """How many measured merges it came back from, neither on the branch nor dropped."""
     trials: tuple[Trial, ...] = ()
     losses: int = 0
     """Attempts lost without the study's own wish."""

@@ -12,19 +12,12 @@ from pathlib import Path
 from cluster import commands as cmd
 from cluster import events as ev
 from cluster.admission import Admission, Origin
-from cluster.experiment import Experiment, Kind, Status
+from cluster.experiment import Kind, Status
+from cluster.integration import Integration
 from cluster.ledger import Ledger
-from cluster.reducer import lacks
 from cluster.source_repository import SourceProblem
 from cluster.state import StudyState
-from cluster.study_repository import (
-    BranchMoved,
-    Candidate,
-    Conflict,
-    Redundant,
-    Rejected,
-    StudyRepository,
-)
+from cluster.study_repository import Candidate, Rejected, StudyRepository
 from cluster.submissions import materialise
 from cluster.trial_queue import TrialQueue
 from eval.metric import Metric
@@ -57,13 +50,19 @@ class Performer:
         self._repository = repository
         self._source = source
         self._editable = tuple(editable)
-        self._metric = metric
         self._budget_s = budget_s
         self._timeout_s = timeout_s
         self._epoch = epoch
         self._now = clock
         self._admission = Admission(
             repository=repository, editable=editable, preflight=preflight, record=self._record
+        )
+        self._integration = Integration(
+            repository=repository,
+            admission=self._admission,
+            metric=metric,
+            editable=editable,
+            record=self._record,
         )
 
     def record(self, event_id: str, event: ev.Event) -> None:
@@ -169,83 +168,23 @@ class Performer:
 
     @perform.register
     def _promote(self, command: cmd.Promote, state: StudyState) -> None:
-        winner, replaced = command.winner, command.replaces
-        try:
-            commit = self._repository.promote(
-                experiment=winner.id,
-                tree=winner.tree,
-                parent=state.incumbent_commit,
-                subject=winner.hypothesis,
-                trailers=self._trailers(winner, replaced),
-            )
-        except BranchMoved as moved:
-            # Killed between git and the ledger, and another winner is the better one by now.
-            winner, commit = self._landed(state, moved), moved.actual or CommitId("")
-        self.record(
-            f"{winner.id}/promoted",
-            ev.Promoted(
-                experiment=winner.id,
-                commit=commit,
-                replaces=replaced.id,
-                lacks=lacks(state, winner),
-            ),
-        )
-
-    def _landed(self, state: StudyState, moved: BranchMoved) -> Experiment:
-        """Return the winner whose promotion git knows but not the ledger; else raise `moved`."""
-        if moved.actual is not None:
-            name = self._repository.promoted_by(moved.actual, parent=state.incumbent_commit)
-            experiment = state.experiments.get(name)
-            if experiment is not None and experiment.status is Status.WINNER:
-                is_same = self._repository.tree_of(moved.actual) == experiment.tree
-                if is_same:
-                    return experiment
-        raise moved
-
-    def _trailers(self, winner: Experiment, replaced: Experiment) -> list[tuple[str, str]]:
-        new, old = winner.evidence.score.mean, replaced.evidence.score.mean
-        trials = ", ".join(str(t.id) for t in winner.trials if t.outcome is not None)
-        return [
-            ("Metric", f"{self._metric.name} {new:.6g} (was {old:.6g})"),
-            ("Trials", trials),
-            ("Proposer", winner.proposer),
-            ("Hypothesis", winner.hypothesis),
-        ]
+        self._integration.promote(command, state)
 
     @perform.register
     def _merge(self, command: cmd.Merge, state: StudyState) -> None:
-        winner, incumbent = command.winner, command.incumbent
-        merged = self._repository.merge(
-            incumbent=state.incumbent_commit,
-            winner=winner.commit,
-            message=f"Merge {winner.id} onto {incumbent.id}: {winner.hypothesis}",
-            editable=self._editable,
-        )
-        event_id = f"{winner.id}/merge/{incumbent.id}"
-        if isinstance(merged, Conflict):
-            self.record(
-                event_id,
-                ev.MergeConflicted(experiment=winner.id, against=incumbent.id, paths=merged.paths),
-            )
-        elif isinstance(merged, Redundant):
-            self.record(event_id, ev.MergeRedundant(experiment=winner.id, against=incumbent.id))
-        else:
-            origin = Origin(
-                kind=Kind.MERGE,
-                base=incumbent.id,
-                base_commit=state.incumbent_commit,
-                proposer=winner.proposer,
-                hypothesis=winner.hypothesis,
-                merge_of=winner.id,
-            )
-            self._admission.found(
-                state, merged, origin, self._admission.problem(origin.base_commit, merged)
-            )
+        self._integration.merge(command, state)
 
     @perform.register
-    def _drop(self, command: cmd.DropWinner, _: StudyState) -> None:
+    def _settle_chain(self, command: cmd.SettleChain, state: StudyState) -> None:
+        self._integration.settle(command, state)
+
+    @perform.register
+    def _drop(self, command: cmd.DropWinner, state: StudyState) -> None:
         event = ev.WinnerDropped(experiment=command.winner, reason=command.reason)
-        self.record(f"{command.winner}/dropped", event)
+        # A promoted patch that was left behind can be given up once for each time it rejoined.
+        is_kept = state.experiments[command.winner].status is Status.KEPT
+        again = f"/{state.promotions}" if is_kept else ""
+        self.record(f"{command.winner}/dropped{again}", event)
 
     @perform.register
     def _materialise(self, command: cmd.Materialise, state: StudyState) -> None:

@@ -69,6 +69,8 @@ class StudyState:
     """Head of the branch."""
     rejoining: tuple[ExperimentId, ...] = ()
     """Promoted experiments that a superseding winner left behind and that wait for a merge."""
+    chain: tuple[ExperimentId, ...] = ()
+    """Links of the chain of merges that is being measured, in order; judged all at once."""
     promotions: int = 0
     memory: Memory = field(default_factory=Memory)
     """What the judge remembers from the last verdict."""

@@ -40,7 +40,12 @@ TRANSITIONS: dict[type[ev.Event], dict[Status, frozenset[Status]]] = {
         S.MERGING: frozenset({S.MERGED}),
         S.KEPT: frozenset({S.KEPT}),
     },
-    ev.WinnerDropped: {S.WINNER: frozenset({S.DROPPED}), S.MERGING: frozenset({S.DROPPED})},
+    ev.WinnerRequeued: {S.MERGING: frozenset({S.WINNER}), S.KEPT: frozenset({S.KEPT})},
+    ev.WinnerDropped: {
+        S.WINNER: frozenset({S.DROPPED}),
+        S.MERGING: frozenset({S.DROPPED}),
+        S.KEPT: frozenset({S.KEPT}),
+    },
     ev.CancelRequested: {
         S.PROPOSED: frozenset({S.CANCELLED}),
         S.QUEUED: frozenset({S.QUEUED}),

@@ -2,10 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from eval.guard import Guard
 from eval.judge import Judge
 from eval.metric import Metric
+
+Policy = Literal["chain", "one-at-a-time", "best-of-wave"]
+"""See cluster.reducer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +18,8 @@ class StudyPlan:
 
     metric: Metric
     judge: Judge
+    reducer: Policy = "chain"
+    """How stale winners are brought together."""
     guards: tuple[Guard, ...] = ()
     """Bounds on other numbers, which a candidate must keep whatever the judge says."""
     proposers: tuple[str, ...]

@@ -65,6 +65,26 @@ class Redundant:
     """A merge that adds nothing to the incumbent."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promotion:
+    """A commit that is to come onto the branch."""
+
+    experiment: ExperimentId
+    tree: str
+    """Exactly what was measured."""
+    subject: str
+    trailers: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Landed:
+    """A promotion that is on the branch."""
+
+    experiment: ExperimentId
+    tree: str
+    commit: CommitId
+
+
 class BranchMoved(RuntimeError):
     """The branch was not where the promotion expected it; nothing was changed."""
 
@@ -280,51 +300,55 @@ class StudyRepository:
             return head
         return base
 
-    def promote(
-        self,
-        *,
-        experiment: ExperimentId,
-        tree: str,
-        parent: CommitId,
-        subject: str,
-        trailers: Sequence[tuple[str, str]],
-        branch_ref: str | None = None,
-    ) -> CommitId:
-        """Put a commit with exactly the measured `tree` on the branch, whose head is `parent`.
+    def promote(self, promotions: Sequence[Promotion], *, parent: CommitId) -> tuple[CommitId, ...]:
+        """Put a commit for each promotion on the branch, whose head is `parent`, at one go.
 
-        A trailer `Experiment` is added. If the branch's head is this promotion already (we were
-        killed before the ledger heard of it), it is returned. Raises BranchMoved if the branch is
-        elsewhere.
+        Trailers `Experiment` are added. If these promotions are the branch's head already (we were
+        killed before the ledger heard of it), they are returned. Raises BranchMoved if the branch
+        is elsewhere.
         """
-        ref = branch_ref or self.branch_ref
-        head = self._bare.read_ref(ref)
+        head = self._bare.read_ref(self.branch_ref)
         if head != parent:
-            if head is not None and self._is_promotion(head, experiment, tree, parent):
-                return head
+            found = self.landed(head, parent=parent)
+            wanted = [(one.experiment, one.tree) for one in promotions]
+            if [(one.experiment, one.tree) for one in found] == wanted:
+                return tuple(one.commit for one in found)
             raise BranchMoved(head)
-        block = [("Experiment", experiment), *(t for t in trailers if t[0] != "Experiment")]
-        commit = self._commit(tree, (parent,), compose(subject, block), "Incumbent")
+        commits = [parent]
+        for one in promotions:
+            block = [("Experiment", one.experiment), *one.trailers]
+            message = compose(one.subject, block)
+            commits.append(self._commit(one.tree, commits[-1:], message, "Incumbent"))
+        words = f"promote {promotions[-1].experiment}"
         try:
-            self.git.run("update-ref", "-m", f"promote {experiment}", ref, commit, parent)
+            self.git.run("update-ref", "-m", words, self.branch_ref, commits[-1], parent)
         except GitError as error:
-            actual = self._bare.read_ref(ref)
+            actual = self._bare.read_ref(self.branch_ref)
             if actual == parent:
                 raise
             raise BranchMoved(actual) from error
-        return commit
+        return tuple(commits[1:])
 
-    def promoted_by(self, commit: CommitId, *, parent: CommitId) -> ExperimentId:
-        """Return the experiment that a commit on `parent` promotes; "" if it promotes none."""
-        style = "%P %(trailers:key=Experiment,valueonly,separator=%x2C)"
-        shown = self.git.text("log", "-1", f"--format={style}", commit)
-        before, _, experiment = shown.partition(" ")
-        return ExperimentId(experiment if before == parent else "")
+    def landed(self, head: CommitId | None, *, parent: CommitId) -> tuple[Landed, ...]:
+        """Return the promotions between two commits of the branch, oldest first; () if others."""
+        if head is None:
+            return ()
+        style = "%H %T %P %(trailers:key=Experiment,valueonly,separator=%x2C)"
+        shown = self.git.text("log", "--reverse", f"--format={style}", f"{parent}..{head}")
+        found, before = [], str(parent)
+        for line in shown.splitlines():
+            commit, tree, *rest = line.split(" ", 3)
+            if len(rest) != 2 or rest[0] != before:
+                return ()
+            found.append(
+                Landed(experiment=ExperimentId(rest[1]), tree=tree, commit=CommitId(commit))
+            )
+            before = commit
+        return tuple(found)
 
-    def _is_promotion(
-        self, commit: CommitId, experiment: ExperimentId, tree: str, parent: CommitId
-    ) -> bool:
-        is_same = self.promoted_by(commit, parent=parent) == experiment
-        return is_same and self.tree_of(commit) == tree
+    def merges(self, incumbent: CommitId, winner: CommitId) -> bool:
+        """Say whether git can merge a winner into a commit."""
+        return bool(self._bare.merge_trees(incumbent, winner).tree)
 
     def has_branch(self) -> bool:
         """Say whether the study's branch was begun."""

@@ -55,6 +55,7 @@ def _proposed(state: StudyState, event: ev.ExperimentProposed, rec: ev.Recorded)
         parameters=event.parameters,
         merge_of=event.merge_of,
         generation=source.generation + 1 if source else 0,
+        chain=event.chain,
         story=((rec.seq, type(event).__name__),),
     )
     if event.experiment != state.next_experiment:
@@ -66,6 +67,7 @@ def _proposed(state: StudyState, event: ev.ExperimentProposed, rec: ev.Recorded)
         counts=state.counts.set(S.PROPOSED, state.counts.get(S.PROPOSED, 0) + 1),
         trees=state.trees if new.tree in state.trees else state.trees.set(new.tree, new.id),
         submissions=_answered(state, event.submission),
+        chain=(*state.chain, new.id) if new.chain else state.chain,
     )
     if source is None:
         return state
@@ -243,17 +245,39 @@ def _suspected(state: StudyState, event: ev.ExperimentSuspected, rec: ev.Recorde
     return step(state, rec, event.experiment, S.SUSPECT, delta=event.delta, reason=reason)
 
 
+def _chain_measured(state: StudyState, _event: ev.ChainMeasured, _: ev.Recorded) -> StudyState:
+    return replace(state, chain=())
+
+
 def _promoted(state: StudyState, event: ev.Promoted, rec: ev.Recorded) -> StudyState:
+    lineage = tuple(e for e in state.lineage if e not in event.lacks)
+    for carried in event.carried:
+        state = _carried(state, carried, rec)
     state = step(state, rec, event.experiment, S.KEPT, promoted=event.commit)
     state = _sources_merged(state, event.experiment, rec)
-    lineage = tuple(e for e in state.lineage if e not in event.lacks)
+    kept = (c.experiment for c in event.carried)
     return replace(
         state,
-        lineage=(*lineage, event.experiment),
+        lineage=(
+            *lineage,
+            *(e for e in kept if state.experiments[e].status is S.KEPT),
+            event.experiment,
+        ),
         incumbent_commit=event.commit,
         rejoining=(*state.rejoining, *event.lacks),
         promotions=state.promotions + 1,
     )
+
+
+def _carried(state: StudyState, carried: ev.Carried, rec: ev.Recorded) -> StudyState:
+    """Note that a link below a promoted one has a commit on the branch, whatever its own end."""
+    link = state.experiments[carried.experiment]
+    if link.status is S.WINNER:
+        state = step(state, rec, link.id, S.KEPT, promoted=carried.commit)
+    else:
+        link = replace(link, promoted=carried.commit)
+        state = replace(state, experiments=state.experiments.set(link.id, link))
+    return _sources_merged(state, carried.experiment, rec)
 
 
 def _sources_merged(state: StudyState, merge: ExperimentId, rec: ev.Recorded) -> StudyState:
@@ -281,7 +305,23 @@ def _merge_redundant(state: StudyState, event: ev.MergeRedundant, rec: ev.Record
     return _sources_merged(state, source.id, rec)
 
 
+def _winner_requeued(state: StudyState, event: ev.WinnerRequeued, rec: ev.Recorded) -> StudyState:
+    source = state.experiments[event.experiment]
+    # A merge that was taken back before it ran has cost nothing and counts for nothing.
+    is_free = state.experiments[event.link].status is S.CANCELLED
+    changes: dict[str, Any] = {"merges": source.merges + (not is_free)}
+    if event.effect is not None:
+        changes["effect"] = event.effect
+    if source.status is S.KEPT:
+        state = step(state, rec, source.id, S.KEPT, **changes)
+        return replace(state, rejoining=(*state.rejoining, source.id))
+    return step(state, rec, source.id, S.WINNER, **changes)
+
+
 def _winner_dropped(state: StudyState, event: ev.WinnerDropped, rec: ev.Recorded) -> StudyState:
+    if state.experiments[event.experiment].status is S.KEPT:
+        state = step(state, rec, event.experiment, S.KEPT)
+        return _left_behind(state, event.experiment)
     return step(state, rec, event.experiment, S.DROPPED, reason=event.reason)
 
 
@@ -297,8 +337,10 @@ _HANDLERS: dict[type[ev.Event], Handler] = {
     ev.TrialLost: _trial_lost,
     ev.ExperimentJudged: _judged,
     ev.ExperimentSuspected: _suspected,
+    ev.ChainMeasured: _chain_measured,
     ev.Promoted: _promoted,
     ev.MergeConflicted: _merge_conflicted,
     ev.MergeRedundant: _merge_redundant,
+    ev.WinnerRequeued: _winner_requeued,
     ev.WinnerDropped: _winner_dropped,
 }

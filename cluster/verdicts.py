@@ -10,6 +10,7 @@ from cluster.commands import Command, RecordJudgement, RecordSuspicion
 from cluster.experiment import Experiment, Kind, Status
 from cluster.state import StudyState
 from cluster.study_plan import StudyPlan
+from cluster.winners import root
 from eval.judge import Circumstance, Judgement, Verdict
 from eval.noise import Noise, pooled_noise
 from eval.suspicion import implausible, suspicions
@@ -18,7 +19,11 @@ from trainer.trial import ExperimentId
 
 def due(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
     """Judge one experiment: the next is judged with what this verdict teaches."""
-    for experiment in state.opened(Status.MEASURED)[:1]:
+    measured = state.opened(Status.MEASURED)
+    of_chain = [experiment for experiment in measured if experiment.id in state.chain]
+    for experiment in of_chain:  # all links are judged at once, by the reducer
+        yield from _objections(state, experiment, plan)
+    for experiment in [one for one in measured if one not in of_chain][:1]:
         if experiment.kind is not Kind.BASELINE and not state.lineage:
             return  # the baseline is measured several times, and comes first
         judgement, reference = _judgement(state, experiment, plan)
@@ -35,6 +40,19 @@ def due(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
             words = f"{judgement.reason}; suspect besides: {'; '.join(reasons)}"
             judgement = replace(judgement, reason=words)
         yield RecordJudgement(experiment=experiment.id, judgement=judgement, reference=reference.id)
+
+
+def _objections(state: StudyState, link: Experiment, plan: StudyPlan) -> Iterator[Command]:
+    """Say what keeps a link of a chain from winning, whatever it scored."""
+    reference = state.experiments[root(state, link)]
+    delta = plan.metric.improvement(link.evidence.score.mean, reference.worth)
+    if breaches := _breaches(link, plan):
+        judgement = Judgement(verdict=Verdict.DISCARD, delta=delta, reason="; ".join(breaches))
+        yield RecordJudgement(experiment=link.id, judgement=judgement, reference=reference.id)
+    elif not link.is_accepted and (reasons := _suspicions(state, link, plan)):
+        yield RecordSuspicion(
+            experiment=link.id, delta=delta, reasons=reasons, reference=reference.id
+        )
 
 
 def _judgement(
@@ -80,7 +98,8 @@ def _suspicions(state: StudyState, experiment: Experiment, plan: StudyPlan) -> t
     if experiment.kind is Kind.BASELINE:  # whatever it does is the repository's habit
         return (*implausible(run.value, plan.metric), *_breaches(experiment, plan))
     made_of = {ExperimentId("e0"), experiment.base, experiment.merge_of} - {ExperimentId("")}
-    precedents = [state.experiments[name].last_run for name in sorted(made_of)]
+    found = [state.experiments[name] for name in sorted(made_of)]
+    precedents = [one.last_run for one in found if one.scored]
     return suspicions(run, precedents, metric=plan.metric, budget_s=plan.budget_s)
 
 
@@ -91,6 +110,8 @@ def _reference(state: StudyState, experiment: Experiment, plan: StudyPlan) -> Ex
     A judge that learns of patches is asked what the patch did to its own base.
     """
     base = state.experiments[experiment.base]
+    if not base.scored:  # a link of a chain that failed, and what was made on it is tried again
+        base = state.experiments[root(state, experiment)]
     incumbent = state.incumbent
     if incumbent is None or incumbent.id == base.id or base.belief is not None:
         return base

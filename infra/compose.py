@@ -61,6 +61,7 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
     plan = StudyPlan(
         metric=metric,
         judge=config.judge.judge(metric),
+        reducer=config.reducer.policy,
         guards=tuple(section.guard() for section in config.guard),
         proposers=tuple(proposer.name for proposer in ingredients.proposers),
         budget_s=config.trial.budget_s,

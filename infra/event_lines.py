@@ -157,13 +157,21 @@ def _(event: ev.ExperimentSuspected, _state: StudyState) -> str:
 
 
 @_line.register
+def _(event: ev.ChainMeasured, _state: StudyState) -> str:
+    won = f"best is {event.best}" if event.best else "none is promoted"
+    return f"chain {event.chain}: {_list(event.links)} measured, {won}"
+
+
+@_line.register
 def _(event: ev.Promoted, state: StudyState) -> str:
     experiment = state.experiments[event.experiment]
     score = experiment.score
     best = f"{state.metric} {number(score.mean if score else None)}"
     lacks = f", which leaves behind {_list(event.lacks)}" if event.lacks else ""
+    links = tuple(link.experiment for link in event.carried)
+    above = f" above {_list(links)}" if links else ""
     return (
-        f"kept {event.experiment}: {best}, replaces {event.replaces}{lacks}, "
+        f"kept {event.experiment}{above}: {best}, replaces {event.replaces}{lacks}, "
         f"as {event.commit[:7]}: {experiment.hypothesis}"
     )
 
@@ -176,6 +184,12 @@ def _(event: ev.MergeConflicted, _state: StudyState) -> str:
 @_line.register
 def _(event: ev.MergeRedundant, _state: StudyState) -> str:
     return f"merged {event.experiment}: already in {event.against}"
+
+
+@_line.register
+def _(event: ev.WinnerRequeued, _state: StudyState) -> str:
+    effect = f", believed to be worth {signed(event.effect.mean)}" if event.effect else ""
+    return f"requeued {event.experiment}: {event.reason}{effect}"
 
 
 @_line.register

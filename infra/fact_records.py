@@ -207,6 +207,20 @@ class StoryFacts(TypedDict):
     text: NotRequired[str]
 
 
+class MergeFacts(TypedDict):
+    """One merge of an experiment's patch onto another tree."""
+
+    experiment: str
+    status: str
+    onto: str
+    """The incumbent of then, or the link of a chain before it."""
+    chain: str
+    """The chain's first link; empty for a merge by itself."""
+    score: float | None
+    delta: float | None
+    reason: str
+
+
 class ShowFacts(ExperimentFacts):
     """Everything about one experiment."""
 
@@ -234,6 +248,10 @@ class ShowFacts(ExperimentFacts):
     generation: int
     merge_of: str
     merged_as: str
+    chain: str
+    """For a link of a chain of merges: the chain's first."""
+    merges: list[MergeFacts]
+    """All that carried its patch, oldest first."""
     paths: dict[str, str]
     """`log` and `output` (what was left in INCUMBENT_OUT) of its latest trial that has one."""
     trials: list[TrialFacts]

@@ -17,13 +17,12 @@ from cluster.experiment import Experiment, Status, Trial
 from cluster.proposal_planning import verdicts_per_s
 from cluster.state import SlotState, StudyState
 from cluster.verdicts import noise
-from eval.beliefs import Belief
 from eval.conditions import Mark
 from eval.metric import Goal
 from infra.event_lines import event_line
+from infra.experiment_facts import belief_facts, merges_of, score_of
 from infra.fact_records import (
     BaselineFacts,
-    BeliefFacts,
     ExperimentFacts,
     IncumbentFacts,
     NoiseFacts,
@@ -149,13 +148,15 @@ def show_facts(
         "verdict": found.verdict.value if found.verdict else None,
         "values": list(found.values),
         "standard_error": _finite(score.standard_error) if score else None,
-        "belief": _belief(found.belief),
-        "effect": _belief(found.effect),
+        "belief": belief_facts(found.belief),
+        "effect": belief_facts(found.effect),
         "chance": found.chance,
         "device_class": score.device_class if score else "",
         "generation": found.generation,
         "merge_of": found.merge_of,
         "merged_as": found.merged_as,
+        "chain": found.chain,
+        "merges": merges_of(state, found),
         "paths": dict(paths or {}),
         "trials": [_trial(trial) for trial in found.trials],
         "story": _story(state, found, events),
@@ -189,7 +190,7 @@ def _phase(state: StudyState, *, is_running: bool) -> str:
 
 def _incumbent(state: StudyState) -> IncumbentFacts:
     incumbent, baseline = state.incumbent, state.baseline
-    score, start = _score(incumbent), _score(baseline)
+    score, start = score_of(incumbent), score_of(baseline)
     gain = percent = None
     if score is not None and start is not None:
         gain = start - score if state.goal == Goal.MINIMIZE else score - start
@@ -201,12 +202,8 @@ def _incumbent(state: StudyState) -> IncumbentFacts:
         "hypothesis": incumbent.hypothesis if incumbent else "",
         "improvement": _finite(gain),
         "improvement_percent": _finite(percent),
-        "belief": _belief(incumbent.belief) if incumbent else None,
+        "belief": belief_facts(incumbent.belief) if incumbent else None,
     }
-
-
-def _belief(belief: Belief | None) -> BeliefFacts | None:
-    return {"mean": belief.mean, "sd": math.sqrt(belief.variance)} if belief else None
 
 
 def _noise(state: StudyState) -> NoiseFacts | None:
@@ -230,7 +227,7 @@ def _baseline(state: StudyState) -> BaselineFacts:
     return {
         "experiment": baseline.id if baseline else "",
         "commit": state.base_commit,
-        "score": _score(baseline),
+        "score": score_of(baseline),
     }
 
 
@@ -306,7 +303,7 @@ def _experiment(experiment: Experiment) -> ExperimentFacts:
         "id": experiment.id,
         "kind": experiment.kind.value,
         "status": experiment.status.value,
-        "score": _score(experiment),
+        "score": score_of(experiment),
         "delta": _finite(experiment.delta),
         "commit": experiment.commit,
         "promoted": experiment.promoted,
@@ -373,11 +370,6 @@ def _story(
             line["text"] = event_line(found[seq].event, state)
         story.append(line)
     return story
-
-
-def _score(experiment: Experiment | None) -> float | None:
-    score = experiment.score if experiment else None
-    return _finite(score.mean) if score else None
 
 
 def _finite(value: float | None) -> float | None:

@@ -131,11 +131,14 @@ def _status_after(story: tuple[tuple[int, str], ...], outcomes: tuple[TrialOutco
 
 
 def _concerned(event: Event, state: StudyState) -> Iterator[Experiment]:
-    name: ExperimentId = getattr(event, "experiment", _NONE)
-    while (experiment := state.experiments.get(name)) is not None:
-        yield experiment
-        # A promotion ends the winners whose patches it carries as well.
-        name = experiment.merge_of if isinstance(event, Promoted) else _NONE
+    names: list[ExperimentId] = [getattr(event, "experiment", _NONE)]
+    if isinstance(event, Promoted):
+        names += [link.experiment for link in event.carried]
+    for name in names:
+        while (experiment := state.experiments.get(name)) is not None:
+            yield experiment
+            # A promotion ends the winners whose patches it carries as well.
+            name = experiment.merge_of if isinstance(event, Promoted) else _NONE  # noqa: PLW2901
 
 
 def _order(end: End) -> tuple[int, int]:

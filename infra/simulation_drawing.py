@@ -52,7 +52,7 @@ def _lines(axes: Axes, answer: Answer, most: float, along: Callable[[Step], floa
     at = [end * point / POINTS for point in range(POINTS + 1)]
     cell = answer.cell
     width = 0.6 + 0.4 * cell.slots.bit_length()  # wider with every doubling
-    label = f"{cell.judge}, {cell.slots} slot{'' if cell.slots == 1 else 's'}"
+    label = f"{cell.judge}, {cell.reducer}, {cell.slots} slot{'' if cell.slots == 1 else 's'}"
     for value, style, name in ((_true, "-", label), (_claimed, ":", None)):
         means = [estimate.mean for estimate in curve(answer.courses, at, value, along)]
         axes.plot(

@@ -12,6 +12,7 @@ from infra.tables import make_console
 _COLUMNS = (
     "slots",
     "judge",
+    "reducer",
     "true",
     "claimed",
     "gap",
@@ -21,6 +22,7 @@ _COLUMNS = (
     "merges",
     "speed-up",
 )
+_WORDS = frozenset({"judge", "reducer"})
 
 
 def render_simulation(facts: SimulationFacts, *, about: str, file: TextIO | None = None) -> None:
@@ -37,7 +39,7 @@ def render_simulation(facts: SimulationFacts, *, about: str, file: TextIO | None
     )
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     for name in _COLUMNS:
-        table.add_column(name, no_wrap=True, justify="left" if name == "judge" else "right")
+        table.add_column(name, no_wrap=True, justify="left" if name in _WORDS else "right")
     for cell in facts["cells"]:
         table.add_row(*_row(cell))
     console.print()
@@ -48,6 +50,7 @@ def _row(cell: CellFacts) -> tuple[str, ...]:
     return (
         str(cell["slots"]),
         cell["judge"],
+        cell["reducer"],
         _thousandths(cell["true"]),
         _thousandths(cell["claimed"], interval=False),
         _thousandths(cell["gap"]),

@@ -10,25 +10,30 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Literal, TypedDict, get_args
 
+from cluster.config import ReducerConfig
 from cluster.simulation.course import Course, play
 from cluster.simulation.landscape import Landscape
 from cluster.simulation.study import METRIC, Setup
 from cluster.simulation.summary import Estimate, Speedup, Summary, summarise
+from cluster.study_plan import Policy as ReducerPolicy
 from eval.config import JudgeConfig
 
 Policy = Literal["greedy", "bayes", "sequential"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
+DEFAULT_REDUCER: ReducerPolicy = ReducerConfig().policy
+REDUCERS: tuple[ReducerPolicy, ...] = get_args(ReducerPolicy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is to be simulated: every judge on every number of slots, with every seed."""
+    """What is to be simulated: every judge with every reducer on so many slots, with every seed."""
 
     name: str
     """Of the landscape."""
     landscape: Landscape
     slots: tuple[int, ...]
     judges: tuple[Policy, ...]
+    reducers: tuple[ReducerPolicy, ...] = (DEFAULT_REDUCER,)
     hours: float
     seeds: tuple[int, ...]
 
@@ -39,12 +44,14 @@ class Cell:
 
     slots: int
     judge: Policy
+    reducer: ReducerPolicy = DEFAULT_REDUCER
 
     def setup(self, question: Question, seed: int) -> Setup:
         """Return what its study with this seed is made of."""
         return Setup(
             landscape=question.landscape,
             judge=JudgeConfig(policy=self.judge).judge(METRIC),
+            reducer=self.reducer,
             slots=self.slots,
             hours=question.hours,
             seed=seed,
@@ -63,7 +70,12 @@ class Answer:
 
 def cells(question: Question) -> list[Cell]:
     """Return what is asked for, in the order in which to show it."""
-    return [Cell(slots=n, judge=judge) for n in question.slots for judge in question.judges]
+    return [
+        Cell(slots=n, judge=judge, reducer=reducer)
+        for n in question.slots
+        for judge in question.judges
+        for reducer in question.reducers
+    ]
 
 
 def simulate(question: Question, progress: Callable[[int, int], None]) -> list[Answer]:
@@ -121,6 +133,7 @@ class CellFacts(TypedDict):
 
     slots: int
     judge: str
+    reducer: str
     true: EstimateFacts
     """Of the last incumbent over the baseline."""
     claimed: EstimateFacts
@@ -170,6 +183,7 @@ def _cell(answer: Answer) -> CellFacts:
     return {
         "slots": slots,
         "judge": answer.cell.judge,
+        "reducer": answer.cell.reducer,
         "true": _estimate(summary.true),
         "claimed": _estimate(summary.claimed),
         "gap": _estimate(summary.gap),

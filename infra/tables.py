@@ -252,6 +252,8 @@ def _show(facts: ShowFacts, metric: str) -> RenderableType:
     parts: list[RenderableType] = [head, grid]
     if facts["trials"]:
         parts += [Text(), _trials(facts["trials"]), *_conditions(facts["trials"])]
+    if facts["merges"]:
+        parts += [Text(), _merges(facts)]
     parts += [Text(), _story(facts), *_tail(facts)]
     return Group(*parts)
 
@@ -280,6 +282,23 @@ def _trials(trials: list[TrialFacts]) -> Table:
             Text(duration(trial["seconds"]) if trial["seconds"] else ""),
             Text(one_line(trial["slot"])),
             Text("set aside" if trial["set_aside"] else one_line(str(outcome.get("reason", "")))),
+        )
+    return table
+
+
+def _merges(facts: ShowFacts) -> Table:
+    """Return all merges that carried its patch."""
+    table = _table("merged as", "onto", "ending", "value", "delta")
+    _flexible(table, "reason")
+    for merge in facts["merges"]:
+        chain = f" in the chain of {merge['chain']}" if merge["chain"] else ""
+        table.add_row(
+            Text(merge["experiment"]),
+            Text(merge["onto"]),
+            _status(merge["status"]),
+            Text(number(merge["score"])),
+            Text(signed(merge["delta"]) if merge["delta"] is not None else ""),
+            Text(one_line(merge["reason"] + chain).strip()),
         )
     return table
 

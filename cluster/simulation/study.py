@@ -9,19 +9,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import singledispatchmethod
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from random import Random
 
 from cluster import commands as cmd
 from cluster import events as ev
 from cluster.decisions import decide
 from cluster.experiment import Kind
-from cluster.reducer import lacks
 from cluster.simulation.landscape import Landscape
 from cluster.simulation.terrain import Terrain, Tree
 from cluster.state import StudyState
-from cluster.study_plan import Circumstances, StudyPlan
+from cluster.study_plan import Circumstances, Policy, StudyPlan
 from cluster.transitions import apply
+from cluster.winners import carrier, lacks, root
 from eval.judge import Judge
 from eval.metric import Goal, Metric
 from trainer.trial import CommitId, CrashKind, Ending, ExperimentId, SlotId, TrialOutcome
@@ -30,6 +30,7 @@ METRIC = Metric(name="score", goal=Goal.MINIMIZE, pattern=r"^score:\s+(\S+)")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 PROPOSER = "imaginary"
 _CRASHED = TrialOutcome(ending=Ending.CRASHED, crash=CrashKind.EXCEPTION, reason="crashed")
+_CANCELLED = TrialOutcome(ending=Ending.CANCELLED, reason="cancelled")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,7 @@ class Setup:
     slots: int
     hours: float
     seed: int
+    reducer: Policy = "chain"
     most_experiments: int = 0
     """End after so many verdicts instead of at the hour, if that is earlier; 0 for no limit."""
 
@@ -71,6 +73,7 @@ class SimulatedStudy:
         self._plan = StudyPlan(
             metric=METRIC,
             judge=setup.judge,
+            reducer=setup.reducer,
             proposers=(PROPOSER,),
             budget_s=setup.landscape.runs.seconds,
             slots=setup.slots,
@@ -256,6 +259,10 @@ class SimulatedStudy:
                 commit=CommitId(f"p-{winner}"),
                 replaces=replaced,
                 lacks=lacks(self.state, command.winner),
+                carried=tuple(
+                    ev.Carried(experiment=link.id, commit=CommitId(f"p-{link.id}"))
+                    for link in command.below
+                ),
             )
         )
         gained = self._true(winner) - self._true(replaced)
@@ -263,20 +270,43 @@ class SimulatedStudy:
 
     @_perform.register
     def _merge(self, command: cmd.Merge) -> None:
-        winner, onto = command.winner, command.incumbent.id
-        base = self.trees[winner.base]
-        own = self.trees[winner.id].patches
+        winner, chain = command.winner, self.state.chain if command.in_chain else ()
+        onto = chain[-1] if chain else command.incumbent.id
+        source = carrier(self.state, winner)
+        base = self.trees[root(self.state, source)]
+        own = self.trees[source.id].patches
         brought = [patch for number, patch in own.items() if number not in base.patches]
         merged = self.terrain.merge(self.trees[onto], brought)
-        if merged is None:
+        if merged is not None and merged.patches.keys() != self.trees[onto].patches.keys():
+            self._found(Kind.MERGE, merged, onto, winner.id, in_chain=command.in_chain)
+        elif chain:
+            pass  # it waits for what comes of those before it
+        elif merged is None:
             event: ev.Event = ev.MergeConflicted(
                 experiment=winner.id, against=onto, paths=("train.py",)
             )
             self._happen(event)
-        elif merged.patches.keys() == self.trees[onto].patches.keys():
-            self._happen(ev.MergeRedundant(experiment=winner.id, against=onto))
         else:
-            self._found(Kind.MERGE, merged, onto, winner.id)
+            self._happen(ev.MergeRedundant(experiment=winner.id, against=onto))
+
+    @_perform.register
+    def _settle_chain(self, command: cmd.SettleChain) -> None:
+        for event in command.events:
+            self._happen(event)
+
+    @_perform.register
+    def _cancel(self, command: cmd.CancelTrial) -> None:
+        waiting = next(entry for entry in self._queue if entry[2].trial == command.trial)
+        self._queue.remove(waiting)
+        heapify(self._queue)
+        self._happen(
+            ev.TrialFinished(
+                trial=command.trial,
+                experiment=waiting[2].experiment.id,
+                attempt=waiting[2].attempt,
+                outcome=_CANCELLED,
+            )
+        )
 
     @_perform.register
     def _drop(self, command: cmd.DropWinner) -> None:
@@ -301,9 +331,16 @@ class SimulatedStudy:
             self._found(Kind.PROPOSAL, self.terrain.propose(self.trees[base]), base)
 
     def _found(
-        self, kind: Kind, tree: Tree, base: ExperimentId, merge_of: ExperimentId = ExperimentId("")
+        self,
+        kind: Kind,
+        tree: Tree,
+        base: ExperimentId,
+        merge_of: ExperimentId = ExperimentId(""),
+        *,
+        in_chain: bool = False,
     ) -> None:
         experiment = self.state.next_experiment
+        first = next(iter(self.state.chain), experiment)
         self.trees[experiment] = tree
         self._happen(
             ev.ExperimentProposed(
@@ -317,6 +354,7 @@ class SimulatedStudy:
                 proposer=PROPOSER,
                 hypothesis="",
                 merge_of=merge_of,
+                chain=first if in_chain else ExperimentId(""),
             )
         )
 

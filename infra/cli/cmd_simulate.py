@@ -4,7 +4,7 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -13,7 +13,10 @@ from infra.cli.study_choice import JsonOption, UsageProblem
 
 if TYPE_CHECKING:
     from cluster.simulation.landscape import Landscape
+    from cluster.study_plan import Policy as ReducerPolicy
     from infra.simulations import Policy
+
+T = TypeVar("T", bound=str)
 
 MOST_SLOTS = 4096
 MOST_SEEDS = 10_000
@@ -27,6 +30,9 @@ def simulate(
     judge: Annotated[
         str, typer.Option("--judge", help="Which policies, by commas.")
     ] = "greedy,bayes,sequential",
+    reducer: Annotated[
+        str, typer.Option("--reducer", help="Which policies for stale winners, by commas.")
+    ] = "",
     landscape: Annotated[
         str,
         typer.Option(
@@ -49,7 +55,7 @@ def simulate(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Try judges on imaginary studies: what would so many GPUs and this noise come to."""
+    """Try judges and reducers on imaginary studies: what would so many GPUs come to."""
     from infra.simulation_table import render_simulation
     from infra.simulations import Question, simulation_facts
     from infra.simulations import simulate as play
@@ -59,6 +65,7 @@ def simulate(
         landscape=_landscape(landscape, noise, latency),
         slots=_slots(slots),
         judges=_judges(judge),
+        reducers=_reducers(reducer),
         hours=_within("--hours", hours, 0.1, 10_000),
         seeds=tuple(range(seed, seed + int(_within("--seeds", seeds, 1, MOST_SEEDS)))),
     )
@@ -101,10 +108,20 @@ def _slots(text: str) -> tuple[int, ...]:
 def _judges(text: str) -> "tuple[Policy, ...]":
     from infra.simulations import POLICIES
 
-    found = _listed("--judge", text)
-    known = {str(policy): policy for policy in POLICIES}
+    return _chosen("--judge", text, POLICIES)
+
+
+def _reducers(text: str) -> "tuple[ReducerPolicy, ...]":
+    from infra.simulations import DEFAULT_REDUCER, REDUCERS
+
+    return _chosen("--reducer", text, REDUCERS) if text else (DEFAULT_REDUCER,)
+
+
+def _chosen(option: str, text: str, among: tuple[T, ...]) -> tuple[T, ...]:
+    found = _listed(option, text)
+    known = {str(policy): policy for policy in among}
     if unknown := [word for word in found if word not in known]:
-        raise UsageProblem(f"--judge: there is no {unknown[0]!r}: use {', '.join(POLICIES)}")
+        raise UsageProblem(f"{option}: there is no {unknown[0]!r}: use {', '.join(among)}")
     return tuple(known[word] for word in dict.fromkeys(found))
 
 

@@ -26,6 +26,7 @@ from infra.cli import (
     cmd_submit,
     cmd_top,
     cmd_watch,
+    cmd_why,
 )
 
 MOST_NEW_OBJECTS = 1_000_000
@@ -49,6 +50,7 @@ app.command("status")(cmd_status.status)
 app.command("watch")(cmd_watch.watch)
 app.command("log")(cmd_log.log)
 app.command("show")(cmd_show.show)
+app.command("why")(cmd_why.why)
 app.command("diff")(cmd_diff.diff)
 app.command("logs")(cmd_logs.logs)
 app.command("top")(cmd_top.top)

@@ -12,7 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from cluster.study_repository import Candidate, Conflict, Redundant, Rejected, StudyRepository
+from cluster.study_repository import (
+    Candidate,
+    Conflict,
+    Promotion,
+    Redundant,
+    Rejected,
+    StudyRepository,
+)
 from trainer.trial import CommitId, ExperimentId
 
 
@@ -131,13 +138,13 @@ class Study(Repository):
     ) -> CommitId:
         if not parent:
             parent = self.repository.start_branch(self.base)
-        return self.repository.promote(
+        promotion = Promotion(
             experiment=ExperimentId(experiment),
             tree=candidate.tree,
-            parent=CommitId(parent),
             subject=subject,
             trailers=trailers,
         )
+        return self.repository.promote([promotion], parent=CommitId(parent))[-1]
 
     def merge(self, incumbent: str, winner: str) -> Candidate | Conflict | Redundant:
         return self.repository.merge(

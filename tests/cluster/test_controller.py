@@ -384,22 +384,22 @@ def test_a_promotion_that_only_git_knows_is_recorded_though_another_is_better_by
 
     script = Script([edited(A=3), edited(B=5)])  # losses 4 and 2, of a baseline of 6
     controller = bench.controller(lambda b: LateFleet(b, 2, together=2), script, experiments=2)
-    performer = controller._parts.performer
-    record = performer.record
+    ledger_of_first = controller._parts.ledger
+    append = ledger_of_first.append
 
     class Killed(RuntimeError):
         pass
 
-    def die_before_promoted(event_id: str, event: ev.Event) -> None:
-        if isinstance(event, ev.Promoted):
+    def die_before_promoted(drafts: Sequence[ev.Draft], *, epoch: int | None = None) -> int:
+        if any(isinstance(draft.event, ev.Promoted) for draft in drafts):
             # The workers live on, and have a better result by the time of the next controller.
             ledger = bench.ledger
             while load(ledger).counts.get("measured", 0) < 1:
                 threading.Event().wait(0.01)
             raise Killed
-        record(event_id, event)
+        return append(drafts, epoch=epoch)
 
-    performer.record = die_before_promoted  # type: ignore[method-assign]
+    ledger_of_first.append = die_before_promoted  # type: ignore[method-assign]
     with pytest.raises(Killed):
         controller.run()
     second = bench.controller(lambda b: ThreadFleet(b, 1), Script(), experiments=2)
@@ -431,18 +431,18 @@ def test_the_mirror_waits_while_the_branch_is_checked_out_and_says_so(bench: Ben
 
 def test_a_controller_that_dies_between_git_and_ledger_promotes_once(bench: Bench) -> None:
     controller = bench.controller(lambda b: ThreadFleet(b, 1), Script([edited(A=3)]), experiments=1)
-    performer = controller._parts.performer
-    record = performer.record
+    ledger_of_first = controller._parts.ledger
+    append = ledger_of_first.append
 
     class Killed(RuntimeError):
         pass
 
-    def die_before_promoted(event_id: str, event: ev.Event) -> None:
-        if isinstance(event, ev.Promoted):
+    def die_before_promoted(drafts: Sequence[ev.Draft], *, epoch: int | None = None) -> int:
+        if any(isinstance(draft.event, ev.Promoted) for draft in drafts):
             raise Killed
-        record(event_id, event)
+        return append(drafts, epoch=epoch)
 
-    performer.record = die_before_promoted  # type: ignore[method-assign]
+    ledger_of_first.append = die_before_promoted  # type: ignore[method-assign]
     with pytest.raises(Killed):
         controller.run()
     assert bench.branch()[0].startswith("A = 3")

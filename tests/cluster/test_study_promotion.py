@@ -6,6 +6,7 @@ from cluster.study_repository import (
     BranchMoved,
     Candidate,
     Conflict,
+    Promotion,
     Redundant,
     StudyRepository,
 )
@@ -69,9 +70,8 @@ def test_a_promotion_that_landed_before_a_crash_is_returned_and_not_repeated(stu
     candidate = study.candidate("LR = 3\n")
     first = study.promote(candidate)
     later = StudyRepository.open(study.repository.path, study="mar5", clock=lambda: 1_800_000_000)
-    again = later.promote(
-        experiment=E1, tree=candidate.tree, parent=study.base, subject="other", trailers=[]
-    )
+    promotion = Promotion(experiment=E1, tree=candidate.tree, subject="other")
+    (again,) = later.promote([promotion], parent=study.base)
     assert again == first
     assert study.git("rev-list", "--count", "refs/heads/incumbent/mar5") == "2"
 
@@ -154,3 +154,44 @@ def test_a_winner_whose_file_is_no_longer_editable_conflicts(study) -> None:
     stale = study.candidate({"prepare.py": "DATA = 9\n"})
     study.editable = ("train.py",)
     assert study.merge(incumbent, stale.commit) == Conflict(paths=("prepare.py",))
+
+
+# Chains
+
+
+def steps(*made: Candidate) -> list[Promotion]:
+    return [
+        Promotion(experiment=ExperimentId(f"e{n}"), tree=one.tree, subject=f"Step {n}")
+        for n, one in enumerate(made, start=1)
+    ]
+
+
+def test_a_chain_lands_at_one_go_each_step_with_its_measured_tree(study) -> None:
+    parent = study.repository.start_branch(study.base)
+    first, second = study.candidate("a\n"), study.candidate("b\n")
+    commits = study.repository.promote(steps(first, second), parent=parent)
+    shown = study.git("log", "--reverse", "--format=%H %T %P %s", f"{parent}..incumbent/mar5")
+    assert shown.splitlines() == [
+        f"{commits[0]} {first.tree} {parent} Step 1",
+        f"{commits[1]} {second.tree} {commits[0]} Step 2",
+    ]
+    again = study.repository.promote(steps(first, second), parent=parent)
+    assert again == commits
+
+
+def test_a_chain_that_is_on_the_branch_in_part_is_not_taken_for_landed(study) -> None:
+    parent = study.repository.start_branch(study.base)
+    first, second = study.candidate("a\n"), study.candidate("b\n")
+    (head,) = study.repository.promote(steps(first), parent=parent)
+    with pytest.raises(BranchMoved) as caught:
+        study.repository.promote(steps(first, second), parent=parent)
+    assert caught.value.actual == head
+    assert [one.experiment for one in study.repository.landed(head, parent=parent)] == ["e1"]
+
+
+def test_what_is_no_promotion_is_not_taken_for_one(study) -> None:
+    parent = study.repository.start_branch(study.base)
+    other = study.candidate("a\n").commit  # on the base, but nobody promoted it
+    study.git("update-ref", "refs/heads/incumbent/mar5", other)
+    assert study.repository.landed(other, parent=parent) == ()
+    assert study.repository.landed(parent, parent=other) == ()

@@ -14,9 +14,9 @@ from cluster.decisions import decide
 from cluster.experiment import Kind, Status
 from cluster.invariants import check
 from cluster.ledger import InMemoryLedger, catch_up, load
-from cluster.reducer import lacks
 from cluster.state import StudyState
 from cluster.study_plan import Circumstances, StudyPlan
+from cluster.winners import lacks
 from eval.judge import GreedyJudge, Judge
 from eval.metric import Goal, Metric
 from eval.suspicion import Conduct
@@ -159,12 +159,19 @@ class World:
             commit=CommitId(f"p-{winner.id}"),
             replaces=replaced.id,
             lacks=lacks(self.state, winner),
+            carried=tuple(
+                ev.Carried(experiment=link.id, commit=CommitId(f"p-{link.id}"))
+                for link in command.below
+            ),
         )
         self.happen(f"{winner.id}/promoted", event)
 
     def _merge(self, command: cmd.Merge) -> None:
-        winner, incumbent = command.winner, command.incumbent
+        winner, chain = command.winner, self.state.chain if command.in_chain else ()
+        incumbent = self.state.experiments[chain[-1]] if chain else command.incumbent
         name = f"{winner.id}/merge/{incumbent.id}"
+        if chain and self.merge_outcome != "clean":
+            return
         if self.merge_outcome == "conflict":
             self.happen(
                 name,
@@ -174,11 +181,24 @@ class World:
             self.happen(name, ev.MergeRedundant(experiment=winner.id, against=incumbent.id))
         else:
             tree = f"{incumbent.tree}+{winner.tree}"
-            self.found(Kind.MERGE, tree, CommitId(f"m-{tree}"), incumbent.id, winner.id)
+            self.found(
+                Kind.MERGE,
+                tree,
+                CommitId(f"m-{tree}"),
+                incumbent.id,
+                winner.id,
+                in_chain=command.in_chain,
+            )
+
+    def _settlechain(self, command: cmd.SettleChain) -> None:
+        first = command.measured.chain
+        for event in command.events:
+            about = getattr(event, "experiment", "")
+            self.happen(f"{first}/chain/{type(event).__name__}/{about}", event)
 
     def _dropwinner(self, command: cmd.DropWinner) -> None:
         event = ev.WinnerDropped(experiment=command.winner, reason=command.reason)
-        self.happen(f"{command.winner}/dropped", event)
+        self.happen(f"{command.winner}/dropped/{self.state.promotions}", event)
 
     def _finishstudy(self, command: cmd.FinishStudy) -> None:
         event = ev.StudyFinished(reason=command.reason, failed=command.failed)
@@ -196,8 +216,11 @@ class World:
         commit: CommitId,
         base: ExperimentId,
         merge_of: ExperimentId = ExperimentId(""),
+        *,
+        in_chain: bool = False,
     ) -> ExperimentId:
         experiment = self.state.next_experiment
+        first = next(iter(self.state.chain), experiment)
         event = ev.ExperimentProposed(
             experiment=experiment,
             kind=kind,
@@ -209,6 +232,7 @@ class World:
             proposer="test",
             hypothesis=f"try {tree}",
             merge_of=merge_of,
+            chain=first if in_chain else ExperimentId(""),
         )
         self.happen(f"{experiment}/proposed", event)
         return experiment

@@ -82,6 +82,7 @@ class Study:
         base: str = "",
         merge_of: str = "",
         proposer: str = "tuner",
+        chain: str = "",
     ) -> ExperimentId:
         experiment = self.state.next_experiment
         incumbent = self.state.incumbent
@@ -98,6 +99,7 @@ class Study:
                 hypothesis=hypothesis,
                 parameters={"LR": 0.1},
                 merge_of=ExperimentId(merge_of),
+                chain=ExperimentId(chain),
             )
         )
         return experiment
@@ -165,13 +167,19 @@ class Study:
             )
         )
 
-    def promote(self, experiment: str, *, lacks: tuple[str, ...] = ()) -> None:
+    def promote(
+        self, experiment: str, *, lacks: tuple[str, ...] = (), above: tuple[str, ...] = ()
+    ) -> None:
         self.tell(
             ev.Promoted(
                 experiment=ExperimentId(experiment),
                 commit=commit(f"promotion of {experiment}"),
                 replaces=self.state.lineage[-1],
                 lacks=tuple(map(ExperimentId, lacks)),
+                carried=tuple(
+                    ev.Carried(experiment=ExperimentId(e), commit=commit(f"promotion of {e}"))
+                    for e in above
+                ),
             )
         )
 
@@ -241,6 +249,18 @@ class Study:
     def merge(self, winner: str) -> ExperimentId:
         hypothesis = self.state.experiments[ExperimentId(winner)].hypothesis
         return self.propose(hypothesis, kind=Kind.MERGE, merge_of=winner, proposer="reducer")
+
+    def link(self, winner: str) -> ExperimentId:
+        """Merge a winner onto the chain that is being made, or begin one."""
+        hypothesis = self.state.experiments[ExperimentId(winner)].hypothesis
+        chain = self.state.chain
+        return self.propose(
+            hypothesis,
+            kind=Kind.MERGE,
+            base=chain[-1] if chain else "",
+            merge_of=winner,
+            chain=chain[0] if chain else self.state.next_experiment,
+        )
 
 
 def scored(
@@ -407,4 +427,31 @@ def believed() -> Study:
     )
     study.judge(winner, Verdict.KEEP, 0.085, learnt)
     study.promote(winner)
+    return study
+
+
+def chained() -> Study:
+    """A study whose four stale winners were merged as a chain: two are kept, one crashed with it.
+
+    e1 is fresh; e2 to e5 are stale; e6 to e9 are the links that carry them, of which e6 crashed.
+    """
+    study = Study()
+    study.baseline(0.4)
+    fresh = study.win("LR 0.1 -> 0.2", 0.36)
+    stale = [study.win(f"patch {index}", 0.37, base="e0") for index in range(4)]
+    study.promote(fresh)
+    links = [study.link(winner) for winner in stale]
+    study.start(links[0])
+    study.finish(links[0], crashed())
+    for link, value in zip(links[1:], (0.34, 0.33, 0.35), strict=True):
+        study.measure(link, value)
+    study.judge(links[1], Verdict.KEEP, 0.02)
+    study.judge(links[2], Verdict.KEEP, 0.01)
+    study.judge(links[3], Verdict.DISCARD, 0.02)
+    effect = Belief(mean=0.005, variance=0.0001)
+    study.tell(
+        ev.WinnerRequeued(experiment=stale[3], link=links[3], reason="not brought", effect=effect),
+        ev.ChainMeasured(chain=links[0], links=tuple(links), best=links[2]),
+    )
+    study.promote(links[2], above=(links[0], links[1]))
     return study

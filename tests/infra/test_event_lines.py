@@ -4,7 +4,7 @@ import re
 
 from cluster.events import EVENT_TYPES
 from infra.event_lines import event_line
-from tests.infra.study_factory import Study, eventful
+from tests.infra.study_factory import Study, chained, eventful
 
 WORDS = """\
 study mar5: minimize val_loss, from COMMIT
@@ -27,6 +27,9 @@ started e6.1 on cpu-0, attempt 2: WIDTH 8 -> 16
 merging e7 onto e11 as e12
 conflicted e8: with e14 in train.py
 merged e9: already in e14
+requeued e5: not brought, believed to be worth +0.005
+chain e6: e6, e7, e8, e9 measured, best is e8
+kept e8 above e6, e7: val_loss 0.33, replaces e1, as COMMIT: patch 2
 dropped e10: merged as e15, which crashed
 kept e16: val_loss 0.25, replaces e14, which leaves behind e11, e13, e14, \
 as COMMIT: a better start
@@ -51,7 +54,10 @@ controller stopped: stopped
 def test_each_event_has_its_words() -> None:
     study, lines = Study(slots=0), []
     events = eventful()
-    assert {type(event) for event in events} == set(EVENT_TYPES.values())
+    of_chain = [recorded.event for recorded in chained().events]
+    lines += [event_line(event, chained().state) for event in of_chain]
+    lines = [re.sub(r"\b[0-9a-f]{7}\b", "COMMIT", line) for line in lines]
+    assert {type(event) for event in (*events, *of_chain)} == set(EVENT_TYPES.values())
     for index, event in enumerate(events):
         if index >= 2:
             study.tell(event)

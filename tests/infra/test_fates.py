@@ -2,11 +2,11 @@
 
 import pytest
 
-from cluster.events import RetryRequested
+from cluster.events import Event, RetryRequested
 from cluster.experiment import Status
 from eval.judge import Verdict
 from infra.fates import Fate, all_ends, ends, ends_by
-from tests.infra.study_factory import Study, crashed, eventful, failed
+from tests.infra.study_factory import Study, chained, crashed, eventful, failed
 from trainer.trial import Ending
 
 
@@ -14,16 +14,19 @@ def fates_of(study: Study) -> list[tuple[str, str]]:
     return [(end.experiment.id, end.fate.value) for end in all_ends(study.state)]
 
 
-def test_ends_seen_one_by_one_are_those_told_at_once() -> None:
+@pytest.mark.parametrize(
+    ("events", "least"), [(eventful(), 20), ([r.event for r in chained().events], 8)]
+)
+def test_ends_seen_one_by_one_are_those_told_at_once(events: list[Event], least: int) -> None:
     study, seen = Study(slots=0), []
-    for event in eventful()[2:]:
+    for event in events[2:]:
         study.tell(event)
         found = ends_by(study.events[-1], study.state)
         seen += [(e.seq, e.experiment.id, e.status, e.fate, e.value, e.commit) for e in found]
     told = [
         (e.seq, e.experiment.id, e.status, e.fate, e.value, e.commit) for e in all_ends(study.state)
     ]
-    assert len(told) > 20
+    assert len(told) > least
     assert told == seen
 
 
@@ -43,6 +46,13 @@ def test_a_promotion_settles_the_winners_that_it_carries_before_itself() -> None
     study.judge(merge, Verdict.KEEP)
     study.promote(merge)
     assert fates_of(study) == [("e0", "keep"), ("e2", "keep"), ("e1", "merged"), ("e3", "keep")]
+
+
+def test_a_chain_settles_its_winners_and_a_link_that_crashed_stays_a_crash() -> None:
+    assert fates_of(chained()) == [
+        ("e0", "keep"), ("e1", "keep"), ("e6", "crash"), ("e9", "discard"), ("e2", "merged"),
+        ("e3", "merged"), ("e4", "merged"), ("e7", "keep"), ("e8", "keep"),
+    ]  # fmt: skip
 
 
 def test_a_promoted_experiment_that_is_merged_again_keeps_its_place() -> None:

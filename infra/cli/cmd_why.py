@@ -1,0 +1,21 @@
+"""`incumbent why`."""
+
+from infra.cli.output import print_json
+from infra.cli.study_choice import JsonOption, StudyOption, choose_study
+
+
+def why(study: StudyOption = "", as_json: JsonOption = False) -> None:
+    """Say why the best so far is that: each promotion, its trials, and what it replaced."""
+    from infra.study import opened
+    from infra.why import promotion_seqs, why_facts
+
+    with opened(choose_study(study)) as found:
+        state = found.state()
+        events = found.ledger.get(promotion_seqs(state))
+    facts = why_facts(state, events)
+    if as_json:
+        print_json(facts)
+    else:
+        from infra.why_table import render_why
+
+        render_why(facts)
