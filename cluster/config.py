@@ -11,7 +11,7 @@ from pydantic import (
     model_validator,
 )
 
-from eval.config import GuardConfig, JudgeConfig, MetricConfig
+from eval.config import GuardConfig, JudgeConfig, MetricConfig, PrunerConfig
 from eval.trusted_metrics import goal_of
 from proposer.config import ProposerConfig, TunerConfig
 from trainer.config import ScoreConfig, TrialConfig
@@ -106,6 +106,7 @@ class StudyConfig(BaseModel):
     guard: tuple[GuardConfig, ...] = ()
     """Numbers that must stay within bounds, whatever the metric says."""
     judge: JudgeConfig = JudgeConfig()
+    pruner: PrunerConfig = PrunerConfig()
     proposer: tuple[ProposerConfig, ...] = (ProposerConfig(kind="tuner"),)
     """Sources of candidates; an empty list leaves the queue to `incumbent submit`."""
     tuner: TunerConfig = TunerConfig()

@@ -1,11 +1,13 @@
 """What decisions depend on beside the state: the configuration, and the moment. Plain data."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from eval.guard import Guard
 from eval.judge import Judge
 from eval.metric import Metric
+from trainer.trial import TrialId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,3 +41,5 @@ class Circumstances:
     """Proposals that proposers are working on."""
     proposal_latency_s: float = 0.0
     """How long a need may wait for its answer: a proposer takes one question at a time."""
+    hopeless: Mapping[tuple[TrialId, int], str] = field(default_factory=dict)
+    """Why running attempts at trials are hopeless by their curves, which are no events."""
