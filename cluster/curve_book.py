@@ -16,14 +16,11 @@ from cluster.ports import CurveSource
 from cluster.pruning import may_be_given_up
 from cluster.state import StudyState
 from eval.curve import Curve, curve_of
-from eval.pruner import Finished, PruningRule
+from eval.pruner import MOST_COMPARED, Finished, PruningRule
 from trainer.trial import ExperimentId, TrialId
 
 LOOK = timedelta(seconds=2)
 """How often running trials are looked at: as often as their workers tell of them."""
-MOST_COMPARED = 100
-"""Finished trials that others are held against, the latest: the best so far moves on."""
-
 Attempt = tuple[TrialId, int]
 
 

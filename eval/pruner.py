@@ -11,6 +11,9 @@ from typing import Protocol
 
 from eval.curve import Curve
 
+MOST_COMPARED = 100
+"""Finished trials that others are held against, the latest: the best so far moves on."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:

@@ -6,13 +6,13 @@ from datetime import timedelta
 import pytest
 
 from cluster import events as ev
-from cluster.curve_book import LOOK, MOST_COMPARED, CurveBook
+from cluster.curve_book import LOOK, CurveBook
 from cluster.experiment import Status
 from cluster.progress import Point
 from cluster.proposer_desk import ProposerDesk
 from eval.curve import Curve
 from eval.judge import Judge
-from eval.pruner import Finished, PruningRule
+from eval.pruner import MOST_COMPARED, Finished, PruningRule
 from eval.sequential import SequentialJudge
 from tests.cluster.world import CRASHED, GREEDY, METRIC, PRUNED, World, scored
 from trainer.trial import ExperimentId, TrialId
