@@ -55,7 +55,8 @@ class PruningRule:
         if len(reached) < self.least or not self.pruner.is_hopeless(curve, reached):
             return ""
         middle = median(other.curve.until(curve.percent).last for other in reached)
+        others = "1 finished trial" if len(reached) == 1 else f"{len(reached)} finished trials"
         return (
             f"hopeless: {self.number} {curve.last:.4g} at {curve.percent} % of the budget, where "
-            f"{len(reached)} finished trials had a median of {middle:.4g}"
+            f"{others} had a median of {middle:.4g}"
         )

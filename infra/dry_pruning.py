@@ -48,6 +48,8 @@ class DryPruningFacts(TypedDict):
     trials: int
     """With a curve, and run to their end."""
     without_curve: int
+    pruned: int
+    """Stopped for their curves when they ran, and left out."""
     might_be_stopped: int
     winners: int
     """Among those that might be stopped."""
@@ -63,6 +65,7 @@ class Record:
     trials: Sequence[PastTrial]
     """With a curve."""
     without_curve: int
+    pruned: int
     seconds: float
     """Of slots, those without a curve included."""
 
@@ -82,6 +85,7 @@ def past_trials(state: StudyState, source: CurveSource, *, number: str, budget_s
     return Record(
         trials=with_curve,
         without_curve=len(past) - len(with_curve),
+        pruned=state.count(Status.PRUNED),
         seconds=sum(each.ended_s - each.started_s for each in past),
     )
 
@@ -146,6 +150,7 @@ def try_pruners(
         "curve": config.pruner.curve,
         "trials": len(record.trials),
         "without_curve": record.without_curve,
+        "pruned": record.pruned,
         "might_be_stopped": len(open_to),
         "winners": sum(past.is_winner for past in open_to),
         "seconds": per_slot * record.seconds,

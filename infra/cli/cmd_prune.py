@@ -73,6 +73,7 @@ def _show(facts: "DryPruningFacts") -> None:
     from infra.plain_text import duration, one_line
 
     left_out = f", {facts['without_curve']} without a curve" if facts["without_curve"] else ""
+    left_out += f", {facts['pruned']} pruned and left out" if facts["pruned"] else ""
     say(
         f"curves of {facts['curve']}: {facts['trials']} trials{left_out}; "
         f"{facts['might_be_stopped']} might be stopped, {facts['winners']} of them winners"
