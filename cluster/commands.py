@@ -51,6 +51,23 @@ class CancelTrial(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GiveUpTrial(Command):
+    """Write down that a running trial is hopeless."""
+
+    experiment: ExperimentId
+    trial: TrialId
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneTrial(Command):
+    """Have the worker of a trial that was given up end it."""
+
+    trial: TrialId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GiveBackTrials(Command):
     """Have every worker end what it runs and hand it back."""
 

@@ -12,7 +12,7 @@ from pydantic import (
 )
 
 from cluster.study_plan import Policy
-from eval.config import GuardConfig, JudgeConfig, MetricConfig
+from eval.config import GuardConfig, JudgeConfig, MetricConfig, PrunerConfig
 from eval.trusted_metrics import goal_of
 from proposer.config import ProposerConfig, TunerConfig
 from trainer.config import ScoreConfig, TrialConfig
@@ -121,6 +121,7 @@ class StudyConfig(BaseModel):
     """Numbers that must stay within bounds, whatever the metric says."""
     judge: JudgeConfig = JudgeConfig()
     reducer: ReducerConfig = ReducerConfig()
+    pruner: PrunerConfig = PrunerConfig()
     proposer: tuple[ProposerConfig, ...] = (ProposerConfig(kind="tuner"),)
     """Sources of candidates; an empty list leaves the queue to `incumbent submit`."""
     tuner: TunerConfig = TunerConfig()

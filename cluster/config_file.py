@@ -42,6 +42,7 @@ _PATTERN_WORDS = {
     ("[study]", "name"): 'letters, digits, ".", "_" and "-", the first a letter or digit',
     ("[metric]", "name"): 'letters, digits, "_", ".", "@" and "-", the first a letter or "_"',
     ("[[guard]]", "name"): 'letters, digits, "_" and ".", the first a letter or "_"',
+    ("[pruner]", "curve"): 'letters, digits, "_", ".", "/" and "-", the first a letter or "_"',
 }
 _BOUNDS = {
     "greater_than": ("gt", "above"),

@@ -7,13 +7,14 @@ is single threaded: proposers answer from threads of their own, and a waker thre
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from queue import Empty, SimpleQueue
 
 from cluster import commands as cmd
 from cluster import events as ev
+from cluster.curve_book import CurveBook
 from cluster.decisions import decide, stop_is_complete
 from cluster.experiment import Status
 from cluster.ledger import Ledger, LedgerAway
@@ -26,6 +27,7 @@ from cluster.study_plan import Circumstances, StudyPlan
 from cluster.transitions import apply
 from cluster.trial_queue import QueueMode, TrialQueue
 from proposer.proposal import Context, Proposer
+from trainer.trial import TrialId
 
 log = logging.getLogger("incumbent")
 
@@ -60,6 +62,8 @@ class Parts:
     """Shows people a standing notice in place of the last; "" takes it away."""
     revive: Callable[[], None]
     """Brings an embedded server back that has died; raises if it cannot."""
+    curves: CurveBook | None = None
+    """What looks at curves; one of the observers. None where no trial is given up for its curve."""
 
 
 class Controller:
@@ -134,8 +138,13 @@ class Controller:
             now=self._parts.clock(),
             asking=self._desk.asking,
             proposal_latency_s=self._desk.latency_s,
+            hopeless=self._hopeless(),
         )
         return decide(self._state, self._parts.plan, circumstances)
+
+    def _hopeless(self) -> Mapping[tuple[TrialId, int], str]:
+        book = self._parts.curves
+        return book.hopeless(self._state, self._parts.clock()) if book else {}
 
     def _perform(self, command: cmd.Command) -> None:
         if isinstance(command, cmd.Propose):
@@ -207,7 +216,7 @@ class Controller:
         if isinstance(event, _TOLD):
             experiment = self._state.experiments[event.experiment]
             judged = isinstance(event, ev.ExperimentJudged | ev.ExperimentSuspected)
-            if judged or experiment.status.is_failure:
+            if judged or experiment.status.is_failure or experiment.status is Status.PRUNED:
                 self._desk.note(experiment)
 
     # --- surroundings ----------------------------------------------------------------------------
@@ -308,5 +317,5 @@ _TOLD = (
     ev.ExperimentSuspected,
 )
 """Events after which there may be something to tell the proposers."""
-_REPEATED = (cmd.Propose, cmd.CancelTrial, cmd.GiveBackTrials)
+_REPEATED = (cmd.Propose, cmd.CancelTrial, cmd.PruneTrial, cmd.GiveBackTrials)
 """Commands whose effect is seen only later, by an event of somebody else."""

@@ -6,7 +6,7 @@ after any crash. Its cost grows with what is open, not with what was ever tried.
 
 from collections.abc import Iterator
 
-from cluster import proposal_planning, reducer, trial_planning, verdicts
+from cluster import proposal_planning, pruning, reducer, trial_planning, verdicts
 from cluster.commands import (
     CancelTrial,
     Command,
@@ -37,6 +37,7 @@ def decide(state: StudyState, plan: StudyPlan, circumstances: Circumstances) -> 
     if not commands:
         commands = reducer.plan(state, plan)
     commands.extend(_submissions(state))
+    commands.extend(pruning.due(state, circumstances))
     if not state.is_paused:
         commands.extend(trial_planning.due(state, plan))
         commands.extend(proposal_planning.due(state, plan, circumstances))
@@ -64,6 +65,7 @@ def _cancellations(state: StudyState) -> Iterator[Command]:
     for name, status in state.open.items():
         if status in _ON_THE_WAY and state.experiments[name].is_cancelled:
             yield CancelTrial(trial=state.experiments[name].trials[-1].id)
+    yield from pruning.orders(state)
 
 
 def _submissions(state: StudyState) -> Iterator[Command]:

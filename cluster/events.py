@@ -208,6 +208,16 @@ class TrialStarted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrialGivenUp(Event):
+    """A running trial's curve is hopeless; its worker is told to end it."""
+
+    trial: TrialId
+    experiment: ExperimentId
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialFinished(Event):
     """A trial ended and its result was accepted, once."""
 
@@ -349,6 +359,7 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
         ProposerExhausted,
         TrialQueued,
         TrialStarted,
+        TrialGivenUp,
         TrialFinished,
         TrialLost,
         ExperimentJudged,

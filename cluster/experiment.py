@@ -41,6 +41,7 @@ class Status(StrEnum):
     REJECTED = "rejected"  # preflight: it could only have failed, so no trial of it was run
     CRASHED = "crashed"  # its trial crashed
     TIMED_OUT = "timed_out"  # its trial ran into timeout_s
+    PRUNED = "pruned"  # its trial was stopped: hopeless by its curve, so there is no score
     CANCELLED = "cancelled"  # somebody cancelled it
     LOST = "lost"  # its workers went away too often
     CONFLICTED = "conflicted"  # a stale winner whose patch conflicts with the incumbent's
@@ -73,7 +74,9 @@ _FAILURES = frozenset(
     {Status.REJECTED, Status.CRASHED, Status.TIMED_OUT, Status.CANCELLED, Status.LOST}
 )
 
-FAILURE_OF_ENDING: Mapping[Ending, Status] = {
+STATUS_OF_ENDING: Mapping[Ending, Status] = {
+    Ending.SCORED: Status.MEASURED,
+    Ending.PRUNED: Status.PRUNED,
     Ending.CRASHED: Status.CRASHED,
     Ending.TIMED_OUT: Status.TIMED_OUT,
     Ending.CANCELLED: Status.CANCELLED,
@@ -153,6 +156,8 @@ class Experiment:
     """Attempts lost without the study's own wish."""
     is_cancelled: bool = False
     """Somebody asked to cancel it; its trial may still run."""
+    given_up: str = ""
+    """Why its running trial is hopeless; empty while it is not."""
     is_accepted: bool = False
     """Somebody has looked at it: it is judged whatever its scores look like."""
     verdict: Verdict | None = None

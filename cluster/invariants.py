@@ -87,6 +87,7 @@ def _experiment(experiment: Experiment) -> Iterator[str]:
         yield f"{experiment.status} with {len(queued)} queued trials"
     if len({(t.id, t.attempt) for t in experiment.trials}) != len(experiment.trials):
         yield "an attempt appears twice"
+    yield from _pruned(experiment)
     if experiment.status in _SCORED and not experiment.values:
         yield f"{experiment.status} without a score"
     if experiment.status is Status.SUSPECT and (experiment.is_accepted or not experiment.reason):
@@ -99,3 +100,10 @@ def _experiment(experiment: Experiment) -> Iterator[str]:
         yield f"{experiment.status} without a second look"
     if bool(experiment.merge_of) != (experiment.kind is Kind.MERGE):
         yield f"a {experiment.kind} that carries {experiment.merge_of or 'nothing'}"
+
+
+def _pruned(experiment: Experiment) -> Iterator[str]:
+    if experiment.given_up and experiment.status is not Status.RUNNING:
+        yield f"{experiment.status}, though a trial that runs was given up"
+    if experiment.status is Status.PRUNED and (experiment.values or not experiment.reason):
+        yield "pruned though it has a score, or without a reason"

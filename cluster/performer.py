@@ -145,6 +145,20 @@ class Performer:
         self._queue.cancel(command.trial, now=self._now(), epoch=self._epoch)
 
     @perform.register
+    def _give_up(self, command: cmd.GiveUpTrial, _: StudyState) -> None:
+        event = ev.TrialGivenUp(
+            trial=command.trial,
+            experiment=command.experiment,
+            attempt=command.attempt,
+            reason=command.reason,
+        )
+        self.record(f"{command.trial}/{command.attempt}/given-up", event)
+
+    @perform.register
+    def _prune(self, command: cmd.PruneTrial, _: StudyState) -> None:
+        self._queue.prune(command.trial, epoch=self._epoch)
+
+    @perform.register
     def _give_back(self, _: cmd.GiveBackTrials, __: StudyState) -> None:
         self._queue.give_back_all(epoch=self._epoch)
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cluster.events import Recorded
+from cluster.progress import Point
 from cluster.state import StudyState
+from trainer.trial import TrialId
 
 
 class Observer(Protocol):
@@ -21,6 +23,14 @@ class Observer(Protocol):
 
     def close(self) -> None:
         """Write what was held back."""
+        ...
+
+
+class CurveSource(Protocol):
+    """Where the curves of running and of past trials are kept."""
+
+    def curve(self, trial: TrialId, attempt: int) -> Sequence[Point]:
+        """Return what one attempt at a trial printed, oldest first; raises LedgerAway."""
         ...
 
 

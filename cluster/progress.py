@@ -2,29 +2,28 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import cast
 
 from cluster.codec import from_json, to_json
 from cluster.redis_store import RedisStore, translated
 from trainer.ports import Progress
-from trainer.trial import TrialId
+from trainer.trial import TrialId, TrialSpec
 
-MOST_POINTS = 5000
-"""Curve points kept per trial."""
+MOST_POINTS = 200
+"""Curve points kept of an attempt: one for each percent of its budget, the latest, and as many of
+what it runs on beyond. So a curve keeps its beginning, and one of hours is read as quickly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
     """What a running trial said at one moment."""
 
-    at: datetime
     elapsed_s: float
     points: Mapping[str, float]
 
 
 class ProgressStore:
-    """The latest progress of each running trial, and the curve of every trial."""
+    """The latest progress of each running trial, and the curve of every attempt at one."""
 
     def __init__(self, store: RedisStore) -> None:
         self._client = store.client
@@ -33,14 +32,15 @@ class ProgressStore:
         self._phase = store.key("phase")
         self._notice = store.key("notice")
 
-    def record(self, trial: TrialId, progress: Progress, now: datetime) -> None:
+    def record(self, spec: TrialSpec, progress: Progress) -> None:
         """Store what a heartbeat brought."""
         pipeline = self._client.pipeline(transaction=False)
-        pipeline.hset(self._latest, trial, to_json(progress))
+        pipeline.hset(self._latest, spec.trial, to_json(progress))
         if progress.points:
-            point = Point(at=now, elapsed_s=progress.elapsed_s, points=progress.points)
-            pipeline.rpush(self._curve + trial, to_json(point))
-            pipeline.ltrim(self._curve + trial, -MOST_POINTS, -1)
+            point = Point(elapsed_s=progress.elapsed_s, points=progress.points)
+            percent = int(100 * progress.elapsed_s / spec.budget_s)
+            place = str(min(percent, MOST_POINTS - 1))
+            pipeline.hset(self._curve_key(spec.trial, spec.attempt), place, to_json(point))
         with translated():
             pipeline.execute()
 
@@ -78,8 +78,12 @@ class ProgressStore:
             text = cast("bytes | None", self._client.get(key))
         return text.decode() if text else ""
 
-    def curve(self, trial: TrialId) -> list[Point]:
-        """Return the curve points of a trial, oldest first."""
+    def curve(self, trial: TrialId, attempt: int) -> list[Point]:
+        """Return the curve points of one attempt at a trial, oldest first."""
         with translated():
-            entries = cast("list[bytes]", self._client.lrange(self._curve + trial, 0, -1))
-        return [from_json(Point, entry) for entry in entries]
+            entries = cast("list[bytes]", self._client.hvals(self._curve_key(trial, attempt)))
+        points = (from_json(Point, entry) for entry in entries)
+        return sorted(points, key=lambda point: point.elapsed_s)
+
+    def _curve_key(self, trial: TrialId, attempt: int) -> str:
+        return f"{self._curve}{trial}/{attempt}"

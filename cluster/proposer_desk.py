@@ -117,13 +117,17 @@ class ProposerDesk:
             self._wake()
 
 
+_UNSCORED = frozenset({Status.SUSPECT, Status.PRUNED})
+"""No failures, but without a score that a proposer may learn from."""
+
+
 def _is_result(experiment: Experiment) -> bool:
     is_scored = experiment.verdict not in (None, Verdict.REPLICATE)
-    return experiment.status.is_failure or experiment.status is Status.SUSPECT or is_scored
+    return experiment.status.is_failure or experiment.status in _UNSCORED or is_scored
 
 
 def _result(experiment: Experiment) -> Result:
-    is_unknown = experiment.status.is_failure or experiment.status is Status.SUSPECT
+    is_unknown = experiment.status.is_failure or experiment.status in _UNSCORED
     score = None if is_unknown else experiment.score
     return Result(
         experiment=experiment.id,
@@ -132,5 +136,5 @@ def _result(experiment: Experiment) -> Result:
         hypothesis=experiment.hypothesis,
         status=experiment.status.value,
         value=score.mean if score else None,
-        reason=experiment.reason if experiment.status.is_failure else "",
+        reason=experiment.reason if is_unknown and experiment.status is not Status.SUSPECT else "",
     )

@@ -157,10 +157,9 @@ class QueueActor:
     async def heartbeat(self, slot: Slot, lease: Lease, progress: Progress) -> Heartbeat:
         """Extend a lease and store how far its trial is."""
         await self._meet(slot)
-        now = _now()
-        answer = self._queue.extend(slot, lease.token, now=now, ttl_s=self._ttl_s)
+        answer = self._queue.extend(slot, lease.token, now=_now(), ttl_s=self._ttl_s)
         if answer is not Heartbeat.GONE:
-            self._progress.record(lease.spec.trial, progress, now)
+            self._progress.record(lease.spec, progress)
         return answer
 
     async def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome) -> bool:

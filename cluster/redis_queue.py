@@ -160,8 +160,15 @@ class RedisTrialQueue:
             key = member.partition(b"|")[2]
             if key.partition(b"|")[0] == trial.encode() and self._cancel(member, key, now, epoch):
                 return
+        self._answer(trial, Heartbeat.CANCEL, epoch)
+
+    def prune(self, trial: TrialId, *, epoch: int) -> None:
+        """See TrialQueue."""
+        self._answer(trial, Heartbeat.PRUNE, epoch)
+
+    def _answer(self, trial: TrialId, answer: Heartbeat, epoch: int) -> None:
         tokens = [held.token for held in self.held() if held.spec.trial == trial]
-        self._store.run("answer", str(epoch), Heartbeat.CANCEL.value, *tokens)
+        self._store.run("answer", str(epoch), answer.value, *tokens)
 
     def _cancel(self, member: bytes, key: bytes, now: datetime, epoch: int) -> bool:
         spec = self._spec(key)

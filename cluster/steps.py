@@ -22,8 +22,9 @@ TRANSITIONS: dict[type[ev.Event], dict[Status, frozenset[Status]]] = {
     # A request to cancel may come between the decision to queue a trial and its queueing.
     ev.TrialQueued: {S.PROPOSED: frozenset({S.QUEUED}), S.CANCELLED: frozenset({S.QUEUED})},
     ev.TrialStarted: {S.QUEUED: frozenset({S.RUNNING})},
+    ev.TrialGivenUp: {S.RUNNING: frozenset({S.RUNNING})},
     ev.TrialFinished: {
-        S.RUNNING: frozenset({S.MEASURED, S.CRASHED, S.TIMED_OUT, S.CANCELLED, S.LOST}),
+        S.RUNNING: frozenset({S.MEASURED, S.CRASHED, S.TIMED_OUT, S.PRUNED, S.CANCELLED, S.LOST}),
         S.QUEUED: frozenset({S.CANCELLED}),
     },
     ev.TrialLost: {S.RUNNING: frozenset({S.PROPOSED, S.LOST, S.CANCELLED})},
@@ -57,6 +58,7 @@ TRANSITIONS: dict[type[ev.Event], dict[Status, frozenset[Status]]] = {
             S.REJECTED,
             S.CRASHED,
             S.TIMED_OUT,
+            S.PRUNED,
             S.CANCELLED,
             S.LOST,
             S.DISCARDED,

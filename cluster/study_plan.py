@@ -1,12 +1,14 @@
 """What decisions depend on beside the state: the configuration, and the moment. Plain data."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
 from eval.guard import Guard
 from eval.judge import Judge
 from eval.metric import Metric
+from trainer.trial import TrialId
 
 Policy = Literal["chain", "one-at-a-time", "best-of-wave"]
 """See cluster.reducer."""
@@ -45,3 +47,5 @@ class Circumstances:
     """Proposals that proposers are working on."""
     proposal_latency_s: float = 0.0
     """How long a need may wait for its answer: a proposer takes one question at a time."""
+    hopeless: Mapping[tuple[TrialId, int], str] = field(default_factory=dict)
+    """Why running attempts at trials are hopeless by their curves, which are no events."""

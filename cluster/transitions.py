@@ -8,7 +8,7 @@ from typing import Any
 
 from cluster import events as ev
 from cluster.conditions import marks_of
-from cluster.experiment import FAILURE_OF_ENDING, Experiment, Kind, Status, Trial, TrialPhase
+from cluster.experiment import STATUS_OF_ENDING, Experiment, Kind, Status, Trial, TrialPhase
 from cluster.state import StudyState
 from cluster.steps import step
 from cluster.study_transitions import STUDY_HANDLERS, Handler
@@ -160,6 +160,15 @@ def _slot_freed(state: StudyState, slot: SlotId, trial: Trial) -> StudyState:
     )
 
 
+def _given_up(state: StudyState, event: ev.TrialGivenUp, rec: ev.Recorded) -> StudyState:
+    experiment = state.experiments[event.experiment]
+    latest = experiment.trials[-1]
+    is_running = experiment.status is S.RUNNING
+    if not is_running or (latest.id, latest.attempt) != (event.trial, event.attempt):
+        return state  # it ended while that was written down
+    return step(state, rec, experiment.id, S.RUNNING, given_up=event.reason)
+
+
 def _trial_finished(state: StudyState, event: ev.TrialFinished, rec: ev.Recorded) -> StudyState:
     trial = replace(
         state.experiments[event.experiment].trial(event.trial, event.attempt),
@@ -168,9 +177,11 @@ def _trial_finished(state: StudyState, event: ev.TrialFinished, rec: ev.Recorded
         outcome=event.outcome,
         marks=marks_of(event.outcome, state.incumbent),
     )
-    ending = event.outcome.ending
-    after = S.MEASURED if ending is Ending.SCORED else FAILURE_OF_ENDING[ending]
-    state = _with_trial(state, rec, event.experiment, trial, after, reason=event.outcome.reason)
+    ending, reason = event.outcome.ending, event.outcome.reason
+    if ending is Ending.PRUNED:  # the worker does not know why
+        reason = state.experiments[event.experiment].given_up or reason
+    after = STATUS_OF_ENDING[ending]
+    state = _with_trial(state, rec, event.experiment, trial, after, reason=reason, given_up="")
     return _slot_freed(_replicated(state, event.experiment), trial.slot, trial)
 
 
@@ -193,7 +204,7 @@ def _trial_lost(state: StudyState, event: ev.TrialLost, rec: ev.Recorded) -> Stu
     if experiment.is_cancelled:
         after = S.CANCELLED
     state = _with_trial(
-        state, rec, event.experiment, trial, after, losses=losses, reason=event.reason
+        state, rec, event.experiment, trial, after, losses=losses, reason=event.reason, given_up=""
     )
     return _slot_freed(state, trial.slot, trial)
 
@@ -333,6 +344,7 @@ _HANDLERS: dict[type[ev.Event], Handler] = {
     ev.ProposerExhausted: _exhausted,
     ev.TrialQueued: _trial_queued,
     ev.TrialStarted: _trial_started,
+    ev.TrialGivenUp: _given_up,
     ev.TrialFinished: _trial_finished,
     ev.TrialLost: _trial_lost,
     ev.ExperimentJudged: _judged,

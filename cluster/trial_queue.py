@@ -92,6 +92,10 @@ class TrialQueue(Protocol):
         """Take a trial out of the queue, recorded as CANCELLED; or mark its lease for it."""
         ...
 
+    def prune(self, trial: TrialId, *, epoch: int) -> None:
+        """Have the next heartbeat of a trial's lease answered with PRUNE."""
+        ...
+
     def give_back_all(self, *, epoch: int) -> None:
         """Have the next heartbeat of every lease answered with GIVE_BACK."""
         ...
@@ -286,6 +290,12 @@ class InMemoryTrialQueue:
         for token, held in self._leases.items():
             if held.spec.trial == trial:
                 self._answers[token] = Heartbeat.CANCEL
+
+    def prune(self, trial: TrialId, *, epoch: int) -> None:  # noqa: ARG002 - one controller
+        """See TrialQueue."""
+        for token, held in self._leases.items():
+            if held.spec.trial == trial:
+                self._answers[token] = Heartbeat.PRUNE
 
     def give_back_all(self, *, epoch: int) -> None:  # noqa: ARG002 - one process, one controller
         """See TrialQueue."""

@@ -1,4 +1,4 @@
-"""The sections of `incumbent.toml` that eval owns: `[metric]`, `[[guard]]` and `[judge]`."""
+"""The sections of `incumbent.toml` that eval owns: metric, guards, judge and pruner."""
 
 import re
 from typing import Annotated, Literal
@@ -127,3 +127,31 @@ class JudgeConfig(BaseModel):
                 metric=metric, confidence=self.confidence, max_replicates=self.max_replicates
             )
         return GreedyJudge(metric=metric, simplicity=self.simplicity)
+
+
+class PrunerConfig(BaseModel):
+    """`[pruner]`: whether a trial is stopped when its curve is hopeless against finished ones."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
+
+    kind: Literal["none", "median", "percentile", "patient", "wilcoxon"] = "none"
+    """`none`: all trials run to their end; `median`: a trial is stopped if the best of its curve is
+    behind the median of finished trials at that moment; `percentile`: behind the best `percentile`
+    of 100; `patient`: as `median`, once its curve has stood still for `patience`; `wilcoxon`: if
+    its whole curve is behind that of the best trial, by a signed-rank test."""
+    curve: Annotated[str, Field(pattern=r"^[A-Za-z_][\w./-]*$", max_length=64)] = "loss"
+    """Number that is compared, as progress lines name it."""
+    goal: Literal["minimize", "maximize"] = "minimize"
+    """The direction in which that number improves, whatever `[metric] goal` is."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """Share of the budget in which no trial is stopped."""
+    least: Annotated[int, Field(ge=1, le=100)] = 5
+    """Finished trials there must be before any is stopped."""
+    percentile: Annotated[float, Field(gt=0, lt=100)] = 75.0
+    """Under `percentile`, so many of 100 finished trials a trial must be among, the best first."""
+    patience: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Under `patient`, the share of the budget in which a curve may stand still."""
+    p_threshold: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """Under `wilcoxon`, the probability of error of one look; there are up to 20."""

@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 
 from cluster.config import StudyConfig
 from cluster.controller import Controller, Parts
+from cluster.curve_book import CurveBook
 from cluster.fleet_process import FleetProcess
 from cluster.fleet_settings import FleetSettings
 from cluster.mirror import Mirror
+from cluster.optuna_pruners import pruning_rule
 from cluster.performer import Performer
 from cluster.ports import Fleet, Observer
 from cluster.redis_ledger import RedisLedger
@@ -84,6 +86,8 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
         clock=now,
         preflight=ingredients.preflight,
     )
+    rule = pruning_rule(config.pruner, metric.goal)
+    curves = CurveBook(study.progress, rule, config.trial.budget_s) if rule else None
     waiting = RedisStore(connect(study.server.url), study.home.id)
     parts = Parts(
         ledger=study.ledger,
@@ -93,13 +97,14 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
         mirror=Mirror(repository, study.home.repository),
         fleet=ingredients.fleet,
         proposers=ingredients.proposers,
-        observers=ingredients.observers,
+        observers=[*ingredients.observers, *([curves] if curves else [])],
         plan=plan,
         instructions=_instructions(repository, state, config),
         epoch=ingredients.epoch,
         clock=now,
         notify=study.progress.set_notice,
         revive=ingredients.revive,
+        curves=curves,
     )
     return Controller(parts, state)
 

@@ -126,6 +126,11 @@ def _(event: ev.TrialStarted, state: StudyState) -> str:
 
 
 @_line.register
+def _(event: ev.TrialGivenUp, _state: StudyState) -> str:
+    return f"given up {event.trial}{_attempt(event.attempt)}: {event.reason}"
+
+
+@_line.register
 def _(event: ev.TrialFinished, state: StudyState) -> str:
     outcome = event.outcome
     if outcome.ending is Ending.SCORED:

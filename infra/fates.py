@@ -11,17 +11,18 @@ from enum import StrEnum
 from statistics import fmean
 
 from cluster.events import Event, Promoted, Recorded
-from cluster.experiment import FAILURE_OF_ENDING, Experiment, Status
+from cluster.experiment import STATUS_OF_ENDING, Experiment, Status
 from cluster.state import StudyState
 from trainer.trial import CommitId, ExperimentId, TrialOutcome
 
 
 class Fate(StrEnum):
-    """What became of a patch, in autoresearch's words and two more."""
+    """What became of a patch, in autoresearch's words and three more."""
 
     KEEP = "keep"  # on the branch, by itself; the baseline too
     DISCARD = "discard"  # not better, or it could not be merged
     CRASH = "crash"  # it ended without a number
+    PRUNED = "pruned"  # stopped early as hopeless, so without a number too
     MERGED = "merged"  # on the branch by way of another experiment, which has its own fate
     UNKNOWN = "unknown"  # cancelled or lost, which says nothing of the patch
 
@@ -35,6 +36,7 @@ FATE_OF_STATUS = {
     Status.REJECTED: Fate.CRASH,
     Status.CRASHED: Fate.CRASH,
     Status.TIMED_OUT: Fate.CRASH,
+    Status.PRUNED: Fate.PRUNED,
     Status.MERGED: Fate.MERGED,
     Status.CANCELLED: Fate.UNKNOWN,
     Status.LOST: Fate.UNKNOWN,
@@ -125,7 +127,7 @@ def _status_after(story: tuple[tuple[int, str], ...], outcomes: tuple[TrialOutco
     if last == "ExperimentRejected":
         return Status.REJECTED
     if last == "TrialFinished":
-        return FAILURE_OF_ENDING[outcomes[-1].ending]
+        return STATUS_OF_ENDING[outcomes[-1].ending]
     is_cancelled = any(name == "CancelRequested" for _, name in story)
     return Status.CANCELLED if is_cancelled else Status.LOST
 

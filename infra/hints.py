@@ -90,6 +90,8 @@ def next_step(experiment: Experiment, known: Known) -> str:
     """Return what to do about an experiment; empty where nothing is to be done, or known."""
     if experiment.status is Status.SUSPECT:
         return _suspect_cure(experiment.id)
+    if experiment.status is Status.PRUNED:
+        return f"`incumbent retry {experiment.id}` runs it to its end"
     outcome = experiment.trials[-1].outcome if experiment.trials else None
     if outcome is None or not experiment.status.is_failure:
         return ""

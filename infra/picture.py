@@ -149,5 +149,5 @@ def _points(ends: list[End]) -> list[Point]:
             label=one_line(end.experiment.hypothesis.replace("->", "→"), MOST_LABEL),
         )
         for end in ends
-        if end.fate is not Fate.UNKNOWN
+        if end.fate not in {Fate.UNKNOWN, Fate.PRUNED}
     ]

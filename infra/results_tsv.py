@@ -9,6 +9,7 @@ A row is written when an experiment's fate is known, and is never changed:
     suspect                              discard; if it is accepted or retried, a further row
     crashed, timed_out, rejected         crash, with 0.000000 and 0.0 for the numbers
     merged                               none: the merge that carried its patch has a row
+    pruned                               none: it has no number, and discards are compared by theirs
     cancelled, lost                      none: they say nothing of the patch
 
 An experiment that is retried gets a further row. The rows follow from the ledger alone, in order of

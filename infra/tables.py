@@ -36,6 +36,7 @@ _STYLES = {
     "rejected": "red",
     "crashed": "red",
     "timed_out": "red",
+    "pruned": "dim",
     "blocked": "red",
     "lost": "yellow",
     "conflicted": "yellow",
@@ -45,7 +46,7 @@ _STYLES = {
 _PLAIN_CRASHES = frozenset({"", CrashKind.EXCEPTION, CrashKind.SIGNAL})
 """Kinds of which the reason tells all."""
 _WITH_REASON = frozenset(
-    {"suspect", "rejected", "crashed", "timed_out", "lost", "conflicted", "dropped"}
+    {"suspect", "rejected", "crashed", "timed_out", "pruned", "lost", "conflicted", "dropped"}
 )
 """Statuses of which a list tells why."""
 
@@ -158,7 +159,7 @@ def _judged(facts: StatusFacts) -> Text:
     text = Text(f"{facts['judged']}{of}, {facts['promotions']} promoted")
     if facts["rate_per_hour"]:
         text.append(f", {facts['rate_per_hour']:.3g} an hour")
-    ended = ("suspect", "rejected", "crashed", "timed_out", "lost", "conflicted")
+    ended = ("suspect", "rejected", "crashed", "timed_out", "pruned", "lost", "conflicted")
     for status in (status for status in ended if facts["experiments"].get(status)):
         text.append(f", {facts['experiments'][status]} {_words(status)}", style=_STYLES[status])
     return text

@@ -33,7 +33,7 @@ class Standing(StrEnum):
 
     RUNNING = "running"  # nothing yet
     SCORED = "scored"  # a value
-    FAILED = "failed"  # it cannot be measured, and that is its own fault
+    FAILED = "failed"  # it cannot be measured, or was not worth it, and that is its own fault
     UNKNOWN = "unknown"  # it was not measured, for reasons that say nothing of it
 
 

@@ -46,7 +46,7 @@ class _Record:
         """Translate a result's value and status word."""
         if result.value is not None:
             standing = Standing.SCORED
-        elif result.status in {Ending.CRASHED, Ending.TIMED_OUT, "rejected"}:
+        elif result.status in {Ending.CRASHED, Ending.TIMED_OUT, Ending.PRUNED, "rejected"}:
             standing = Standing.FAILED
         elif result.status in {Ending.CANCELLED, Ending.LOST, "suspect"}:
             standing = Standing.UNKNOWN

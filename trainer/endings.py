@@ -7,7 +7,7 @@ not know how a trial is run or what its score is worth. A failure never becomes 
 import re
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eval.metric import Reading
 from eval.suspicion import Conduct
@@ -114,6 +114,17 @@ def classify(
 def has_ended_well(report: RunReport) -> bool:
     """Say whether a run ended by itself, and by exit code 0: then its metric decides."""
     return report.ended_by is EndedBy.EXIT and report.exit_code == 0
+
+
+def pruned(outcome: TrialOutcome) -> TrialOutcome:
+    """Return the outcome of a run that was ended for its curve.
+
+    One that ended by itself in the same moment stays what it is: a score is better than none.
+    """
+    if outcome.ending is not Ending.CANCELLED:
+        return outcome
+    reason = f"stopped as hopeless after {outcome.conduct.wall_s:.0f} s"
+    return replace(outcome, ending=Ending.PRUNED, reason=reason)
 
 
 def _conduct(report: RunReport) -> Conduct:

@@ -58,6 +58,7 @@ class Heartbeat(StrEnum):
 
     GO_ON = "go_on"
     CANCEL = "cancel"  # somebody cancelled the trial: end it, report CANCELLED
+    PRUNE = "prune"  # its curve is hopeless: end it, report PRUNED
     GIVE_BACK = "give_back"  # the study stops now: end it, report LOST
     GONE = "gone"  # the lease is no longer ours: end it, report nothing
 

@@ -13,7 +13,7 @@ from trainer.trial import Ending, Probe, Rung, TrialOutcome, TrialSpec
 
 SAVED_SHARE = 0.5
 """A script obeys its budget if a run told to be shorter is so by this share of the difference."""
-_NOT_ITS_OWN = frozenset({Ending.CANCELLED, Ending.LOST})
+_NOT_ITS_OWN = frozenset({Ending.PRUNED, Ending.CANCELLED, Ending.LOST})
 """Endings that say nothing of what was run."""
 _BEFORE_FULL = ("materialise", "smoke")
 

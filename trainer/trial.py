@@ -28,6 +28,7 @@ class Ending(StrEnum):
     SCORED = "scored"  # exit code 0 and a finite metric
     CRASHED = "crashed"  # see CrashKind
     TIMED_OUT = "timed_out"  # killed at timeout_s
+    PRUNED = "pruned"  # stopped for its curve: hopeless against those of finished trials
     CANCELLED = "cancelled"  # somebody asked for it
     LOST = "lost"  # its worker or node went away, or gave it back
 

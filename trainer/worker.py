@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from trainer.bay import Bay
-from trainer.endings import classify, has_ended_well
+from trainer.endings import classify, has_ended_well, pruned
 from trainer.frozen import FrozenCheck
 from trainer.gpu_watch import GpuWatch
 from trainer.hold import MOST_HEARTBEAT_S, Hold
@@ -343,13 +343,10 @@ class Worker:
         if score is None and self._scoring.is_wanted and has_ended_well(report):
             is_smoke = ended.due.run.rung is Rung.SMOKE
             score = self._scoring.glance(ended.running.bay.out) if is_smoke else _NOT_SCORED
-        return classify(
-            report,
-            device_class=device_class,
-            stages_s=ended.stages_s,
-            gpu=ended.gpu,
-            score=score,
+        outcome = classify(
+            report, device_class=device_class, stages_s=ended.stages_s, gpu=ended.gpu, score=score
         )
+        return pruned(outcome) if ended.due.hold.order is Heartbeat.PRUNE else outcome
 
     def _own_failure(self, error: Exception, stages_s: dict[str, float]) -> TrialOutcome:
         return TrialOutcome(

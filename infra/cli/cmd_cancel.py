@@ -20,7 +20,7 @@ def cancel(
 def retry(
     experiment: ExperimentArgument, study: StudyOption = "", as_json: JsonOption = False
 ) -> None:
-    """Run an experiment again that failed, was cancelled, was discarded or is suspect."""
+    """Run an experiment again that failed, was pruned, cancelled or discarded, or is suspect."""
     _ask("retry", experiment, study, as_json)
 
 

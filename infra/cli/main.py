@@ -18,6 +18,7 @@ from infra.cli import (
     cmd_log,
     cmd_logs,
     cmd_pause,
+    cmd_prune,
     cmd_run,
     cmd_show,
     cmd_simulate,
@@ -62,6 +63,7 @@ app.command("accept")(cmd_cancel.accept)
 app.command("stop")(cmd_stop.stop)
 app.command("demo")(cmd_demo.demo)
 app.command("simulate")(cmd_simulate.simulate)
+app.command("prune")(cmd_prune.prune)
 app.command("doctor")(cmd_doctor.doctor)
 
 

@@ -13,12 +13,15 @@ import pytest
 
 from cluster import events as ev
 from cluster.controller import Controller, Parts
+from cluster.curve_book import CurveBook
 from cluster.experiment import Status
 from cluster.invariants import check
 from cluster.ledger import Fenced, load
 from cluster.mirror import Mirror
+from cluster.optuna_pruners import pruning_rule
 from cluster.performer import Performer
 from cluster.ports import FleetProblem
+from cluster.progress import ProgressStore
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_queue import RedisTrialQueue
 from cluster.redis_store import RedisStore, connect
@@ -26,10 +29,11 @@ from cluster.state import StudyState
 from cluster.study_plan import StudyPlan
 from cluster.study_repository import StudyRepository
 from cluster.trial_queue import QueueMode
+from eval.config import PrunerConfig
 from eval.judge import GreedyJudge
 from eval.metric import Goal, Metric
 from proposer.proposal import Context, Proposal
-from trainer.ports import Lease, Slot
+from trainer.ports import Heartbeat, Lease, Progress, Slot
 from trainer.preflight import Preflight
 from trainer.trial import CommitId, CrashKind, Ending, SlotId, TrialOutcome
 
@@ -99,8 +103,11 @@ class ThreadFleet:
                 except threading.BrokenBarrierError:
                     self._barrier.reset()
             self.hold(lease)
-            text = self._bench.repository.git.text("show", f"{lease.spec.commit}:train.py")
-            queue.complete(lease.token, loss_of(text), now=now())
+            queue.complete(lease.token, self.outcome(lease, slot), now=now())
+
+    def outcome(self, lease: Lease, slot: Slot) -> TrialOutcome:
+        text = self._bench.repository.git.text("show", f"{lease.spec.commit}:train.py")
+        return loss_of(text)
 
 
 def now() -> datetime:
@@ -152,6 +159,7 @@ class Bench:
         *proposers: Script,
         experiments: int = 0,
         preflight: Preflight | None = None,
+        pruner: PrunerConfig | None = None,
     ) -> Controller:
         ledger = self.ledger
         epoch = ledger.begin_epoch()
@@ -178,6 +186,8 @@ class Bench:
             slots=2,
             most_experiments=experiments,
         )
+        rule = pruning_rule(pruner, METRIC.goal) if pruner else None
+        curves = CurveBook(ProgressStore(self.store()), rule, 1.0) if rule else None
         parts = Parts(
             ledger=ledger,
             waiting_ledger=self.ledger,
@@ -186,13 +196,14 @@ class Bench:
             mirror=Mirror(self.repository, self.user),
             fleet=fleet(self),
             proposers=proposers,
-            observers=(),
+            observers=[curves] if curves else [],
             plan=plan,
             instructions="",
             epoch=epoch,
             clock=now,
             notify=self.notices.append,
             revive=lambda: None,
+            curves=curves,
         )
         return Controller(parts, load(ledger))
 
@@ -451,3 +462,35 @@ def test_a_controller_that_dies_between_git_and_ledger_promotes_once(bench: Benc
     second.run()
     assert load(bench.ledger).promotions == 1
     assert len(bench.branch()) == 2
+
+
+class ToldFleet(ThreadFleet):
+    """Slots that tell of a loss: of B at 10 a bad one, until they are told to end the trial."""
+
+    def outcome(self, lease: Lease, slot: Slot) -> TrialOutcome:
+        found = super().outcome(lease, slot)
+        store = self._bench.store()
+        queue, progress = RedisTrialQueue(store), ProgressStore(store)
+        is_bad = found.value == 7.0
+        for tenth in range(11):
+            told = Progress(elapsed_s=tenth / 10, points={"loss": 9.0 if is_bad else 2.0})
+            progress.record(lease.spec, told)
+        while is_bad:
+            if queue.extend(slot, lease.token, now=now(), ttl_s=30) is Heartbeat.PRUNE:
+                return TrialOutcome(ending=Ending.PRUNED, reason="stopped as hopeless after 1 s")
+            threading.Event().wait(0.05)
+        return found
+
+
+def test_a_trial_with_a_hopeless_curve_is_ended_by_the_answer_to_a_heartbeat(bench: Bench) -> None:
+    script = Script([edited(B=10)], [edited(A=3)])
+    controller = bench.controller(
+        lambda b: ToldFleet(b, 1),
+        script,
+        experiments=2,
+        pruner=PrunerConfig(kind="median", least=1),
+    )
+    assert controller.run() == "2 experiments were judged"
+    pruned, kept = controller.state.experiments["e1"], controller.state.experiments["e2"]
+    assert (pruned.status, kept.status) == (Status.PRUNED, Status.KEPT)
+    assert pruned.reason.startswith("hopeless: loss 9 at 100 % of the budget, where 1 finished")

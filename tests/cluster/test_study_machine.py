@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from world import CRASHED, GREEDY, METRIC, TIMED_OUT, World, gamed, scored
 
 from cluster import events as ev
-from cluster.experiment import Status
+from cluster.experiment import Kind, Status
 from eval.bayes import BayesJudge
 from eval.judge import Judge
 from eval.sequential import SequentialJudge
@@ -83,6 +83,17 @@ class StudyMachine(RuleBasedStateMachine):
         self.world.merge_outcome = merge
         self.world.end(self.pick(data, Status.RUNNING), outcome)
         self.world.settle()
+
+    @precondition(lambda self: self.world.in_status(Status.RUNNING))
+    @rule(data=st.data())
+    def despair(self, data: st.DataObject) -> None:
+        """A curve is hopeless; only a candidate's first trial is stopped for it."""
+        hopeless = self.pick(data, Status.RUNNING)
+        experiment = self.world.state.experiments[hopeless]
+        is_first = experiment.kind is Kind.PROPOSAL and not experiment.finished
+        self.world.despair(hopeless)
+        self.world.settle()
+        assert self.world.status(hopeless) is (Status.PRUNED if is_first else Status.RUNNING)
 
     @precondition(lambda self: self.world.in_status(Status.RUNNING))
     @rule(data=st.data(), given_back=st.booleans())

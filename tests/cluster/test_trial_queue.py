@@ -251,6 +251,19 @@ def test_a_running_trial_is_cancelled_by_the_answer_to_its_heartbeat(bench: Benc
     assert bench.told() == ["TrialQueued", "TrialStarted"]
 
 
+def test_a_running_trial_is_pruned_by_the_answer_to_its_heartbeat(bench: Bench) -> None:
+    for number in (1, 2, 3):
+        bench.put(number)
+    first, second = bench.lease(), bench.queue.lease(slot(1), now=NOW, ttl_s=TTL)
+    assert first is not None
+    assert second is not None
+    for number in (1, 3):  # the third only waits
+        bench.queue.prune(TrialId(f"e{number}.1"), epoch=bench.epoch)
+    assert bench.queue.extend(slot(), first.token, now=NOW, ttl_s=TTL) is Heartbeat.PRUNE
+    assert bench.queue.extend(slot(1), second.token, now=NOW, ttl_s=TTL) is Heartbeat.GO_ON
+    assert bench.queue.depth() == Depth(ready=1, running=2)
+
+
 def test_a_controller_whose_epoch_is_over_changes_nothing(bench: Bench) -> None:
     bench.put(1)
     bench.ledger.begin_epoch()

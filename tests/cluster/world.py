@@ -26,6 +26,7 @@ from trainer.trial import (
     Ending,
     ExperimentId,
     SlotId,
+    TrialId,
     TrialOutcome,
 )
 
@@ -44,6 +45,7 @@ def gamed(value: float) -> TrialOutcome:
 
 
 CRASHED = TrialOutcome(ending=Ending.CRASHED, crash=CrashKind.EXCEPTION, reason="Boom")
+PRUNED = TrialOutcome(ending=Ending.PRUNED, reason="stopped as hopeless after 9 s")
 TIMED_OUT = TrialOutcome(ending=Ending.TIMED_OUT, reason="timed out")
 
 
@@ -71,6 +73,8 @@ class World:
         self.slots = slots
         self.asked = 0
         self.merge_outcome = "clean"
+        self.hopeless: dict[tuple[TrialId, int], str] = {}
+        """What curves say, by trial and attempt."""
         self.claims: list[tuple[ExperimentId, float, float]] = []
         self.happen(
             "start",
@@ -98,7 +102,7 @@ class World:
     # --- decisions -------------------------------------------------------------------------------
 
     def decide(self) -> tuple[cmd.Command, ...]:
-        circumstances = Circumstances(now=self.now, asking=self.asked)
+        circumstances = Circumstances(now=self.now, asking=self.asked, hopeless=self.hopeless)
         return decide(self.state, self.plan, circumstances)
 
     def settle(self) -> None:
@@ -131,6 +135,18 @@ class World:
         experiment = ExperimentId(command.trial.partition(".")[0])
         outcome = TrialOutcome(ending=Ending.CANCELLED, reason="cancelled")
         self.end(experiment, outcome)
+
+    def _giveuptrial(self, command: cmd.GiveUpTrial) -> None:
+        event = ev.TrialGivenUp(
+            trial=command.trial,
+            experiment=command.experiment,
+            attempt=command.attempt,
+            reason=command.reason,
+        )
+        self.happen(f"{command.trial}/{command.attempt}/given-up", event)
+
+    def _prunetrial(self, command: cmd.PruneTrial) -> None:
+        self.end(ExperimentId(command.trial.partition(".")[0]), PRUNED)
 
     def _givebacktrials(self, _: cmd.GiveBackTrials) -> None:
         for experiment in self.in_status(Status.RUNNING):
@@ -305,6 +321,11 @@ class World:
             is_given_back=is_given_back,
         )
         self.happen(f"{trial.id}/{trial.attempt}/ended", event)
+
+    def despair(self, experiment: ExperimentId) -> None:
+        """Let the curve of the experiment's running trial be hopeless."""
+        trial = self.state.experiments[experiment].trials[-1]
+        self.hopeless[trial.id, trial.attempt] = "hopeless: loss 9"
 
     def run(self, experiment: ExperimentId, outcome: TrialOutcome) -> Status:
         """Settle, run the experiment's queued trial to this end, and settle again."""

@@ -19,7 +19,7 @@ import typer
 
 from cluster.config_keys import ConfigKey, describe_keys
 from cluster.events import EVENT_TYPES, ExperimentProposed
-from cluster.experiment import FAILURE_OF_ENDING, Kind, Status, TrialPhase
+from cluster.experiment import STATUS_OF_ENDING, Kind, Status, TrialPhase
 from cluster.simulation.landscape import SECTIONS, landscapes, load_landscape
 from cluster.steps import TRANSITIONS
 from eval.conditions import Mark
@@ -193,7 +193,7 @@ def endings() -> str:
     """Return every ending of a trial, with what becomes of the experiment and its row."""
     rows = []
     for ending in Ending:
-        status = FAILURE_OF_ENDING.get(ending, Status.MEASURED)
+        status = STATUS_OF_ENDING[ending]
         row = tsv_row(status) if status.is_terminal else "`keep` or `discard`, at the verdict"
         rows.append((code(ending), comments(Ending)[ending], code(status), row))
     return table(("ending", "meaning", "status of the experiment", "`results.tsv`"), rows)

@@ -337,7 +337,27 @@ def eventful() -> list[ev.Event]:
         study.judge(experiment, Verdict.DISCARD)
     _suspects(study)
     _requests(study)
+    _given_up(study)
     return [recorded.event for recorded in study.events]
+
+
+def _given_up(study: Study) -> None:
+    """One is stopped for its curve; of another nothing comes, as it has just ended."""
+    hopeless, quick = study.propose("LR 0.2 -> 9"), study.propose("LR 0.2 -> 0.21")
+    for experiment in (hopeless, quick):
+        study.start(experiment)
+    study.finish(quick, crashed())
+    for experiment in (hopeless, quick):
+        trial = study.state.experiments[experiment].trials[-1]
+        study.tell(
+            ev.TrialGivenUp(
+                trial=trial.id,
+                experiment=experiment,
+                attempt=trial.attempt,
+                reason="hopeless: loss 9 at 35 % of the budget",
+            )
+        )
+    study.finish(hopeless, failed(Ending.PRUNED))
 
 
 def _merges(study: Study) -> None:

@@ -181,7 +181,7 @@ def test_the_phase_follows_the_study() -> None:
 def test_only_the_latest_results_are_recent(whole: Study) -> None:
     recent = status(whole)["recent"]
     assert len(recent) == RECENT
-    assert [facts["id"] for facts in recent[:4]] == ["e23", "e22", "e20", "e19"]
+    assert [facts["id"] for facts in recent[:4]] == ["e24", "e25", "e23", "e22"]
 
 
 def test_the_log_lists_all_experiments_in_order() -> None:
@@ -321,3 +321,11 @@ def test_a_status_tells_how_trials_spend_their_time() -> None:
     time = status(study)["time"]
     assert (time["trials"], time["training_share"]) == (3, 0.8)
     assert time["stages_s"]["steps"] == 8.0
+
+
+def test_what_was_pruned_is_told_with_its_reason_and_how_it_is_run_to_its_end(whole: Study) -> None:
+    facts = show_facts(whole.state, ExperimentId("e24"), whole.events)
+    assert (facts["status"], facts["score"]) == ("pruned", None)
+    assert facts["reason"] == "hopeless: loss 9 at 35 % of the budget"
+    assert facts["next"] == "`incumbent retry e24` runs it to its end"
+    assert "given up e24.1: hopeless" in [line.get("text", "")[:24] for line in facts["story"]]

@@ -4,12 +4,12 @@ import time
 import pytest
 
 from eval.suspicion import Conduct
-from trainer.endings import classify
+from trainer.endings import classify, pruned
 from trainer.run_records import EndedBy, Enforcement, RunReport
 from trainer.run_start import Start
 from trainer.score_report import ScoreReport
 from trainer.telemetry import GpuTelemetry, Telemetry
-from trainer.trial import CrashKind, Ending
+from trainer.trial import CrashKind, Ending, TrialOutcome
 
 TRACEBACK = """step 1
 Traceback (most recent call last):
@@ -341,3 +341,17 @@ def test_of_what_never_ran_nothing_was_measured(ended_by):
 
 def test_of_a_run_whose_supervisor_was_lost_nothing_is_known():
     assert outcome(EndedBy.SUPERVISOR_LOST, wall_s=5.0).telemetry == Telemetry()
+
+
+def test_a_run_that_ended_by_itself_before_it_was_pruned_keeps_its_ending() -> None:
+    stopped = TrialOutcome(
+        ending=Ending.CANCELLED, reason="cancelled", conduct=Conduct(wall_s=123.4)
+    )
+    found = pruned(stopped)
+    assert (found.ending, found.value) == (Ending.PRUNED, None)
+    assert found.reason == "stopped as hopeless after 123 s"
+    for ending in (
+        TrialOutcome(ending=Ending.SCORED, value=1.0),
+        TrialOutcome(ending=Ending.TIMED_OUT, reason="stopped at its time limit"),
+    ):
+        assert pruned(ending) == ending

@@ -69,7 +69,11 @@ def test_heartbeats_carry_progress(bench: Bench, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("order", "ending"),
-    [(Heartbeat.CANCEL, Ending.CANCELLED), (Heartbeat.GIVE_BACK, Ending.LOST)],
+    [
+        (Heartbeat.CANCEL, Ending.CANCELLED),
+        (Heartbeat.PRUNE, Ending.PRUNED),
+        (Heartbeat.GIVE_BACK, Ending.LOST),
+    ],
 )
 def test_an_order_to_end_is_obeyed_and_reported(
     order: Heartbeat, ending: Ending, bench: Bench

@@ -1,0 +1,89 @@
+"""`incumbent prune`."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infra.cli.output import print_json, say
+from infra.cli.study_choice import JsonOption, StudyOption, UsageProblem, choose_study
+
+if TYPE_CHECKING:
+    from cluster.config import StudyConfig
+    from infra.dry_pruning import DryPruningFacts
+    from infra.home import StudyHome
+
+CONFIG = "incumbent.toml"
+MOST_SHOWN = 8
+
+
+def prune(
+    study: StudyOption = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Try it on past curves; nothing is stopped.")
+    ] = False,
+    kind: Annotated[
+        str, typer.Option("--kind", help="Which pruners, by commas; default: all.")
+    ] = "median,percentile,patient,wilcoxon",
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what pruners would have saved, and which winners they would have lost."""
+    from infra.dry_pruning import past_trials, try_pruners
+    from infra.settings import load_settings
+    from infra.study import opened
+
+    if not dry_run:
+        cure = f"[pruner] kind in {CONFIG} has trials stopped; --dry-run tells what it would do"
+        raise UsageProblem(f"only `incumbent prune --dry-run` can be asked for: {cure}")
+    kinds = _kinds(kind)
+    home = choose_study(study)
+    budget_s = load_settings(home).trial.budget_s
+    config = _config(home)
+    with opened(home) as found:
+        record = past_trials(
+            found.state(), found.progress, number=config.pruner.curve, budget_s=budget_s
+        )
+    facts = try_pruners(record, config, kinds, budget_s)
+    if as_json:
+        print_json(facts)
+    else:
+        _show(facts)
+
+
+def _kinds(text: str) -> list[str]:
+    from infra.dry_pruning import KINDS
+
+    found = [word.strip() for word in text.split(",") if word.strip()]
+    if unknown := [word for word in found if word not in KINDS]:
+        raise UsageProblem(f"--kind: there is no {unknown[0]!r}: use {', '.join(KINDS)}")
+    if not found:
+        raise UsageProblem("--kind names nothing")
+    return list(dict.fromkeys(found))
+
+
+def _config(home: "StudyHome") -> "StudyConfig":
+    """Return the configuration as it stands in the repository now: that is what is being tried."""
+    from cluster.config_file import load_config
+    from infra.settings import load_settings
+
+    path = home.repository / CONFIG
+    return load_config(path) if path.is_file() else load_settings(home)
+
+
+def _show(facts: "DryPruningFacts") -> None:
+    from infra.plain_text import duration, one_line
+
+    left_out = f", {facts['without_curve']} without a curve" if facts["without_curve"] else ""
+    left_out += f", {facts['pruned']} pruned and left out" if facts["pruned"] else ""
+    say(
+        f"curves of {facts['curve']}: {facts['trials']} trials{left_out}; "
+        f"{facts['might_be_stopped']} might be stopped, {facts['winners']} of them winners"
+    )
+    say(f"{'kind':12}{'stopped':>8}{'saved':>10}{'of all':>8}  winners lost")
+    for each in facts["kinds"]:
+        lost = each["winners_lost"]
+        more = f" and {len(lost) - MOST_SHOWN} more" if len(lost) > MOST_SHOWN else ""
+        say(
+            f"{each['kind']:12}{len(each['stopped']):>8}{duration(each['saved_s']):>10}"
+            f"{each['saved_percent']:>6.0f} %  "
+            f"{one_line(', '.join(lost[:MOST_SHOWN])) or 'none'}{more}"
+        )
