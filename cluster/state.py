@@ -12,6 +12,7 @@ from immutables import Map
 
 from cluster.events import SubmissionReceived
 from cluster.experiment import Experiment, Status
+from cluster.final_runs import Final
 from eval.beliefs import Memory
 from trainer.trial import CommitId, ExperimentId, SlotId, TrialId
 
@@ -86,6 +87,9 @@ class StudyState:
     """Time that trials held slots."""
     recent: tuple[datetime, ...] = ()
     """When the last proposals were judged, oldest first; for the rate."""
+
+    finals: tuple[Final, ...] = ()
+    """Final runs, in order."""
 
     is_paused: bool = False
     stopping: str = ""

@@ -10,6 +10,7 @@ from typing import Any
 from immutables import Map
 
 from cluster import events as ev
+from cluster import final_runs
 from cluster.experiment import Status
 from cluster.state import SlotState, StudyState
 from cluster.steps import TRANSITIONS, step
@@ -139,6 +140,19 @@ def _stop(state: StudyState, event: ev.StopRequested, _: ev.Recorded) -> StudySt
     return replace(state, stopping="now" if now else "finish")
 
 
+# --- final runs ----------------------------------------------------------------------------------
+
+
+def _final_begun(state: StudyState, event: ev.FinalBegun, _: ev.Recorded) -> StudyState:
+    return replace(state, finals=final_runs.begun(state.finals, event))
+
+
+def _final_changed(
+    state: StudyState, event: ev.FinalRunEnded | ev.FinalReported, _: ev.Recorded
+) -> StudyState:
+    return replace(state, finals=final_runs.changed(state.finals, event))
+
+
 STUDY_HANDLERS: dict[type[ev.Event], Handler] = {
     ev.StudyStarted: _study_started,
     ev.ControllerStarted: _controller_started,
@@ -153,4 +167,7 @@ STUDY_HANDLERS: dict[type[ev.Event], Handler] = {
     ev.PauseRequested: _pause,
     ev.ResumeRequested: _resume,
     ev.StopRequested: _stop,
+    ev.FinalBegun: _final_begun,
+    ev.FinalRunEnded: _final_changed,
+    ev.FinalReported: _final_changed,
 }

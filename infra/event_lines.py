@@ -183,6 +183,27 @@ def _(event: ev.WinnerDropped, _state: StudyState) -> str:
     return f"dropped {event.experiment}: {event.reason}"
 
 
+@_line.register
+def _(event: ev.FinalBegun, _state: StudyState) -> str:
+    seeds = f"{len(event.seeds)} runs" if len(event.seeds) > 1 else "1 run"
+    return f"final-{event.final} of {event.experiment} at {event.commit[:7]}: {seeds}"
+
+
+@_line.register
+def _(event: ev.FinalRunEnded, state: StudyState) -> str:
+    outcome, name = event.outcome, f"final-{event.final}.{event.seed}"
+    if outcome.ending is Ending.SCORED:
+        return f"scored {name}: {state.metric} {number(outcome.value)}"
+    return f"{outcome.ending} {name}: {outcome.reason}"
+
+
+@_line.register
+def _(event: ev.FinalReported, state: StudyState) -> str:
+    test = ", ".join(map(number, event.test))
+    told = f"test {state.metric} {test}, look {event.looks} at these labels" if test else "no test"
+    return f"reported final-{event.final}: {told}{f': {event.problem}' if event.problem else ''}"
+
+
 def _attempt(attempt: int) -> str:
     return f", attempt {attempt}" if attempt > 1 else ""
 

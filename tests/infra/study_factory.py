@@ -380,11 +380,27 @@ def _requests(study: Study) -> None:
     study.tell(ev.RetryRequested(experiment=forced))
     study.start(forced)
     study.finish(forced, crashed())
+    run = ev.FinalRunEnded(final=1, seed=1, outcome=scored(0.2))
     study.tell(
+        final_begun(study),
+        run,
+        replace(run, seed=2, outcome=crashed()),
+        ev.FinalReported(final=1, test=(0.3,), labels="0123", looks=1),
         ev.StudyFinished(reason="nothing more to try"),
         ev.SlotClosed(slot=SlotId("cpu-1"), reason="its worker died"),
         ev.StopRequested(now=True),
         ev.ControllerStopped(epoch=1, reason="stopped"),
+    )
+
+
+def final_begun(study: Study, *, seeds: int = 2) -> ev.FinalBegun:
+    """The next final run of the incumbent."""
+    return ev.FinalBegun(
+        final=len(study.state.finals) + 1,
+        experiment=study.state.lineage[-1],
+        commit=study.state.incumbent_commit,
+        seeds=tuple(range(1, seeds + 1)),
+        settings="{}",
     )
 
 
