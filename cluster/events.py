@@ -8,17 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from cluster.event import Event as Event  # noqa: PLC0414 - others find it here, with its kinds
 from cluster.experiment import Kind
+from cluster.hidden_label_events import FinalBegun, FinalReported, FinalRunEnded, HoldoutScored
 from eval.beliefs import Learnt
 from eval.judge import Verdict
 from proposer.proposal import Scalar
 from trainer.trial import CommitId, ExperimentId, SlotId, TrialId, TrialOutcome
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """Base of all events."""
-
 
 # --- the study -----------------------------------------------------------------------------------
 
@@ -289,48 +285,6 @@ class WinnerDropped(Event):
     reason: str
 
 
-# --- final runs ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FinalBegun(Event):
-    """A full training of one candidate began: `incumbent final`."""
-
-    final: int
-    """1 for the study's first, then without gaps."""
-    experiment: ExperimentId
-    commit: CommitId
-    seeds: tuple[int, ...]
-    settings: str
-    """What of the configuration it depends on, as JSON."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FinalRunEnded(Event):
-    """One of its trainings came to an end; what was given back or lost leaves no event."""
-
-    final: int
-    seed: int
-    outcome: TrialOutcome
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FinalReported(Event):
-    """All of its trainings were scored, and it is told what they are worth."""
-
-    final: int
-    holdout: tuple[float, ...] = ()
-    """By the holdout's labels, one value a training, by order of seeds; empty without."""
-    test: tuple[float, ...] = ()
-    """By the test labels."""
-    labels: str = ""
-    """Digest of the test labels (SHA-256, abridged); empty without."""
-    looks: int = 0
-    """How often these labels were looked at, this time included."""
-    problem: str = ""
-    """Why there is no value where there should be one."""
-
-
 EVENT_TYPES: Mapping[str, type[Event]] = {
     cls.__name__: cls
     for cls in (
@@ -364,6 +318,7 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
         FinalBegun,
         FinalRunEnded,
         FinalReported,
+        HoldoutScored,
     )
 }
 

@@ -6,7 +6,7 @@ carried on by the next, as long as the same is asked for.
 
 from dataclasses import dataclass, replace
 
-from cluster.events import FinalBegun, FinalReported, FinalRunEnded
+from cluster.hidden_label_events import FinalBegun, FinalReported, FinalRunEnded
 from trainer.trial import Ending, TrialId, TrialOutcome
 
 

@@ -13,6 +13,7 @@ from immutables import Map
 from cluster.events import SubmissionReceived
 from cluster.experiment import Experiment, Status
 from cluster.final_runs import Final
+from cluster.hidden_label_events import HoldoutScored
 from eval.beliefs import Memory
 from trainer.trial import CommitId, ExperimentId, SlotId, TrialId
 
@@ -88,6 +89,8 @@ class StudyState:
     recent: tuple[datetime, ...] = ()
     """When the last proposals were judged, oldest first; for the rate."""
 
+    holdouts: tuple[HoldoutScored, ...] = ()
+    """What the holdout said of promoted experiments, in order."""
     finals: tuple[Final, ...] = ()
     """Final runs, in order."""
 

@@ -11,6 +11,7 @@ from immutables import Map
 
 from cluster import events as ev
 from cluster import final_runs
+from cluster import hidden_label_events as hidden
 from cluster.experiment import Status
 from cluster.state import SlotState, StudyState
 from cluster.steps import TRANSITIONS, step
@@ -140,15 +141,19 @@ def _stop(state: StudyState, event: ev.StopRequested, _: ev.Recorded) -> StudySt
     return replace(state, stopping="now" if now else "finish")
 
 
-# --- final runs ----------------------------------------------------------------------------------
+# --- labels that nothing is chosen by ------------------------------------------------------------
 
 
-def _final_begun(state: StudyState, event: ev.FinalBegun, _: ev.Recorded) -> StudyState:
+def _holdout_scored(state: StudyState, event: hidden.HoldoutScored, _: ev.Recorded) -> StudyState:
+    return replace(state, holdouts=(*state.holdouts, event))
+
+
+def _final_begun(state: StudyState, event: hidden.FinalBegun, _: ev.Recorded) -> StudyState:
     return replace(state, finals=final_runs.begun(state.finals, event))
 
 
 def _final_changed(
-    state: StudyState, event: ev.FinalRunEnded | ev.FinalReported, _: ev.Recorded
+    state: StudyState, event: hidden.FinalRunEnded | hidden.FinalReported, _: ev.Recorded
 ) -> StudyState:
     return replace(state, finals=final_runs.changed(state.finals, event))
 
@@ -167,7 +172,8 @@ STUDY_HANDLERS: dict[type[ev.Event], Handler] = {
     ev.PauseRequested: _pause,
     ev.ResumeRequested: _resume,
     ev.StopRequested: _stop,
-    ev.FinalBegun: _final_begun,
-    ev.FinalRunEnded: _final_changed,
-    ev.FinalReported: _final_changed,
+    hidden.HoldoutScored: _holdout_scored,
+    hidden.FinalBegun: _final_begun,
+    hidden.FinalRunEnded: _final_changed,
+    hidden.FinalReported: _final_changed,
 }

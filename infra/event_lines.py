@@ -7,6 +7,7 @@ searched for: `kept e7`, `crashed e9.1`. These words are stable.
 from functools import singledispatch
 
 from cluster import events as ev
+from cluster import hidden_label_events as hidden
 from cluster.codec import to_plain
 from cluster.experiment import Kind
 from cluster.state import StudyState
@@ -184,13 +185,19 @@ def _(event: ev.WinnerDropped, _state: StudyState) -> str:
 
 
 @_line.register
-def _(event: ev.FinalBegun, _state: StudyState) -> str:
+def _(event: hidden.HoldoutScored, state: StudyState) -> str:
+    told = f"{state.metric} {number(event.reported)}, validation {number(event.validation)}"
+    return f"holdout {event.trial}: {event.problem or told}"
+
+
+@_line.register
+def _(event: hidden.FinalBegun, _state: StudyState) -> str:
     seeds = f"{len(event.seeds)} runs" if len(event.seeds) > 1 else "1 run"
     return f"final-{event.final} of {event.experiment} at {event.commit[:7]}: {seeds}"
 
 
 @_line.register
-def _(event: ev.FinalRunEnded, state: StudyState) -> str:
+def _(event: hidden.FinalRunEnded, state: StudyState) -> str:
     outcome, name = event.outcome, f"final-{event.final}.{event.seed}"
     if outcome.ending is Ending.SCORED:
         return f"scored {name}: {state.metric} {number(outcome.value)}"
@@ -198,7 +205,7 @@ def _(event: ev.FinalRunEnded, state: StudyState) -> str:
 
 
 @_line.register
-def _(event: ev.FinalReported, state: StudyState) -> str:
+def _(event: hidden.FinalReported, state: StudyState) -> str:
     test = ", ".join(map(number, event.test))
     told = f"test {state.metric} {test}, look {event.looks} at these labels" if test else "no test"
     return f"reported final-{event.final}: {told}{f': {event.problem}' if event.problem else ''}"

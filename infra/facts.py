@@ -37,6 +37,7 @@ from infra.fact_records import (
 )
 from infra.fates import end_seq
 from infra.hints import NOTHING_KNOWN, Known, next_step
+from infra.holdout_facts import holdout_facts
 from trainer.ports import Progress
 from trainer.run_start import Start
 from trainer.trial import Ending, ExperimentId, TrialId
@@ -90,6 +91,7 @@ def status_facts(
         "incumbent": _incumbent(state),
         "baseline": _baseline(state),
         "noise": _noise(state),
+        "holdout": holdout_facts(state),
         "experiments": {status.value: state.counts.get(status, 0) for status in Status},
         "judged": state.judged,
         "promotions": state.promotions,

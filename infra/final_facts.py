@@ -41,6 +41,9 @@ class FinalFacts(TypedDict):
     """Of the unmodified start, in the search."""
     search: ValueFacts | None
     """Of the experiment, in the search."""
+    baseline_holdout: float | None
+    """What is told of the holdout (eval.holdout): the best until then."""
+    search_holdout: float | None
     validation: ValueFacts | None
     """Of the full trainings, by what the search chose by."""
     holdout: ValueFacts | None
@@ -73,6 +76,8 @@ def final_facts(state: StudyState, final: Final) -> FinalFacts:
         "source": state.source,
         "baseline": _searched(state, state.baseline),
         "search": _searched(state, experiment),
+        "baseline_holdout": _held_out(state, state.baseline),
+        "search_holdout": _held_out(state, experiment),
         "validation": value(final.values()) if reported else None,
         "holdout": value(reported.holdout) if reported else None,
         "test": value(reported.test) if reported else None,
@@ -83,6 +88,11 @@ def final_facts(state: StudyState, final: Final) -> FinalFacts:
 
 def _searched(state: StudyState, experiment: Experiment | None) -> ValueFacts | None:
     return _value(state, experiment.score if experiment else None)
+
+
+def _held_out(state: StudyState, experiment: Experiment | None) -> float | None:
+    looks = {look.experiment: look.reported for look in state.holdouts}
+    return looks.get(experiment.id) if experiment else None
 
 
 def _value(state: StudyState, score: Score | None) -> ValueFacts | None:
@@ -100,8 +110,13 @@ def final_lines(facts: FinalFacts, metric: str) -> list[str]:
     """Return a final run as a table, with what to know of it below."""
     rows = [
         ("", "validation", "holdout", "test"),
-        ("baseline", _words(facts["baseline"]), "", ""),
-        (f"{facts['experiment']} in the search", _words(facts["search"]), "", ""),
+        ("baseline", _words(facts["baseline"]), number(facts["baseline_holdout"]), "-"),
+        (
+            f"{facts['experiment']} in the search",
+            _words(facts["search"]),
+            number(facts["search_holdout"]),
+            "-",
+        ),
         (
             facts["final"],
             _words(facts["validation"]),

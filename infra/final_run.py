@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cluster import events as ev
+from cluster import hidden_label_events as hidden
 from cluster.config import StudyConfig
 from cluster.final_runs import Final, looks, to_carry_on
 from cluster.mirror import Mirror
@@ -85,7 +86,7 @@ class FinalRun:
             "trial": trial.model_dump(mode="json"),
             "predictions": [score.predictions for _, score in self._hidden()],
         }
-        wanted = ev.FinalBegun(
+        wanted = hidden.FinalBegun(
             final=len(state.finals) + 1,
             experiment=experiment,
             commit=commit,
@@ -182,7 +183,7 @@ class FinalRun:
 
     def _ended(self, final: Final, spec: TrialSpec, outcome: TrialOutcome) -> None:
         self._study.progress.forget(spec.trial)
-        event = ev.FinalRunEnded(final=final.begun.final, seed=spec.seed, outcome=outcome)
+        event = hidden.FinalRunEnded(final=final.begun.final, seed=spec.seed, outcome=outcome)
         # What failed is run again by a later process, and ends again.
         self._record(f"final/{event.final}/run/{event.seed}/{self._incarnation}", event)
 
@@ -201,7 +202,7 @@ class FinalRun:
         test = values.get(_TEST, ())
         labels = _digest(self._config.final.labels) if self._config.test_score() else ""
         before = looks(self._study.state().finals, labels)
-        report = ev.FinalReported(
+        report = hidden.FinalReported(
             final=final.begun.final,
             holdout=values.get(_HOLDOUT, ()),
             test=test,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from cluster import events as ev
+from cluster import hidden_label_events as hidden
 from cluster.final_runs import Final
 from cluster.ledger import LedgerAway
 from cluster.state import StudyState
@@ -19,7 +19,7 @@ from trainer.trial import TrialId
 
 _LOOK_S = 0.25
 _TELL_S = 10.0
-_OURS = (ev.FinalBegun, ev.FinalRunEnded, ev.FinalReported)
+_OURS = (hidden.FinalBegun, hidden.FinalRunEnded, hidden.FinalReported)
 
 
 class FinalView:
@@ -58,7 +58,7 @@ class FinalView:
                 self.state = apply(self.state, recorded)
                 if isinstance(recorded.event, _OURS):
                     self._say(event_line(recorded.event, self.state))
-                if isinstance(recorded.event, ev.FinalReported):
+                if isinstance(recorded.event, hidden.FinalReported):
                     self._reported = recorded.event.final
             if time.monotonic() - self._told_at >= _TELL_S:
                 self._told_at = time.monotonic()

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from infra.conditions_text import conditions, how_started, starts, time_spent
 from infra.fact_records import ExperimentFacts, ShowFacts, SlotFacts, StatusFacts, TrialFacts
+from infra.holdout_facts import holdout_words
 from infra.plain_text import duration, number, one_line, printable_lines, signed
 from infra.probe_text import probe_words
 from trainer.trial import CrashKind
@@ -110,6 +111,9 @@ def status_view(facts: StatusFacts, *, most_slots: int = 0) -> RenderableType:
     _add(grid, "", one_line(facts["incumbent"]["hypothesis"]))
     _add(grid, "believed", _believed(facts))
     _add(grid, "noise", _noise(facts))
+    _add(grid, "holdout", one_line(holdout_words(facts["holdout"])))
+    if facts["holdout"] and facts["holdout"]["warning"]:
+        _add(grid, "", Text(facts["holdout"]["warning"], style="yellow"))
     _add(grid, "judged", _judged(facts))
     _add(grid, "queue", _queue(facts))
     _add(grid, "time", time_spent(facts["time"]))

@@ -15,7 +15,7 @@ from trainer.card_memory import CardMemory
 from trainer.compile_caches import CacheSeed
 from trainer.config import ScoreConfig, TrialConfig
 from trainer.disk_room import lack_of_room
-from trainer.environment import prepare
+from trainer.environment import EnvironmentFailed, prepare
 from trainer.gpu import NvmlGpus, NvmlSampler, device_nodes, mark_of
 from trainer.gpu_watch import GpuWatch
 from trainer.hidden_labels import SCORE
@@ -27,7 +27,7 @@ from trainer.sandbox.arrange import arrange
 from trainer.scorer import PredictionScorer
 from trainer.slots import Claim, Unavailable, claim_cpu, claim_gpus, with_user
 from trainer.supervisor_client import Supervisor
-from trainer.trial import CommitId
+from trainer.trial import CommitId, SlotId
 from trainer.worker import Worker
 
 
@@ -53,7 +53,7 @@ class WorkerSettings:
 def claim(settings: WorkerSettings, indexes: Sequence[int]) -> Claim | Unavailable:
     """Take a device for a slot: the cards at `indexes`, or a CPU slot where trials take no card.
 
-    With a user for its trials, where we are root.
+    With a user for its trials, where they need one.
     """
     trial = settings.trial
     found: Claim | Unavailable
@@ -69,8 +69,13 @@ def claim(settings: WorkerSettings, indexes: Sequence[int]) -> Claim | Unavailab
     else:
         count = max(settings.slots, os.cpu_count() or 1)
         found = claim_cpu(study=settings.study, count=count, worker=settings.number)
-    has_user = os.geteuid() == 0 and trial.sandbox != "none"
-    return with_user(found, settings.study) if has_user and isinstance(found, Claim) else found
+    return _with_user(found, settings) if isinstance(found, Claim) else found
+
+
+def _with_user(found: Claim, settings: WorkerSettings) -> Claim | Unavailable:
+    """Take a user for trials on the device, where they need one: that is, where we are root."""
+    has_user = os.geteuid() == 0 and settings.trial.sandbox != "none"
+    return with_user(found, settings.study) if has_user else found
 
 
 class LocalCode:
@@ -184,3 +189,16 @@ class SlotParts:
         # On a card that is shared, what others take says nothing of ours.
         is_shared = self._settings.trial.gpus < 1
         return CardMemory(() if is_shared else self._slot.gpu_uuids, NvmlGpus())
+
+
+def beside(settings: WorkerSettings, name: str) -> SlotParts:
+    """Return the parts of a place that is no slot: it has no card, and a user of its own.
+
+    Raises EnvironmentFailed, as SlotParts does, and where all users are taken.
+    """
+    place = Claim(name=name, device="cpu", device_class="cpu", gpu_uuids=(), locks=())
+    found = _with_user(place, settings)
+    if isinstance(found, Unavailable):
+        raise EnvironmentFailed(found.reason)
+    slot = Slot(id=SlotId(name), incarnation="", node="", device="cpu", device_class="cpu")
+    return SlotParts(settings, slot, uid=found.uid)

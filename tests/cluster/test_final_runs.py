@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from cluster import events as ev
+from cluster import hidden_label_events as hidden
 from cluster.final_runs import looks, to_carry_on
 from tests.infra.study_factory import Study, crashed, final_begun, scored
 
@@ -13,9 +13,9 @@ def final_study() -> Study:
     return study
 
 
-def ended(seed: int, value: float | None = None) -> ev.FinalRunEnded:
+def ended(seed: int, value: float | None = None) -> hidden.FinalRunEnded:
     outcome = crashed() if value is None else scored(value)
-    return ev.FinalRunEnded(final=1, seed=seed, outcome=outcome)
+    return hidden.FinalRunEnded(final=1, seed=seed, outcome=outcome)
 
 
 def test_what_was_broken_off_is_carried_on_if_the_same_is_asked_for() -> None:
@@ -33,7 +33,7 @@ def test_what_was_broken_off_is_carried_on_if_the_same_is_asked_for() -> None:
 
 def test_what_was_reported_is_over() -> None:
     study = final_study()
-    study.tell(final_begun(study), ended(1, 0.3), ended(2, 0.3), ev.FinalReported(final=1))
+    study.tell(final_begun(study), ended(1, 0.3), ended(2, 0.3), hidden.FinalReported(final=1))
     assert to_carry_on(study.state.finals, final_begun(study)) is None
 
 
@@ -51,9 +51,9 @@ def test_a_training_that_failed_and_was_scored_later_counts_once() -> None:
 def test_only_a_report_with_scores_by_these_labels_is_a_look_at_them() -> None:
     study = final_study()
     reports = (
-        ev.FinalReported(final=1, test=(0.3,), labels="aa", looks=1),
-        ev.FinalReported(final=2, labels="aa", problem="test.npy holds NaN"),
-        ev.FinalReported(final=3, test=(0.3,), labels="bb", looks=1),
+        hidden.FinalReported(final=1, test=(0.3,), labels="aa", looks=1),
+        hidden.FinalReported(final=2, labels="aa", problem="test.npy holds NaN"),
+        hidden.FinalReported(final=3, test=(0.3,), labels="bb", looks=1),
     )
     for report in reports:
         study.tell(final_begun(study), report)

@@ -1,16 +1,16 @@
 """What a final run is told as: side by side, with errors, and how often the labels were seen."""
 
-from cluster import events as ev
+from cluster import hidden_label_events as hidden
 from infra.final_facts import final_facts, final_lines, tag_message
 from tests.infra.study_factory import Study, believed, final_begun, scored
 
 
-def reported(report: ev.FinalReported, *, seeds: int = 2) -> Study:
+def reported(report: hidden.FinalReported, *, seeds: int = 2) -> Study:
     study = believed()
     study.tell(final_begun(study, seeds=seeds))
     for seed in range(1, seeds + 1):
         outcome = scored(0.3 + 0.01 * seed)
-        study.tell(ev.FinalRunEnded(final=1, seed=seed, outcome=outcome))
+        study.tell(hidden.FinalRunEnded(final=1, seed=seed, outcome=outcome))
     study.tell(report)
     return study
 
@@ -21,7 +21,7 @@ def lines(study: Study) -> str:
 
 def test_everything_stands_side_by_side_with_its_error() -> None:
     study = reported(
-        ev.FinalReported(final=1, holdout=(0.33, 0.35), test=(0.36, 0.4), labels="aa", looks=2)
+        hidden.FinalReported(final=1, holdout=(0.33, 0.35), test=(0.36, 0.4), labels="aa", looks=2)
     )
     told = lines(study)
     head, base, search, final = (line.split("  ") for line in told.splitlines()[1:5])
@@ -38,28 +38,28 @@ def test_everything_stands_side_by_side_with_its_error() -> None:
 
 
 def test_without_labels_it_says_that_what_was_printed_is_all() -> None:
-    told = lines(reported(ev.FinalReported(final=1), seeds=1))
+    told = lines(reported(hidden.FinalReported(final=1), seeds=1))
     assert "without [final] labels, what the runs printed is all there is" in told
     assert "looked at" not in told
 
 
 def test_a_test_score_that_could_not_be_had_says_why_and_is_no_look() -> None:
     problem = "[final] final-1.1: it left no test.npy in $INCUMBENT_OUT"
-    told = lines(reported(ev.FinalReported(final=1, labels="aa", problem=problem)))
+    told = lines(reported(hidden.FinalReported(final=1, labels="aa", problem=problem)))
     assert problem in told
     assert "looked at" not in told
 
 
 def test_before_its_report_no_value_of_it_is_told() -> None:
     study = believed()
-    study.tell(final_begun(study), ev.FinalRunEnded(final=1, seed=1, outcome=scored(0.3)))
+    study.tell(final_begun(study), hidden.FinalRunEnded(final=1, seed=1, outcome=scored(0.3)))
     facts = final_facts(study.state, study.state.finals[0])
     assert (facts["reported"], facts["scored"], facts["validation"]) == (False, 1, None)
     assert (facts["test"], facts["tag"]) == (None, "")
 
 
 def test_the_tag_says_what_the_report_said() -> None:
-    study = reported(ev.FinalReported(final=1, test=(0.36, 0.4), labels="aa", looks=1))
+    study = reported(hidden.FinalReported(final=1, test=(0.36, 0.4), labels="aa", looks=1))
     message = tag_message(study.state, study.state.finals[0])
     assert message.startswith("final-1 of e1: val_loss\n\n")
     assert "0.38 ± 0.02 (2)" in message
