@@ -5,6 +5,7 @@ A number that there is none of is null, never NaN; times are ISO 8601 with their
 
 from typing import Any, NotRequired, TypedDict
 
+from infra.final_facts import FinalFacts
 from infra.holdout_facts import HoldoutFacts
 
 
@@ -162,6 +163,8 @@ class StatusFacts(TypedDict):
     """Null while no experiment has several scored trials."""
     holdout: HoldoutFacts | None
     """Null where nothing was scored by a holdout."""
+    finals: list[FinalFacts]
+    """Final runs, in order."""
     experiments: dict[str, int]
     """How many there are of each status."""
     judged: int

@@ -111,12 +111,7 @@ def final_lines(facts: FinalFacts, metric: str) -> list[str]:
     rows = [
         ("", "validation", "holdout", "test"),
         ("baseline", _words(facts["baseline"]), number(facts["baseline_holdout"]), "-"),
-        (
-            f"{facts['experiment']} in the search",
-            _words(facts["search"]),
-            number(facts["search_holdout"]),
-            "-",
-        ),
+        *_search_row(facts),
         (
             facts["final"],
             _words(facts["validation"]),
@@ -132,6 +127,14 @@ def final_lines(facts: FinalFacts, metric: str) -> list[str]:
     return [f"{metric}, {_runs(len(facts['seeds']))}", *table, *_notes(facts)]
 
 
+def _search_row(facts: FinalFacts) -> list[tuple[str, str, str, str]]:
+    """Return the row of the experiment, unless it is the baseline, which has one."""
+    if facts["experiment"] == "e0":
+        return []
+    name = f"{facts['experiment']} in the search"
+    return [(name, _words(facts["search"]), number(facts["search_holdout"]), "-")]
+
+
 def _notes(facts: FinalFacts) -> list[str]:
     notes = [facts["problem"]] if facts["problem"] else []
     if facts["test"] is not None:
@@ -141,6 +144,16 @@ def _notes(facts: FinalFacts) -> list[str]:
         what = "printed" if facts["source"] == "printed" else "left, by the validation labels,"
         notes.append(f"without [final] labels, what the runs {what} is all there is: no test score")
     return [*notes, f"tag {facts['tag']} at {facts['commit'][:7]}"]
+
+
+def final_words(facts: FinalFacts) -> str:
+    """Return one line of a status."""
+    if not facts["reported"]:
+        return f"{facts['scored']} of {len(facts['seeds'])} runs scored, not reported yet"
+    if facts["test"] is None:
+        return f"validation {_words(facts['validation'])}, no test score"
+    looks = "once" if facts["looks"] == 1 else f"{facts['looks']} times by then"
+    return f"test {_words(facts['test'])}, the labels looked at {looks}"
 
 
 def tag_message(state: StudyState, final: Final) -> str:

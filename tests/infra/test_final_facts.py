@@ -1,7 +1,8 @@
 """What a final run is told as: side by side, with errors, and how often the labels were seen."""
 
 from cluster import hidden_label_events as hidden
-from infra.final_facts import final_facts, final_lines, tag_message
+from infra.facts import status_facts
+from infra.final_facts import final_facts, final_lines, final_words, tag_message
 from tests.infra.study_factory import Study, believed, final_begun, scored
 
 
@@ -63,3 +64,20 @@ def test_the_tag_says_what_the_report_said() -> None:
     message = tag_message(study.state, study.state.finals[0])
     assert message.startswith("final-1 of e1: val_loss\n\n")
     assert "0.38 ± 0.02 (2)" in message
+
+
+def test_a_status_tells_every_final_run_and_how_often_its_labels_were_looked_at() -> None:
+    study = reported(hidden.FinalReported(final=1, test=(0.36, 0.4), labels="aa", looks=1))
+    study.tell(final_begun(study))
+    facts = status_facts(study.state, now=study.now, is_running=False, progress={})
+    assert [final_words(final) for final in facts["finals"]] == [
+        "test 0.38 ± 0.02 (2), the labels looked at once",
+        "0 of 2 runs scored, not reported yet",
+    ]
+
+
+def test_a_baseline_that_is_trained_in_full_has_one_row_of_the_search() -> None:
+    study = Study()
+    study.baseline(0.4)
+    study.tell(final_begun(study), hidden.FinalReported(final=1, test=(0.3,)))
+    assert lines(study).count("0.4") == 1
