@@ -1,5 +1,7 @@
 """`incumbent.toml` as a whole: the sections that cluster owns, joined with those of the others."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from pydantic import (
@@ -15,7 +17,7 @@ from cluster.study_plan import Policy
 from eval.config import GuardConfig, JudgeConfig, MetricConfig, PrunerConfig
 from eval.trusted_metrics import goal_of
 from proposer.config import ProposerConfig, TunerConfig
-from trainer.config import ScoreConfig, TrialConfig
+from trainer.config import FinalConfig, HoldoutConfig, ScoreConfig, TrialConfig
 
 
 class StudySection(BaseModel):
@@ -106,6 +108,15 @@ class LimitsConfig(BaseModel):
     """Hours of trials, summed over slots (of CPU slots where there are no GPUs)."""
 
 
+@contextmanager
+def _told_of(section: str) -> Iterator[None]:
+    """Name the section in what is wrong with it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{section} {error}") from error
+
+
 class StudyConfig(BaseModel):
     """All of `incumbent.toml`."""
 
@@ -117,6 +128,8 @@ class StudyConfig(BaseModel):
     metric: MetricConfig
     trial: TrialConfig
     score: ScoreConfig | None = None
+    holdout: HoldoutConfig | None = None
+    final: FinalConfig = FinalConfig()
     guard: tuple[GuardConfig, ...] = ()
     """Numbers that must stay within bounds, whatever the metric says."""
     judge: JudgeConfig = JudgeConfig()
@@ -140,6 +153,36 @@ class StudyConfig(BaseModel):
                 f'[metric] goal must be "{goal}" for [score] metric = "{self.score.metric}"'
             )
         return self
+
+    @model_validator(mode="after")
+    def _hidden_labels_are_scored(self) -> "StudyConfig":
+        hidden = {"[holdout]": self.holdout, "[final] labels": self.final.labels}
+        if self.score is None:
+            if named := [name for name, value in hidden.items() if value]:
+                raise ValueError(f"{named[0]} needs a section [score], which says how to score")
+            return self
+        return self
+
+    @model_validator(mode="after")
+    def _sections_go_together(self) -> "StudyConfig":
+        with _told_of("[final]"):
+            self.final.trial(self.trial)
+            self.test_score()
+        with _told_of("[holdout]"):
+            self.holdout_score()
+        return self
+
+    def holdout_score(self) -> ScoreConfig | None:
+        """Return how predictions for the holdout are scored; None where there is none."""
+        if self.score is None or self.holdout is None:
+            return None
+        return self.score.of(self.holdout.predictions, self.holdout.labels)
+
+    def test_score(self) -> ScoreConfig | None:
+        """Return how predictions for the test set are scored; None without labels."""
+        if self.score is None or not self.final.labels:
+            return None
+        return self.score.of(self.final.predictions, self.final.labels)
 
     @field_validator("guard")
     @classmethod

@@ -34,6 +34,7 @@ _EXAMPLES = {
     ("[metric]", "name"): '"val_loss"',
     ("[trial]", "command"): '"python train.py"',
     ("[score]", "labels"): '"~/labels/val.npy"',
+    ("[holdout]", "labels"): '"~/labels/holdout.npy"',
     ("[[guard]]", "name"): '"peak_vram_mb"',
 }
 """What a required key could say; a choice's first word serves for the others."""
@@ -173,7 +174,8 @@ def _tell(error: ErrorDetails) -> str:
     place = _locate(error["loc"])
     if error["type"] == "extra_forbidden":
         return _unknown(place, error["input"])
-    return f"{place}: {_problem(place, error)}"
+    problem = _problem(place, error)
+    return f"{place}: {problem}" if str(place) else problem  # of how sections go together
 
 
 def _problem(place: _Place, error: ErrorDetails) -> str:

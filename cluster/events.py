@@ -8,17 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from cluster.event import Event as Event  # noqa: PLC0414 - others find it here, with its kinds
 from cluster.experiment import Kind
+from cluster.hidden_label_events import FinalBegun, FinalReported, FinalRunEnded, HoldoutScored
 from eval.beliefs import Belief, Learnt
 from eval.judge import Verdict
 from proposer.proposal import Scalar
 from trainer.trial import CommitId, ExperimentId, SlotId, TrialId, TrialOutcome
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """Base of all events."""
-
 
 # --- the study -----------------------------------------------------------------------------------
 
@@ -370,6 +366,10 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
         MergeRedundant,
         WinnerRequeued,
         WinnerDropped,
+        FinalBegun,
+        FinalRunEnded,
+        FinalReported,
+        HoldoutScored,
     )
 }
 

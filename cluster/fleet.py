@@ -30,9 +30,10 @@ from cluster.fleet_settings import FleetSettings
 from cluster.ours import assert_ours
 from cluster.queue_actor import QueueActor
 from cluster.ray_cluster import PrivateRay, RayFailed, RayProcess
-from cluster.worker_actor import WorkerActor, WorkerSettings
+from cluster.worker_actor import WorkerActor
 from trainer.config import ScoreConfig, TrialConfig
 from trainer.paths import WorkerPaths
+from trainer.slot_parts import WorkerSettings
 from trainer.trial import CommitId
 
 QUEUE = "queue"

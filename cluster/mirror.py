@@ -1,7 +1,8 @@
 """Brings a study's refs into the user's repository, and touches nothing else there.
 
-Knows the refs `refs/incumbent/<study>/*` and the branch `incumbent/<study>`. Does not know what
-they mean. The study's own repository is the truth; this is a copy of it for people to look at.
+Knows the refs `refs/incumbent/<study>/*`, the tags and the branch `incumbent/<study>`. Does not
+know what they mean. The study's own repository is the truth; this is a copy of it for people to
+look at.
 
 Neither `git push` nor `git fetch`: a push runs hooks on both sides and obeys the settings of the
 receiver, and a fetch walks every ref on both sides at each call. Instead a pack of what is new is
@@ -31,7 +32,7 @@ class MirrorState:
     """What one round brought."""
 
     mirrored: int
-    """Experiments whose refs are new in the user's repository."""
+    """Experiments and tags that are new in the user's repository."""
     message: str
     """What is not up to date there and what to do about it, one line; empty when all is well."""
 
@@ -57,13 +58,14 @@ class Mirror:
         refs that somebody deletes come back then, and not before. Raises GitError if the study's
         own refs cannot be read.
         """
-        truth = self._list(self._study.git, self._study.experiments_prefix, self._study.branch_ref)
+        ours = (self._study.experiments_prefix, self._study.tags_prefix)
+        truth = self._list(self._study.git, *ours, self._study.branch_ref)
         if truth == self._done:
             return MirrorState(mirrored=0, message="")
         mirrored = 0
         try:
             if self._there is None:
-                self._there = self._list(self._git, self._study.experiments_prefix)
+                self._there = self._list(self._git, *ours)
             mirrored = self._bring_experiments(truth, self._there)
             message = self._bring_branch(truth, self._there)
         except GitError as error:

@@ -12,6 +12,8 @@ from immutables import Map
 
 from cluster.events import SubmissionReceived
 from cluster.experiment import Experiment, Status
+from cluster.final_runs import Final
+from cluster.hidden_label_events import HoldoutScored
 from eval.beliefs import Memory
 from trainer.trial import CommitId, ExperimentId, SlotId, TrialId
 
@@ -88,6 +90,11 @@ class StudyState:
     """Time that trials held slots."""
     recent: tuple[datetime, ...] = ()
     """When the last proposals were judged, oldest first; for the rate."""
+
+    holdouts: tuple[HoldoutScored, ...] = ()
+    """What the holdout said of promoted experiments, in order."""
+    finals: tuple[Final, ...] = ()
+    """Final runs, in order."""
 
     is_paused: bool = False
     stopping: str = ""

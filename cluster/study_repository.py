@@ -6,8 +6,10 @@ Does not know why a candidate is made, how it scored, or when it is promoted.
     refs/source/<commit>                 what was brought over from the user's repository
     refs/incumbent/<study>/<experiment>  every candidate, kept and failed alike
     refs/heads/incumbent/<study>         the best-so-far branch, moved by compare-and-set alone
+    refs/tags/incumbent/<study>/final-1  what a final run reported
 
-One process writes (the controller), any number read. Nothing is ever deleted or rewritten.
+One process writes (the controller; a final run its tag), any number read. Nothing is ever deleted
+or rewritten.
 """
 
 import os
@@ -102,6 +104,7 @@ class StudyRepository:
         self.study = study
         self.branch_ref = f"refs/heads/incumbent/{study}"
         self.experiments_prefix = f"refs/incumbent/{study}/"
+        self.tags_prefix = f"refs/tags/incumbent/{study}/"
         self.git = GitCommand(path)
         self._bare = BareRepository(path)
         self._writer = ObjectWriter(path)
@@ -349,6 +352,21 @@ class StudyRepository:
     def merges(self, incumbent: CommitId, winner: CommitId) -> bool:
         """Say whether git can merge a winner into a commit."""
         return bool(self._bare.merge_trees(incumbent, winner).tree)
+
+    def tag(self, name: str, commit: CommitId, message: str) -> None:
+        """Make the annotated tag `incumbent/<study>/<name>`, unless it is there already."""
+        ref = f"{self.tags_prefix}{name}"
+        if self.git.run("rev-parse", "--verify", "--quiet", ref, check=False).status == 0:
+            return
+        lines = [
+            f"object {commit}",
+            "type commit",
+            f"tag {ref.removeprefix('refs/tags/')}",
+            f"tagger Incumbent <incumbent@localhost> {int(self._clock())} +0000",
+        ]
+        text = "\n".join([*lines, "", message])
+        made = self.git.run("mktag", stdin=text.encode()).stdout.decode().strip()
+        self.git.run("update-ref", ref, made, _NO_COMMIT)
 
     def has_branch(self) -> bool:
         """Say whether the study's branch was begun."""

@@ -10,6 +10,8 @@ from typing import Any
 from immutables import Map
 
 from cluster import events as ev
+from cluster import final_runs
+from cluster import hidden_label_events as hidden
 from cluster.experiment import Status
 from cluster.state import SlotState, StudyState
 from cluster.steps import TRANSITIONS, step
@@ -139,6 +141,23 @@ def _stop(state: StudyState, event: ev.StopRequested, _: ev.Recorded) -> StudySt
     return replace(state, stopping="now" if now else "finish")
 
 
+# --- labels that nothing is chosen by ------------------------------------------------------------
+
+
+def _holdout_scored(state: StudyState, event: hidden.HoldoutScored, _: ev.Recorded) -> StudyState:
+    return replace(state, holdouts=(*state.holdouts, event))
+
+
+def _final_begun(state: StudyState, event: hidden.FinalBegun, _: ev.Recorded) -> StudyState:
+    return replace(state, finals=final_runs.begun(state.finals, event))
+
+
+def _final_changed(
+    state: StudyState, event: hidden.FinalRunEnded | hidden.FinalReported, _: ev.Recorded
+) -> StudyState:
+    return replace(state, finals=final_runs.changed(state.finals, event))
+
+
 STUDY_HANDLERS: dict[type[ev.Event], Handler] = {
     ev.StudyStarted: _study_started,
     ev.ControllerStarted: _controller_started,
@@ -153,4 +172,8 @@ STUDY_HANDLERS: dict[type[ev.Event], Handler] = {
     ev.PauseRequested: _pause,
     ev.ResumeRequested: _resume,
     ev.StopRequested: _stop,
+    hidden.HoldoutScored: _holdout_scored,
+    hidden.FinalBegun: _final_begun,
+    hidden.FinalRunEnded: _final_changed,
+    hidden.FinalReported: _final_changed,
 }

@@ -18,6 +18,7 @@ from cluster.redis_store import RedisStore, connect
 from cluster.state import StudyState
 from cluster.study_plan import StudyPlan
 from cluster.study_repository import StudyRepository
+from infra.holdout_watch import HoldoutWatch
 from infra.picture import PictureObserver
 from infra.prometheus import MetricsObserver
 from infra.results_tsv import ResultsTsv
@@ -27,7 +28,9 @@ from proposer.proposal import Proposer
 from proposer.tuner import Tuner
 from trainer.environment import Environment
 from trainer.interpreter import interpreter_of
+from trainer.paths import WorkerPaths
 from trainer.preflight import Preflight
+from trainer.slot_parts import WorkerSettings, beside
 
 
 def now() -> datetime:
@@ -179,3 +182,32 @@ def observers(study: OpenStudy, config: StudyConfig) -> tuple[list[Observer], Me
     metrics = MetricsObserver(metric, port=config.cluster.metrics_port)
     picture = PictureObserver(metric, png=home.picture("png"), svg=home.picture("svg"))
     return [ResultsTsv(home.results, metric), picture, metrics], metrics
+
+
+def holdout(study: OpenStudy, config: StudyConfig, epoch: int) -> HoldoutWatch | None:
+    """Return who scores promotions by the holdout's labels; None where there are none.
+
+    Raises EnvironmentFailed: trials could see the labels, or they are of no use.
+    """
+    score = config.holdout_score()
+    if score is None or config.holdout is None:
+        return None
+    home, metric = study.home, config.metric.metric()
+    paths = WorkerPaths(study=home.directory, environments=home.environments)
+    settings = WorkerSettings(
+        study=home.id,
+        base=study.state().base_commit,
+        paths=paths,
+        trial=config.trial,
+        metric=metric,
+        slots=cpu_slots(config),
+        gpu_busy_mb=config.cluster.gpu_busy_mb,
+    )
+    return HoldoutWatch(
+        scorer=beside(settings, "holdout").scorer(score, "[holdout]"),
+        ledger=study.ledger,
+        epoch=epoch,
+        paths=paths,
+        metric=metric,
+        step=config.holdout.step,
+    )

@@ -18,6 +18,7 @@ from cluster.redis_store import RedisStore, connect
 from cluster.study_repository import BranchMoved
 from infra import compose
 from infra.controller_process import ControllerRuns, announce, sole_controller
+from infra.holdout_watch import HoldoutWatch
 from infra.home import StudyHome, StudyProblem
 from infra.requests import request
 from infra.settings import load_settings
@@ -62,6 +63,9 @@ def _run(home: StudyHome) -> int:
         environment = None
         if not problem:
             environment, problem = _prepared(study, config)
+        watch: HoldoutWatch | None = None
+        if not problem:
+            watch, problem = _holdout(study, config, epoch)
         if problem:
             failure = ev.StudyFinished(reason=problem, failed=True)
             _record(study, f"finished/{epoch}", failure, epoch)
@@ -75,7 +79,7 @@ def _run(home: StudyHome) -> int:
             epoch=epoch,
             fleet=compose.ray_fleet(study, config),
             proposers=suggest,
-            observers=watching,
+            observers=[*watching, *([watch] if watch else [])],
             revive=server.revive,
             preflight=compose.preflight(study, config, environment),
         )
@@ -93,6 +97,14 @@ def _proposers(study: OpenStudy, config: StudyConfig) -> tuple[list[Proposer], s
         return compose.proposers(study, config), ""
     except (ValueError, KeyError) as error:
         return [], str(error)
+
+
+def _holdout(study: OpenStudy, config: StudyConfig, epoch: int) -> tuple[HoldoutWatch | None, str]:
+    """Return who scores promotions by the holdout, if there is one, or why that cannot be."""
+    try:
+        return compose.holdout(study, config, epoch), ""
+    except EnvironmentFailed as error:
+        return None, str(error)
 
 
 def _record(study: OpenStudy, event_id: str, event: ev.Event, epoch: int | None = None) -> None:

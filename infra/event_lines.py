@@ -7,6 +7,7 @@ searched for: `kept e7`, `crashed e9.1`. These words are stable.
 from functools import singledispatch
 
 from cluster import events as ev
+from cluster import hidden_label_events as hidden
 from cluster.codec import to_plain
 from cluster.experiment import Kind
 from cluster.state import StudyState
@@ -200,6 +201,33 @@ def _(event: ev.WinnerRequeued, _state: StudyState) -> str:
 @_line.register
 def _(event: ev.WinnerDropped, _state: StudyState) -> str:
     return f"dropped {event.experiment}: {event.reason}"
+
+
+@_line.register
+def _(event: hidden.HoldoutScored, state: StudyState) -> str:
+    told = f"{state.metric} {number(event.reported)}, validation {number(event.validation)}"
+    return f"holdout {event.trial}: {event.problem or told}"
+
+
+@_line.register
+def _(event: hidden.FinalBegun, _state: StudyState) -> str:
+    seeds = f"{len(event.seeds)} runs" if len(event.seeds) > 1 else "1 run"
+    return f"final-{event.final} of {event.experiment} at {event.commit[:7]}: {seeds}"
+
+
+@_line.register
+def _(event: hidden.FinalRunEnded, state: StudyState) -> str:
+    outcome, name = event.outcome, f"final-{event.final}.{event.seed}"
+    if outcome.ending is Ending.SCORED:
+        return f"scored {name}: {state.metric} {number(outcome.value)}"
+    return f"{outcome.ending} {name}: {outcome.reason}"
+
+
+@_line.register
+def _(event: hidden.FinalReported, state: StudyState) -> str:
+    test = ", ".join(map(number, event.test))
+    told = f"test {state.metric} {test}, look {event.looks} at these labels" if test else "no test"
+    return f"reported final-{event.final}: {told}{f': {event.problem}' if event.problem else ''}"
 
 
 def _attempt(attempt: int) -> str:

@@ -5,6 +5,9 @@ A number that there is none of is null, never NaN; times are ISO 8601 with their
 
 from typing import Any, NotRequired, TypedDict
 
+from infra.final_facts import FinalFacts
+from infra.holdout_facts import HoldoutFacts
+
 
 class MetricFacts(TypedDict):
     """What is improved."""
@@ -160,6 +163,10 @@ class StatusFacts(TypedDict):
     baseline: BaselineFacts
     noise: NoiseFacts | None
     """Null while no experiment has several scored trials."""
+    holdout: HoldoutFacts | None
+    """Null where nothing was scored by a holdout."""
+    finals: list[FinalFacts]
+    """Final runs, in order."""
     experiments: dict[str, int]
     """How many there are of each status."""
     judged: int

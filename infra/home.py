@@ -8,7 +8,7 @@ STATE/studies/NAME-HASH-failed-COMMIT/    what was there before it was begun ane
     redis/                   the embedded server's append-only file, configuration and log
     logs/ out/ worktrees/    of the trials and of what prepares them
     results.tsv progress.png progress.svg
-    controller.log fleet.log
+    controller.log fleet.log final.log
 STATE/envs/                  virtual environments of trials, by hash of their lock files
 RUNTIME/HASH/                sockets and Ray's temporary files: a socket's path must be short
 """
@@ -183,6 +183,21 @@ class StudyHome:
     def fleet_log(self) -> Path:
         """Log of the process that talks to Ray."""
         return self.directory / "fleet.log"
+
+    @property
+    def final(self) -> Path:
+        """Lock file of the process of a final run; holds its pid."""
+        return self.directory / "final.pid"
+
+    @property
+    def final_order(self) -> Path:
+        """What that process was asked for."""
+        return self.directory / "final.json"
+
+    @property
+    def final_log(self) -> Path:
+        """Its log."""
+        return self.directory / "final.log"
 
     @property
     def results(self) -> Path:

@@ -25,6 +25,8 @@ from cluster.state import StudyState
 from eval.metric import Metric
 from infra.facts import slot_condition
 from infra.fates import End, ends, ends_by
+from infra.holdout_metrics import METRICS as _HOLDOUT
+from infra.holdout_metrics import samples as holdout_samples
 from infra.metric_description import MetricDescription, Samples
 from infra.telemetry_metrics import METRICS as _TELEMETRY
 from infra.telemetry_metrics import TelemetryMetrics
@@ -114,6 +116,7 @@ _METRICS = (
         help="1 while the slot has a worker, 0 once that is gone.",
     ),
     *_TELEMETRY,
+    *_HOLDOUT,
 )
 
 
@@ -261,6 +264,7 @@ class _StudyCollector(Collector):
                 **self._gauges(),
                 **self._slot_seconds(self._clock()),
                 **self._telemetry.samples(),
+                **holdout_samples(self._state),
             }
             stages = HistogramMetricFamily(_STAGES.name, _STAGES.help, labels=_STAGES.labels)
             for stage, histogram in sorted(self._stages.items()):

@@ -15,6 +15,8 @@ from rich.text import Text
 
 from infra.conditions_text import conditions, how_started, starts, time_spent
 from infra.fact_records import ExperimentFacts, ShowFacts, SlotFacts, StatusFacts, TrialFacts
+from infra.final_facts import final_words
+from infra.holdout_facts import holdout_words
 from infra.plain_text import duration, number, one_line, printable_lines, signed
 from infra.probe_text import probe_words
 from trainer.trial import CrashKind
@@ -111,6 +113,11 @@ def status_view(facts: StatusFacts, *, most_slots: int = 0) -> RenderableType:
     _add(grid, "", one_line(facts["incumbent"]["hypothesis"]))
     _add(grid, "believed", _believed(facts))
     _add(grid, "noise", _noise(facts))
+    _add(grid, "holdout", one_line(holdout_words(facts["holdout"])))
+    if facts["holdout"] and facts["holdout"]["warning"]:
+        _add(grid, "", Text(facts["holdout"]["warning"], style="yellow"))
+    for final in facts["finals"]:
+        _add(grid, final["final"], one_line(f"{final['experiment']}: {final_words(final)}"))
     _add(grid, "judged", _judged(facts))
     _add(grid, "queue", _queue(facts))
     _add(grid, "time", time_spent(facts["time"]))

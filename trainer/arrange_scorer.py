@@ -14,7 +14,7 @@ from eval.metric import Goal, Metric
 from trainer import own_python
 from trainer.config import ScoreConfig
 from trainer.environment import Environment, EnvironmentFailed
-from trainer.hidden_labels import check_hidden, place_of
+from trainer.hidden_labels import SCORE, check_hidden, place_of
 from trainer.limits import GB
 from trainer.paths import WorkerPaths
 from trainer.removal import Trash
@@ -56,6 +56,7 @@ def arrange_scorer(
     trial_sandbox: Sandbox,
     limits: Limits,
     place: ScorerPlace,
+    section: str = SCORE,
 ) -> PredictionScorer:
     """Return the scorer, its labels looked at.
 
@@ -66,14 +67,15 @@ def arrange_scorer(
         trial_sandbox: what trials are confined by; the labels must not be seen in it.
         limits: of a trial; but for memory and time they hold for scoring too.
         place: where it is to be.
+        section: where the labels are named.
 
     Raises:
         EnvironmentFailed: a trial could see the labels, or they are of no use, or there is no
             scorer to be had; the message has the cure.
     """
-    labels = place_of(config.labels)
+    labels = place_of(config.labels, section)
     seen = Path(_LABELS, Path(config.labels).name)  # what a link leads to may have any name
-    outer = check_hidden(labels, trial_sandbox)
+    outer = check_hidden(labels, trial_sandbox, section)
     memory_bytes = round(config.memory_gb * GB)
     most_bytes = memory_bytes // _MOST_SHARE
     if config.metric:
@@ -106,7 +108,7 @@ def arrange_scorer(
     )
     if config.metric and (problem := scorer.problem()):
         scorer.close()
-        raise EnvironmentFailed(problem)
+        raise EnvironmentFailed(problem.replace(SCORE, section))
     return scorer
 
 

@@ -1,9 +1,17 @@
-"""The sections of `incumbent.toml` that trainer owns: `[trial]` and `[score]`."""
+"""The sections of `incumbent.toml` that trainer owns: `[trial]`, and three on scoring."""
 
+from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from eval.trusted_metrics import RECALL, TRUSTED_METRICS
 
@@ -66,6 +74,39 @@ class TrialConfig(BaseModel):
         return self
 
 
+def _inside(path: str) -> str:
+    if "\0" in path or any(part in {"", ".", ".."} for part in path.split("/")):
+        raise ValueError("is no path within $INCUMBENT_OUT")
+    return path
+
+
+def _absolute(path: str) -> str:
+    if not path.startswith(("/", "~")):
+        raise ValueError(f"must be an absolute path, or begin with ~, not {path!r}")
+    return path
+
+
+def _known(name: str) -> str:
+    if name and name not in TRUSTED_METRICS and not RECALL.fullmatch(name):
+        raise ValueError(f"{name!r} is none of {', '.join(TRUSTED_METRICS)}, recall@K")
+    return name
+
+
+_Predictions = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_inside)]
+_Labels = Annotated[str, Field(min_length=1), AfterValidator(_absolute)]
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _changed(model: _Model, changes: Mapping[str, object]) -> _Model:
+    """Return a section with other values; raises ValueError, in one line of the section's words."""
+    try:
+        return model.model_validate({**model.model_dump(), **changes})
+    except ValidationError as error:
+        raise ValueError(str(error.errors()[0]["ctx"]["error"])) from error
+
+
 class ScoreConfig(BaseModel):
     """`[score]`: how predictions become the metric, where `[metric] source = "predictions"`."""
 
@@ -73,11 +114,11 @@ class ScoreConfig(BaseModel):
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
     )
 
-    predictions: Annotated[str, Field(min_length=1, max_length=200)] = "predictions.npy"
+    predictions: _Predictions = "predictions.npy"
     """File that each trial leaves in `$INCUMBENT_OUT`."""
-    labels: Annotated[str, Field(min_length=1)]
+    labels: _Labels
     """File that no trial sees, `~` allowed: outside of the repository and of `[trial] data`."""
-    metric: str = ""
+    metric: Annotated[str, AfterValidator(_known)] = ""
     """What to compute: a [metric of ours](scoring.md#metrics), e.g. `accuracy` or `recall@5`."""
     command: str = ""
     """Instead of `metric`: your own scorer, e.g. `python score.py`, of the study's base commit."""
@@ -85,27 +126,6 @@ class ScoreConfig(BaseModel):
     """Wall-clock limit of scoring one trial, in seconds."""
     memory_gb: Annotated[float, Field(gt=0)] = 4.0
     """Most memory of scoring one trial, in GB; a quarter of it is the most that a file may hold."""
-
-    @field_validator("predictions")
-    @classmethod
-    def _is_inside(cls, path: str) -> str:
-        if "\0" in path or any(part in {"", ".", ".."} for part in path.split("/")):
-            raise ValueError("is no path within $INCUMBENT_OUT")
-        return path
-
-    @field_validator("labels")
-    @classmethod
-    def _is_absolute(cls, path: str) -> str:
-        if not path.startswith(("/", "~")):
-            raise ValueError(f"must be an absolute path, or begin with ~, not {path!r}")
-        return path
-
-    @field_validator("metric")
-    @classmethod
-    def _is_known(cls, name: str) -> str:
-        if name and name not in TRUSTED_METRICS and not RECALL.fullmatch(name):
-            raise ValueError(f"{name!r} is none of {', '.join(TRUSTED_METRICS)}, recall@K")
-        return name
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "ScoreConfig":
@@ -115,3 +135,71 @@ class ScoreConfig(BaseModel):
             if self.metric and PurePosixPath(path).suffix not in READABLE:
                 raise ValueError(f"{path} must end in one of {', '.join(READABLE)}")
         return self
+
+    def of(self, predictions: str, labels: str) -> "ScoreConfig":
+        """Return the same scoring of other predictions by other labels; raises ValueError."""
+        changes = {"predictions": predictions, "labels": labels}
+        return _changed(self, changes)
+
+
+class HoldoutConfig(BaseModel):
+    """`[holdout]`: labels that nothing is chosen by; scored at promotions alone, by `[score]`."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
+
+    predictions: _Predictions = "holdout.npy"
+    """File that each trial leaves in `$INCUMBENT_OUT`, beside that of `[score]`."""
+    labels: _Labels
+    """File that no trial sees, like that of `[score]`."""
+    step: Annotated[float | None, Field(ge=0)] = None
+    """Only what is better by more than this is told, rounded to it; unset: the noise of a run."""
+
+
+class FinalConfig(BaseModel):
+    """`[final]`: how `incumbent final` trains in full, and the labels that it scores once.
+
+    What is unset is as `[trial]` has it.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
+
+    command: str = ""
+    """What to run instead, e.g. with more epochs; empty: the command of `[trial]`."""
+    budget_s: Annotated[float | None, Field(gt=0)] = None
+    """What the script aims at, in seconds; it is told as INCUMBENT_BUDGET_S."""
+    timeout_s: Annotated[float | None, Field(gt=0)] = None
+    """Wall-clock limit of a run in seconds; unset: as far beyond its budget as for a trial."""
+    gpus: Annotated[float | None, Field(ge=0)] = None
+    """GPUs that a run takes."""
+    memory_gb: Annotated[float | None, Field(gt=0)] = None
+    """Most memory of all a run's processes, in GB."""
+    disk_gb: Annotated[float | None, Field(gt=0)] = None
+    """Most that a run's checkout, output and compile caches may hold, in GB."""
+    seeds: Annotated[int, Field(ge=1, le=100)] = 1
+    """How many runs, each with a seed of its own."""
+    data: tuple[str, ...] = ()
+    """Paths that these runs read beside `[trial] data`, e.g. the inputs of the test set."""
+    predictions: _Predictions = "test.npy"
+    """File that each run leaves in `$INCUMBENT_OUT`, where there are labels."""
+    labels: Annotated[str, AfterValidator(lambda path: _absolute(path) if path else path)] = ""
+    """The test labels, which no run sees, scored as `[score]` says; empty: none."""
+
+    def trial(self, base: TrialConfig) -> TrialConfig:
+        """Return how a full run is run; raises ValueError where that cannot be."""
+        budget_s = self.budget_s or base.budget_s
+        limits = {"gpus": self.gpus, "memory_gb": self.memory_gb, "disk_gb": self.disk_gb}
+        return _changed(
+            base,
+            {
+                **{name: value for name, value in limits.items() if value is not None},
+                "command": self.command or base.command,
+                "budget_s": budget_s,
+                "timeout_s": self.timeout_s or budget_s + base.timeout_s - base.budget_s,
+                "data": (*base.data, *self.data),
+                "smoke_s": None,
+            },
+        )

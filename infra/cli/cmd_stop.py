@@ -21,6 +21,7 @@ def stop(
     """End everything that the study started, and nothing else; `run` carries on later."""
     from cluster.ledger import catch_up
     from infra.controller_process import find_controller
+    from infra.final_process import end_final
     from infra.leftovers import end_leftovers
     from infra.requests import request_stop
     from infra.study import opened
@@ -36,13 +37,21 @@ def stop(
                 state = catch_up(found.ledger, state)
                 request_stop(found, state, now=now)
                 time.sleep(PATIENCE_S)
+    has_ended_final = end_final(home)
     # A controller that was killed leaves Ray and its workers running: they are ours to end.
     ended = end_leftovers(home)
     with opened(home):
         pass  # so is its server, which stops with the last who uses it
     if as_json:
-        print_json({"study": home.name, "was_running": was_running, "ended_leftovers": ended})
-    elif was_running or ended:
+        print_json(
+            {
+                "study": home.name,
+                "was_running": was_running,
+                "ended_leftovers": ended,
+                "ended_final": has_ended_final,
+            }
+        )
+    elif was_running or ended or has_ended_final:
         say(f"stopped; `incumbent run` in {home.repository} carries on")
     else:
         say("nothing was running")

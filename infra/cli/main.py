@@ -14,6 +14,7 @@ from infra.cli import (
     cmd_demo,
     cmd_diff,
     cmd_doctor,
+    cmd_final,
     cmd_init,
     cmd_log,
     cmd_logs,
@@ -61,6 +62,7 @@ app.command("cancel")(cmd_cancel.cancel)
 app.command("retry")(cmd_cancel.retry)
 app.command("accept")(cmd_cancel.accept)
 app.command("stop")(cmd_stop.stop)
+app.command("final")(cmd_final.final)
 app.command("demo")(cmd_demo.demo)
 app.command("simulate")(cmd_simulate.simulate)
 app.command("prune")(cmd_prune.prune)

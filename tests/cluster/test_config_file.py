@@ -307,3 +307,56 @@ def test_the_examples_that_errors_give_are_possible(tmp_path: Path) -> None:
         for section, example in zip(("study", "metric", "trial"), needed, strict=True)
     )
     assert read(tmp_path, text).study.name == "mar5"
+
+
+BY_LABELS = (
+    LEAST.replace('"minimize"', '"maximize"\nsource = "predictions"')
+    + '[score]\nlabels = "/secret/val.npy"\nmetric = "accuracy"\n'
+)
+
+
+def test_a_final_run_is_like_a_trial_but_for_what_the_file_says(tmp_path: Path) -> None:
+    text = LEAST + 'data = ["a"]\n[final]\nbudget_s = 900\ngpus = 2\ndata = ["b"]\n'
+    config = read(tmp_path, text)
+    trial = config.final.trial(config.trial)
+    assert (trial.command, trial.gpus, trial.data) == ("python train.py", 2, ("a", "b"))
+    assert trial.timeout_s - trial.budget_s == config.trial.timeout_s - config.trial.budget_s
+
+
+def test_test_labels_and_a_holdout_are_scored_as_the_validation_is(tmp_path: Path) -> None:
+    more = '[holdout]\nlabels = "/secret/h.npy"\n[final]\nlabels = "/secret/t.npy"\n'
+    config = read(tmp_path, BY_LABELS + more)
+    holdout, test = config.holdout_score(), config.test_score()
+    assert holdout is not None
+    assert test is not None
+    assert (holdout.predictions, holdout.labels) == ("holdout.npy", "/secret/h.npy")
+    assert (test.predictions, test.labels) == ("test.npy", "/secret/t.npy")
+    assert {holdout.metric, test.metric} == {"accuracy"}
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            LEAST + '[final]\nlabels = "/secret/t.npy"\n',
+            "[final] labels needs a section [score], which says how to score",
+        ),
+        (
+            LEAST + '[holdout]\nlabels = "/secret/t.npy"\n',
+            "[holdout] needs a section [score], which says how to score",
+        ),
+        (
+            BY_LABELS + '[holdout]\nlabels = "/secret/h.txt"\n',
+            "[holdout] /secret/h.txt must end in one of .npy, .npz, .safetensors, .jsonl",
+        ),
+        (
+            LEAST + "[final]\nbudget_s = 900\ntimeout_s = 5\n",
+            "[final] timeout_s (5) must be at least budget_s (900)",
+        ),
+        (LEAST + "[final]\ngpus = 1.5\n", "[final] gpus above 1 must be whole, not 1.5"),
+    ],
+)
+def test_what_cannot_be_scored_or_run_at_the_end_is_told_at_the_beginning(
+    tmp_path: Path, text: str, problem: str
+) -> None:
+    assert problems(tmp_path, text) == [problem]

@@ -59,6 +59,24 @@ def test_no_other_ref_and_no_fetch_head_appears(study) -> None:
     assert not (study.source.path / ".git" / "FETCH_HEAD").exists()
 
 
+def test_an_annotated_tag_arrives_and_is_never_made_anew(study) -> None:
+    head = start(study)
+    mirror = Mirror(study.repository, study.source.path)
+    mirror.sync()
+    study.repository.tag("final-1", head, "test loss 0.3\n")
+    assert mirror.sync().mirrored == 1
+    tags = refs(study.source, "refs/tags")
+    study.repository.tag("final-1", head, "test loss 0.2\n")
+    Mirror(study.repository, study.source.path).sync()
+    assert refs(study.source, "refs/tags") == tags == refs(study, "refs/tags")
+    name = "incumbent/mar5/final-1"
+    assert study.source.git("tag", "-l", "--format=%(objecttype) %(contents)", name).split() == [
+        *("tag", "test", "loss", "0.3")
+    ]
+    assert study.source.git("rev-parse", f"{name}^{{commit}}") == head
+    assert study.source.git("fsck", "--strict") == ""
+
+
 def test_only_what_is_new_is_brought_and_a_quiet_round_writes_nothing(study) -> None:
     mirror = Mirror(study.repository, study.source.path)
     head = start(study)

@@ -19,6 +19,7 @@ INPUTS = np.arange(10)
 THRESHOLD = 9
 out = os.environ["INCUMBENT_OUT"]
 np.save(f"{out}/predictions.npy", (INPUTS > THRESHOLD).astype(int))
+np.save(f"{out}/holdout.npy", (INPUTS > THRESHOLD).astype(int))
 print("accuracy:", 0.4)
 """
 LABELS = np.arange(10) > 4
@@ -63,7 +64,8 @@ os.symlink({labels!r}, f"{{out}}/predictions.npy")
 
 
 def section(labels: Path, more: str = "") -> str:
-    return f'[score]\nlabels = "{labels}"\nmetric = "accuracy"\n{more}'
+    holdout = f'[holdout]\nlabels = "{labels.with_name("holdout.npy")}"\nstep = 0.05\n'
+    return f'[score]\nlabels = "{labels}"\nmetric = "accuracy"\n{more}{holdout}'
 
 
 @pytest.fixture
@@ -71,7 +73,9 @@ def labels(tmp_path: Path) -> Path:
     path = tmp_path / "secret" / "labels.npy"
     path.parent.mkdir()
     np.save(path, LABELS.astype(int))
-    path.chmod(0o644)
+    np.save(path.with_name("holdout.npy"), (np.arange(10) > 7).astype(int))
+    for each in path.parent.iterdir():
+        each.chmod(0o644)
     return path
 
 
@@ -108,6 +112,10 @@ def test_an_honest_candidate_improves_and_a_cheat_does_not(study: Study, labels:
             assert (outcome.value, experiment.status) == (0.5, "discarded"), name
             assert outcome.metrics["claimed"] == 1.0
     assert "kept" in done.stdout
+    assert [(look.trial, look.validation, look.reported) for look in state.holdouts] == [
+        ("e0.3", 0.5, pytest.approx(0.8)),
+        ("e1.1", 0.8, pytest.approx(0.9)),
+    ], "of what is promoted, and of nothing else"
     assert study.git("show", "incumbent/study:train.py") == SCRIPT.replace("THRESHOLD = 9", HONEST)
 
 

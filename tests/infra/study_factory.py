@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from cluster import events as ev
+from cluster import hidden_label_events as hidden
 from cluster.experiment import Kind, TrialPhase
 from cluster.ports import Observer
 from cluster.state import StudyState
@@ -420,11 +421,41 @@ def _requests(study: Study) -> None:
     study.tell(ev.RetryRequested(experiment=forced))
     study.start(forced)
     study.finish(forced, crashed())
+    study.tell(hold_out("e3", 0.31), hold_out("e4", None))
+    run = hidden.FinalRunEnded(final=1, seed=1, outcome=scored(0.2))
     study.tell(
+        final_begun(study),
+        run,
+        replace(run, seed=2, outcome=crashed()),
+        hidden.FinalReported(final=1, test=(0.3,), labels="0123", looks=1),
         ev.StudyFinished(reason="nothing more to try"),
         ev.SlotClosed(slot=SlotId("cpu-1"), reason="its worker died"),
         ev.StopRequested(now=True),
         ev.ControllerStopped(epoch=1, reason="stopped"),
+    )
+
+
+def hold_out(
+    experiment: str, reported: float | None, *, validation: float = 0.3, step: float = 0.0
+) -> hidden.HoldoutScored:
+    return hidden.HoldoutScored(
+        experiment=ExperimentId(experiment),
+        trial=TrialId(f"{experiment}.1"),
+        validation=validation,
+        reported=reported,
+        step=step,
+        problem="" if reported is not None else "it left no holdout.npy in $INCUMBENT_OUT",
+    )
+
+
+def final_begun(study: Study, *, seeds: int = 2) -> hidden.FinalBegun:
+    """The next final run of the incumbent."""
+    return hidden.FinalBegun(
+        final=len(study.state.finals) + 1,
+        experiment=study.state.lineage[-1],
+        commit=study.state.incumbent_commit,
+        seeds=tuple(range(1, seeds + 1)),
+        settings="{}",
     )
 
 

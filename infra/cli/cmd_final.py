@@ -1,0 +1,87 @@
+"""`incumbent final`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infra.cli.output import note, print_json, say
+from infra.cli.study_choice import JsonOption, UsageProblem
+
+if TYPE_CHECKING:
+    from infra.launch import Prepared
+
+
+def final(
+    path: Annotated[Path, typer.Argument(help="The research repository.")] = Path(),
+    experiment: Annotated[
+        str, typer.Option("--experiment", "-e", help="Train this one instead of the best.")
+    ] = "",
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", min=1, max=100, help="How many runs, by seeds.")
+    ] = None,
+    sandbox: Annotated[
+        str | None, typer.Option("--sandbox", help="How runs are confined: bubblewrap, none.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the best so far in full, then score it by the hidden test labels, once."""
+    from infra.attach import counted_interrupts
+    from infra.final_facts import final_facts, final_lines
+    from infra.final_process import FinalOrder, find_final, start_final, write_order
+    from infra.final_view import FinalView
+    from infra.home import StudyProblem
+    from trainer.trial import ExperimentId
+
+    prepared = _prepare(path, seeds, sandbox)
+    study, config = prepared.study, prepared.config
+    try:
+        state = study.state()
+        if experiment and ExperimentId(experiment) not in state.experiments:
+            raise UsageProblem(f"there is no experiment {experiment} (see `incumbent log`)")
+        view = FinalView(study, state, note)
+        with counted_interrupts() as presses:
+            process = find_final(study.home)
+            if process is None:
+                order = FinalOrder(experiment=ExperimentId(experiment), config=config)
+                write_order(study.home, order)
+                start_final(study.home)
+            else:
+                note(f"attached to the final run that is under way (process {process})")
+            view.follow(presses)
+        if view.reported is None:
+            log = study.home.final_log
+            words = log.read_text("utf-8", "replace").strip().splitlines()
+            raise StudyProblem(words[-1] if words else f"it ended without a word: see {log}")
+        facts = final_facts(view.state, view.reported)
+    finally:
+        study.server.release(study.client)
+    if as_json:
+        print_json(facts)
+        return
+    for line in final_lines(facts, config.metric.name):
+        say(line)
+
+
+def _prepare(path: Path, seeds: int | None, sandbox: str | None) -> "Prepared":
+    """Return the study, which must have been run, after looking at what would fail late."""
+    from cluster.config_file import load_config
+    from infra.home import StudyHome
+    from infra.label_checks import require_hidden_labels
+    from infra.launch import find_config, prepare_study, require_sandbox
+    from infra.settings import overridden
+
+    if sandbox not in {None, "bubblewrap", "none"}:
+        raise UsageProblem(f"--sandbox {sandbox}: the choices are bubblewrap and none")
+    source, file = find_config(path)
+    if not file.exists():
+        raise UsageProblem(f"there is no {file.name} in {source.toplevel}: run `incumbent init`")
+    config = overridden(load_config(file), sandbox=sandbox)
+    if seeds is not None:
+        changed = config.final.model_copy(update={"seeds": seeds})
+        config = config.model_copy(update={"final": changed})
+    if not StudyHome.locate(source.toplevel, config.study.name).exists():
+        raise UsageProblem(f"there is no study {config.study.name} yet: `incumbent run` starts it")
+    require_sandbox(config)
+    require_hidden_labels(config, source.toplevel, is_final=True)
+    return prepare_study(source, config)

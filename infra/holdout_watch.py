@@ -1,0 +1,134 @@
+"""Scores what promoted trials left for the holdout, as they are promoted. An observer of a study.
+
+Knows which promotions have no score yet, and what of a score may be told. Scores in a thread of its
+own: the controller waits for nothing. Whatever is missing when it ends, the next one begins with.
+Only what the Ladder tells (eval.holdout) leaves this module.
+"""
+
+import logging
+import threading
+from datetime import UTC, datetime
+from queue import SimpleQueue
+
+from cluster import events as ev
+from cluster.experiment import Experiment, Kind, Status
+from cluster.hidden_label_events import HoldoutScored
+from cluster.ledger import Ledger
+from cluster.state import StudyState
+from cluster.verdicts import noise
+from eval.holdout import ladder
+from eval.metric import Metric
+from trainer.paths import WorkerPaths
+from trainer.score_report import ScoreReport
+from trainer.scorer import Scorer
+from trainer.trial import TrialSpec
+
+_log = logging.getLogger("incumbent")
+_LOOK_S = 0.1
+
+
+class HoldoutWatch:
+    """Implements cluster.ports.Observer."""
+
+    def __init__(
+        self,
+        *,
+        scorer: Scorer,
+        ledger: Ledger,
+        epoch: int,
+        paths: WorkerPaths,
+        metric: Metric,
+        step: float | None,
+    ) -> None:
+        """`step` is what must be gained to be told; None: the noise of a run, as far as known."""
+        self._scorer = scorer
+        self._ledger = ledger
+        self._epoch = epoch
+        self._paths = paths
+        self._metric = metric
+        self._step = step
+        self._best: float | None = None
+        self._waiting: SimpleQueue[tuple[Experiment, float] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def resume(self, state: StudyState) -> None:
+        """See Observer."""
+        told = [look.reported for look in state.holdouts if look.reported is not None]
+        self._best = told[-1] if told else None
+        known = {look.experiment for look in state.holdouts}
+        kept = (e for e in state.experiments.values() if e.status is Status.KEPT)
+        for experiment in sorted(kept, key=_promoted_at):
+            if experiment.id not in known:
+                self._ask(state, experiment)
+        self._thread.start()
+
+    def observe(self, recorded: ev.Recorded, state: StudyState) -> None:
+        """See Observer."""
+        event = recorded.event
+        if isinstance(event, ev.Promoted | ev.ExperimentJudged):
+            experiment = state.experiments[event.experiment]
+            is_first = experiment.kind is Kind.BASELINE and experiment.status is Status.KEPT
+            if isinstance(event, ev.Promoted) or is_first:
+                self._ask(state, experiment)
+
+    def close(self) -> None:
+        """See Observer; what was asked is scored first."""
+        if self._thread.ident is not None:
+            self._waiting.put(None)
+            self._thread.join()
+        self._scorer.close()
+
+    def _ask(self, state: StudyState, experiment: Experiment) -> None:
+        step = self._step
+        if step is None:
+            step = noise(state, experiment.last_outcome.device_class).sigma
+        self._waiting.put((experiment, step))
+
+    def _work(self) -> None:
+        while (asked := self._waiting.get()) is not None:
+            try:
+                self._look(*asked)
+            except (OSError, RuntimeError) as error:
+                # Of our own making, or a successor is at work: whoever comes next tries again.
+                _log.warning("holdout of %s: %s", asked[0].id, error)
+
+    def _look(self, experiment: Experiment, step: float) -> None:
+        trial, _, validation = experiment.scored[-1]
+        spec = TrialSpec(
+            trial=trial.id,
+            experiment=experiment.id,
+            attempt=trial.attempt,
+            commit=experiment.commit,
+            seed=trial.seed,
+            budget_s=0.0,
+            timeout_s=0.0,
+        )
+        found = self._score(spec)
+        if found.is_ours:
+            raise RuntimeError(found.reason)
+        reported = None
+        if found.value is not None:
+            reported = ladder(self._best, found.value, step=step, metric=self._metric)
+        event = HoldoutScored(
+            experiment=experiment.id,
+            trial=trial.id,
+            validation=validation,
+            reported=reported,
+            step=step,
+            problem=found.reason,
+        )
+        draft = ev.Draft(id=f"{experiment.id}/holdout", at=datetime.now(UTC), event=event)
+        self._ledger.append([draft], epoch=self._epoch)
+        self._best = reported if reported is not None else self._best
+
+    def _score(self, spec: TrialSpec) -> ScoreReport:
+        told = self._scorer.begin(spec, self._paths.out(spec))
+        while told is None:
+            told = self._scorer.poll(_LOOK_S)
+        return told
+
+
+def _promoted_at(experiment: Experiment) -> int:
+    """Return the event that put it on the branch; for the baseline its verdict."""
+    names = ("Promoted", "ExperimentJudged")
+    return max((seq for seq, name in experiment.story if name in names), default=0)

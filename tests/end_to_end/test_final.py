@@ -1,0 +1,137 @@
+"""`incumbent final` on a study whose search is over: real processes, git, server and sandbox."""
+
+import json
+import os
+import signal
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cluster import events as ev
+from cluster.config_file import load_config
+from cluster.experiment import Kind
+from cluster.source_repository import SourceRepository
+from cluster.study_repository import StudyRepository
+from eval.judge import Verdict
+from infra.final_process import find_final
+from infra.launch import prepare_study
+from tests.end_to_end.conftest import BY_HAND, CONFIG, MakeStudy, Study
+from trainer.trial import CommitId, Ending, ExperimentId, SlotId, TrialId, TrialOutcome
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = """
+import os, sys, time
+import numpy as np
+out, seed = os.environ["INCUMBENT_OUT"], int(os.environ["INCUMBENT_SEED"])
+print("step: 1", flush=True)
+if os.path.exists(os.path.expanduser("~/signals/wait")) and seed == 2:
+    time.sleep(60)
+if len(sys.argv) == 2:  # a full run
+    np.save(f"{out}/test.npy", (np.arange(10) > 4 - seed).astype(int))
+np.save(f"{out}/predictions.npy", (np.arange(10) > 6).astype(int))
+print("budget:", os.environ["INCUMBENT_BUDGET_S"])
+"""
+FINAL = """
+[final]
+command = "python train.py full"
+budget_s = 2
+seeds = 2
+labels = "{labels}"
+data = ["~/signals"]
+"""
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> dict[str, Path]:
+    """The labels of validation, and of the test."""
+    folder = tmp_path / "secret"
+    folder.mkdir()
+    for name in ("val", "test"):
+        np.save(folder / f"{name}.npy", (np.arange(10) > 4).astype(int))
+        (folder / f"{name}.npy").chmod(0o644)
+    return {name: folder / f"{name}.npy" for name in ("val", "test")}
+
+
+def searched(make_study: MakeStudy, more: str, labels: Path) -> Study:
+    """A study whose baseline was measured, and nothing since."""
+    text = (
+        CONFIG.replace("bench.sh", "train.py")
+        .replace("./train.py", "python train.py")
+        .replace('name = "loss"\ngoal = "minimize"\n', 'name = "accuracy"\ngoal = "maximize"\n')
+        .replace("pattern = '^METRIC loss=(\\S+)'", 'source = "predictions"')
+    )
+    score = f'[score]\nlabels = "{labels}"\nmetric = "accuracy"\n'
+    study = make_study({"train.py": SCRIPT}, config=BY_HAND + text + score + more)
+    config = load_config(study.repository / "incumbent.toml")
+    prepared = prepare_study(SourceRepository.find(study.repository), config).study
+    try:
+        home, base = prepared.home, prepared.state().base_commit
+        repository = StudyRepository.open(home.git, study="study")
+        repository.start_branch(base)
+        prepared.ledger.append(
+            [
+                ev.Draft(id=f"{index}", at=datetime.now(UTC), event=event)
+                for index, event in enumerate(baseline(base, repository.tree_of(base)))
+            ]
+        )
+    finally:
+        prepared.server.release(prepared.client)
+    return study
+
+
+def baseline(commit: CommitId, tree: str) -> list[ev.Event]:
+    name, trial = ExperimentId("e0"), TrialId("e0.1")
+    outcome = TrialOutcome(ending=Ending.SCORED, value=0.8)
+    return [
+        ev.ExperimentProposed(
+            experiment=name,
+            kind=Kind.BASELINE,
+            commit=commit,
+            tree=tree,
+            base=name,
+            base_commit=commit,
+            lines=1,
+            proposer="baseline",
+            hypothesis="baseline",
+        ),
+        ev.TrialQueued(trial=trial, experiment=name, attempt=1, seed=1),
+        ev.TrialStarted(trial=trial, experiment=name, attempt=1, slot=SlotId("cpu-0"), node="box"),
+        ev.TrialFinished(trial=trial, experiment=name, attempt=1, outcome=outcome),
+        ev.ExperimentJudged(
+            experiment=name, verdict=Verdict.KEEP, delta=0.0, reason="", reference=name
+        ),
+    ]
+
+
+def test_a_final_run_that_is_broken_off_is_carried_on_and_looks_once(
+    make_study: MakeStudy, labels: dict[str, Path], environment: dict[str, str]
+) -> None:
+    study = searched(make_study, FINAL.format(labels=labels["test"]), labels["val"])
+    wait = Path(environment["HOME"], "signals", "wait")
+    wait.touch()
+    prompt = study.start("final")
+    study.wait("the first training to end", lambda: "scored final-1.1" in prompt.output)
+    process = find_final(study.home)
+    assert process is not None
+    os.kill(process, signal.SIGKILL)
+    assert prompt.wait() == 1
+    assert [final.reported for final in study.state().finals] == [None]
+    wait.unlink()
+
+    done = study.incumbent("final", "--json")
+
+    facts = json.loads(done.stdout)
+    assert "scored final-1.1" not in done.stderr, "it was not trained again"
+    assert facts["test"] == {"mean": pytest.approx(0.85), "error": pytest.approx(0.05), "runs": 2}
+    assert (facts["validation"]["mean"], facts["search"]["mean"]) == (0.8, 0.8)
+    assert (facts["looks"], facts["experiment"]) == (1, "e0")
+    message = study.git("tag", "-l", "--format=%(contents)", "incumbent/study/final-1")
+    assert "0.85 ± 0.05 (2)" in message
+    assert study.git("rev-parse", "incumbent/study/final-1^{commit}").strip() == facts["commit"]
+
+    again = study.incumbent("final", "--seeds", "1")
+    assert "the test labels were looked at 2 times" in again.stdout
+    assert "0.9 (1)" in again.stdout

@@ -1,0 +1,57 @@
+"""Labels of all three kinds have to be out of sight before anything begins."""
+
+from pathlib import Path
+
+import pytest
+
+from cluster.config import StudyConfig
+from infra.home import StudyProblem
+from infra.label_checks import require_hidden_labels
+
+
+def config(folder: Path, *, data: Path | None = None, sandbox: str = "bubblewrap") -> StudyConfig:
+    return StudyConfig.model_validate_json(
+        f"""{{
+        "study": {{"name": "s"}},
+        "metric": {{"name": "m", "goal": "maximize", "source": "predictions"}},
+        "trial": {{"command": "true", "sandbox": "{sandbox}"}},
+        "score": {{"labels": "{folder}/val.npy", "metric": "accuracy"}},
+        "holdout": {{"labels": "{folder}/holdout.npy"}},
+        "final": {{"labels": "{folder}/test.npy", "data": ["{data or "/nowhere"}"]}}
+        }}"""
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    for name in ("val", "holdout"):
+        (secret / f"{name}.npy").touch()
+    return secret
+
+
+def test_test_labels_may_come_later_but_not_too_late(folder: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    require_hidden_labels(config(folder), repository)
+    with pytest.raises(StudyProblem, match=r"\[final\] labels: there is no file .*test.npy"):
+        require_hidden_labels(config(folder), repository, is_final=True)
+    (folder / "test.npy").touch()
+    require_hidden_labels(config(folder), repository, is_final=True)
+
+
+def test_each_kind_is_refused_where_it_could_be_seen(folder: Path, tmp_path: Path) -> None:
+    (folder / "test.npy").touch()
+    with pytest.raises(StudyProblem, match=r"\[score\] labels: .* within the repository"):
+        require_hidden_labels(config(folder), folder)
+    (folder / "holdout.npy").unlink()
+    with pytest.raises(StudyProblem, match=r"\[holdout\] labels: there is no file"):
+        require_hidden_labels(config(folder), tmp_path / "repository")
+    (folder / "holdout.npy").touch()
+    with pytest.raises(StudyProblem, match=r"within \[final\] data"):
+        require_hidden_labels(config(folder, data=folder), tmp_path / "repository")
+
+
+def test_without_a_sandbox_nothing_is_hidden(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(StudyProblem, match="needs a sandbox"):
+        require_hidden_labels(config(folder, sandbox="none"), tmp_path)

@@ -1,0 +1,83 @@
+"""Work without a queue: each trial is handed out once, and nothing that was scored is lost."""
+
+from trainer.fixed_work import FixedWork
+from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
+from trainer.trial import (
+    CommitId,
+    Ending,
+    ExperimentId,
+    SlotId,
+    TrialId,
+    TrialOutcome,
+    TrialSpec,
+)
+
+SLOT = Slot(id=SlotId("final-cpu-0"), incarnation="1", node="box", device="cpu", device_class="cpu")
+SCORED = TrialOutcome(ending=Ending.SCORED, value=0.5)
+
+
+class Told:
+    """A list of trials, and what became of them."""
+
+    def __init__(self, count: int = 2) -> None:
+        self.finished: list[tuple[int, Ending]] = []
+        self.heard: list[TrialId] = []
+        self.work = FixedWork(
+            [spec(seed) for seed in range(1, count + 1)],
+            finished=lambda spec, outcome: self.finished.append((spec.seed, outcome.ending)),
+            heard=lambda trial, _: self.heard.append(trial),
+        )
+
+    def lease(self) -> Lease:
+        found = self.work.lease(SLOT, 0.0)
+        assert isinstance(found, Lease)
+        return found
+
+
+def spec(seed: int) -> TrialSpec:
+    return TrialSpec(
+        trial=TrialId(f"final-1.{seed}"),
+        experiment=ExperimentId("e1"),
+        attempt=1,
+        commit=CommitId("c" * 40),
+        seed=seed,
+        budget_s=1,
+        timeout_s=2,
+    )
+
+
+def test_each_trial_is_handed_out_once_and_then_there_is_no_more() -> None:
+    told = Told()
+    assert told.work.reserve(SLOT) == spec(1)
+    first, second = told.lease(), told.lease()
+    assert (first.spec, second.spec) == (spec(1), spec(2))
+    assert first.token != second.token
+    assert told.work.reserve(SLOT) is None
+    assert told.work.lease(SLOT, 0.0) is NoWork.STOP
+
+
+def test_outcomes_and_progress_are_passed_on() -> None:
+    told = Told()
+    lease = told.lease()
+    answer = told.work.heartbeat(SLOT, lease, Progress(elapsed_s=1.0))
+    assert answer is Heartbeat.GO_ON
+    told.work.complete(SLOT, lease, SCORED)
+    assert (told.heard, told.finished) == ([lease.spec.trial], [(1, Ending.SCORED)])
+
+
+def test_once_it_is_to_end_what_runs_is_given_back_and_nothing_else_begins() -> None:
+    told = Told()
+    lease = told.lease()
+    told.work.end()
+    assert told.work.heartbeat(SLOT, lease, Progress(elapsed_s=1.0)) is Heartbeat.GIVE_BACK
+    given_back = TrialOutcome(ending=Ending.LOST, reason="stopped", is_given_back=True)
+    told.work.complete(SLOT, lease, given_back)
+    assert told.work.lease(SLOT, 0.0) is NoWork.STOP
+    assert (told.finished, told.work.problem) == ([], "")
+
+
+def test_a_trial_that_is_lost_for_a_reason_of_ours_ends_all_with_that_reason() -> None:
+    told = Told()
+    told.work.complete(SLOT, told.lease(), TrialOutcome(ending=Ending.LOST, reason="disk full"))
+    assert told.work.lease(SLOT, 0.0) is NoWork.STOP
+    assert (told.finished, told.work.problem) == ([], "disk full")

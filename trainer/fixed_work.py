@@ -1,0 +1,79 @@
+"""Work that is known from the beginning, for workers without a queue: each trial is run once.
+
+Knows which trials are left, and passes on what workers say of them. Does not know what the trials
+are for. A trial that is lost for a reason of ours ends everything: trying again is up to people.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from itertools import count
+
+from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
+from trainer.trial import Ending, TrialId, TrialOutcome, TrialSpec
+
+_TTL_S = 60.0
+"""Nobody else could take a lease over: it only says how often to beat."""
+
+
+class FixedWork:
+    """trainer.ports.LeaseSource over a list of trials; several workers may share it."""
+
+    def __init__(
+        self,
+        specs: Sequence[TrialSpec],
+        *,
+        finished: Callable[[TrialSpec, TrialOutcome], None],
+        heard: Callable[[TrialId, Progress], None],
+    ) -> None:
+        """`finished` is told each outcome but LOST, `heard` where running trials stand.
+
+        Both are called by workers, one at a time.
+        """
+        self._left = list(specs)
+        self._finished = finished
+        self._heard = heard
+        self._tokens = count(1)
+        self._lock = threading.Lock()
+        self._is_over = False
+        self.problem = ""
+        """Why a trial was lost; empty if none was, or all were given back as asked."""
+
+    def end(self) -> None:
+        """Have trials given back that run, and hand out no more."""
+        self._is_over = True
+
+    def hello(self, slot: Slot) -> None:
+        """See LeaseSource."""
+
+    def lease(self, slot: Slot, wait_s: float) -> Lease | NoWork:  # noqa: ARG002 - all there is
+        """See LeaseSource."""
+        with self._lock:
+            if slot.note:
+                self._lost(slot.note)
+            if self._is_over or not self._left:
+                return NoWork.STOP
+            return Lease(spec=self._left.pop(0), token=next(self._tokens), ttl_s=_TTL_S)
+
+    def reserve(self, slot: Slot) -> TrialSpec | None:  # noqa: ARG002 - every slot is as good
+        """See LeaseSource."""
+        with self._lock:
+            return self._left[0] if self._left and not self._is_over else None
+
+    def heartbeat(self, slot: Slot, lease: Lease, progress: Progress) -> Heartbeat:  # noqa: ARG002
+        """See LeaseSource."""
+        with self._lock:
+            self._heard(lease.spec.trial, progress)
+        return Heartbeat.GIVE_BACK if self._is_over else Heartbeat.GO_ON
+
+    def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome) -> bool:  # noqa: ARG002
+        """See LeaseSource."""
+        with self._lock:
+            if outcome.ending is not Ending.LOST:
+                self._finished(lease.spec, outcome)
+            elif not outcome.is_given_back:
+                self._lost(outcome.reason)
+        return True
+
+    def _lost(self, reason: str) -> None:
+        self.problem = self.problem or reason
+        self._is_over = True

@@ -1,0 +1,204 @@
+"""What serves one slot, put together: environment, sandbox, limits, cards, scorer, worker.
+
+Knows which part of trainer is made of which. Does not know where work comes from: workers of a
+study lease it from the queue, a final run brings its own.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from eval.metric import Metric
+from trainer.arrange_scorer import ScorerPlace, arrange_scorer
+from trainer.card_memory import CardMemory
+from trainer.compile_caches import CacheSeed
+from trainer.config import ScoreConfig, TrialConfig
+from trainer.disk_room import lack_of_room
+from trainer.environment import EnvironmentFailed, prepare
+from trainer.gpu import NvmlGpus, NvmlSampler, device_nodes, mark_of
+from trainer.gpu_watch import GpuWatch
+from trainer.hidden_labels import SCORE
+from trainer.limit_defaults import limits_for, machine_memory
+from trainer.materialise import Materialiser
+from trainer.paths import WorkerPaths
+from trainer.ports import LeaseSource, Slot
+from trainer.sandbox.arrange import arrange
+from trainer.scorer import PredictionScorer
+from trainer.slots import Claim, Unavailable, claim_cpu, claim_gpus, with_user
+from trainer.supervisor_client import Supervisor
+from trainer.trial import CommitId, SlotId
+from trainer.worker import Worker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """What a worker is told when it is made."""
+
+    study: str
+    base: CommitId
+    paths: WorkerPaths
+    trial: TrialConfig
+    metric: Metric
+    slots: int
+    gpu_busy_mb: float
+    editable: tuple[str, ...] = ()
+    """Files that candidates may change; the others are looked at after each trial."""
+    score: ScoreConfig | None = None
+    """How predictions are scored, where they are."""
+    number: int = 0
+    """Which of the study's workers it is."""
+
+
+def claim(settings: WorkerSettings, indexes: Sequence[int]) -> Claim | Unavailable:
+    """Take a device for a slot: the cards at `indexes`, or a CPU slot where trials take no card.
+
+    With a user for its trials, where they need one.
+    """
+    trial = settings.trial
+    found: Claim | Unavailable
+    if trial.gpus:
+        found = claim_gpus(
+            study=settings.study,
+            share=trial.gpus,
+            indexes=indexes,
+            worker=settings.number,
+            gpus=NvmlGpus(),
+            busy_mb=settings.gpu_busy_mb,
+        )
+    else:
+        count = max(settings.slots, os.cpu_count() or 1)
+        found = claim_cpu(study=settings.study, count=count, worker=settings.number)
+    return _with_user(found, settings) if isinstance(found, Claim) else found
+
+
+def _with_user(found: Claim, settings: WorkerSettings) -> Claim | Unavailable:
+    """Take a user for trials on the device, where they need one: that is, where we are root."""
+    has_user = os.geteuid() == 0 and settings.trial.sandbox != "none"
+    return with_user(found, settings.study) if has_user else found
+
+
+class LocalCode:
+    """trainer.ports.CodeSource on the node that holds the study's repository."""
+
+    def __init__(self, repository: Path) -> None:
+        self._repository = repository
+
+    def fetch(self, commit: CommitId) -> Path:  # noqa: ARG002 - every commit is there
+        """See CodeSource."""
+        return self._repository
+
+
+class SlotParts:
+    """The parts of one slot; making them prepares the environment and looks for a sandbox.
+
+    Raises what the making of an environment or sandbox raises.
+    """
+
+    def __init__(self, settings: WorkerSettings, slot: Slot, *, uid: int | None) -> None:
+        """`uid` is the slot's own user, where we are root (trainer.slots.Claim)."""
+        paths = settings.paths
+        self._settings = settings
+        self._slot = slot
+        self._environment = prepare(
+            settings.trial,
+            base=settings.base,
+            repository=paths.repository,
+            paths=paths,
+            study=settings.study,
+        )
+        self._limits = limits_for(
+            settings.trial, machine_bytes=machine_memory(), slots=settings.slots
+        )
+        self._sandbox = arrange(
+            settings.trial.sandbox,
+            environment=self._environment,
+            data=settings.trial.data,
+            paths=paths,
+            devices=device_nodes(slot.gpu_uuids, NvmlGpus()),
+            memory_bytes=self._limits.memory_bytes,
+            uid=uid,
+        )
+
+    def worker(self, leases: LeaseSource) -> Worker:
+        """Return the loop that serves the slot; raises EnvironmentFailed, of labels of no use."""
+        settings, materialiser = self._settings, self._materialiser()
+        return Worker(
+            slot=self._slot,
+            leases=leases,
+            materialiser=materialiser,
+            supervisors=(Supervisor(), Supervisor()),
+            gpus=self._gpu_watch(materialiser.mark_prefix),
+            scorer=None if settings.score is None else self.scorer(settings.score),
+            wait_for_cards=self._card_memory().wait_until_free,
+            obstacle=lambda: lack_of_room(settings.paths.study),
+        )
+
+    def scorer(self, score: ScoreConfig, section: str = SCORE) -> PredictionScorer:
+        """Return a scorer of what the slot's trials leave; raises EnvironmentFailed."""
+        settings = self._settings
+        return arrange_scorer(
+            score,
+            metric=settings.metric,
+            environment=self._environment,
+            trial_sandbox=self._sandbox,
+            limits=self._limits,
+            place=ScorerPlace(
+                study=settings.study, slot=self._slot.id, base=settings.base, paths=settings.paths
+            ),
+            section=section,
+        )
+
+    def _materialiser(self) -> Materialiser:
+        settings, trial = self._settings, self._settings.trial
+        cores = os.cpu_count() or 1
+        return Materialiser(
+            study=settings.study,
+            slot=self._slot,
+            paths=settings.paths,
+            environment=self._environment,
+            metric=settings.metric,
+            code=LocalCode(settings.paths.repository),
+            sandbox=self._sandbox,
+            threads=0 if trial.gpus else max(1, cores // settings.slots),
+            limits=self._limits,
+            editable=settings.editable,
+            preload=trial.preload,
+            seed=self._seed(),
+        )
+
+    def _gpu_watch(self, mark_prefix: str) -> GpuWatch:
+        return GpuWatch(
+            NvmlSampler(),
+            self._slot.gpu_uuids,
+            mark_prefix=mark_prefix,
+            mark_of=mark_of,
+            is_shared=self._settings.trial.gpus < 1,
+            tolerated_mb=self._settings.gpu_busy_mb,
+        )
+
+    def _seed(self) -> CacheSeed | None:
+        settings = self._settings
+        if settings.trial.sandbox == "none":
+            return None  # trials share the user's own caches
+        return CacheSeed.of(
+            self._slot, base=settings.base, paths=settings.paths, limits=self._limits
+        )
+
+    def _card_memory(self) -> CardMemory:
+        # On a card that is shared, what others take says nothing of ours.
+        is_shared = self._settings.trial.gpus < 1
+        return CardMemory(() if is_shared else self._slot.gpu_uuids, NvmlGpus())
+
+
+def beside(settings: WorkerSettings, name: str) -> SlotParts:
+    """Return the parts of a place that is no slot: it has no card, and a user of its own.
+
+    Raises EnvironmentFailed, as SlotParts does, and where all users are taken.
+    """
+    place = Claim(name=name, device="cpu", device_class="cpu", gpu_uuids=(), locks=())
+    found = _with_user(place, settings)
+    if isinstance(found, Unavailable):
+        raise EnvironmentFailed(found.reason)
+    slot = Slot(id=SlotId(name), incarnation="", node="", device="cpu", device_class="cpu")
+    return SlotParts(settings, slot, uid=found.uid)
