@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cluster import events as ev
+from cluster.code_outcomes import Candidate, Rejected
 from cluster.experiment import Kind
 from cluster.state import StudyState
-from cluster.study_repository import Candidate, Rejected, StudyRepository
+from cluster.study_repository import StudyRepository
 from proposer.proposal import Scalar
 from trainer.preflight import Preflight
 from trainer.trial import CommitId, ExperimentId

@@ -9,15 +9,10 @@ from collections.abc import Callable, Sequence
 from cluster import commands as cmd
 from cluster import events as ev
 from cluster.admission import Admission, Origin
+from cluster.code_outcomes import BranchMoved, Conflict, Promotion, Redundant
 from cluster.experiment import Experiment, Kind, Status, Trial
 from cluster.state import StudyState
-from cluster.study_repository import (
-    BranchMoved,
-    Conflict,
-    Promotion,
-    Redundant,
-    StudyRepository,
-)
+from cluster.study_repository import StudyRepository
 from cluster.winners import carrier, lacks
 from eval.metric import Metric
 from trainer.trial import CommitId, Ending, ExperimentId

@@ -12,12 +12,13 @@ from pathlib import Path
 from cluster import commands as cmd
 from cluster import events as ev
 from cluster.admission import Admission, Origin
+from cluster.code_outcomes import Candidate, Rejected
 from cluster.experiment import Kind, Status
 from cluster.integration import Integration
 from cluster.ledger import Ledger
 from cluster.source_repository import SourceProblem
 from cluster.state import StudyState
-from cluster.study_repository import Candidate, Rejected, StudyRepository
+from cluster.study_repository import StudyRepository
 from cluster.submissions import materialise
 from cluster.trial_queue import TrialQueue
 from eval.metric import Metric

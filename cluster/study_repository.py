@@ -15,11 +15,19 @@ or rewritten.
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from cluster.bare_repository import BareRepository
+from cluster.code_outcomes import (
+    BranchMoved,
+    Candidate,
+    Conflict,
+    Landed,
+    Promotion,
+    Redundant,
+    Rejected,
+)
 from cluster.commit_message import compose
 from cluster.git_objects import ObjectWriter, count_lines
 from cluster.source_repository import SourceProblem, SourceRepository
@@ -31,69 +39,6 @@ _PACK_EVERY = 512
 """Loose refs after which they are packed: listing thousands of small files is slow."""
 _NOTHING = "changes nothing"
 _NO_COMMIT = "0" * 40
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """A commit that may be run."""
-
-    commit: CommitId
-    tree: str
-    lines: int
-    """Lines of all editable files together."""
-    changed: tuple[str, ...]
-    """Paths that differ from the base."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rejected:
-    """A change that cannot become a candidate; nothing was spent on it."""
-
-    reason: str
-    """One line for people; names the path where there is one."""
-    is_stale: bool = False
-    """It was made on other lines than its base has."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conflict:
-    """Two changes that git cannot merge."""
-
-    paths: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Redundant:
-    """A merge that adds nothing to the incumbent."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Promotion:
-    """A commit that is to come onto the branch."""
-
-    experiment: ExperimentId
-    tree: str
-    """Exactly what was measured."""
-    subject: str
-    trailers: Sequence[tuple[str, str]] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Landed:
-    """A promotion that is on the branch."""
-
-    experiment: ExperimentId
-    tree: str
-    commit: CommitId
-
-
-class BranchMoved(RuntimeError):
-    """The branch was not where the promotion expected it; nothing was changed."""
-
-    def __init__(self, actual: CommitId | None) -> None:
-        self.actual = actual
-        """Where the branch is; None if there is none."""
-        super().__init__(f"the branch moved: it is at {actual or 'no commit'}")
 
 
 class StudyRepository:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from cluster.code_outcomes import Candidate, Rejected
 from cluster.events import SubmissionReceived
-from cluster.study_repository import Candidate, Rejected, StudyRepository
+from cluster.study_repository import StudyRepository
 from proposer.proposal import Proposal
 from proposer.submission import apply_settings
 from trainer.trial import CommitId

@@ -10,12 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from cluster import events as ev
+from cluster.code_outcomes import BranchMoved
 from cluster.config import StudyConfig
 from cluster.ledger import Fenced, LedgerAway, catch_up
 from cluster.ours import assert_ours
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_store import RedisStore, connect
-from cluster.study_repository import BranchMoved
 from infra import compose
 from infra.controller_process import ControllerRuns, announce, sole_controller
 from infra.holdout_watch import HoldoutWatch

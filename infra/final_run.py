@@ -38,7 +38,7 @@ from trainer.ports import Progress, Slot
 from trainer.scorer import PredictionScorer
 from trainer.slot_parts import SlotParts, WorkerSettings, claim
 from trainer.slots import Claim, Unavailable
-from trainer.trial import CommitId, ExperimentId, SlotId, TrialId, TrialOutcome, TrialSpec
+from trainer.trial import CommitId, ExperimentId, SlotId, TrialOutcome, TrialSpec
 
 _LOOK_S = 0.2
 _HOLDOUT, _TEST = "[holdout]", "[final]"
@@ -178,8 +178,8 @@ class FinalRun:
             logs = self._study.home.logs
             raise StudyProblem(f"{told} (logs are in {logs}; `incumbent final` tries that again)")
 
-    def _heard(self, trial: TrialId, progress: Progress) -> None:
-        self._study.progress.record(trial, progress, datetime.now(UTC))
+    def _heard(self, spec: TrialSpec, progress: Progress) -> None:
+        self._study.progress.record(spec, progress)
 
     def _ended(self, final: Final, spec: TrialSpec, outcome: TrialOutcome) -> None:
         self._study.progress.forget(spec.trial)

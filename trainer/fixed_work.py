@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
-from trainer.trial import Ending, TrialId, TrialOutcome, TrialSpec
+from trainer.trial import Ending, TrialOutcome, TrialSpec
 
 _TTL_S = 60.0
 """Nobody else could take a lease over: it only says how often to beat."""
@@ -23,7 +23,7 @@ class FixedWork:
         specs: Sequence[TrialSpec],
         *,
         finished: Callable[[TrialSpec, TrialOutcome], None],
-        heard: Callable[[TrialId, Progress], None],
+        heard: Callable[[TrialSpec, Progress], None],
     ) -> None:
         """`finished` is told each outcome but LOST, `heard` where running trials stand.
 
@@ -62,7 +62,7 @@ class FixedWork:
     def heartbeat(self, slot: Slot, lease: Lease, progress: Progress) -> Heartbeat:  # noqa: ARG002
         """See LeaseSource."""
         with self._lock:
-            self._heard(lease.spec.trial, progress)
+            self._heard(lease.spec, progress)
         return Heartbeat.GIVE_BACK if self._is_over else Heartbeat.GO_ON
 
     def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome) -> bool:  # noqa: ARG002

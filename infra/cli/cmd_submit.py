@@ -146,7 +146,8 @@ def _refuse_impossible(
 
     It has the last word: by then there may be another incumbent. Settings were tried already.
     """
-    from cluster.study_repository import Rejected, StudyRepository
+    from cluster.code_outcomes import Rejected
+    from cluster.study_repository import StudyRepository
     from cluster.submissions import materialise
 
     state = study.state()

@@ -12,14 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.study_repository import (
-    Candidate,
-    Conflict,
-    Promotion,
-    Redundant,
-    Rejected,
-    StudyRepository,
-)
+from cluster.code_outcomes import Candidate, Conflict, Promotion, Redundant, Rejected
+from cluster.study_repository import StudyRepository
 from trainer.trial import CommitId, ExperimentId
 
 

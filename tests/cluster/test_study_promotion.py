@@ -2,14 +2,8 @@
 
 import pytest
 
-from cluster.study_repository import (
-    BranchMoved,
-    Candidate,
-    Conflict,
-    Promotion,
-    Redundant,
-    StudyRepository,
-)
+from cluster.code_outcomes import BranchMoved, Candidate, Conflict, Promotion, Redundant
+from cluster.study_repository import StudyRepository
 from trainer.trial import ExperimentId
 
 E1 = ExperimentId("e1")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from cluster.code_outcomes import Candidate, Rejected
 from cluster.source_repository import SourceProblem, SourceRepository
-from cluster.study_repository import Candidate, Rejected, StudyRepository
+from cluster.study_repository import StudyRepository
 from trainer.git_command import GitError
 from trainer.trial import CommitId, ExperimentId
 

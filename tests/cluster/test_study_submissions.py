@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.study_repository import Candidate, Rejected, StudyRepository
+from cluster.code_outcomes import Candidate, Rejected
+from cluster.study_repository import StudyRepository
 
 
 def reason(outcome: object) -> str:

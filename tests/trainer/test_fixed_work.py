@@ -25,7 +25,7 @@ class Told:
         self.work = FixedWork(
             [spec(seed) for seed in range(1, count + 1)],
             finished=lambda spec, outcome: self.finished.append((spec.seed, outcome.ending)),
-            heard=lambda trial, _: self.heard.append(trial),
+            heard=lambda spec, _: self.heard.append(spec.trial),
         )
 
     def lease(self) -> Lease:
