@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from cluster.slot_time import Purpose
 from eval.beliefs import Belief
 from eval.conditions import Mark
 from eval.judge import Evidence, Verdict
@@ -235,6 +236,20 @@ class Experiment:
     def seconds(self) -> float:
         """Wall-clock seconds that its trials took on slots, lost attempts included."""
         return sum(trial.seconds for trial in self.trials)
+
+    @property
+    def is_replicated(self) -> bool:
+        """Say whether a further trial would be for proof: one was scored, and it is a candidate."""
+        return self.kind is not Kind.BASELINE and bool(self.values)
+
+    def purpose(self, trial: Trial) -> Purpose:
+        """Return what one of its trials is run for."""
+        earlier = self.trials[: self.trials.index(trial)]
+        if self.kind is Kind.BASELINE:
+            return Purpose.SEARCH
+        if any(other.outcome is not None for other in earlier):
+            return Purpose.REPLICATES
+        return Purpose.MERGES if self.kind is Kind.MERGE else Purpose.SEARCH
 
     def trial(self, trial: TrialId, attempt: int) -> Trial:
         """Return one attempt; raises KeyError if there was none."""

@@ -12,6 +12,7 @@ from immutables import Map
 
 from cluster.events import SubmissionReceived
 from cluster.experiment import Experiment, Status
+from cluster.slot_time import SlotTime
 from eval.beliefs import Memory
 from trainer.trial import CommitId, ExperimentId, SlotId, TrialId
 
@@ -84,6 +85,8 @@ class StudyState:
     """Proposals that cost nothing since the last trial was queued."""
     slot_seconds: float = 0.0
     """Time that trials held slots."""
+    spent: SlotTime = field(default_factory=SlotTime)
+    """The same by purpose; trials of before a program that told them apart are in none."""
     recent: tuple[datetime, ...] = ()
     """When the last proposals were judged, oldest first; for the rate."""
 

@@ -18,6 +18,8 @@ class StudyPlan:
     """Bounds on other numbers, which a candidate must keep whatever the judge says."""
     proposers: tuple[str, ...]
     """Names of the proposers; empty for a study fed by submissions alone."""
+    replicate_share: float = 0.3
+    """Of the time on slots, what further runs of candidates may take."""
     budget_s: float = 300.0
     """What scripts are told to aim at."""
     smoke_s: float | None = None

@@ -148,8 +148,15 @@ def _with_trial(
     return step(state, rec, experiment, after, trials=trials, **changes)
 
 
-def _slot_freed(state: StudyState, slot: SlotId, trial: Trial) -> StudyState:
-    state = replace(state, slot_seconds=state.slot_seconds + trial.seconds)
+def _slot_freed(
+    state: StudyState, slot: SlotId, experiment: ExperimentId, trial: Trial
+) -> StudyState:
+    purpose = state.experiments[experiment].purpose(trial)
+    state = replace(
+        state,
+        slot_seconds=state.slot_seconds + trial.seconds,
+        spent=state.spent.plus(purpose, trial.seconds),
+    )
     known = state.slots.get(slot)
     if known is None or known.trial != trial.id:
         return state
@@ -169,7 +176,7 @@ def _trial_finished(state: StudyState, event: ev.TrialFinished, rec: ev.Recorded
     ending = event.outcome.ending
     after = S.MEASURED if ending is Ending.SCORED else FAILURE_OF_ENDING[ending]
     state = _with_trial(state, rec, event.experiment, trial, after, reason=event.outcome.reason)
-    return _slot_freed(_replicated(state, event.experiment), trial.slot, trial)
+    return _slot_freed(_replicated(state, event.experiment), trial.slot, event.experiment, trial)
 
 
 def _replicated(state: StudyState, experiment: ExperimentId) -> StudyState:
@@ -193,7 +200,7 @@ def _trial_lost(state: StudyState, event: ev.TrialLost, rec: ev.Recorded) -> Stu
     state = _with_trial(
         state, rec, event.experiment, trial, after, losses=losses, reason=event.reason
     )
-    return _slot_freed(state, trial.slot, trial)
+    return _slot_freed(state, trial.slot, event.experiment, trial)
 
 
 def _judged(state: StudyState, event: ev.ExperimentJudged, rec: ev.Recorded) -> StudyState:

@@ -15,9 +15,41 @@ MOST_PRIORITY = 900_000
 
 def due(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
     """Queue a trial of every experiment that waits for one and may have it."""
-    for experiment in state.opened(Status.PROPOSED):
-        if experiment.kind is Kind.BASELINE or _is_under_way(state):
-            yield _queue_trial(state, experiment, plan)
+    waiting = [
+        experiment
+        for experiment in state.opened(Status.PROPOSED)
+        if experiment.kind is Kind.BASELINE or _is_under_way(state)
+    ]
+    proofs = [experiment for experiment in waiting if experiment.is_replicated]
+    first = [experiment for experiment in waiting if not experiment.is_replicated]
+    is_idle = not first and not state.count(Status.QUEUED)
+    for experiment in [*first, *_affordable(state, plan, proofs, is_idle=is_idle)]:
+        yield _queue_trial(state, experiment, plan)
+
+
+def _affordable(
+    state: StudyState, plan: StudyPlan, proofs: list[Experiment], *, is_idle: bool
+) -> list[Experiment]:
+    """Return those whose replicate keeps proof within its share; one if a slot is idle else."""
+    if not proofs:
+        return []
+    under_way = {e: s for e, s in state.open.items() if s in {Status.QUEUED, Status.RUNNING}}
+    proving = sum(state.experiments[e].is_replicated for e in under_way)
+    others = sum(
+        status is Status.RUNNING and not state.experiments[e].is_replicated
+        for e, status in under_way.items()
+    )
+    found: list[Experiment] = []
+    for experiment in proofs:
+        is_within = state.spent.leaves_for_proof(
+            plan.replicate_share,
+            proving=proving + len(found),
+            others=others,
+            run_s=experiment.trials[-1].seconds,
+        )
+        if is_within or (is_idle and not found):
+            found.append(experiment)
+    return found
 
 
 def _is_under_way(state: StudyState) -> bool:

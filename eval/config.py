@@ -109,6 +109,9 @@ class JudgeConfig(BaseModel):
     """Under `sequential`, 1 less the share of false promotions among all."""
     max_replicates: Annotated[int, Field(ge=2, le=100)] = 6
     """Runs of one candidate, at most; `greedy` asks for one."""
+    replicate_share: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """Of the time on slots, what further runs of candidates may take; beyond it they wait, until a
+    slot would be idle otherwise."""
     simplicity: bool = True
     """Keep a candidate that is shorter: under `greedy` if it is equal, under `bayes` if it is very
     probably no worse, never under `sequential`."""

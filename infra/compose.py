@@ -59,6 +59,7 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
     metric = config.metric.metric()
     repository = StudyRepository.open(study.home.git, study=config.study.name)
     plan = StudyPlan(
+        replicate_share=config.judge.replicate_share,
         metric=metric,
         judge=config.judge.judge(metric),
         guards=tuple(section.guard() for section in config.guard),

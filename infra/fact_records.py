@@ -67,6 +67,15 @@ class TimeFacts(TypedDict):
     """Median share of `train` in which steps were made; null where no log counts steps."""
 
 
+class SpentFacts(TypedDict):
+    """Hours that ended trials held slots, by what they were for (cluster.slot_time.SlotTime)."""
+
+    search: float
+    replicates: float
+    merges: float
+    controls: float
+
+
 class StartFacts(TypedDict):
     """What had been done for the latest trials when their turn came (trainer.run_start.Start)."""
 
@@ -167,6 +176,7 @@ class StatusFacts(TypedDict):
     slots: list[SlotFacts]
     slot_hours: float
     """Of trials that have ended."""
+    spent: SpentFacts
     time: TimeFacts
     starts: StartFacts
     limits: dict[str, float]

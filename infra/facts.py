@@ -6,10 +6,8 @@ know where the ledger or the files of a study are.
 
 import heapq
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from statistics import median
 
 from cluster.codec import to_plain
 from cluster.events import Recorded
@@ -29,17 +27,15 @@ from infra.fact_records import (
     NoiseFacts,
     ShowFacts,
     SlotFacts,
-    StartFacts,
     StatusFacts,
     StoryFacts,
-    TimeFacts,
     TrialFacts,
 )
 from infra.fates import end_seq
 from infra.hints import NOTHING_KNOWN, Known, next_step
+from infra.time_facts import spent_facts, stage_facts, start_facts
 from trainer.ports import Progress
-from trainer.run_start import Start
-from trainer.trial import Ending, ExperimentId, TrialId
+from trainer.trial import ExperimentId, TrialId
 
 RECENT = 8
 """How many of the latest results a status holds."""
@@ -100,8 +96,9 @@ def status_facts(
         },
         "slots": [_slot(state, slot, progress, now) for slot in _by_name(state)],
         "slot_hours": state.slot_seconds / 3600,
-        "time": _spent(latest),
-        "starts": _starts(latest),
+        "spent": spent_facts(state.spent),
+        "time": stage_facts(latest),
+        "starts": start_facts(latest),
         "limits": dict(limits or {}),
         "paths": dict(paths or {}),
         "recent": [_experiment(experiment) for experiment in latest[:RECENT]],
@@ -268,35 +265,6 @@ def _by_name(state: StudyState) -> list[SlotState]:
 def _latest(state: StudyState) -> list[Experiment]:
     ended = (e for e in state.experiments.values() if e.status.is_terminal)
     return heapq.nlargest(max(RECENT, TIMED), ended, key=lambda e: (end_seq(e), _number(e)))
-
-
-def _spent(experiments: list[Experiment]) -> TimeFacts:
-    outcomes = [trial.outcome for e in experiments for trial in e.trials if trial.outcome]
-    scored = [outcome.stages_s for outcome in outcomes if outcome.ending is Ending.SCORED]
-    by_stage: dict[str, list[float]] = {}
-    for stages_s in scored:
-        for stage, seconds in stages_s.items():
-            by_stage.setdefault(stage, []).append(seconds)
-    shares = [s["steps"] / s["train"] for s in scored if "steps" in s and s.get("train")]
-    return {
-        "trials": len(shares) or len(scored),
-        "stages_s": {stage: median(seconds) for stage, seconds in by_stage.items()},
-        "training_share": median(shares) if shares else None,
-    }
-
-
-def _starts(experiments: list[Experiment]) -> StartFacts:
-    outcomes = [trial.outcome for e in experiments for trial in e.trials if trial.outcome]
-    starts = Counter(outcome.start for outcome in outcomes)
-    reasons = Counter(outcome.cold_reason for outcome in outcomes if outcome.cold_reason)
-    [(reason, count)] = reasons.most_common(1) or [("", 0)]
-    return {
-        "warm": starts[Start.WARM],
-        "gate": starts[Start.GATE],
-        "cold": starts[Start.COLD],
-        "reason": reason,
-        "reason_trials": count,
-    }
 
 
 def _experiment(experiment: Experiment) -> ExperimentFacts:

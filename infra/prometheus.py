@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 
 from cluster.events import ProposalRejected, Recorded, TrialFinished, TrialLost
 from cluster.experiment import Experiment, Kind, Status, Trial, TrialPhase
+from cluster.slot_time import Purpose
 from cluster.state import StudyState
 from eval.metric import Metric
 from infra.facts import slot_condition
@@ -106,6 +107,13 @@ _METRICS = (
         type="counter",
         labels=("slot",),
         help="Time during which the slot was ready for a trial and had none.",
+    ),
+    MetricDescription(
+        name="incumbent_trial_seconds_total",
+        type="counter",
+        labels=("purpose",),
+        help="Time that ended trials held slots, by what they were for: search, replicates, merges "
+        "or controls.",
     ),
     MetricDescription(
         name="incumbent_worker_up",
@@ -282,6 +290,9 @@ class _StudyCollector(Collector):
             "incumbent_trials_total": counts["trials"],
             "incumbent_merges_total": counts["merges"],
             "incumbent_rejected_proposals_total": {(): self._rejected},
+            "incumbent_trial_seconds_total": {
+                (purpose.value,): getattr(self._state.spent, purpose.value) for purpose in Purpose
+            },
         }
 
     def _gauges(self) -> dict[str, Samples]:

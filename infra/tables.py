@@ -112,6 +112,7 @@ def status_view(facts: StatusFacts, *, most_slots: int = 0) -> RenderableType:
     _add(grid, "noise", _noise(facts))
     _add(grid, "judged", _judged(facts))
     _add(grid, "queue", _queue(facts))
+    _add(grid, "spent on", _spent(facts))
     _add(grid, "time", time_spent(facts["time"]))
     _add(grid, "starts", starts(facts["starts"]))
     if facts["notice"]:
@@ -168,6 +169,16 @@ def _queue(facts: StatusFacts) -> Text:
     queue = facts["queue"]
     used = duration(3600 * facts["slot_hours"])
     return Text(f"{queue['ready']} ready, {queue['running']} running, {used} of slots used")
+
+
+def _spent(facts: StatusFacts) -> str:
+    """Say how the time of slots divides, once there is more than search."""
+    hours = {name: float(value) for name, value in facts["spent"].items()}  # type: ignore[arg-type]
+    total = sum(hours.values())
+    if not total or hours["search"] == total:
+        return ""
+    shares = (f"{name} {100 * value / total:.0f} %" for name, value in hours.items() if value)
+    return ", ".join(shares)
 
 
 def _slots(slots: list[SlotFacts], most: int) -> Table:
