@@ -148,7 +148,8 @@ class Controller:
 
     def _is_wanted(self, command: cmd.QueueTrial) -> bool:
         """Say whether nobody has cancelled the experiment since the command was decided."""
-        return self._state.experiments[command.experiment.id].status is Status.PROPOSED
+        status = self._state.experiments[command.experiment.id].status
+        return command.is_control or status is Status.PROPOSED
 
     def _ask(self, count: int) -> None:
         state = self._state

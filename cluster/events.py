@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from cluster.experiment import Kind
-from eval.beliefs import Learnt
+from eval.beliefs import Belief, Learnt
 from eval.judge import Verdict
 from proposer.proposal import Scalar
-from trainer.trial import CommitId, ExperimentId, SlotId, TrialId, TrialOutcome
+from trainer.trial import CommitId, ExperimentId, Place, SlotId, TrialId, TrialOutcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +192,10 @@ class TrialQueued(Event):
     experiment: ExperimentId
     attempt: int
     seed: int
+    place: Place = field(default_factory=Place)
+    """Where it may run; anywhere, unless it says otherwise."""
+    is_control: bool = False
+    """It is of what was promoted before: a control, or a measurement on a further device class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +243,31 @@ class ExperimentJudged(Event):
     """The experiment that it was compared with."""
     learnt: Learnt | None = None
     """What the verdict taught the judge (eval.beliefs.Learnt); null if nothing."""
+    device_class: str = ""
+    """On which both were measured; empty in ledgers of before classes were told apart."""
+    reference_class: str = ""
+    """Set with the verdicts on the baseline: the class whose scores promote."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlJudged(Event):
+    """A run of what was promoted before was compared with what it should have scored."""
+
+    experiment: ExperimentId
+    trial: TrialId
+    slot: SlotId
+    shift: float
+    """By how much better it scored than was expected; negative is worse."""
+    surprise: float
+    """The same in standard deviations of what was to be expected."""
+    is_shifted: bool
+    """Noise does not explain it; the value does not count, and the slot is reported."""
+    belief: Belief | None = None
+    """What its tree is believed to score with it; null if no belief is held, or it has shifted."""
+    since: datetime | None = None
+    """When the slot's last good control ended; null if there was none."""
+    reopened: tuple[ExperimentId, ...] = ()
+    """Discarded experiments that would not have been without the shift: they are run again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,6 +343,7 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
         TrialFinished,
         TrialLost,
         ExperimentJudged,
+        ControlJudged,
         ExperimentSuspected,
         Promoted,
         MergeConflicted,

@@ -14,7 +14,7 @@ from cluster.events import SubmissionReceived
 from cluster.experiment import Experiment, Status
 from cluster.slot_time import SlotTime
 from eval.beliefs import Memory
-from trainer.trial import CommitId, ExperimentId, SlotId, TrialId
+from trainer.trial import CommitId, ExperimentId, Place, SlotId, TrialId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,21 @@ class SlotState:
     """The trial that runs there; empty when idle."""
     since: datetime | None = None
     """When that trial started."""
+    since_control: int = 0
+    """Trials that began here since the last control."""
+    checked_at: datetime | None = None
+    """When the last good control ended."""
+    shift: float = 0.0
+    """By how much better the last control scored than expected, beyond noise; 0 if within."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """A run of what was promoted before, on its way or not compared yet."""
+
+    experiment: ExperimentId
+    place: Place
+    is_measured: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +91,11 @@ class StudyState:
     replicated: tuple[ExperimentId, ...] = ()
     """Experiments with several scored trials, by which noise is told: the latest of them."""
 
+    reference_class: str = ""
+    """The device class whose scores promote; empty before the baseline was first judged."""
+
+    controls: Map[TrialId, Control] = field(default_factory=Map)
+    """Controls on their way, or not compared yet."""
     slots: Map[SlotId, SlotState] = field(default_factory=Map)
     submissions: tuple[SubmissionReceived, ...] = ()
     """Not yet turned into an experiment or a rejection, in order of arrival."""

@@ -18,6 +18,10 @@ class StudyPlan:
     """Bounds on other numbers, which a candidate must keep whatever the judge says."""
     proposers: tuple[str, ...]
     """Names of the proposers; empty for a study fed by submissions alone."""
+    reference_class: str = ""
+    """Device class that promotes; empty for the one with most slots at the first verdict."""
+    control_every: int = 50
+    """Trials of a slot after which the incumbent is run there again; 0 is never."""
     replicate_share: float = 0.3
     """Of the time on slots, what further runs of candidates may take."""
     budget_s: float = 300.0

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from cluster import device_classes
 from cluster.commands import Command, QueueTrial
 from cluster.experiment import Experiment, Kind, Status, TrialPhase
 from cluster.state import StudyState
@@ -65,7 +66,7 @@ def _queue_trial(state: StudyState, experiment: Experiment, plan: StudyPlan) -> 
     if last is not None and last.phase is TrialPhase.LOST:
         number, attempt = int(last.id.rpartition(".")[2]), last.attempt + 1
     else:
-        number, attempt = (int(last.id.rpartition(".")[2]) + 1 if last else 1), 1
+        number, attempt = experiment.next_trial, 1
     bounded = max(-MOST_PRIORITY, min(MOST_PRIORITY, experiment.priority))
     return QueueTrial(
         experiment=experiment,
@@ -73,6 +74,7 @@ def _queue_trial(state: StudyState, experiment: Experiment, plan: StudyPlan) -> 
         attempt=attempt,
         seed=plan.seed + number,
         priority=_PRIORITY[experiment.kind] + bounded,
+        place=device_classes.place(state, plan, experiment),
         smoke=_smoke(state, experiment, plan),
     )
 

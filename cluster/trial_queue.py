@@ -132,7 +132,12 @@ class TrialQueue(Protocol):
 def queued_event(spec: TrialSpec, now: datetime) -> Draft:
     """Return the event that tells of a queued trial."""
     event = TrialQueued(
-        trial=spec.trial, experiment=spec.experiment, attempt=spec.attempt, seed=spec.seed
+        trial=spec.trial,
+        experiment=spec.experiment,
+        attempt=spec.attempt,
+        seed=spec.seed,
+        place=spec.place,
+        is_control=spec.is_control,
     )
     return Draft(id=f"{spec.trial}/{spec.attempt}/queued", at=now, event=event)
 

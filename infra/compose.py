@@ -59,6 +59,8 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
     metric = config.metric.metric()
     repository = StudyRepository.open(study.home.git, study=config.study.name)
     plan = StudyPlan(
+        reference_class=config.judge.reference_class,
+        control_every=config.judge.control_every,
         replicate_share=config.judge.replicate_share,
         metric=metric,
         judge=config.judge.judge(metric),

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from cluster.codec import to_plain
+from cluster.device_classes import open_classes
 from cluster.events import Recorded
 from cluster.experiment import Experiment, Status, Trial
 from cluster.proposal_planning import verdicts_per_s
@@ -94,6 +95,7 @@ def status_facts(
             "ready": sum(state.counts.get(status, 0) for status in queued),
             "running": state.counts.get(Status.RUNNING, 0),
         },
+        "reference_class": state.reference_class,
         "slots": [_slot(state, slot, progress, now) for slot in _by_name(state)],
         "slot_hours": state.slot_seconds / 3600,
         "spent": spent_facts(state.spent),
@@ -154,6 +156,7 @@ def show_facts(
         "merged_as": found.merged_as,
         "paths": dict(paths or {}),
         "trials": [_trial(trial) for trial in found.trials],
+        "controls": [_trial(trial) for trial in found.controls],
         "story": _story(state, found, events),
     }
 
@@ -180,7 +183,14 @@ def _phase(state: StudyState, *, is_running: bool) -> str:
         return "paused"
     if not any(slot.is_open for slot in state.slots.values()):
         return "waiting for workers"
-    return "searching" if state.lineage else "measuring the baseline"
+    return _searching(state) if state.lineage else "measuring the baseline"
+
+
+def _searching(state: StudyState) -> str:
+    classes = set(open_classes(state))
+    if classes and state.reference_class not in {"", *classes}:
+        return f"searching, but nothing is promoted without a slot of {state.reference_class}"
+    return "searching"
 
 
 def _incumbent(state: StudyState) -> IncumbentFacts:
@@ -209,7 +219,7 @@ def _noise(state: StudyState) -> NoiseFacts | None:
     """Return the noise of runs where the incumbent was measured."""
     if state.incumbent is None:
         return None
-    device_class = state.incumbent.last_outcome.device_class
+    device_class = state.incumbent.device_class
     found = noise(state, device_class)
     if not found.dof:
         return None
@@ -248,6 +258,8 @@ def _slot(
         "hypothesis": found.hypothesis if found else "",
         "seconds": _since(slot.since, now),
         "last_line": heard.last_line,
+        "shift": slot.shift,
+        "checked_at": _time(slot.checked_at),
         "points": {name: value for name, value in heard.points.items() if math.isfinite(value)},
     }
 

@@ -109,6 +109,13 @@ _METRICS = (
         help="Time during which the slot was ready for a trial and had none.",
     ),
     MetricDescription(
+        name="incumbent_slot_shift",
+        type="gauge",
+        labels=("slot",),
+        help="By how much better the slot's last control scored than expected, in the metric's own "
+        "unit; 0 if within noise.",
+    ),
+    MetricDescription(
         name="incumbent_trial_seconds_total",
         type="counter",
         labels=("purpose",),
@@ -214,7 +221,7 @@ class _StudyCollector(Collector):
     def _recall(self, experiment: Experiment) -> None:
         for end in ends(experiment):
             self._count_end(end)
-        for trial in experiment.trials:
+        for trial in (*experiment.trials, *experiment.controls):
             if trial.phase in {TrialPhase.FINISHED, TrialPhase.LOST}:
                 self._count_trial(trial)
         for _, name in experiment.story:
@@ -304,6 +311,7 @@ class _StudyCollector(Collector):
             "incumbent_baseline_score": _score(state.baseline),
             "incumbent_queue_ready": {(): sum(ready)},
             "incumbent_queue_running": {(): state.counts.get(Status.RUNNING, 0)},
+            "incumbent_slot_shift": {(slot.slot,): slot.shift for slot in state.slots.values()},
             "incumbent_worker_up": {
                 (slot.slot, slot.node, slot.device): float(slot.is_open)
                 for slot in state.slots.values()
@@ -316,6 +324,9 @@ class _StudyCollector(Collector):
             trial = self._state.experiments[experiment].trials[-1:]
             if status is Status.RUNNING and trial[0].started_at is not None:
                 busy[trial[0].slot] += _seconds(trial[0].started_at, now)
+        for place in self._state.slots.values():
+            if place.trial in self._state.controls and place.since is not None:
+                busy[place.slot] += _seconds(place.since, now)
         idle = self._idle.copy()
         for slot, since in self._idle_since.items():
             idle[slot] += _seconds(since, now)

@@ -115,6 +115,8 @@ def status_view(facts: StatusFacts, *, most_slots: int = 0) -> RenderableType:
     _add(grid, "spent on", _spent(facts))
     _add(grid, "time", time_spent(facts["time"]))
     _add(grid, "starts", starts(facts["starts"]))
+    _add(grid, "shifted", Text(_shifted(facts), style="yellow"))
+    _add(grid, "promotes", _promotes(facts))
     if facts["notice"]:
         _add(grid, "note", Text(one_line(facts["notice"]), style="yellow"))
     parts: list[RenderableType] = [head, grid]
@@ -169,6 +171,21 @@ def _queue(facts: StatusFacts) -> Text:
     queue = facts["queue"]
     used = duration(3600 * facts["slot_hours"])
     return Text(f"{queue['ready']} ready, {queue['running']} running, {used} of slots used")
+
+
+def _shifted(facts: StatusFacts) -> str:
+    """Name the slots on which the incumbent scored otherwise when it was last run there."""
+    found = [slot for slot in facts["slots"] if slot["shift"]]
+    return ", ".join(f"{one_line(slot['slot'])} by {signed(slot['shift'])}" for slot in found)
+
+
+def _promotes(facts: StatusFacts) -> str:
+    """Name the device class that promotes, where there are others."""
+    classes = {slot["device_class"] for slot in facts["slots"]} - {facts["reference_class"]}
+    if not classes or not facts["reference_class"]:
+        return ""
+    others = ", ".join(map(one_line, sorted(classes)))
+    return f"{one_line(facts['reference_class'])}; screened on {others}"
 
 
 def _spent(facts: StatusFacts) -> str:
@@ -259,8 +276,8 @@ def _show(facts: ShowFacts, metric: str) -> RenderableType:
     for name, value in sorted(facts["parameters"].items()):
         _add(grid, one_line(name), one_line(str(value)))
     parts: list[RenderableType] = [head, grid]
-    if facts["trials"]:
-        parts += [Text(), _trials(facts["trials"]), *_conditions(facts["trials"])]
+    if trials := [*facts["trials"], *facts["controls"]]:
+        parts += [Text(), _trials(trials), *_conditions(trials)]
     parts += [Text(), _story(facts), *_tail(facts)]
     return Group(*parts)
 

@@ -112,6 +112,8 @@ class TrialSpec:
     """What is to run before it; see trainer.rungs."""
     place: Place = Place()
     """Where it may run."""
+    is_control: bool = False
+    """It is of what was promoted before: it is never cut short."""
     rung: Rung = Rung.FULL
     """Which of a trial's runs is meant, where it consists of several."""
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import singledispatchmethod
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from random import Random
 
 from cluster import commands as cmd
@@ -29,7 +29,11 @@ from trainer.trial import CommitId, CrashKind, Ending, ExperimentId, SlotId, Tri
 METRIC = Metric(name="score", goal=Goal.MINIMIZE, pattern=r"^score:\s+(\S+)")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 PROPOSER = "imaginary"
+_CANCELLED = TrialOutcome(ending=Ending.CANCELLED, reason="withdrawn")
 _CRASHED = TrialOutcome(ending=Ending.CRASHED, crash=CrashKind.EXCEPTION, reason="crashed")
+
+
+_AWAITED = (cmd.Propose, cmd.CancelTrial)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +87,8 @@ class SimulatedStudy:
         )
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._queue: list[tuple[int, int, cmd.QueueTrial]] = []
+        self._checks: dict[int, cmd.QueueTrial] = {}
+        """What waits for one slot alone."""
         self._idle: list[int] = []
         self._order = 0
         self._asking = 0
@@ -127,7 +133,7 @@ class SimulatedStudy:
             while commands := self._decide():
                 for command in commands:
                     self._perform(command)
-                if all(isinstance(command, cmd.Propose) for command in commands):
+                if all(isinstance(command, _AWAITED) for command in commands):
                     break
             if not self._start_trials():
                 return
@@ -158,6 +164,11 @@ class SimulatedStudy:
     def _start_trials(self) -> bool:
         """Lease what waits to the slots that are idle; say whether any was."""
         started = False
+        for slot in [slot for slot in self._idle if slot in self._checks]:
+            self._idle.remove(slot)
+            heapify(self._idle)
+            self._start(self._checks.pop(slot), slot)
+            started = True
         while self._queue and self._idle:
             _, _, order = heappop(self._queue)
             self._start(order, heappop(self._idle))
@@ -236,10 +247,34 @@ class SimulatedStudy:
                 experiment=command.experiment.id,
                 attempt=command.attempt,
                 seed=command.seed,
+                place=command.place,
+                is_control=command.is_control,
             )
         )
+        if command.place.slot:
+            self._checks[int(command.place.slot.removeprefix("gpu-"))] = command
+            return
         self._order += 1
         heappush(self._queue, (-command.priority, self._order, command))
+
+    @_perform.register
+    def _cancel(self, command: cmd.CancelTrial) -> None:
+        waiting = {order.trial: slot for slot, order in self._checks.items()}
+        if command.trial not in waiting:
+            return  # it runs: there is no hurry
+        order = self._checks.pop(waiting[command.trial])
+        self._happen(
+            ev.TrialFinished(
+                trial=order.trial,
+                experiment=order.experiment.id,
+                attempt=order.attempt,
+                outcome=_CANCELLED,
+            )
+        )
+
+    @_perform.register
+    def _judge_control(self, command: cmd.RecordControl) -> None:
+        self._happen(command.event)
 
     @_perform.register
     def _judge(self, command: cmd.RecordJudgement) -> None:
