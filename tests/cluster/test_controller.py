@@ -5,9 +5,10 @@ import subprocess
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,8 +51,11 @@ def loss_of(text: str) -> TrialOutcome:
 class ThreadFleet:
     """Slots as threads: each leases, scores the file of the leased commit, and completes."""
 
-    def __init__(self, bench: "Bench", slots: int, *, together: int = 1) -> None:
+    def __init__(
+        self, bench: "Bench", slots: int, *, together: int = 1, classes: Sequence[str] = ("cpu",)
+    ) -> None:
         self._bench = bench
+        self._classes = classes
         self._barrier = threading.Barrier(together) if together > 1 else None
         self._threads = [
             threading.Thread(target=self._serve, args=(number,), daemon=True)
@@ -80,12 +84,13 @@ class ThreadFleet:
 
     def _serve(self, number: int) -> None:
         queue = RedisTrialQueue(self._bench.store())
+        kind = self._classes[number % len(self._classes)]
         slot = Slot(
             id=SlotId(f"cpu-{number}"),
             incarnation=uuid.uuid4().hex,
             node="here",
             device="cpu",
-            device_class="cpu",
+            device_class=kind,
         )
         queue.greet(slot, now=now())
         while queue.mode() is not QueueMode.DRAINING:
@@ -100,7 +105,8 @@ class ThreadFleet:
                     self._barrier.reset()
             self.hold(lease)
             text = self._bench.repository.git.text("show", f"{lease.spec.commit}:train.py")
-            queue.complete(lease.token, loss_of(text), now=now())
+            outcome = replace(loss_of(text), device_class=kind)
+            queue.complete(lease.token, outcome, now=now())
 
 
 def now() -> datetime:
@@ -152,6 +158,7 @@ class Bench:
         *proposers: Script,
         experiments: int = 0,
         preflight: Preflight | None = None,
+        **plan: Any,
     ) -> Controller:
         ledger = self.ledger
         epoch = ledger.begin_epoch()
@@ -171,12 +178,13 @@ class Bench:
             clock=now,
             preflight=preflight,
         )
-        plan = StudyPlan(
+        study_plan = StudyPlan(
             metric=METRIC,
             judge=GreedyJudge(metric=METRIC),
             proposers=tuple(proposer.name for proposer in proposers),
             slots=2,
             most_experiments=experiments,
+            **plan,
         )
         parts = Parts(
             ledger=ledger,
@@ -187,7 +195,7 @@ class Bench:
             fleet=fleet(self),
             proposers=proposers,
             observers=(),
-            plan=plan,
+            plan=study_plan,
             instructions="",
             epoch=epoch,
             clock=now,
@@ -451,3 +459,22 @@ def test_a_controller_that_dies_between_git_and_ledger_promotes_once(bench: Benc
     second.run()
     assert load(bench.ledger).promotions == 1
     assert len(bench.branch()) == 2
+
+
+def test_unlike_slots_screen_and_are_checked_and_one_class_alone_promotes(bench: Bench) -> None:
+    script = Script(*([edited(A=a, B=b)] for a in (1, 2, 3) for b in (2, 3, 4, 5)))
+    controller = bench.controller(
+        lambda b: ThreadFleet(b, 3, classes=("cpu", "cpu", "other")),
+        script,
+        experiments=10,
+        reference_class="cpu",
+        control_every=1,
+    )
+    assert controller.run() == "10 experiments were judged"
+    state = controller.state
+    assert state.reference_class == "cpu"
+    assert {state.experiments[name].device_class for name in state.lineage} == {"cpu"}
+    controls = [t for e in state.experiments.values() for t in e.controls if t.outcome]
+    assert any(trial.outcome and trial.outcome.value is not None for trial in controls)
+    assert not dict(state.controls)
+    assert controller.state.judged == 10
