@@ -6,6 +6,7 @@ from datetime import datetime
 from eval.guard import Guard
 from eval.judge import Judge
 from eval.metric import Metric
+from eval.seeds import SeedHabit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +19,8 @@ class StudyPlan:
     """Bounds on other numbers, which a candidate must keep whatever the judge says."""
     proposers: tuple[str, ...]
     """Names of the proposers; empty for a study fed by submissions alone."""
+    seeds: SeedHabit = SeedHabit.TAKEN
+    """Where the repository's randomness comes from."""
     reference_class: str = ""
     """Device class that promotes; empty for the one with most slots at the first verdict."""
     control_every: int = 50

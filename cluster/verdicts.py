@@ -13,6 +13,7 @@ from cluster.state import StudyState
 from cluster.study_plan import StudyPlan
 from eval.judge import Circumstance, Judgement, Verdict
 from eval.noise import Noise, pooled_noise
+from eval.seeds import SeedHabit
 from eval.suspicion import implausible, suspicions
 from trainer.trial import ExperimentId
 
@@ -32,6 +33,9 @@ def due(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
 
 def _verdict(state: StudyState, experiment: Experiment, plan: StudyPlan) -> Command:
     found, reference = judgement(state, experiment, plan)
+    if plan.seeds is SeedHabit.FIXED and len(experiment.values) > 1:
+        words = f"{found.reason}; its runs share one seed and tell of repeatability alone"
+        found = replace(found, reason=words)
     reasons = () if experiment.is_accepted else _suspicions(state, experiment, plan)
     if reasons and found.verdict is not Verdict.DISCARD:
         return RecordSuspicion(
