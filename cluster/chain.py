@@ -76,9 +76,8 @@ def _settled(
 def _scores(
     state: StudyState, plan: StudyPlan, base: Experiment, links: Sequence[Experiment]
 ) -> ChainScores:
-    device_class = base.last_outcome.device_class
     smallest = _SMALLEST * max(abs(base.worth), _SMALLEST)
-    sigma = max(noise(state, device_class).sigma, smallest)
+    sigma = max(noise(state, base.device_class).sigma, smallest)
     start = base.belief or Belief(mean=base.worth, variance=sigma**2 / len(base.values))
     shown: list[Link] = []
     is_barred = False

@@ -4,10 +4,12 @@ Performing a command twice does no harm: what it appends has the same event id b
 and the queue compare before they set.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from cluster.events import (
     ChainMeasured,
+    ControlJudged,
     Event,
     ExperimentJudged,
     SubmissionReceived,
@@ -15,8 +17,9 @@ from cluster.events import (
     WinnerRequeued,
 )
 from cluster.experiment import Experiment
+from eval.control import Reading
 from eval.judge import Judgement
-from trainer.trial import ExperimentId, Smoke, TrialId
+from trainer.trial import ExperimentId, Place, SlotId, Smoke, TrialId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,10 @@ class QueueTrial(Command):
     """Higher is leased earlier."""
     smoke: Smoke | None = None
     """The run that goes before it."""
+    place: Place = field(default_factory=Place)
+    """Where it may run."""
+    is_control: bool = False
+    """It is of what was promoted before, and changes nothing of that but its score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +86,8 @@ class RecordJudgement(Command):
     experiment: ExperimentId
     judgement: Judgement
     reference: ExperimentId
+    device_class: str = ""
+    reference_class: str = ""
 
     @property
     def event(self) -> ExperimentJudged:
@@ -90,6 +99,36 @@ class RecordJudgement(Command):
             reason=self.judgement.reason,
             reference=self.reference,
             learnt=self.judgement.learnt,
+            device_class=self.device_class,
+            reference_class=self.reference_class,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordControl(Command):
+    """Write down what a control said of its slot."""
+
+    experiment: ExperimentId
+    trial: TrialId
+    slot: SlotId
+    reading: Reading
+    since: datetime | None
+    reopened: tuple[ExperimentId, ...]
+
+    @property
+    def event(self) -> ControlJudged:
+        """The fact that it becomes."""
+        reading = self.reading
+        return ControlJudged(
+            experiment=self.experiment,
+            trial=self.trial,
+            slot=self.slot,
+            shift=reading.shift,
+            surprise=reading.surprise,
+            is_shifted=reading.is_shifted,
+            belief=None if reading.is_shifted else reading.belief,
+            since=self.since,
+            reopened=self.reopened,
         )
 
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from queue import Empty, SimpleQueue
 
-from cluster import commands as cmd
-from cluster import events as ev
+from cluster import commands as cmd, events as ev
 from cluster.curve_book import CurveBook
 from cluster.decisions import decide, stop_is_complete
 from cluster.experiment import Status
@@ -157,7 +156,8 @@ class Controller:
 
     def _is_wanted(self, command: cmd.QueueTrial) -> bool:
         """Say whether nobody has cancelled the experiment since the command was decided."""
-        return self._state.experiments[command.experiment.id].status is Status.PROPOSED
+        status = self._state.experiments[command.experiment.id].status
+        return command.is_control or status is Status.PROPOSED
 
     def _ask(self, count: int) -> None:
         state = self._state

@@ -6,7 +6,7 @@ after any crash. Its cost grows with what is open, not with what was ever tried.
 
 from collections.abc import Iterator
 
-from cluster import proposal_planning, pruning, reducer, trial_planning, verdicts
+from cluster import controls, proposal_planning, pruning, reducer, trial_planning, verdicts
 from cluster.commands import (
     CancelTrial,
     Command,
@@ -33,22 +33,30 @@ def decide(state: StudyState, plan: StudyPlan, circumstances: Circumstances) -> 
         return tuple(_stopping(state, plan))
     if state.baseline is None:
         return (CreateBaseline(),)
-    commands: list[Command] = [*_cancellations(state), *verdicts.due(state, plan)]
+    commands: list[Command] = [
+        *_cancellations(state),
+        *controls.withdrawn(state),
+        *(list(controls.readings(state, plan)) or verdicts.due(state, plan)),
+    ]
     if not commands:
         commands = reducer.plan(state, plan)
     commands.extend(_submissions(state))
     commands.extend(pruning.due(state, circumstances))
     if not state.is_paused:
+        commands.extend(controls.due(state, plan))
         commands.extend(trial_planning.due(state, plan))
         commands.extend(proposal_planning.due(state, plan, circumstances))
     if not commands:
         commands.extend(_ending(state, plan, circumstances))
+        if commands:  # nothing would come of what controls say from now on
+            commands = [*controls.withdrawn(state, everything=True)] or commands
     return tuple(commands)
 
 
 def _stopping(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
     """Finish what runs, its verdicts and promotions included; begin nothing."""
     yield from _cancellations(state)
+    yield from controls.withdrawn(state, everything=True)
     if judgements := list(verdicts.due(state, plan)):
         yield from judgements
     else:

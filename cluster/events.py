@@ -8,13 +8,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from cluster.event import Event as Event  # noqa: PLC0414 - others find it here, with its kinds
+from cluster.event import Event as Event
 from cluster.experiment import Kind
 from cluster.hidden_label_events import FinalBegun, FinalReported, FinalRunEnded, HoldoutScored
+from cluster.request_events import (
+    AcceptRequested as AcceptRequested,
+    CancelRequested as CancelRequested,
+    PauseRequested as PauseRequested,
+    ResumeRequested as ResumeRequested,
+    RetryRequested as RetryRequested,
+    StopRequested as StopRequested,
+    SubmissionReceived as SubmissionReceived,
+)
 from eval.beliefs import Belief, Learnt
 from eval.judge import Verdict
 from proposer.proposal import Scalar
-from trainer.trial import CommitId, ExperimentId, SlotId, TrialId, TrialOutcome
+from trainer.trial import CommitId, ExperimentId, Place, SlotId, TrialId, TrialOutcome
 
 # --- the study -----------------------------------------------------------------------------------
 
@@ -77,60 +86,6 @@ class SlotClosed(Event):
     reason: str
 
 
-# --- what people ask for -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubmissionReceived(Event):
-    """A user handed in a candidate: exactly one of patch, branch or settings."""
-
-    submission: str
-    hypothesis: str
-    priority: int = 0
-    patch: str = ""
-    branch: str = ""
-    settings: Mapping[str, str] = field(default_factory=dict)
-    """Constants by name, as `--set NAME=VALUE` spells them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CancelRequested(Event):
-    """Somebody wants an experiment ended."""
-
-    experiment: ExperimentId
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryRequested(Event):
-    """Somebody wants an ended experiment run again."""
-
-    experiment: ExperimentId
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AcceptRequested(Event):
-    """Somebody has looked at a suspect experiment and wants it judged as it is."""
-
-    experiment: ExperimentId
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PauseRequested(Event):
-    """Start no more trials; let those that run finish."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResumeRequested(Event):
-    """Start trials again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopRequested(Event):
-    """End the study's processes; `now` gives running trials back instead of finishing them."""
-
-    now: bool = False
-
-
 # --- experiments ---------------------------------------------------------------------------------
 
 
@@ -190,6 +145,10 @@ class TrialQueued(Event):
     experiment: ExperimentId
     attempt: int
     seed: int
+    place: Place = field(default_factory=Place)
+    """Where it may run; anywhere, unless it says otherwise."""
+    is_control: bool = False
+    """It is of what was promoted before: a control, or a measurement on a further device class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +206,31 @@ class ExperimentJudged(Event):
     """The experiment that it was compared with."""
     learnt: Learnt | None = None
     """What the verdict taught the judge (eval.beliefs.Learnt); null if nothing."""
+    device_class: str = ""
+    """On which both were measured; empty in ledgers of before classes were told apart."""
+    reference_class: str = ""
+    """Set with the verdicts on the baseline: the class whose scores promote."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlJudged(Event):
+    """A run of what was promoted before was compared with what it should have scored."""
+
+    experiment: ExperimentId
+    trial: TrialId
+    slot: SlotId
+    shift: float
+    """By how much better it scored than was expected; negative is worse."""
+    surprise: float
+    """The same in standard deviations of what was to be expected."""
+    is_shifted: bool
+    """Noise does not explain it; the value does not count, and the slot is reported."""
+    belief: Belief | None = None
+    """What its tree is believed to score with it; null if no belief is held, or it has shifted."""
+    since: datetime | None = None
+    """When the slot's last good control ended; null if there was none."""
+    reopened: tuple[ExperimentId, ...] = ()
+    """Discarded experiments that would not have been without the shift: they are run again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -359,6 +343,7 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
         TrialFinished,
         TrialLost,
         ExperimentJudged,
+        ControlJudged,
         ExperimentSuspected,
         ChainMeasured,
         Promoted,

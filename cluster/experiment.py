@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from cluster.slot_time import Purpose
 from eval.beliefs import Belief
 from eval.conditions import Mark
 from eval.judge import Evidence, Verdict
@@ -110,7 +111,8 @@ class Trial:
     marks: tuple[Mark, ...] = ()
     """What was odd about the conditions under which it ran."""
     is_set_aside: bool = False
-    """Its value does not count: it was suspect, and the experiment was run again."""
+    """Its value does not count: it was suspect and the experiment was run again, its slot had
+    shifted, or it is a control that was not compared yet."""
 
     @property
     def seconds(self) -> float:
@@ -152,6 +154,8 @@ class Experiment:
     merges: int = 0
     """How many measured merges it came back from, neither on the branch nor dropped."""
     trials: tuple[Trial, ...] = ()
+    controls: tuple[Trial, ...] = ()
+    """Its trials after it was promoted: they say what its tree scores, and change no status."""
     losses: int = 0
     """Attempts lost without the study's own wish."""
     is_cancelled: bool = False
@@ -179,41 +183,72 @@ class Experiment:
     story: tuple[tuple[int, str], ...] = ()
     """Sequence number and name of every event that concerned it."""
 
-    @property
-    def scored(self) -> tuple[tuple[Trial, TrialOutcome, float], ...]:
-        """Each scored trial that counts, with its outcome and its metric, in order."""
+    def scored_on(self, device_class: str) -> tuple[tuple[Trial, TrialOutcome, float], ...]:
+        """Return each trial that was scored on a class and counts: its outcome, and its metric."""
         return tuple(
             (trial, found, found.value)
-            for trial in self.trials
+            for trial in (*self.trials, *self.controls)
             if not trial.is_set_aside
             and (found := trial.outcome) is not None
             and found.value is not None
+            and found.device_class == device_class
+        )
+
+    def values_on(self, device_class: str) -> tuple[float, ...]:
+        """Return the metric of each trial that was scored on a class and counts."""
+        return tuple(value for _, _, value in self.scored_on(device_class))
+
+    def evidence_on(self, device_class: str) -> Evidence:
+        """Return what a judge is shown of it on a class; raises ValueError if it has no score."""
+        scored = self.scored_on(device_class)
+        score = Score(
+            values=tuple(value for _, _, value in scored),
+            device_class=device_class,
+            marks=tuple(trial.marks for trial, _, _ in scored),
+        )
+        if device_class != self.device_class:
+            return Evidence(score=score, lines=self.lines)
+        return Evidence(score=score, lines=self.lines, belief=self.belief, level=self.level)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Device class of each trial that was scored and counts."""
+        return tuple(
+            trial.outcome.device_class
+            for trial in (*self.trials, *self.controls)
+            if not trial.is_set_aside and trial.outcome and trial.outcome.value is not None
         )
 
     @property
+    def device_class(self) -> str:
+        """Class on which it was judged last, or is to be; empty before it was scored."""
+        for trial in reversed(self.trials):
+            outcome = trial.outcome
+            if outcome is not None and outcome.value is not None and not trial.is_set_aside:
+                return outcome.device_class
+        return ""
+
+    @property
+    def scored(self) -> tuple[tuple[Trial, TrialOutcome, float], ...]:
+        """Each trial by which it is scored: those of the class that it was last judged on."""
+        return self.scored_on(self.device_class)
+
+    @property
     def values(self) -> tuple[float, ...]:
-        """Metric of each scored trial that counts, in order."""
+        """Metric of each of those."""
         return tuple(value for _, _, value in self.scored)
 
     @property
     def score(self) -> Score | None:
-        """What its trials say, all of one device class; None before one was scored."""
-        scored = self.scored
-        if not scored:
-            return None
-        return Score(
-            values=self.values,
-            device_class=self.last_outcome.device_class,
-            marks=tuple(trial.marks for trial, _, _ in scored),
-        )
+        """What they say; None before one was scored."""
+        return self.evidence.score if self.device_class else None
 
     @property
     def evidence(self) -> Evidence:
         """What a judge is shown; raises ValueError without a scored trial."""
-        score = self.score
-        if score is None:
+        if not self.device_class:
             raise ValueError(f"{self.id} has no score")
-        return Evidence(score=score, lines=self.lines, belief=self.belief, level=self.level)
+        return self.evidence_on(self.device_class)
 
     @property
     def worth(self) -> float:
@@ -242,13 +277,35 @@ class Experiment:
         return sum(trial.outcome is not None for trial in self.trials)
 
     @property
+    def next_trial(self) -> int:
+        """Number of the trial that would be the next one."""
+        known = (trial.id.rpartition(".")[2] for trial in (*self.trials, *self.controls))
+        return 1 + max(map(int, known), default=0)
+
+    @property
     def seconds(self) -> float:
         """Wall-clock seconds that its trials took on slots, lost attempts included."""
         return sum(trial.seconds for trial in self.trials)
 
+    @property
+    def is_replicated(self) -> bool:
+        """Say whether a further trial would be for proof: one was scored, and it is a candidate."""
+        return self.kind is not Kind.BASELINE and bool(self.values)
+
+    def purpose(self, trial: Trial) -> Purpose:
+        """Return what one of its trials is run for."""
+        if trial in self.controls:
+            return Purpose.CONTROLS
+        earlier = self.trials[: self.trials.index(trial)]
+        if self.kind is Kind.BASELINE:
+            return Purpose.SEARCH
+        if any(other.outcome is not None for other in earlier):
+            return Purpose.REPLICATES
+        return Purpose.MERGES if self.kind is Kind.MERGE else Purpose.SEARCH
+
     def trial(self, trial: TrialId, attempt: int) -> Trial:
         """Return one attempt; raises KeyError if there was none."""
-        for record in reversed(self.trials):
+        for record in reversed((*self.controls, *self.trials)):
             if record.id == trial and record.attempt == attempt:
                 return record
         raise KeyError(f"{trial} has no attempt {attempt}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from cluster.experiment import Experiment, Kind, Status, TrialPhase
 from cluster.state import StudyState
 from cluster.steps import is_judged
-from cluster.transitions import MOST_REPLICATED
+from cluster.trial_accounts import MOST_REPLICATED
 from trainer.trial import Ending
 
 _SCORED = frozenset(
@@ -55,7 +55,7 @@ def _indexes(state: StudyState) -> Iterator[str]:
         first.setdefault(experiment.tree, experiment.id)
     if dict(state.trees) != first:
         yield "trees names other first experiments"
-    several = {e.id for e in everything.values() if len(e.values) > 1}
+    several = {e.id for e in everything.values() if len(e.classes) > len(set(e.classes))}
     if several - set(state.replicated) and len(state.replicated) < MOST_REPLICATED:
         yield f"replicated says {state.replicated}, experiments {sorted(several)}"
 

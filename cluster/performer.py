@@ -9,8 +9,7 @@ from datetime import datetime
 from functools import singledispatchmethod
 from pathlib import Path
 
-from cluster import commands as cmd
-from cluster import events as ev
+from cluster import commands as cmd, events as ev
 from cluster.admission import Admission, Origin
 from cluster.code_outcomes import Candidate, Rejected
 from cluster.experiment import Kind, Status
@@ -138,6 +137,8 @@ class Performer:
             budget_s=self._budget_s,
             timeout_s=self._timeout_s,
             smoke=command.smoke,
+            place=command.place,
+            is_control=command.is_control,
         )
         self._queue.put(spec, priority=command.priority, now=self._now(), epoch=self._epoch)
 
@@ -167,6 +168,10 @@ class Performer:
     def _judge(self, command: cmd.RecordJudgement, state: StudyState) -> None:
         experiment = state.experiments[command.experiment]
         self.record(f"{experiment.id}/judged/{experiment.finished}", command.event)
+
+    @perform.register
+    def _judge_control(self, command: cmd.RecordControl, _: StudyState) -> None:
+        self.record(f"{command.trial}/control", command.event)
 
     @perform.register
     def _suspect(self, command: cmd.RecordSuspicion, state: StudyState) -> None:

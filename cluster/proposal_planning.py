@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from datetime import datetime
 
+from cluster import device_classes
 from cluster.commands import Command, Propose
 from cluster.experiment import Experiment, Kind, Status
 from cluster.state import StudyState
@@ -44,9 +45,11 @@ def _has_failed(baseline: Experiment | None) -> bool:
 
 
 def _ready(state: StudyState) -> int:
-    """Proposals that wait for a slot."""
+    """Proposals that wait for a slot; for any slot, where there are several kinds."""
+    are_mixed = device_classes.are_mixed(state)
     return sum(
         state.experiments[e].kind is Kind.PROPOSAL
+        and not (are_mixed and state.experiments[e].values)
         for e, status in state.open.items()
         if status in {Status.PROPOSED, Status.QUEUED}
     )

@@ -123,7 +123,7 @@ class QueueActor:
 
     async def _watch_for_work(self) -> None:
         """Wake the waiting workers when there is work or the mode has changed."""
-        mode = QueueMode.OPEN
+        mode, ready = QueueMode.OPEN, 0
         quiet_since = time.monotonic()
         while True:
             is_quiet = time.monotonic() - quiet_since > 1.0
@@ -131,13 +131,15 @@ class QueueActor:
             if not self._waiting:
                 continue
             try:
-                before, mode = mode, self._queue.mode()
-                has_work = mode is QueueMode.OPEN and self._queue.depth().ready > 0
+                before = mode, ready
+                mode, ready = self._queue.mode(), self._queue.depth().ready
             except LedgerAway:
                 await asyncio.sleep(EXPIRE_S)
                 continue
-            if has_work or mode is not before:
+            # What waits may be meant for other slots: then it is looked at, but there is no hurry.
+            if (mode, ready) != before:
                 quiet_since = time.monotonic()
+            if (mode is QueueMode.OPEN and ready) or mode is not before[0]:
                 self._work.set()
                 self._work = asyncio.Event()
 

@@ -23,7 +23,7 @@ from cluster.trial_queue import (
     started_event,
 )
 from trainer.ports import Heartbeat, Lease, Slot
-from trainer.trial import SlotId, TrialId, TrialOutcome, TrialSpec
+from trainer.trial import Place, SlotId, TrialId, TrialOutcome, TrialSpec
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,9 @@ class RedisTrialQueue:
         """See TrialQueue."""
         draft = queued_event(spec, now)
         key = f"{spec.trial}|{spec.attempt}"
-        args = (str(epoch), draft.id, encode_draft(draft), key, to_json(spec), -priority)
+        place = spec.place
+        tag = "" if place == Place() else f"|{place.slot}|{place.device_class}"
+        args = (str(epoch), draft.id, encode_draft(draft), key, to_json(spec), -priority, tag)
         self._store.run("put", *args)
 
     def lease(self, slot: Slot, *, now: datetime, ttl_s: float) -> Lease | None:
@@ -89,29 +91,45 @@ class RedisTrialQueue:
         """Return a waiting trial for the slot: member, TRIAL|ATTEMPT, spec; None without one."""
         while True:
             reserved = self._reserved(now)
-            member = choose(self._waiting(reserved, slot.id), reserved, slot.id)
+            member = choose(self._waiting(reserved, slot), reserved, slot.id)
             if member is None:
                 return None
-            key = member.partition(b"|")[2]
+            key = _key_of(member)
             if (spec := self._spec(key)) is not None:  # else it was leased between the commands
                 return member, key, spec
 
-    def _waiting(self, reserved: Mapping[bytes, SlotId], slot: SlotId) -> list[tuple[bytes, float]]:
+    def _waiting(self, reserved: Mapping[bytes, SlotId], slot: Slot) -> list[tuple[bytes, float]]:
         """Return the head of the queue, as far as a choice depends on it, with the slot's wish."""
-        wishes = [member for member, owner in reserved.items() if owner == slot]
-        pipeline = self._store.client.pipeline(transaction=True)
-        pipeline.zrange(self._key("ready"), 0, len(reserved), withscores=True)
-        for member in wishes:
-            pipeline.zscore(self._key("ready"), member)
-        with translated():
-            head, *ranks = pipeline.execute()
-        waiting: list[tuple[bytes, float]] = list(head)
-        known = {member for member, _ in waiting}
-        return waiting + [
-            (member, rank)
-            for member, rank in zip(wishes, ranks, strict=True)
-            if rank is not None and member not in known
+        wishes = [
+            member
+            for member, owner in reserved.items()
+            if owner == slot.id and _may_take(slot, member)
         ]
+        waiting = self._head(slot, len(reserved) + 1)
+        known = {member for member, _ in waiting}
+        wishes = [member for member in wishes if member not in known]
+        if not wishes:
+            return waiting
+        with translated():
+            ranks = self._store.client.zmscore(self._key("ready"), cast("list[str]", wishes))
+        found = zip(wishes, ranks, strict=True)
+        return waiting + [(member, rank) for member, rank in found if rank is not None]
+
+    def _head(self, slot: Slot, count: int) -> list[tuple[bytes, float]]:
+        """Return the first `count` trials that the slot may run, or as many as there are."""
+        found: list[tuple[bytes, float]] = []
+        start, size = 0, count
+        while len(found) < count:
+            with translated():
+                page = self._store.client.zrange(
+                    self._key("ready"), start, start + size - 1, withscores=True
+                )
+            ranked = cast("list[tuple[bytes, float]]", page)
+            found += [(member, rank) for member, rank in ranked if _may_take(slot, member)]
+            if len(page) < size:
+                break
+            start, size = start + size, 4 * size
+        return found[:count]
 
     def _reserved(self, now: datetime) -> dict[bytes, SlotId]:
         with translated():
@@ -157,7 +175,7 @@ class RedisTrialQueue:
     def cancel(self, trial: TrialId, *, now: datetime, epoch: int) -> None:
         """See TrialQueue."""
         for member in self._members():
-            key = member.partition(b"|")[2]
+            key = _key_of(member)
             if key.partition(b"|")[0] == trial.encode() and self._cancel(member, key, now, epoch):
                 return
         self._answer(trial, Heartbeat.CANCEL, epoch)
@@ -245,6 +263,19 @@ class RedisTrialQueue:
         with translated():
             word = cast("bytes | None", self._store.client.hget(self._key("meta"), "mode"))
         return QueueMode(word.decode()) if word else QueueMode.OPEN
+
+
+def _key_of(member: bytes) -> bytes:
+    """Return TRIAL|ATTEMPT of COUNT|TRIAL|ATTEMPT, or of what says besides where it may run."""
+    return b"|".join(member.split(b"|", 3)[1:3])
+
+
+def _may_take(slot: Slot, member: bytes) -> bool:
+    _, _, _, *tag = member.split(b"|", 4)
+    if not tag:
+        return True
+    only, device_class = (word.decode() for word in tag)
+    return Place(slot=SlotId(only), device_class=device_class).admits(slot.id, slot.device_class)
 
 
 def _held(token: bytes, payload: bytes, seconds: float) -> Held:

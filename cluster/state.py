@@ -14,8 +14,9 @@ from cluster.events import SubmissionReceived
 from cluster.experiment import Experiment, Status
 from cluster.final_runs import Final
 from cluster.hidden_label_events import HoldoutScored
+from cluster.slot_time import SlotTime
 from eval.beliefs import Memory
-from trainer.trial import CommitId, ExperimentId, SlotId, TrialId
+from trainer.trial import CommitId, ExperimentId, Place, SlotId, TrialId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,21 @@ class SlotState:
     """The trial that runs there; empty when idle."""
     since: datetime | None = None
     """When that trial started."""
+    since_control: int = 0
+    """Trials that began here since the last control."""
+    checked_at: datetime | None = None
+    """When the last good control ended."""
+    shift: float = 0.0
+    """By how much better the last control scored than expected, beyond noise; 0 if within."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """A run of what was promoted before, on its way or not compared yet."""
+
+    experiment: ExperimentId
+    place: Place
+    is_measured: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +95,11 @@ class StudyState:
     replicated: tuple[ExperimentId, ...] = ()
     """Experiments with several scored trials, by which noise is told: the latest of them."""
 
+    reference_class: str = ""
+    """The device class whose scores promote; empty before the baseline was first judged."""
+
+    controls: Map[TrialId, Control] = field(default_factory=Map)
+    """Controls on their way, or not compared yet."""
     slots: Map[SlotId, SlotState] = field(default_factory=Map)
     submissions: tuple[SubmissionReceived, ...] = ()
     """Not yet turned into an experiment or a rejection, in order of arrival."""
@@ -88,6 +109,8 @@ class StudyState:
     """Proposals that cost nothing since the last trial was queued."""
     slot_seconds: float = 0.0
     """Time that trials held slots."""
+    spent: SlotTime = field(default_factory=SlotTime)
+    """The same by purpose; trials of before a program that told them apart are in none."""
     recent: tuple[datetime, ...] = ()
     """When the last proposals were judged, oldest first; for the rate."""
 

@@ -31,6 +31,7 @@ TRANSITIONS: dict[type[ev.Event], dict[Status, frozenset[Status]]] = {
     ev.ExperimentJudged: {
         S.MEASURED: frozenset({S.WINNER, S.DISCARDED, S.PROPOSED, S.KEPT}),
     },
+    ev.ControlJudged: {S.DISCARDED: frozenset({S.PROPOSED})},
     ev.ExperimentSuspected: {S.MEASURED: frozenset({S.SUSPECT})},
     ev.AcceptRequested: {S.SUSPECT: frozenset({S.MEASURED})},
     ev.Promoted: {S.WINNER: frozenset({S.KEPT}), S.MERGING: frozenset({S.MERGED})},

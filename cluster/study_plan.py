@@ -8,6 +8,7 @@ from typing import Literal
 from eval.guard import Guard
 from eval.judge import Judge
 from eval.metric import Metric
+from eval.seeds import SeedHabit
 from trainer.trial import TrialId
 
 Policy = Literal["chain", "one-at-a-time", "best-of-wave"]
@@ -26,6 +27,14 @@ class StudyPlan:
     """Bounds on other numbers, which a candidate must keep whatever the judge says."""
     proposers: tuple[str, ...]
     """Names of the proposers; empty for a study fed by submissions alone."""
+    seeds: SeedHabit = SeedHabit.TAKEN
+    """Where the repository's randomness comes from."""
+    reference_class: str = ""
+    """Device class that promotes; empty for the one with most slots at the first verdict."""
+    control_every: int = 50
+    """Trials of a slot after which the incumbent is run there again; 0 is never."""
+    replicate_share: float = 0.3
+    """Of the time on slots, what further runs of candidates may take."""
     budget_s: float = 300.0
     """What scripts are told to aim at."""
     smoke_s: float | None = None

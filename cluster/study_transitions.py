@@ -9,9 +9,7 @@ from typing import Any
 
 from immutables import Map
 
-from cluster import events as ev
-from cluster import final_runs
-from cluster import hidden_label_events as hidden
+from cluster import events as ev, final_runs, hidden_label_events as hidden
 from cluster.experiment import Status
 from cluster.state import SlotState, StudyState
 from cluster.steps import TRANSITIONS, step
@@ -83,6 +81,13 @@ def _slot_opened(state: StudyState, event: ev.SlotOpened, _: ev.Recorded) -> Stu
     )
     if known is not None and known.incarnation == event.incarnation:
         slot = replace(slot, trial=known.trial, since=known.since)
+    if known is not None and known.device_class == slot.device_class:
+        slot = replace(
+            slot,
+            since_control=known.since_control,
+            checked_at=known.checked_at,
+            shift=known.shift,
+        )
     return replace(state, slots=state.slots.set(event.slot, slot))
 
 

@@ -6,17 +6,16 @@ Which steps an experiment may take is `cluster.steps`' to say.
 from dataclasses import replace
 from typing import Any
 
-from cluster import events as ev
+from cluster import control_transitions as controls, events as ev
 from cluster.conditions import marks_of
 from cluster.experiment import STATUS_OF_ENDING, Experiment, Kind, Status, Trial, TrialPhase
 from cluster.state import StudyState
 from cluster.steps import step
 from cluster.study_transitions import STUDY_HANDLERS, Handler
+from cluster.trial_accounts import replicated, slot_freed, slot_taken
 from eval.judge import Verdict
-from trainer.trial import Ending, ExperimentId, SlotId, TrialId
+from trainer.trial import Ending, ExperimentId
 
-MOST_REPLICATED = 32
-"""So many experiments tell of noise: of 32 pairs, it is known within an eighth."""
 MOST_LOSSES = 3
 """An experiment whose attempts were lost this often is given up."""
 
@@ -107,6 +106,8 @@ def _exhausted(state: StudyState, event: ev.ProposerExhausted, _: ev.Recorded) -
 
 
 def _trial_queued(state: StudyState, event: ev.TrialQueued, rec: ev.Recorded) -> StudyState:
+    if event.is_control:
+        return controls.queued(state, event, rec)
     trial = Trial(
         id=event.trial,
         attempt=event.attempt,
@@ -120,6 +121,8 @@ def _trial_queued(state: StudyState, event: ev.TrialQueued, rec: ev.Recorded) ->
 
 
 def _trial_started(state: StudyState, event: ev.TrialStarted, rec: ev.Recorded) -> StudyState:
+    if event.trial in state.controls:
+        return controls.started(state, event, rec)
     trial = replace(
         state.experiments[event.experiment].trial(event.trial, event.attempt),
         phase=TrialPhase.RUNNING,
@@ -128,11 +131,7 @@ def _trial_started(state: StudyState, event: ev.TrialStarted, rec: ev.Recorded) 
         started_at=rec.at,
     )
     state = _with_trial(state, rec, event.experiment, trial, S.RUNNING)
-    slot = state.slots.get(event.slot)
-    if slot is None:
-        return state
-    busy = replace(slot, trial=event.trial, since=rec.at)
-    return replace(state, slots=state.slots.set(event.slot, busy))
+    return slot_taken(state, event.slot, event.trial, rec.at)
 
 
 def _with_trial(
@@ -150,16 +149,6 @@ def _with_trial(
     return step(state, rec, experiment, after, trials=trials, **changes)
 
 
-def _slot_freed(state: StudyState, slot: SlotId, trial: Trial) -> StudyState:
-    state = replace(state, slot_seconds=state.slot_seconds + trial.seconds)
-    known = state.slots.get(slot)
-    if known is None or known.trial != trial.id:
-        return state
-    return replace(
-        state, slots=state.slots.set(slot, replace(known, trial=TrialId(""), since=None))
-    )
-
-
 def _given_up(state: StudyState, event: ev.TrialGivenUp, rec: ev.Recorded) -> StudyState:
     experiment = state.experiments[event.experiment]
     latest = experiment.trials[-1]
@@ -170,6 +159,8 @@ def _given_up(state: StudyState, event: ev.TrialGivenUp, rec: ev.Recorded) -> St
 
 
 def _trial_finished(state: StudyState, event: ev.TrialFinished, rec: ev.Recorded) -> StudyState:
+    if event.trial in state.controls:
+        return controls.finished(state, event, rec)
     trial = replace(
         state.experiments[event.experiment].trial(event.trial, event.attempt),
         phase=TrialPhase.FINISHED,
@@ -182,19 +173,12 @@ def _trial_finished(state: StudyState, event: ev.TrialFinished, rec: ev.Recorded
         reason = state.experiments[event.experiment].given_up or reason
     after = STATUS_OF_ENDING[ending]
     state = _with_trial(state, rec, event.experiment, trial, after, reason=reason, given_up="")
-    return _slot_freed(_replicated(state, event.experiment), trial.slot, trial)
-
-
-def _replicated(state: StudyState, experiment: ExperimentId) -> StudyState:
-    """Note an experiment that has more than one score."""
-    trials = state.experiments[experiment].trials
-    if len(trials) == 1 or len(state.experiments[experiment].values) == 1:
-        return state
-    others = (known for known in state.replicated if known != experiment)
-    return replace(state, replicated=(*others, experiment)[-MOST_REPLICATED:])
+    return slot_freed(replicated(state, event.experiment), trial.slot, event.experiment, trial)
 
 
 def _trial_lost(state: StudyState, event: ev.TrialLost, rec: ev.Recorded) -> StudyState:
+    if event.trial in state.controls:
+        return controls.lost(state, event, rec)
     experiment = state.experiments[event.experiment]
     trial = replace(
         experiment.trial(event.trial, event.attempt), phase=TrialPhase.LOST, finished_at=rec.at
@@ -206,7 +190,7 @@ def _trial_lost(state: StudyState, event: ev.TrialLost, rec: ev.Recorded) -> Stu
     state = _with_trial(
         state, rec, event.experiment, trial, after, losses=losses, reason=event.reason, given_up=""
     )
-    return _slot_freed(state, trial.slot, trial)
+    return slot_freed(state, trial.slot, event.experiment, trial)
 
 
 def _judged(state: StudyState, event: ev.ExperimentJudged, rec: ev.Recorded) -> StudyState:
@@ -227,6 +211,9 @@ def _judged(state: StudyState, event: ev.ExperimentJudged, rec: ev.Recorded) -> 
         judged_at=rec.at,
     )
     state = _learnt(state, event)
+    if kind is Kind.BASELINE:
+        baseline = state.experiments[event.experiment]
+        state = replace(state, reference_class=event.reference_class or baseline.device_class)
     if after is S.KEPT:
         return replace(state, lineage=(event.experiment,), incumbent_commit=state.base_commit)
     return state
@@ -348,6 +335,7 @@ _HANDLERS: dict[type[ev.Event], Handler] = {
     ev.TrialFinished: _trial_finished,
     ev.TrialLost: _trial_lost,
     ev.ExperimentJudged: _judged,
+    ev.ControlJudged: controls.judged,
     ev.ExperimentSuspected: _suspected,
     ev.ChainMeasured: _chain_measured,
     ev.Promoted: _promoted,

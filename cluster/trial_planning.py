@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from cluster import device_classes
 from cluster.commands import Command, QueueTrial
 from cluster.experiment import Experiment, Kind, Status, TrialPhase
 from cluster.state import StudyState
@@ -15,9 +16,41 @@ MOST_PRIORITY = 900_000
 
 def due(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
     """Queue a trial of every experiment that waits for one and may have it."""
-    for experiment in state.opened(Status.PROPOSED):
-        if experiment.kind is Kind.BASELINE or _is_under_way(state):
-            yield _queue_trial(state, experiment, plan)
+    waiting = [
+        experiment
+        for experiment in state.opened(Status.PROPOSED)
+        if experiment.kind is Kind.BASELINE or _is_under_way(state)
+    ]
+    proofs = [experiment for experiment in waiting if experiment.is_replicated]
+    first = [experiment for experiment in waiting if not experiment.is_replicated]
+    is_idle = not first and not state.count(Status.QUEUED)
+    for experiment in [*first, *_affordable(state, plan, proofs, is_idle=is_idle)]:
+        yield _queue_trial(state, experiment, plan)
+
+
+def _affordable(
+    state: StudyState, plan: StudyPlan, proofs: list[Experiment], *, is_idle: bool
+) -> list[Experiment]:
+    """Return those whose replicate keeps proof within its share; one if a slot is idle else."""
+    if not proofs:
+        return []
+    under_way = {e: s for e, s in state.open.items() if s in {Status.QUEUED, Status.RUNNING}}
+    proving = sum(state.experiments[e].is_replicated for e in under_way)
+    others = sum(
+        status is Status.RUNNING and not state.experiments[e].is_replicated
+        for e, status in under_way.items()
+    )
+    found: list[Experiment] = []
+    for experiment in proofs:
+        is_within = state.spent.leaves_for_proof(
+            plan.replicate_share,
+            proving=proving + len(found),
+            others=others,
+            run_s=experiment.trials[-1].seconds,
+        )
+        if is_within or (is_idle and not found):
+            found.append(experiment)
+    return found
 
 
 def _is_under_way(state: StudyState) -> bool:
@@ -33,7 +66,7 @@ def _queue_trial(state: StudyState, experiment: Experiment, plan: StudyPlan) -> 
     if last is not None and last.phase is TrialPhase.LOST:
         number, attempt = int(last.id.rpartition(".")[2]), last.attempt + 1
     else:
-        number, attempt = (int(last.id.rpartition(".")[2]) + 1 if last else 1), 1
+        number, attempt = experiment.next_trial, 1
     bounded = max(-MOST_PRIORITY, min(MOST_PRIORITY, experiment.priority))
     return QueueTrial(
         experiment=experiment,
@@ -41,6 +74,7 @@ def _queue_trial(state: StudyState, experiment: Experiment, plan: StudyPlan) -> 
         attempt=attempt,
         seed=plan.seed + number,
         priority=_PRIORITY[experiment.kind] + bounded,
+        place=device_classes.place(state, plan, experiment),
         smoke=_smoke(state, experiment, plan),
     )
 

@@ -57,8 +57,9 @@ class TrialQueue(Protocol):
     never leased without TrialStarted, and a result is either recorded and its lease gone, or
     neither. Tokens only grow; whoever comes with an old one is told so and changes nothing.
     Highest priority first, then first come, first served, but for what slots have reserved: see
-    cluster.reservations. A reserved trial still waits. All methods raise LedgerAway while the
-    server is gone, and may be repeated afterwards.
+    cluster.reservations. A reserved trial still waits. A trial that is meant for certain slots
+    (TrialSpec.place) is never handed to another, nor does it hold one up.
+    All methods raise LedgerAway while the server is gone, and may be repeated afterwards.
     """
 
     def put(self, spec: TrialSpec, *, priority: int, now: datetime, epoch: int) -> None:
@@ -135,7 +136,12 @@ class TrialQueue(Protocol):
 def queued_event(spec: TrialSpec, now: datetime) -> Draft:
     """Return the event that tells of a queued trial."""
     event = TrialQueued(
-        trial=spec.trial, experiment=spec.experiment, attempt=spec.attempt, seed=spec.seed
+        trial=spec.trial,
+        experiment=spec.experiment,
+        attempt=spec.attempt,
+        seed=spec.seed,
+        place=spec.place,
+        is_control=spec.is_control,
     )
     return Draft(id=f"{spec.trial}/{spec.attempt}/queued", at=now, event=event)
 
@@ -258,7 +264,12 @@ class InMemoryTrialQueue:
             return None
         wishes = self._reserved.items()
         reserved = {spec: owner for owner, (spec, until) in wishes if until > now}
-        return choose([(spec, rank) for rank, _, spec in self._ready], reserved, slot.id)
+        waiting = [
+            (spec, rank)
+            for rank, _, spec in self._ready
+            if spec.place.admits(slot.id, slot.device_class)
+        ]
+        return choose(waiting, reserved, slot.id)
 
     def extend(self, slot: Slot, token: int, *, now: datetime, ttl_s: float) -> Heartbeat:
         """See TrialQueue."""

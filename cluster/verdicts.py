@@ -6,6 +6,7 @@ Knows what a judge is shown and when a score is looked at twice. What is better 
 from collections.abc import Iterator
 from dataclasses import replace
 
+from cluster import device_classes
 from cluster.commands import Command, RecordJudgement, RecordSuspicion
 from cluster.experiment import Experiment, Kind, Status
 from cluster.state import StudyState
@@ -13,33 +14,28 @@ from cluster.study_plan import StudyPlan
 from cluster.winners import root
 from eval.judge import Circumstance, Judgement, Verdict
 from eval.noise import Noise, pooled_noise
+from eval.seeds import SeedHabit
 from eval.suspicion import implausible, suspicions
 from trainer.trial import ExperimentId
+
+KNOWN_THERE = 4
+"""Degrees of freedom from which on a class tells its own noise; below, the reference's stands."""
 
 
 def due(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
     """Judge one experiment: the next is judged with what this verdict teaches."""
     measured = state.opened(Status.MEASURED)
-    of_chain = [experiment for experiment in measured if experiment.id in state.chain]
-    for experiment in of_chain:  # all links are judged at once, by the reducer
-        yield from _objections(state, experiment, plan)
-    for experiment in [one for one in measured if one not in of_chain][:1]:
+    for experiment in measured:
+        if experiment.id in state.chain:  # all links are judged at once, by the reducer
+            yield from _objections(state, experiment, plan)
+    for experiment in measured:
+        if experiment.id in state.chain:
+            continue
         if experiment.kind is not Kind.BASELINE and not state.lineage:
             return  # the baseline is measured several times, and comes first
-        judgement, reference = _judgement(state, experiment, plan)
-        reasons = () if experiment.is_accepted else _suspicions(state, experiment, plan)
-        if reasons and judgement.verdict is not Verdict.DISCARD:
-            yield RecordSuspicion(
-                experiment=experiment.id,
-                delta=judgement.delta,
-                reasons=reasons,
-                reference=reference.id,
-            )
-            continue
-        if reasons:  # it harms nobody; who reads its story should know
-            words = f"{judgement.reason}; suspect besides: {'; '.join(reasons)}"
-            judgement = replace(judgement, reason=words)
-        yield RecordJudgement(experiment=experiment.id, judgement=judgement, reference=reference.id)
+        if not device_classes.waits_for_base(state, plan, experiment):
+            yield _verdict(state, experiment, plan)
+            return
 
 
 def _objections(state: StudyState, link: Experiment, plan: StudyPlan) -> Iterator[Command]:
@@ -47,33 +43,94 @@ def _objections(state: StudyState, link: Experiment, plan: StudyPlan) -> Iterato
     reference = state.experiments[root(state, link)]
     delta = plan.metric.improvement(link.evidence.score.mean, reference.worth)
     if breaches := _breaches(link, plan):
-        judgement = Judgement(verdict=Verdict.DISCARD, delta=delta, reason="; ".join(breaches))
-        yield RecordJudgement(experiment=link.id, judgement=judgement, reference=reference.id)
+        found = Judgement(verdict=Verdict.DISCARD, delta=delta, reason="; ".join(breaches))
+        yield RecordJudgement(experiment=link.id, judgement=found, reference=reference.id)
     elif not link.is_accepted and (reasons := _suspicions(state, link, plan)):
         yield RecordSuspicion(
             experiment=link.id, delta=delta, reasons=reasons, reference=reference.id
         )
 
 
-def _judgement(
+def _verdict(state: StudyState, experiment: Experiment, plan: StudyPlan) -> Command:
+    found, reference = judgement(state, experiment, plan)
+    if plan.seeds is SeedHabit.FIXED and len(experiment.values) > 1:
+        words = f"{found.reason}; its runs share one seed and tell of repeatability alone"
+        found = replace(found, reason=words)
+    reasons = () if experiment.is_accepted else _suspicions(state, experiment, plan)
+    if reasons and found.verdict is not Verdict.DISCARD:
+        return RecordSuspicion(
+            experiment=experiment.id,
+            delta=found.delta,
+            reasons=reasons,
+            reference=reference.id,
+        )
+    if reasons:  # it harms nobody; who reads its story should know
+        words = f"{found.reason}; suspect besides: {'; '.join(reasons)}"
+        found = replace(found, reason=words)
+    is_first = experiment.kind is Kind.BASELINE
+    return RecordJudgement(
+        experiment=experiment.id,
+        judgement=found,
+        reference=reference.id,
+        device_class=experiment.device_class,
+        reference_class=device_classes.reference(state, plan) if is_first else "",
+    )
+
+
+def judgement(
     state: StudyState, experiment: Experiment, plan: StudyPlan
 ) -> tuple[Judgement, Experiment]:
-    """Return what the judge says, and what of."""
+    """Return what the judge says of a measured experiment, and what it compared it with."""
     around = Circumstance(
-        noise=noise(state, experiment.last_outcome.device_class),
+        noise=noise(state, experiment.device_class),
         memory=state.memory,
         slots=state.open_slots or plan.slots,
     )
+    is_screened = device_classes.is_screened(state, plan, experiment)
     if experiment.kind is Kind.BASELINE:
+        if is_screened:
+            return _to_the_reference(state, plan, "baseline", 0.0), experiment
         return plan.judge.begin(experiment.evidence, around), experiment
+    if is_screened:
+        return _screening(state, experiment, plan, around)
     reference = _reference(state, experiment, plan)
     carried = state.experiments.get(experiment.merge_of)
     evidence = replace(experiment.evidence, expected=carried.effect if carried else None)
-    judgement = plan.judge.judge(evidence, reference.evidence, around)
+    found = plan.judge.judge(evidence, reference.evidence, around)
+    return _guarded(found, experiment, plan), reference
+
+
+def _screening(
+    state: StudyState, experiment: Experiment, plan: StudyPlan, around: Circumstance
+) -> tuple[Judgement, Experiment]:
+    """Discard what is no better than its base on another class; have the rest run again.
+
+    What a discard teaches of patches stays; the score of its base on the reference class does not
+    move by what was measured elsewhere.
+    """
+    base, kind = state.experiments[experiment.base], experiment.device_class
+    if not base.values_on(kind):
+        words = f"{base.id} cannot be measured on {kind}"
+        return _to_the_reference(state, plan, words, 0.0), base
+    found = plan.judge.judge(experiment.evidence, base.evidence_on(kind), around)
+    found = _guarded(found, experiment, plan)
+    if found.verdict is not Verdict.DISCARD:
+        words = f"looks better on {kind} ({found.reason})"
+        return _to_the_reference(state, plan, words, found.delta), base
+    learnt = found.learnt and replace(found.learnt, candidate=None, reference=None)
+    return replace(found, reason=f"on {kind}: {found.reason}", learnt=learnt), base
+
+
+def _to_the_reference(state: StudyState, plan: StudyPlan, words: str, delta: float) -> Judgement:
+    reason = f"{words}: to be run on {device_classes.reference(state, plan)}"
+    return Judgement(verdict=Verdict.REPLICATE, delta=delta, reason=reason)
+
+
+def _guarded(found: Judgement, experiment: Experiment, plan: StudyPlan) -> Judgement:
     breaches = _breaches(experiment, plan)
-    if breaches and judgement.verdict is not Verdict.DISCARD:
-        judgement = replace(judgement, verdict=Verdict.DISCARD, reason="; ".join(breaches))
-    return judgement, reference
+    if breaches and found.verdict is not Verdict.DISCARD:
+        return replace(found, verdict=Verdict.DISCARD, reason="; ".join(breaches))
+    return found
 
 
 def _breaches(experiment: Experiment, plan: StudyPlan) -> tuple[str, ...]:
@@ -87,9 +144,16 @@ def _breaches(experiment: Experiment, plan: StudyPlan) -> tuple[str, ...]:
 
 
 def noise(state: StudyState, device_class: str) -> Noise:
-    """Return by how much runs of the same code differ on slots of one class."""
-    found = (state.experiments[experiment] for experiment in state.replicated)
-    return pooled_noise(e.values for e in found if e.last_outcome.device_class == device_class)
+    """Return by how much runs of the same code differ on slots of one class.
+
+    Until a class that screens knows of its own, it is taken to be as on the reference class.
+    """
+    known = [state.experiments[experiment] for experiment in state.replicated]
+    found = pooled_noise(e.values_on(device_class) for e in known)
+    if found.dof >= KNOWN_THERE or device_class == state.reference_class:
+        return found
+    there = pooled_noise(e.values_on(state.reference_class) for e in known)
+    return there if there.dof else found
 
 
 def _suspicions(state: StudyState, experiment: Experiment, plan: StudyPlan) -> tuple[str, ...]:

@@ -109,6 +109,15 @@ class JudgeConfig(BaseModel):
     """Under `sequential`, 1 less the share of false promotions among all."""
     max_replicates: Annotated[int, Field(ge=2, le=100)] = 6
     """Runs of one candidate, at most; `greedy` asks for one."""
+    reference_class: Annotated[str, Field(max_length=200)] = ""
+    """Device class whose scores promote, as `incumbent status --json` names it; the others screen
+    for it. Empty takes the one with most slots when the baseline is measured; it stays."""
+    control_every: Annotated[int, Field(ge=0)] = 50
+    """After so many trials on a slot the incumbent is run there again, to see whether the slot has
+    drifted; 0 is never."""
+    replicate_share: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """Of the time on slots, what further runs of candidates may take; beyond it they wait, until a
+    slot would be idle otherwise."""
     simplicity: bool = True
     """Keep a candidate that is shorter: under `greedy` if it is equal, under `bayes` if it is very
     probably no worse, never under `sequential`."""

@@ -18,6 +18,7 @@ from cluster.redis_store import RedisStore, connect
 from cluster.state import StudyState
 from cluster.study_plan import StudyPlan
 from cluster.study_repository import StudyRepository
+from eval.seeds import SeedHabit, seed_habit
 from infra.holdout_watch import HoldoutWatch
 from infra.picture import PictureObserver
 from infra.prometheus import MetricsObserver
@@ -64,6 +65,10 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
     metric = config.metric.metric()
     repository = StudyRepository.open(study.home.git, study=config.study.name)
     plan = StudyPlan(
+        seeds=_seeds(repository, state, config),
+        reference_class=config.judge.reference_class,
+        control_every=config.judge.control_every,
+        replicate_share=config.judge.replicate_share,
         metric=metric,
         judge=config.judge.judge(metric),
         reducer=config.reducer.policy,
@@ -110,6 +115,15 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
         curves=curves,
     )
     return Controller(parts, state)
+
+
+def _seeds(repository: StudyRepository, state: StudyState, config: StudyConfig) -> SeedHabit:
+    """Tell from the script and its command whether further runs have other seeds."""
+    try:
+        files = repository.read_files(state.base_commit, config.study.editable)
+    except (LookupError, ValueError):  # what is wrong with them is told where they are needed
+        return SeedHabit.FREE
+    return seed_habit([*files.values(), config.trial.command])
 
 
 def _instructions(repository: StudyRepository, state: StudyState, config: StudyConfig) -> str:

@@ -6,8 +6,7 @@ searched for: `kept e7`, `crashed e9.1`. These words are stable.
 
 from functools import singledispatch
 
-from cluster import events as ev
-from cluster import hidden_label_events as hidden
+from cluster import events as ev, hidden_label_events as hidden
 from cluster.codec import to_plain
 from cluster.experiment import Kind
 from cluster.state import StudyState
@@ -117,7 +116,10 @@ def _(event: ev.ProposerExhausted, _state: StudyState) -> str:
 
 @_line.register
 def _(event: ev.TrialQueued, _state: StudyState) -> str:
-    return f"queued {event.trial}{_attempt(event.attempt)}, seed {event.seed}"
+    only = event.place.slot or event.place.device_class
+    where = f", on {only}" if event.is_control else ""
+    what = "control" if event.is_control else "queued"
+    return f"{what} {event.trial}{_attempt(event.attempt)}, seed {event.seed}{where}"
 
 
 @_line.register
@@ -154,6 +156,16 @@ def _(event: ev.ExperimentJudged, state: StudyState) -> str:
     word = {Verdict.KEEP: "winner", Verdict.DISCARD: "discarded", Verdict.REPLICATE: "replicate"}
     evidence = f"{signed(event.delta)} against {event.reference}"
     return f"{word[event.verdict]} {event.experiment}: {event.reason} ({evidence})"
+
+
+@_line.register
+def _(event: ev.ControlJudged, state: StudyState) -> str:
+    marks = state.experiments[event.experiment].trial(event.trial, 1).marks
+    odd = f" ({', '.join(mark.value for mark in marks)})" if marks else ""
+    if not event.is_shifted:
+        return f"checked {event.slot} by {event.trial}: as expected{odd}"
+    again = f"; judged again: {_list(event.reopened)}" if event.reopened else ""
+    return f"shifted {event.slot}: {signed(event.shift)} in {event.trial}{odd}{again}"
 
 
 @_line.register

@@ -70,6 +70,15 @@ class TimeFacts(TypedDict):
     """Median share of `train` in which steps were made; null where no log counts steps."""
 
 
+class SpentFacts(TypedDict):
+    """Hours that ended trials held slots, by what they were for (cluster.slot_time.SlotTime)."""
+
+    search: float
+    replicates: float
+    merges: float
+    controls: float
+
+
 class StartFacts(TypedDict):
     """What had been done for the latest trials when their turn came (trainer.run_start.Start)."""
 
@@ -101,6 +110,10 @@ class SlotFacts(TypedDict):
     """The last line that the trial printed."""
     points: dict[str, float]
     """The latest numbers of its curve."""
+    shift: float
+    """By how much better the slot's last control scored than expected; 0 if within noise."""
+    checked_at: str | None
+    """When its last good control ended."""
 
 
 class QueueFacts(TypedDict):
@@ -173,9 +186,12 @@ class StatusFacts(TypedDict):
     promotions: int
     rate_per_hour: float
     queue: QueueFacts
+    reference_class: str
+    """The device class whose scores promote; empty before the baseline was judged."""
     slots: list[SlotFacts]
     slot_hours: float
     """Of trials that have ended."""
+    spent: SpentFacts
     time: TimeFacts
     starts: StartFacts
     limits: dict[str, float]
@@ -200,7 +216,8 @@ class TrialFacts(TypedDict):
     marks: list[str]
     """What was odd about its conditions (eval.conditions.Mark)."""
     set_aside: bool
-    """Its value does not count: it was suspect, and the experiment was retried."""
+    """Its value does not count: it was suspect and the experiment was retried, or its slot had
+    shifted."""
     outcome: dict[str, Any] | None
     """The trial's record (trainer.trial.TrialOutcome), field by field."""
 
@@ -262,4 +279,6 @@ class ShowFacts(ExperimentFacts):
     paths: dict[str, str]
     """`log` and `output` (what was left in INCUMBENT_OUT) of its latest trial that has one."""
     trials: list[TrialFacts]
+    controls: list[TrialFacts]
+    """Its trials after it was promoted."""
     story: list[StoryFacts]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from cluster.codec import to_plain
+from cluster.device_classes import open_classes
 from cluster.events import Recorded
 from cluster.experiment import Experiment, Status, Trial
 from cluster.proposal_planning import verdicts_per_s
@@ -34,7 +35,7 @@ from infra.fates import end_seq
 from infra.final_facts import final_facts
 from infra.hints import NOTHING_KNOWN, Known, next_step
 from infra.holdout_facts import holdout_facts
-from infra.time_facts import starts, time_spent
+from infra.time_facts import spent_facts, stage_facts, start_facts
 from trainer.ports import Progress
 from trainer.trial import ExperimentId, TrialId
 
@@ -98,10 +99,12 @@ def status_facts(
             "ready": sum(state.counts.get(status, 0) for status in queued),
             "running": state.counts.get(Status.RUNNING, 0),
         },
+        "reference_class": state.reference_class,
         "slots": [_slot(state, slot, progress, now) for slot in _by_name(state)],
         "slot_hours": state.slot_seconds / 3600,
-        "time": time_spent(latest),
-        "starts": starts(latest),
+        "spent": spent_facts(state.spent),
+        "time": stage_facts(latest),
+        "starts": start_facts(latest),
         "limits": dict(limits or {}),
         "paths": dict(paths or {}),
         "recent": [_experiment(experiment) for experiment in latest[:RECENT]],
@@ -159,6 +162,7 @@ def show_facts(
         "merges": merges_of(state, found),
         "paths": dict(paths or {}),
         "trials": [_trial(trial) for trial in found.trials],
+        "controls": [_trial(trial) for trial in found.controls],
         "story": _story(state, found, events),
     }
 
@@ -185,7 +189,14 @@ def _phase(state: StudyState, *, is_running: bool) -> str:
         return "paused"
     if not any(slot.is_open for slot in state.slots.values()):
         return "waiting for workers"
-    return "searching" if state.lineage else "measuring the baseline"
+    return _searching(state) if state.lineage else "measuring the baseline"
+
+
+def _searching(state: StudyState) -> str:
+    classes = set(open_classes(state))
+    if classes and state.reference_class not in {"", *classes}:
+        return f"searching, but nothing is promoted without a slot of {state.reference_class}"
+    return "searching"
 
 
 def _incumbent(state: StudyState) -> IncumbentFacts:
@@ -210,7 +221,7 @@ def _noise(state: StudyState) -> NoiseFacts | None:
     """Return the noise of runs where the incumbent was measured."""
     if state.incumbent is None:
         return None
-    device_class = state.incumbent.last_outcome.device_class
+    device_class = state.incumbent.device_class
     found = noise(state, device_class)
     if not found.dof:
         return None
@@ -249,6 +260,8 @@ def _slot(
         "hypothesis": found.hypothesis if found else "",
         "seconds": _since(slot.since, now),
         "last_line": heard.last_line,
+        "shift": slot.shift,
+        "checked_at": _time(slot.checked_at),
         "points": {name: value for name, value in heard.points.items() if math.isfinite(value)},
     }
 

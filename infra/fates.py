@@ -2,7 +2,8 @@
 
 `results.tsv`, the progress picture and the metrics are written event by event while a controller
 runs, and as a whole when it starts again. Both ways read from here, so that they agree. An end
-never changes; an experiment that is retried, or accepted though suspect, comes to a further one.
+never changes; an experiment that is retried, accepted though suspect, or judged again as its slot
+had shifted, comes to a further one.
 """
 
 from collections.abc import Iterator
@@ -42,6 +43,7 @@ FATE_OF_STATUS = {
     Status.LOST: Fate.UNKNOWN,
 }
 _NONE = ExperimentId("")
+_JUDGED = "ExperimentJudged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,14 +93,19 @@ def ends(experiment: Experiment) -> Iterator[End]:
     outcomes = (trial.outcome for trial in experiment.trials if trial.outcome is not None)
     finished: tuple[TrialOutcome, ...] = ()
     begin = 0
+    aside = {id(trial.outcome) for trial in experiment.trials if trial.is_set_aside}
     for index, (_, name) in enumerate(experiment.story):
-        if name in {"RetryRequested", "AcceptRequested"}:
+        # A control's own experiment is not judged between its queueing and its verdict.
+        is_taken_back = name == "ControlJudged" and experiment.story[index - 1][1] == _JUDGED
+        if name in {"RetryRequested", "AcceptRequested"} or is_taken_back:
             part = experiment.story[begin:index]
             status = _status_after(part, finished)
             yield End(seq=part[-1][0], experiment=experiment, status=status, outcomes=finished)
             begin = index
             if status is Status.SUSPECT and name == "RetryRequested":
                 finished = finished[:-1]  # set aside
+            elif is_taken_back:
+                finished = tuple(outcome for outcome in finished if id(outcome) not in aside)
         elif name == "TrialFinished":
             finished = (*finished, next(outcomes))
     if experiment.status.is_terminal:
@@ -114,7 +121,7 @@ def end_seq(experiment: Experiment) -> int:
     """Return the event that ended an experiment; a promoted patch may be merged again later."""
     if experiment.status is not Status.KEPT:
         return experiment.story[-1][0]
-    return max(seq for seq, name in experiment.story if name in {"ExperimentJudged", "Promoted"})
+    return max(seq for seq, name in experiment.story if name in {_JUDGED, "Promoted"})
 
 
 def _status_after(story: tuple[tuple[int, str], ...], outcomes: tuple[TrialOutcome, ...]) -> Status:
@@ -122,7 +129,7 @@ def _status_after(story: tuple[tuple[int, str], ...], outcomes: tuple[TrialOutco
     last = story[-1][1]
     if last == "ExperimentSuspected":
         return Status.SUSPECT
-    if last == "ExperimentJudged":
+    if last == _JUDGED:
         return Status.DISCARDED
     if last == "ExperimentRejected":
         return Status.REJECTED

@@ -21,15 +21,14 @@ from prometheus_client.registry import Collector
 
 from cluster.events import ProposalRejected, Recorded, TrialFinished, TrialLost
 from cluster.experiment import Experiment, Kind, Status, Trial, TrialPhase
+from cluster.slot_time import Purpose
 from cluster.state import StudyState
 from eval.metric import Metric
 from infra.facts import slot_condition
 from infra.fates import End, ends, ends_by
-from infra.holdout_metrics import METRICS as _HOLDOUT
-from infra.holdout_metrics import samples as holdout_samples
+from infra.holdout_metrics import METRICS as _HOLDOUT, samples as holdout_samples
 from infra.metric_description import MetricDescription, Samples
-from infra.telemetry_metrics import METRICS as _TELEMETRY
-from infra.telemetry_metrics import TelemetryMetrics
+from infra.telemetry_metrics import METRICS as _TELEMETRY, TelemetryMetrics
 from trainer.trial import Ending, SlotId
 
 HOST = "127.0.0.1"
@@ -108,6 +107,20 @@ _METRICS = (
         type="counter",
         labels=("slot",),
         help="Time during which the slot was ready for a trial and had none.",
+    ),
+    MetricDescription(
+        name="incumbent_slot_shift",
+        type="gauge",
+        labels=("slot",),
+        help="By how much better the slot's last control scored than expected, in the metric's own "
+        "unit; 0 if within noise.",
+    ),
+    MetricDescription(
+        name="incumbent_trial_seconds_total",
+        type="counter",
+        labels=("purpose",),
+        help="Time that ended trials held slots, by what they were for: search, replicates, merges "
+        "or controls.",
     ),
     MetricDescription(
         name="incumbent_worker_up",
@@ -209,7 +222,7 @@ class _StudyCollector(Collector):
     def _recall(self, experiment: Experiment) -> None:
         for end in ends(experiment):
             self._count_end(end)
-        for trial in experiment.trials:
+        for trial in (*experiment.trials, *experiment.controls):
             if trial.phase in {TrialPhase.FINISHED, TrialPhase.LOST}:
                 self._count_trial(trial)
         for _, name in experiment.story:
@@ -286,6 +299,9 @@ class _StudyCollector(Collector):
             "incumbent_trials_total": counts["trials"],
             "incumbent_merges_total": counts["merges"],
             "incumbent_rejected_proposals_total": {(): self._rejected},
+            "incumbent_trial_seconds_total": {
+                (purpose.value,): getattr(self._state.spent, purpose.value) for purpose in Purpose
+            },
         }
 
     def _gauges(self) -> dict[str, Samples]:
@@ -297,6 +313,7 @@ class _StudyCollector(Collector):
             "incumbent_baseline_score": _score(state.baseline),
             "incumbent_queue_ready": {(): sum(ready)},
             "incumbent_queue_running": {(): state.counts.get(Status.RUNNING, 0)},
+            "incumbent_slot_shift": {(slot.slot,): slot.shift for slot in state.slots.values()},
             "incumbent_worker_up": {
                 (slot.slot, slot.node, slot.device): float(slot.is_open)
                 for slot in state.slots.values()
@@ -309,6 +326,9 @@ class _StudyCollector(Collector):
             trial = self._state.experiments[experiment].trials[-1:]
             if status is Status.RUNNING and trial[0].started_at is not None:
                 busy[trial[0].slot] += _seconds(trial[0].started_at, now)
+        for place in self._state.slots.values():
+            if place.trial in self._state.controls and place.since is not None:
+                busy[place.slot] += _seconds(place.since, now)
         idle = self._idle.copy()
         for slot, since in self._idle_since.items():
             idle[slot] += _seconds(since, now)

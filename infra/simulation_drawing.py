@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cluster.simulation.study import Step
+from cluster.simulation.setup import Step
 from cluster.simulation.summary import curve
 from infra.drawing import DPI, SIZE_IN, STYLE, save
 from infra.simulations import Answer, Question

@@ -13,7 +13,8 @@ from typing import Literal, TypedDict, get_args
 from cluster.config import ReducerConfig
 from cluster.simulation.course import Course, play
 from cluster.simulation.landscape import Landscape
-from cluster.simulation.study import METRIC, Setup
+from cluster.simulation.setup import Setup
+from cluster.simulation.study import METRIC
 from cluster.simulation.summary import Estimate, Speedup, Summary, summarise
 from cluster.study_plan import Policy as ReducerPolicy
 from eval.config import JudgeConfig

@@ -19,6 +19,7 @@ from infra.final_facts import final_words
 from infra.holdout_facts import holdout_words
 from infra.plain_text import duration, number, one_line, printable_lines, signed
 from infra.probe_text import probe_words
+from infra.slots_text import promotes, shifted, spent
 from trainer.trial import CrashKind
 
 WIDEST_SCREEN = 1000
@@ -120,8 +121,11 @@ def status_view(facts: StatusFacts, *, most_slots: int = 0) -> RenderableType:
         _add(grid, final["final"], one_line(f"{final['experiment']}: {final_words(final)}"))
     _add(grid, "judged", _judged(facts))
     _add(grid, "queue", _queue(facts))
+    _add(grid, "spent on", spent(facts))
     _add(grid, "time", time_spent(facts["time"]))
     _add(grid, "starts", starts(facts["starts"]))
+    _add(grid, "shifted", Text(shifted(facts), style="yellow"))
+    _add(grid, "promotes", promotes(facts))
     if facts["notice"]:
         _add(grid, "note", Text(one_line(facts["notice"]), style="yellow"))
     parts: list[RenderableType] = [head, grid]
@@ -258,8 +262,8 @@ def _show(facts: ShowFacts, metric: str) -> RenderableType:
     for name, value in sorted(facts["parameters"].items()):
         _add(grid, one_line(name), one_line(str(value)))
     parts: list[RenderableType] = [head, grid]
-    if facts["trials"]:
-        parts += [Text(), _trials(facts["trials"]), *_conditions(facts["trials"])]
+    if trials := [*facts["trials"], *facts["controls"]]:
+        parts += [Text(), _trials(trials), *_conditions(trials)]
     if facts["merges"]:
         parts += [Text(), _merges(facts)]
     parts += [Text(), _story(facts), *_tail(facts)]

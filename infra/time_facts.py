@@ -1,16 +1,27 @@
-"""How trials spend their time, and how they start, as JSON can hold it. Pure."""
+"""What the time of slots and of trials went into, as JSON can hold it. Pure."""
 
 from collections import Counter
 from statistics import median
 
 from cluster.experiment import Experiment
-from infra.fact_records import StartFacts, TimeFacts
+from cluster.slot_time import SlotTime
+from infra.fact_records import SpentFacts, StartFacts, TimeFacts
 from trainer.run_start import Start
 from trainer.trial import Ending
 
 
-def time_spent(experiments: list[Experiment]) -> TimeFacts:
-    """Return how the trials of these experiments spent their time."""
+def spent_facts(spent: SlotTime) -> SpentFacts:
+    """Return how the hours of slots divide."""
+    return {
+        "search": spent.search / 3600,
+        "replicates": spent.replicates / 3600,
+        "merges": spent.merges / 3600,
+        "controls": spent.controls / 3600,
+    }
+
+
+def stage_facts(experiments: list[Experiment]) -> TimeFacts:
+    """Return how the scored trials of these spent their time."""
     outcomes = [trial.outcome for e in experiments for trial in e.trials if trial.outcome]
     scored = [outcome.stages_s for outcome in outcomes if outcome.ending is Ending.SCORED]
     by_stage: dict[str, list[float]] = {}
@@ -25,8 +36,8 @@ def time_spent(experiments: list[Experiment]) -> TimeFacts:
     }
 
 
-def starts(experiments: list[Experiment]) -> StartFacts:
-    """Return what had been done for their trials when their turn came."""
+def start_facts(experiments: list[Experiment]) -> StartFacts:
+    """Return what had been done for the trials of these when their turn came."""
     outcomes = [trial.outcome for e in experiments for trial in e.trials if trial.outcome]
     starts = Counter(outcome.start for outcome in outcomes)
     reasons = Counter(outcome.cold_reason for outcome in outcomes if outcome.cold_reason)

@@ -19,7 +19,8 @@ def find_log(home: StudyHome, state: StudyState, name: str) -> Path | None:
     experiment = state.experiments.get(ExperimentId(name.partition(".")[0]))
     if experiment is None:
         return None
-    wanted = [trial for trial in experiment.trials if name in {experiment.id, trial.id}]
+    controls = (trial for trial in experiment.controls if trial.id == name)
+    wanted = [*controls, *(t for t in experiment.trials if name in {experiment.id, t.id})]
     for trial in reversed(wanted):
         for rung in (Rung.FULL, Rung.SMOKE):
             path = home.logs / log_name(trial.id, trial.attempt, rung)
@@ -58,4 +59,5 @@ def is_running(state: StudyState, trial_id: TrialId) -> bool:
     experiment: Experiment | None = state.experiments.get(ExperimentId(trial_id.partition(".")[0]))
     if experiment is None:
         return False
-    return any(t.id == trial_id and t.phase is TrialPhase.RUNNING for t in experiment.trials)
+    trials = (*experiment.trials, *experiment.controls)
+    return any(trial.id == trial_id and trial.phase is TrialPhase.RUNNING for trial in trials)

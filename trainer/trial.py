@@ -82,6 +82,20 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a trial may run; anywhere, unless it says otherwise."""
+
+    device_class: str = ""
+    """Only on slots of this class."""
+    slot: SlotId = SlotId("")
+    """Only on this slot."""
+
+    def admits(self, slot: SlotId, device_class: str) -> bool:
+        """Say whether a slot of a class may run the trial."""
+        return self.slot in {"", slot} and self.device_class in {"", device_class}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialSpec:
     """What a worker is told: which tree to run, with which seed, for how long."""
 
@@ -97,6 +111,10 @@ class TrialSpec:
     """Wall-clock limit in seconds, enforced on the whole process tree."""
     smoke: Smoke | None = None
     """What is to run before it; see trainer.rungs."""
+    place: Place = Place()
+    """Where it may run."""
+    is_control: bool = False
+    """It is of what was promoted before: it is never cut short."""
     rung: Rung = Rung.FULL
     """Which of a trial's runs is meant, where it consists of several."""
 

@@ -6,23 +6,20 @@ Events are not kept, and nothing is encoded: a study of a thousand experiments t
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import singledispatchmethod
 from heapq import heapify, heappop, heappush
 from random import Random
 
-from cluster import commands as cmd
-from cluster import events as ev
+from cluster import commands as cmd, events as ev
 from cluster.decisions import decide
 from cluster.experiment import Kind
-from cluster.simulation.landscape import Landscape
+from cluster.simulation.setup import Setup, Step
 from cluster.simulation.terrain import Terrain, Tree
 from cluster.state import StudyState
-from cluster.study_plan import Circumstances, Policy, StudyPlan
+from cluster.study_plan import Circumstances, StudyPlan
 from cluster.transitions import apply
 from cluster.winners import carrier, lacks, root
-from eval.judge import Judge
 from eval.metric import Goal, Metric
 from trainer.trial import CommitId, CrashKind, Ending, ExperimentId, SlotId, TrialOutcome
 
@@ -32,32 +29,7 @@ PROPOSER = "imaginary"
 _CRASHED = TrialOutcome(ending=Ending.CRASHED, crash=CrashKind.EXCEPTION, reason="crashed")
 _CANCELLED = TrialOutcome(ending=Ending.CANCELLED, reason="cancelled")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
-    """What one simulated study is made of."""
-
-    landscape: Landscape
-    judge: Judge
-    slots: int
-    hours: float
-    seed: int
-    reducer: Policy = "chain"
-    most_experiments: int = 0
-    """End after so many verdicts instead of at the hour, if that is earlier; 0 for no limit."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """The best so far from some moment on, as improvements over the baseline's true score."""
-
-    at_s: float
-    slot_seconds: float
-    """What trials had used by then, those on their way not counted."""
-    true: float
-    claimed: float
-    is_false: bool = False
-    """It is truly no better than what it replaced."""
+_AWAITED = (cmd.Propose, cmd.CancelTrial)
 
 
 class SimulatedStudy:
@@ -86,6 +58,8 @@ class SimulatedStudy:
         )
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._queue: list[tuple[int, int, cmd.QueueTrial]] = []
+        self._checks: dict[int, cmd.QueueTrial] = {}
+        """What waits for one slot alone."""
         self._idle: list[int] = []
         self._order = 0
         self._asking = 0
@@ -130,7 +104,7 @@ class SimulatedStudy:
             while commands := self._decide():
                 for command in commands:
                     self._perform(command)
-                if all(isinstance(command, cmd.Propose) for command in commands):
+                if all(isinstance(command, _AWAITED) for command in commands):
                     break
             if not self._start_trials():
                 return
@@ -161,6 +135,11 @@ class SimulatedStudy:
     def _start_trials(self) -> bool:
         """Lease what waits to the slots that are idle; say whether any was."""
         started = False
+        for slot in [slot for slot in self._idle if slot in self._checks]:
+            self._idle.remove(slot)
+            heapify(self._idle)
+            self._start(self._checks.pop(slot), slot)
+            started = True
         while self._queue and self._idle:
             _, _, order = heappop(self._queue)
             self._start(order, heappop(self._idle))
@@ -239,10 +218,45 @@ class SimulatedStudy:
                 experiment=command.experiment.id,
                 attempt=command.attempt,
                 seed=command.seed,
+                place=command.place,
+                is_control=command.is_control,
             )
         )
+        if command.place.slot:
+            self._checks[int(command.place.slot.removeprefix("gpu-"))] = command
+            return
         self._order += 1
         heappush(self._queue, (-command.priority, self._order, command))
+
+    @_perform.register
+    def _cancel(self, command: cmd.CancelTrial) -> None:
+        order = self._taken_back(command)
+        if order is None:
+            return  # it runs: there is no hurry
+        self._happen(
+            ev.TrialFinished(
+                trial=order.trial,
+                experiment=order.experiment.id,
+                attempt=order.attempt,
+                outcome=_CANCELLED,
+            )
+        )
+
+    def _taken_back(self, command: cmd.CancelTrial) -> cmd.QueueTrial | None:
+        """Take a trial out of the queue; return None if it is not there."""
+        for slot, order in self._checks.items():
+            if order.trial == command.trial:
+                return self._checks.pop(slot)
+        for entry in self._queue:
+            if entry[2].trial == command.trial:
+                self._queue.remove(entry)
+                heapify(self._queue)
+                return entry[2]
+        return None
+
+    @_perform.register
+    def _judge_control(self, command: cmd.RecordControl) -> None:
+        self._happen(command.event)
 
     @_perform.register
     def _judge(self, command: cmd.RecordJudgement) -> None:
@@ -293,20 +307,6 @@ class SimulatedStudy:
     def _settle_chain(self, command: cmd.SettleChain) -> None:
         for event in command.events:
             self._happen(event)
-
-    @_perform.register
-    def _cancel(self, command: cmd.CancelTrial) -> None:
-        waiting = next(entry for entry in self._queue if entry[2].trial == command.trial)
-        self._queue.remove(waiting)
-        heapify(self._queue)
-        self._happen(
-            ev.TrialFinished(
-                trial=command.trial,
-                experiment=waiting[2].experiment.id,
-                attempt=waiting[2].attempt,
-                outcome=_CANCELLED,
-            )
-        )
 
     @_perform.register
     def _drop(self, command: cmd.DropWinner) -> None:

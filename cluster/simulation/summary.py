@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from cluster.simulation.course import Course
-from cluster.simulation.study import Step
+from cluster.simulation.setup import Step
 
 GRID_S = 60.0
 """How finely curves over time are looked at."""

@@ -9,8 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from world import CRASHED, METRIC, World, gamed, scored
 
-from cluster import commands as cmd
-from cluster import events as ev
+from cluster import commands as cmd, events as ev
 from cluster.experiment import Status
 from eval.bayes import BayesJudge
 from trainer.trial import ExperimentId, TrialOutcome

@@ -5,9 +5,10 @@ import subprocess
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,8 +55,11 @@ def loss_of(text: str) -> TrialOutcome:
 class ThreadFleet:
     """Slots as threads: each leases, scores the file of the leased commit, and completes."""
 
-    def __init__(self, bench: "Bench", slots: int, *, together: int = 1) -> None:
+    def __init__(
+        self, bench: "Bench", slots: int, *, together: int = 1, classes: Sequence[str] = ("cpu",)
+    ) -> None:
         self._bench = bench
+        self._classes = classes
         self._barrier = threading.Barrier(together) if together > 1 else None
         self._threads = [
             threading.Thread(target=self._serve, args=(number,), daemon=True)
@@ -84,12 +88,13 @@ class ThreadFleet:
 
     def _serve(self, number: int) -> None:
         queue = RedisTrialQueue(self._bench.store())
+        kind = self._classes[number % len(self._classes)]
         slot = Slot(
             id=SlotId(f"cpu-{number}"),
             incarnation=uuid.uuid4().hex,
             node="here",
             device="cpu",
-            device_class="cpu",
+            device_class=kind,
         )
         queue.greet(slot, now=now())
         while queue.mode() is not QueueMode.DRAINING:
@@ -103,7 +108,8 @@ class ThreadFleet:
                 except threading.BrokenBarrierError:
                     self._barrier.reset()
             self.hold(lease)
-            queue.complete(lease.token, self.outcome(lease, slot), now=now())
+            outcome = replace(self.outcome(lease, slot), device_class=kind)
+            queue.complete(lease.token, outcome, now=now())
 
     def outcome(self, lease: Lease, slot: Slot) -> TrialOutcome:
         text = self._bench.repository.git.text("show", f"{lease.spec.commit}:train.py")
@@ -160,6 +166,7 @@ class Bench:
         experiments: int = 0,
         preflight: Preflight | None = None,
         pruner: PrunerConfig | None = None,
+        **plan: Any,
     ) -> Controller:
         ledger = self.ledger
         epoch = ledger.begin_epoch()
@@ -179,12 +186,13 @@ class Bench:
             clock=now,
             preflight=preflight,
         )
-        plan = StudyPlan(
+        study_plan = StudyPlan(
             metric=METRIC,
             judge=GreedyJudge(metric=METRIC),
             proposers=tuple(proposer.name for proposer in proposers),
             slots=2,
             most_experiments=experiments,
+            **plan,
         )
         rule = pruning_rule(pruner, METRIC.goal) if pruner else None
         curves = CurveBook(ProgressStore(self.store()), rule, 1.0) if rule else None
@@ -197,7 +205,7 @@ class Bench:
             fleet=fleet(self),
             proposers=proposers,
             observers=[curves] if curves else [],
-            plan=plan,
+            plan=study_plan,
             instructions="",
             epoch=epoch,
             clock=now,
@@ -494,3 +502,22 @@ def test_a_trial_with_a_hopeless_curve_is_ended_by_the_answer_to_a_heartbeat(ben
     pruned, kept = controller.state.experiments["e1"], controller.state.experiments["e2"]
     assert (pruned.status, kept.status) == (Status.PRUNED, Status.KEPT)
     assert pruned.reason.startswith("hopeless: loss 9 at 100 % of the budget, where 1 finished")
+
+
+def test_unlike_slots_screen_and_are_checked_and_one_class_alone_promotes(bench: Bench) -> None:
+    script = Script(*([edited(A=a, B=b)] for a in (1, 2, 3) for b in (2, 3, 4, 5)))
+    controller = bench.controller(
+        lambda b: ThreadFleet(b, 3, classes=("cpu", "cpu", "other")),
+        script,
+        experiments=10,
+        reference_class="cpu",
+        control_every=1,
+    )
+    assert controller.run() == "10 experiments were judged"
+    state = controller.state
+    assert state.reference_class == "cpu"
+    assert {state.experiments[name].device_class for name in state.lineage} == {"cpu"}
+    controls = [t for e in state.experiments.values() for t in e.controls if t.outcome]
+    assert any(trial.outcome and trial.outcome.value is not None for trial in controls)
+    assert not dict(state.controls)
+    assert controller.state.judged == 10

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,12 @@ from world import CRASHED, METRIC, World, scored
 from cluster import events as ev
 from cluster.codec import decode_event, decode_state, encode_draft, encode_state
 from cluster.experiment import Status
-from cluster.transitions import MOST_REPLICATED
+from cluster.trial_accounts import MOST_REPLICATED
 from cluster.verdicts import noise
 from eval.bayes import BayesJudge
 from eval.beliefs import Memory
 from eval.judge import Verdict
+from eval.seeds import SeedHabit
 from trainer.trial import ExperimentId
 
 E0 = ExperimentId("e0")
@@ -102,7 +104,8 @@ def test_a_candidate_that_may_be_luck_is_run_again_and_tells_of_noise(world: Wor
     world.run(maybe, scored(1.001))
     assert world.state.replicated == ("e0", maybe)
     assert noise(world.state, "cpu").dof == before.dof + 1
-    assert not noise(world.state, "another card").dof
+    # Until a class tells of its own noise, it is taken to be as on the one that promotes.
+    assert noise(world.state, "another card") == noise(world.state, "cpu")
 
 
 def test_a_replicate_that_crashes_is_a_crash(world: World) -> None:
@@ -166,3 +169,19 @@ def test_a_study_that_began_greedily_goes_on_under_another_judge(world: World) -
     assert world.run(first, scored(0.8)) is Status.QUEUED  # nobody knows the noise yet
     assert world.run(first, scored(0.801)) is Status.KEPT
     assert world.state.incumbent.belief is not None
+
+
+@pytest.mark.parametrize(("habit", "is_told"), [(SeedHabit.FIXED, True), (SeedHabit.FREE, False)])
+def test_a_verdict_on_repeats_of_one_seed_says_so(
+    world: World, habit: SeedHabit, is_told: bool
+) -> None:
+    world.plan = replace(world.plan, seeds=habit)
+    begin(world)
+    once = world.propose()
+    world.run(once, scored(1.5))
+    again = world.propose()
+    for value in (0.9975, 1.5):
+        world.run(again, scored(value))
+    words = "share one seed"
+    assert (words in world.state.experiments[again].reason) is is_told
+    assert words not in world.state.experiments[once].reason

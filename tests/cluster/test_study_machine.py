@@ -1,11 +1,12 @@
 """Whole studies in any order of outcomes, losses, requests and restarts, played on paper."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -18,12 +19,12 @@ from hypothesis.stateful import (
 sys.path.insert(0, str(Path(__file__).parent))
 from world import CRASHED, GREEDY, METRIC, TIMED_OUT, World, gamed, scored
 
-from cluster import events as ev
-from cluster.experiment import Kind, Status
+from cluster import device_classes, events as ev
+from cluster.experiment import Kind, Status, TrialPhase
 from eval.bayes import BayesJudge
 from eval.judge import Judge
 from eval.sequential import SequentialJudge
-from trainer.trial import ExperimentId
+from trainer.trial import ExperimentId, Place, SlotId, TrialId, TrialOutcome
 
 
 class StudyMachine(RuleBasedStateMachine):
@@ -67,7 +68,14 @@ class StudyMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.world.in_status(Status.QUEUED))
     @rule(data=st.data(), slot=st.integers(0, 2))
     def start(self, data: st.DataObject, slot: int) -> None:
-        self.world.start(self.pick(data, Status.QUEUED), f"cpu-{slot}")
+        self.begin(self.pick(data, Status.QUEUED), slot)
+        self.world.settle()
+
+    def begin(self, experiment: ExperimentId, slot: int) -> None:
+        self.world.start(experiment, f"cpu-{slot}")
+
+    def finish(self, experiment: ExperimentId, outcome: TrialOutcome) -> None:
+        self.world.end(experiment, outcome)
 
     @precondition(lambda self: self.world.in_status(Status.RUNNING))
     @rule(
@@ -81,7 +89,7 @@ class StudyMachine(RuleBasedStateMachine):
     )
     def end(self, data: st.DataObject, outcome, merge: str) -> None:
         self.world.merge_outcome = merge
-        self.world.end(self.pick(data, Status.RUNNING), outcome)
+        self.finish(self.pick(data, Status.RUNNING), outcome)
         self.world.settle()
 
     @precondition(lambda self: self.world.in_status(Status.RUNNING))
@@ -129,12 +137,26 @@ class StudyMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_is_left_undone(self) -> None:
         assert self.world.decide() == ()
-        waiting = {Status.WINNER, Status.MEASURED, Status.PROPOSED}
-        if chain := self.world.state.chain:  # its links are judged at once, and winners wait for it
+        chain = self.world.state.chain  # its links are judged at once, and winners wait for it
+        if chain:
             assert self.world.in_status(Status.QUEUED, Status.RUNNING)
-            waiting = {Status.PROPOSED}
-        left = self.world.in_status(*waiting, Status.MEASURED)
-        assert set(left) <= set(chain), left
+        else:
+            assert not self.world.in_status(Status.WINNER)
+        for name in self.world.in_status(Status.MEASURED):
+            assert name in chain or self.waits_for_its_base(name), name
+        for name in self.world.in_status(Status.PROPOSED):
+            assert self.waits_for_its_share(name), name
+
+    def waits_for_its_base(self, name: ExperimentId) -> bool:
+        state = self.world.state
+        return any(
+            control.experiment == state.experiments[name].base
+            for control in state.controls.values()
+        )
+
+    def waits_for_its_share(self, name: ExperimentId) -> bool:
+        is_proof = self.world.state.experiments[name].is_replicated
+        return is_proof and bool(self.world.in_status(Status.QUEUED))
 
     @invariant()
     def the_state_is_sound(self) -> None:
@@ -175,11 +197,109 @@ class StudyMachine(RuleBasedStateMachine):
             if not todo:
                 break
             if self.world.status(todo[0]) is Status.QUEUED:
-                self.world.start(todo[0])
-            self.world.end(todo[0], scored(5.0))
+                self.begin(todo[0], 0)
+            self.finish(todo[0], scored(5.0))
             self.world.settle()
         assert not dict(self.world.state.open)
         self.world.verify()
+
+
+class MixedMachine(StudyMachine):
+    """The same on slots of two classes, with a control after every other trial."""
+
+    judge = BayesJudge(metric=METRIC)
+    CLASSES: ClassVar = {"cpu-0": "cpu", "cpu-1": "cpu", "gpu-0": "gpu"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world.plan = replace(self.world.plan, control_every=2)
+        self.open_all()
+
+    def open_all(self) -> None:
+        for slot, kind in self.CLASSES.items():
+            self.world.open_slot(slot, kind)
+        self.world.settle()
+
+    def slot_for(self, number: int, place: Place) -> str:
+        slots = sorted(s for s, kind in self.CLASSES.items() if place.admits(SlotId(s), kind))
+        return slots[number % len(slots)]
+
+    def begin(self, experiment: ExperimentId, slot: int) -> None:
+        state = self.world.state
+        place = device_classes.place(state, self.world.plan, state.experiments[experiment])
+        self.world.start(experiment, self.slot_for(slot, place))
+
+    def finish(self, experiment: ExperimentId, outcome: TrialOutcome, trial: str = "") -> None:
+        found = self.world.state.experiments[experiment]
+        slot = found.trial(TrialId(trial), 1).slot if trial else found.trials[-1].slot
+        outcome = replace(outcome, device_class=self.CLASSES[slot])
+        self.world.end(experiment, outcome, trial)
+
+    def restart(self) -> None:
+        super().restart()
+        self.open_all()
+
+    @precondition(lambda self: self.world.controls(TrialPhase.QUEUED))
+    @rule(data=st.data(), slot=st.integers(0, 2))
+    def start_a_control(self, data: st.DataObject, slot: int) -> None:
+        experiment, trial = data.draw(st.sampled_from(self.world.controls(TrialPhase.QUEUED)))
+        where = self.slot_for(slot, self.world.state.controls[trial].place)
+        self.world.start(experiment, where, trial)
+        self.world.settle()
+
+    @precondition(lambda self: self.world.controls(TrialPhase.RUNNING))
+    @rule(
+        data=st.data(),
+        outcome=st.one_of(st.floats(0.1, 2.0).map(scored), st.just(CRASHED), st.none()),
+    )
+    def end_a_control(self, data: st.DataObject, outcome) -> None:
+        experiment, trial = data.draw(st.sampled_from(self.world.controls(TrialPhase.RUNNING)))
+        if outcome is None:
+            self.world.lose(experiment, trial_id=trial)
+        else:
+            self.finish(experiment, outcome, trial)
+        self.world.settle()
+
+    @rule(slot=st.sampled_from(sorted(CLASSES)))
+    def a_slot_goes_away(self, slot: str) -> None:
+        self.world.happen(
+            f"{slot}/closed/{self.world.now}", ev.SlotClosed(slot=SlotId(slot), reason="gone")
+        )
+        self.world.settle()
+
+    @rule()
+    def slots_come_back(self) -> None:
+        self.open_all()
+
+    @invariant()
+    def what_promotes_was_measured_on_the_reference_class(self) -> None:
+        state = self.world.state
+        for name in state.lineage:
+            assert state.experiments[name].device_class == state.reference_class
+
+    @invariant()
+    def controls_are_no_experiments(self) -> None:
+        state = self.world.state
+        for experiment in state.experiments.values():
+            if experiment.controls:
+                assert any(name in {"Promoted", "ExperimentJudged"} for _, name in experiment.story)
+        assert not self.world.controls(TrialPhase.FINISHED)
+
+    def teardown(self) -> None:
+        self.open_all()
+        for _ in range(50):
+            queued = self.world.controls(TrialPhase.QUEUED)
+            running = self.world.controls(TrialPhase.RUNNING)
+            if not queued and not running:
+                break
+            for experiment, trial in queued:
+                place = self.world.state.controls[trial].place
+                self.world.start(experiment, self.slot_for(0, place), trial)
+            for experiment, trial in self.world.controls(TrialPhase.RUNNING):
+                self.finish(experiment, CRASHED, trial)
+            self.world.settle()
+        self.world.plan = replace(self.world.plan, control_every=0)
+        super().teardown()
 
 
 class BayesMachine(StudyMachine):
@@ -195,7 +315,8 @@ class SequentialMachine(StudyMachine):
 
 
 @pytest.mark.parametrize(
-    ("machine", "examples"), [(StudyMachine, 150), (BayesMachine, 30), (SequentialMachine, 30)]
+    ("machine", "examples"),
+    [(StudyMachine, 150), (BayesMachine, 30), (SequentialMachine, 30), (MixedMachine, 25)],
 )
 def test_any_order_of_outcomes_losses_requests_and_restarts_keeps_the_invariants(
     machine: type[StudyMachine], examples: int

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     invariant,
@@ -26,13 +25,27 @@ from cluster.redis_queue import RedisTrialQueue
 from cluster.redis_store import RedisStore, connect
 from cluster.trial_queue import Depth, InMemoryTrialQueue, QueueMode, TrialQueue
 from trainer.ports import Heartbeat, Lease, Slot
-from trainer.trial import CommitId, Ending, ExperimentId, SlotId, TrialId, TrialOutcome, TrialSpec
+from trainer.trial import (
+    CommitId,
+    Ending,
+    ExperimentId,
+    Place,
+    SlotId,
+    TrialId,
+    TrialOutcome,
+    TrialSpec,
+)
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TTL = 30.0
 
 
-def spec(number: int, attempt: int = 1) -> TrialSpec:
+ANYWHERE = Place()
+ON_GPUS = Place(device_class="gpu|H200")
+ON_SLOT_1 = Place(slot=SlotId("cpu-1"))
+
+
+def spec(number: int, attempt: int = 1, place: Place = ANYWHERE) -> TrialSpec:
     return TrialSpec(
         trial=TrialId(f"e{number}.1"),
         experiment=ExperimentId(f"e{number}"),
@@ -41,6 +54,7 @@ def spec(number: int, attempt: int = 1) -> TrialSpec:
         seed=1,
         budget_s=1.0,
         timeout_s=2.0,
+        place=place,
     )
 
 
@@ -50,7 +64,7 @@ def slot(number: int = 0, incarnation: str = "first") -> Slot:
         incarnation=incarnation,
         node="here",
         device="cpu",
-        device_class="cpu",
+        device_class="gpu|H200" if number == 2 else "cpu",
     )
 
 
@@ -70,8 +84,10 @@ class Bench:
     def __post_init__(self) -> None:
         self.epoch = self.ledger.begin_epoch()
 
-    def put(self, number: int, priority: int = 0, attempt: int = 1) -> None:
-        self.queue.put(spec(number, attempt), priority=priority, now=NOW, epoch=self.epoch)
+    def put(
+        self, number: int, priority: int = 0, attempt: int = 1, place: Place = ANYWHERE
+    ) -> None:
+        self.queue.put(spec(number, attempt, place), priority=priority, now=NOW, epoch=self.epoch)
 
     def lease(self, taker: Slot | None = None, now: datetime = NOW) -> Lease | None:
         return self.queue.lease(taker or slot(), now=now, ttl_s=TTL)
@@ -368,6 +384,27 @@ def test_a_reserved_trial_is_cancelled_like_any_that_waits(bench: Bench) -> None
     assert bench.leased(0) is None
 
 
+def test_a_trial_that_is_meant_for_a_slot_or_a_class_passes_all_others_by(bench: Bench) -> None:
+    bench.put(1, 9, place=ON_SLOT_1)
+    for number in range(2, 9):
+        bench.put(number, 5, place=ON_GPUS)
+    bench.put(9)
+    assert bench.reserve(0) == "e9.1"
+    assert bench.leased(0) == "e9.1"
+    assert bench.leased(0) is None
+    assert bench.reserve(2) == "e2.1"
+    assert bench.leased(2) == "e2.1"
+    assert bench.leased(1) == "e1.1"
+    assert bench.leased(1) is None
+
+
+def test_a_trial_that_is_meant_for_one_slot_can_be_cancelled(bench: Bench) -> None:
+    bench.put(1, place=ON_GPUS)
+    bench.queue.cancel(TrialId("e1.1"), now=NOW, epoch=bench.epoch)
+    assert isinstance(bench.last(), ev.TrialFinished)
+    assert bench.leased(2) is None
+
+
 class QueueMachine(RuleBasedStateMachine):
     """Any order of puts, leases, heartbeats, results, expiries and replacements, beside a model."""
 
@@ -379,15 +416,20 @@ class QueueMachine(RuleBasedStateMachine):
         self.bench = make(self.kind, self.url)
         self.now = NOW
         self.ready: list[tuple[int, int, int]] = []
+        self.places: dict[int, Place] = {}
         self.leased: dict[int, tuple[int, str, datetime]] = {}
         self.wishes: dict[int, tuple[int, datetime]] = {}
         self.ended: set[int] = set()
         self.count = 0
 
-    @rule(priority=st.integers(-3, 3))
-    def put(self, priority: int) -> None:
+    @rule(
+        priority=st.integers(-3, 3),
+        place=st.sampled_from([ANYWHERE, ANYWHERE, ON_GPUS, ON_SLOT_1]),
+    )
+    def put(self, priority: int, place: Place) -> None:
         self.count += 1
-        self.bench.put(self.count, priority)
+        self.places[self.count] = place
+        self.bench.put(self.count, priority, place=place)
         self.ready.append((-priority, self.count, self.count))
 
     def wish_of(self, number: int, taker: int) -> str:
@@ -396,10 +438,14 @@ class QueueMachine(RuleBasedStateMachine):
         owners = {name for name in owners if self.wishes[name][1] > self.now}
         return "mine" if taker in owners else "theirs" if owners else "nobody's"
 
+    def open_to(self, taker: int) -> list[tuple[int, int, int]]:
+        name, kind = slot(taker).id, slot(taker).device_class
+        return [item for item in self.ready if self.places[item[2]].admits(name, kind)]
+
     @rule(taker=st.integers(0, 2))
     def reserve(self, taker: int) -> None:
         found = self.bench.queue.reserve(slot(taker), now=self.now, ttl_s=TTL)
-        free = [item for item in self.ready if self.wish_of(item[2], taker) != "theirs"]
+        free = [item for item in self.open_to(taker) if self.wish_of(item[2], taker) != "theirs"]
         if not free:
             assert found is None
             self.wishes.pop(taker, None)
@@ -414,11 +460,11 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(taker=st.integers(0, 2))
     def lease(self, taker: int) -> None:
         lease = self.bench.queue.lease(slot(taker), now=self.now, ttl_s=TTL)
-        if not self.ready:
+        if not self.open_to(taker):
             assert lease is None
             return
-        first = min(rank for rank, _, _ in self.ready)
-        urgent = [item for item in self.ready if item[0] == first]
+        first = min(rank for rank, _, _ in self.open_to(taker))
+        urgent = [item for item in self.open_to(taker) if item[0] == first]
         preference = ["mine", "nobody's", "theirs"]
         expected = min(urgent, key=lambda i: (preference.index(self.wish_of(i[2], taker)), i))
         self.ready.remove(expected)

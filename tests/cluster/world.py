@@ -7,11 +7,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from cluster import commands as cmd
-from cluster import events as ev
+from cluster import commands as cmd, events as ev
 from cluster.codec import decode_state, encode_state
 from cluster.decisions import decide
-from cluster.experiment import Kind, Status
+from cluster.experiment import Kind, Status, Trial, TrialPhase
 from cluster.invariants import check
 from cluster.ledger import InMemoryLedger, catch_up, load
 from cluster.state import StudyState
@@ -128,13 +127,15 @@ class World:
             experiment=command.experiment.id,
             attempt=command.attempt,
             seed=command.seed,
+            place=command.place,
+            is_control=command.is_control,
         )
         self.happen(f"{command.trial}/{command.attempt}/queued", event)
 
     def _canceltrial(self, command: cmd.CancelTrial) -> None:
         experiment = ExperimentId(command.trial.partition(".")[0])
         outcome = TrialOutcome(ending=Ending.CANCELLED, reason="cancelled")
-        self.end(experiment, outcome)
+        self.end(experiment, outcome, command.trial)
 
     def _giveuptrial(self, command: cmd.GiveUpTrial) -> None:
         event = ev.TrialGivenUp(
@@ -155,6 +156,9 @@ class World:
     def _recordjudgement(self, command: cmd.RecordJudgement) -> None:
         n = self.state.experiments[command.experiment].finished
         self.happen(f"{command.experiment}/judged/{n}", command.event)
+
+    def _recordcontrol(self, command: cmd.RecordControl) -> None:
+        self.happen(f"{command.trial}/control", command.event)
 
     def _recordsuspicion(self, command: cmd.RecordSuspicion) -> None:
         event = ev.ExperimentSuspected(
@@ -293,8 +297,26 @@ class World:
     def in_status(self, *statuses: Status) -> list[ExperimentId]:
         return sorted(e for e, status in self.state.open.items() if status in statuses)
 
-    def start(self, experiment: ExperimentId, slot: str = "cpu-0") -> None:
-        trial = self.state.experiments[experiment].trials[-1]
+    def open_slot(self, slot: str, device_class: str = "cpu") -> None:
+        event = ev.SlotOpened(
+            slot=SlotId(slot), incarnation="1", node="n", device="d", device_class=device_class
+        )
+        self.happen(f"{slot}/{self.now}", event)
+
+    def controls(self, phase: TrialPhase) -> list[tuple[ExperimentId, TrialId]]:
+        """Return the controls that are in a phase."""
+        return sorted(
+            (control.experiment, name)
+            for name, control in self.state.controls.items()
+            if self.state.experiments[control.experiment].trial(name, 1).phase is phase
+        )
+
+    def _trial(self, experiment: ExperimentId, trial: str) -> Trial:
+        found = self.state.experiments[experiment]
+        return found.trial(TrialId(trial), 1) if trial in self.state.controls else found.trials[-1]
+
+    def start(self, experiment: ExperimentId, slot: str = "cpu-0", trial_id: str = "") -> None:
+        trial = self._trial(experiment, trial_id)
         event = ev.TrialStarted(
             trial=trial.id,
             experiment=experiment,
@@ -304,15 +326,17 @@ class World:
         )
         self.happen(f"{trial.id}/{trial.attempt}/started", event)
 
-    def end(self, experiment: ExperimentId, outcome: TrialOutcome) -> None:
-        trial = self.state.experiments[experiment].trials[-1]
+    def end(self, experiment: ExperimentId, outcome: TrialOutcome, trial_id: str = "") -> None:
+        trial = self._trial(experiment, trial_id)
         event = ev.TrialFinished(
             trial=trial.id, experiment=experiment, attempt=trial.attempt, outcome=outcome
         )
         self.happen(f"{trial.id}/{trial.attempt}/ended", event)
 
-    def lose(self, experiment: ExperimentId, *, is_given_back: bool = False) -> None:
-        trial = self.state.experiments[experiment].trials[-1]
+    def lose(
+        self, experiment: ExperimentId, *, is_given_back: bool = False, trial_id: str = ""
+    ) -> None:
+        trial = self._trial(experiment, trial_id)
         event = ev.TrialLost(
             trial=trial.id,
             experiment=experiment,

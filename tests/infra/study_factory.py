@@ -6,8 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from cluster import events as ev
-from cluster import hidden_label_events as hidden
+from cluster import events as ev, hidden_label_events as hidden
 from cluster.experiment import Kind, TrialPhase
 from cluster.ports import Observer
 from cluster.state import StudyState
@@ -16,7 +15,16 @@ from eval.beliefs import Belief, Learnt
 from eval.judge import Verdict
 from eval.metric import Goal, Metric
 from trainer.telemetry import GpuTelemetry, Telemetry
-from trainer.trial import CommitId, CrashKind, Ending, ExperimentId, SlotId, TrialId, TrialOutcome
+from trainer.trial import (
+    CommitId,
+    CrashKind,
+    Ending,
+    ExperimentId,
+    Place,
+    SlotId,
+    TrialId,
+    TrialOutcome,
+)
 
 BEGIN = datetime(2026, 8, 1, 12, tzinfo=UTC)
 O = TypeVar("O", bound=Observer)  # noqa: E741 - an observer
@@ -336,6 +344,7 @@ def eventful() -> list[ev.Event]:
         study.tell(ev.RetryRequested(experiment=experiment))
         study.measure(experiment, 0.5)
         study.judge(experiment, Verdict.DISCARD)
+    _controls(study, unwanted)
     _suspects(study)
     _requests(study)
     _given_up(study)
@@ -359,6 +368,30 @@ def _given_up(study: Study) -> None:
             )
         )
     study.finish(hopeless, failed(Ending.PRUNED))
+
+
+def _controls(study: Study, discarded: ExperimentId) -> None:
+    """Check a slot twice; the second time it has shifted, and a verdict is given again."""
+    incumbent = study.state.lineage[-1]
+    for number, (shift, reopened) in enumerate([(0.01, ()), (-0.2, (discarded,))], start=11):
+        trial, slot = TrialId(f"{incumbent}.{number}"), SlotId("cpu-0")
+        about = {"trial": trial, "experiment": incumbent}
+        where = Place(slot=slot, device_class="cpu")
+        study.tell(
+            ev.TrialQueued(**about, attempt=1, seed=1, place=where, is_control=True),
+            ev.TrialStarted(**about, attempt=1, slot=slot, node="box"),
+            ev.TrialFinished(**about, attempt=1, outcome=scored(0.2)),
+            ev.ControlJudged(
+                **about,
+                slot=slot,
+                shift=shift,
+                surprise=20 * shift,
+                is_shifted=bool(reopened),
+                reopened=reopened,
+            ),
+        )
+    study.measure(discarded, 0.5)
+    study.judge(discarded, Verdict.DISCARD)
 
 
 def _merges(study: Study) -> None:

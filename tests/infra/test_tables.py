@@ -330,3 +330,15 @@ def test_what_a_script_claimed_stands_beside_what_it_is_worth(narrow: io.StringI
     lines = [line.split() for line in narrow.getvalue().splitlines()]
     assert ["accuracy", "0.5"] in lines
     assert ["claimed", "1"] in lines
+
+
+def test_status_says_what_the_time_of_slots_went_into_once_it_was_more_than_search(
+    study: Study, narrow: io.StringIO
+) -> None:
+    tables.render_status(status(study), file=narrow)
+    assert "spent on" not in narrow.getvalue()
+    winner = study.win("WD 0 -> 0.1", 0.3)
+    study.measure(study.merge(winner), 0.2, slot="cpu-1")
+    tables.render_status(status(study), file=narrow)
+    assert "spent on  search " in narrow.getvalue()
+    assert "merges " in narrow.getvalue()

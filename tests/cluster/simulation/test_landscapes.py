@@ -12,7 +12,8 @@ from cluster.simulation.landscape import (
     landscapes,
     load_landscape,
 )
-from cluster.simulation.study import METRIC, Setup, SimulatedStudy
+from cluster.simulation.setup import Setup
+from cluster.simulation.study import METRIC, SimulatedStudy
 from eval.judge import GreedyJudge
 
 GREEDY = GreedyJudge(metric=METRIC)

@@ -10,7 +10,8 @@ from cluster.experiment import Status
 from cluster.invariants import check
 from cluster.simulation.course import Course, play
 from cluster.simulation.landscape import load_landscape
-from cluster.simulation.study import METRIC, Setup, SimulatedStudy
+from cluster.simulation.setup import Setup
+from cluster.simulation.study import METRIC, SimulatedStudy
 from eval.bayes import BayesJudge
 from eval.judge import GreedyJudge, Judge
 from eval.sequential import SequentialJudge

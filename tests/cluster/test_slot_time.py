@@ -1,0 +1,86 @@
+"""What slots were used for, and how much of their time proof may take."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from world import CRASHED, METRIC, World, scored
+
+from cluster.experiment import Status
+from cluster.slot_time import Purpose, SlotTime
+from eval.sequential import SequentialJudge
+from trainer.trial import ExperimentId
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """A study whose judge tests all that looks better; its state is verified after the test."""
+    made = World(slots=2, judge=SequentialJudge(metric=METRIC, confidence=0.5))
+    for value in (1.0, 1.001, 0.999):
+        made.run(ExperimentId("e0"), scored(value))
+    yield made
+    made.verify()
+
+
+def test_the_time_of_a_study_is_told_apart_by_what_it_was_for(world: World) -> None:
+    assert world.state.spent == SlotTime(search=3.0)  # a trial on paper takes one second
+    candidate = world.propose()
+    world.run(candidate, scored(0.99))
+    assert world.status(candidate) is Status.QUEUED  # to be tested
+    world.run(candidate, CRASHED)
+    assert world.state.spent == SlotTime(search=4.0, replicates=1.0)
+    assert world.state.spent.total == world.state.slot_seconds
+
+
+def test_a_lost_replicate_is_still_time_for_proof(world: World) -> None:
+    candidate = world.propose()
+    world.run(candidate, scored(0.99))
+    world.start(candidate)
+    world.lose(candidate)
+    assert world.state.spent == SlotTime(search=4.0, replicates=1.0)
+
+
+def test_proof_waits_beyond_its_share_while_there_is_something_else_to_run(world: World) -> None:
+    world.plan = replace(world.plan, replicate_share=0.1)
+    other = world.propose()
+    candidate = world.propose()
+    world.settle()
+    world.start(candidate, "cpu-1")
+    world.end(candidate, scored(0.99))
+    world.settle()
+    assert world.status(candidate) is Status.PROPOSED
+    assert world.state.experiments[candidate].values == (0.99,)
+    world.run(other, scored(2.0))
+    assert world.status(candidate) is Status.QUEUED  # a slot would be idle
+
+
+def test_within_its_share_proof_is_not_held_up(world: World) -> None:
+    world.plan = replace(world.plan, replicate_share=0.3)
+    other = world.propose()
+    candidate = world.propose()
+    world.settle()
+    world.start(candidate, "cpu-1")
+    world.end(candidate, scored(0.99))
+    world.settle()
+    assert world.status(candidate) is Status.QUEUED
+    assert world.status(other) is Status.QUEUED
+
+
+@pytest.mark.parametrize(
+    ("proving", "share", "fits"), [(0, 0.3, True), (2, 0.3, False), (2, 0.5, True), (0, 0.0, False)]
+)
+def test_what_is_on_its_way_counts_as_if_it_had_ended(
+    proving: int, share: float, fits: bool
+) -> None:
+    spent = SlotTime(search=60.0, replicates=10.0)
+    found = spent.leaves_for_proof(share, proving=proving, others=0, run_s=10.0)
+    assert found is fits
+
+
+def test_each_purpose_has_a_field_of_its_own() -> None:
+    for purpose in Purpose:
+        assert SlotTime().plus(purpose, 5.0).total == 5.0
