@@ -1,14 +1,15 @@
 """How many candidates to ask for, how far ahead of the slots, and when to ask for none. Pure."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 
-from cluster import device_classes
+from cluster import device_classes, trial_planning
 from cluster.commands import Command, Propose
 from cluster.experiment import Experiment, Kind, Status
 from cluster.state import StudyState
 from cluster.study_plan import Circumstances, StudyPlan
+from trainer.trial import ExperimentId
 
 MOST_REJECTIONS = 200
 """Rejected proposals in a row after which the proposers are taken to have run dry."""
@@ -18,7 +19,7 @@ def due(state: StudyState, plan: StudyPlan, circumstances: Circumstances) -> Ite
     """Ask for as many candidates as are missing ahead of the slots, within the limits."""
     if limit_reached(state, plan, circumstances.now) or not can_propose(state, plan):
         return
-    ready = _ready(state)
+    ready = _ready(state, trial_planning.held_back(state, plan))
     missing = _ready_wanted(state, plan, circumstances) - ready - circumstances.asking
     if plan.most_experiments:
         begun = state.judged + _undecided(state) + circumstances.asking
@@ -44,14 +45,14 @@ def _has_failed(baseline: Experiment | None) -> bool:
     return baseline.status.is_failure or baseline.status is Status.SUSPECT
 
 
-def _ready(state: StudyState) -> int:
-    """Proposals that wait for a slot; for any slot, where there are several kinds."""
+def _ready(state: StudyState, held_back: Collection[ExperimentId]) -> int:
+    """Proposals that a slot can count on; any slot, where there are several kinds."""
     are_mixed = device_classes.are_mixed(state)
     return sum(
         state.experiments[e].kind is Kind.PROPOSAL
         and not (are_mixed and state.experiments[e].values)
         for e, status in state.open.items()
-        if status in {Status.PROPOSED, Status.QUEUED}
+        if status in {Status.PROPOSED, Status.QUEUED} and e not in held_back
     )
 
 

@@ -7,7 +7,7 @@ from cluster.commands import Command, QueueTrial
 from cluster.experiment import Experiment, Kind, Status, TrialPhase
 from cluster.state import StudyState
 from cluster.study_plan import StudyPlan
-from trainer.trial import Smoke, TrialId
+from trainer.trial import ExperimentId, Smoke, TrialId
 
 _PRIORITY = {Kind.BASELINE: 2_000_000, Kind.MERGE: 1_000_000, Kind.PROPOSAL: 0}
 MOST_PRIORITY = 900_000
@@ -16,6 +16,18 @@ MOST_PRIORITY = 900_000
 
 def due(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
     """Queue a trial of every experiment that waits for one and may have it."""
+    due_now, _ = _divided(state, plan)
+    for experiment in due_now:
+        yield _queue_trial(state, experiment, plan)
+
+
+def held_back(state: StudyState, plan: StudyPlan) -> frozenset[ExperimentId]:
+    """Return what waits for proof to have a smaller share: no slot can count on it."""
+    return frozenset(experiment.id for experiment in _divided(state, plan)[1])
+
+
+def _divided(state: StudyState, plan: StudyPlan) -> tuple[list[Experiment], list[Experiment]]:
+    """Return the experiments of which a trial is queued now, and those that are held back."""
     waiting = [
         experiment
         for experiment in state.opened(Status.PROPOSED)
@@ -24,8 +36,8 @@ def due(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
     proofs = [experiment for experiment in waiting if experiment.is_replicated]
     first = [experiment for experiment in waiting if not experiment.is_replicated]
     is_idle = not first and not state.count(Status.QUEUED)
-    for experiment in [*first, *_affordable(state, plan, proofs, is_idle=is_idle)]:
-        yield _queue_trial(state, experiment, plan)
+    affordable = _affordable(state, plan, proofs, is_idle=is_idle)
+    return [*first, *affordable], [proof for proof in proofs if proof not in affordable]
 
 
 def _affordable(

@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from world import CRASHED, METRIC, World, scored
 
+from cluster import commands as cmd
 from cluster.experiment import Status
 from cluster.slot_time import Purpose, SlotTime
 from eval.sequential import SequentialJudge
@@ -68,6 +69,21 @@ def test_within_its_share_proof_is_not_held_up(world: World) -> None:
     world.settle()
     assert world.status(candidate) is Status.QUEUED
     assert world.status(other) is Status.QUEUED
+
+
+def test_candidates_are_asked_for_as_if_what_is_held_back_were_not_there(world: World) -> None:
+    world.plan = replace(world.plan, replicate_share=0.0, proposers=("test",))
+    world.asked = 0
+    others = [world.propose() for _ in range(2)]
+    candidate = world.propose()
+    world.settle()
+    world.start(candidate, "cpu-1")
+    world.end(candidate, scored(0.99))
+    world.settle()
+    world.start(others[0], "cpu-0")
+    world.asked = 0
+    assert world.status(candidate) is Status.PROPOSED
+    assert cmd.Propose(count=1) in world.decide()  # two slots, and one candidate ready
 
 
 @pytest.mark.parametrize(
