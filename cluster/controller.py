@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from queue import Empty, SimpleQueue
 
-from cluster import commands as cmd, events as ev
+from cluster import commands as cmd
+from cluster import events as ev
 from cluster.curve_book import CurveBook
 from cluster.decisions import decide, stop_is_complete
 from cluster.experiment import Status

@@ -8,17 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from cluster.event import Event as Event
+from cluster.event import Event
 from cluster.experiment import Kind
 from cluster.hidden_label_events import FinalBegun, FinalReported, FinalRunEnded, HoldoutScored
 from cluster.request_events import (
-    AcceptRequested as AcceptRequested,
-    CancelRequested as CancelRequested,
-    PauseRequested as PauseRequested,
-    ResumeRequested as ResumeRequested,
-    RetryRequested as RetryRequested,
-    StopRequested as StopRequested,
-    SubmissionReceived as SubmissionReceived,
+    AcceptRequested,
+    CancelRequested,
+    PauseRequested,
+    ResumeRequested,
+    RetryRequested,
+    StopRequested,
+    SubmissionReceived,
 )
 from eval.beliefs import Belief, Learnt
 from eval.judge import Verdict

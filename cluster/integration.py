@@ -6,7 +6,8 @@ what it did before the ledger heard of it is found again on the branch itself.
 
 from collections.abc import Callable, Sequence
 
-from cluster import commands as cmd, events as ev
+from cluster import commands as cmd
+from cluster import events as ev
 from cluster.admission import Admission, Origin
 from cluster.code_outcomes import BranchMoved, Conflict, Promotion, Redundant
 from cluster.experiment import Experiment, Kind, Status, Trial

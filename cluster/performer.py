@@ -9,7 +9,8 @@ from datetime import datetime
 from functools import singledispatchmethod
 from pathlib import Path
 
-from cluster import commands as cmd, events as ev
+from cluster import commands as cmd
+from cluster import events as ev
 from cluster.admission import Admission, Origin
 from cluster.code_outcomes import Candidate, Rejected
 from cluster.experiment import Kind, Status

@@ -9,7 +9,9 @@ from typing import Any
 
 from immutables import Map
 
-from cluster import events as ev, final_runs, hidden_label_events as hidden
+from cluster import events as ev
+from cluster import final_runs
+from cluster import hidden_label_events as hidden
 from cluster.experiment import Status
 from cluster.state import SlotState, StudyState
 from cluster.steps import TRANSITIONS, step

@@ -6,7 +6,8 @@ Which steps an experiment may take is `cluster.steps`' to say.
 from dataclasses import replace
 from typing import Any
 
-from cluster import control_transitions as controls, events as ev
+from cluster import control_transitions as controls
+from cluster import events as ev
 from cluster.conditions import marks_of
 from cluster.experiment import STATUS_OF_ENDING, Experiment, Kind, Status, Trial, TrialPhase
 from cluster.state import StudyState

@@ -6,7 +6,8 @@ searched for: `kept e7`, `crashed e9.1`. These words are stable.
 
 from functools import singledispatch
 
-from cluster import events as ev, hidden_label_events as hidden
+from cluster import events as ev
+from cluster import hidden_label_events as hidden
 from cluster.codec import to_plain
 from cluster.experiment import Kind
 from cluster.state import StudyState

@@ -17,7 +17,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cluster import events as ev, hidden_label_events as hidden
+from cluster import events as ev
+from cluster import hidden_label_events as hidden
 from cluster.config import StudyConfig
 from cluster.final_runs import Final, looks, to_carry_on
 from cluster.mirror import Mirror

@@ -26,9 +26,11 @@ from cluster.state import StudyState
 from eval.metric import Metric
 from infra.facts import slot_condition
 from infra.fates import End, ends, ends_by
-from infra.holdout_metrics import METRICS as _HOLDOUT, samples as holdout_samples
+from infra.holdout_metrics import METRICS as _HOLDOUT
+from infra.holdout_metrics import samples as holdout_samples
 from infra.metric_description import MetricDescription, Samples
-from infra.telemetry_metrics import METRICS as _TELEMETRY, TelemetryMetrics
+from infra.telemetry_metrics import METRICS as _TELEMETRY
+from infra.telemetry_metrics import TelemetryMetrics
 from trainer.trial import Ending, SlotId
 
 HOST = "127.0.0.1"

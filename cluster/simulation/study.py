@@ -11,7 +11,8 @@ from functools import singledispatchmethod
 from heapq import heapify, heappop, heappush
 from random import Random
 
-from cluster import commands as cmd, events as ev
+from cluster import commands as cmd
+from cluster import events as ev
 from cluster.decisions import decide
 from cluster.experiment import Kind
 from cluster.simulation.setup import Setup, Step

@@ -57,7 +57,8 @@ def simulate(
 ) -> None:
     """Try judges and reducers on imaginary studies: what would so many GPUs come to."""
     from infra.simulation_table import render_simulation
-    from infra.simulations import Question, simulate as play, simulation_facts
+    from infra.simulations import Question, simulation_facts
+    from infra.simulations import simulate as play
 
     question = Question(
         name=landscape,

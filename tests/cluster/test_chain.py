@@ -1,5 +1,6 @@
 """Chains of merges, decided on paper."""
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from world import CRASHED, METRIC, World, gamed, scored
 
-from cluster import commands as cmd, events as ev
+from cluster import commands as cmd
+from cluster import events as ev
+from cluster.codec import decode_event
 from cluster.experiment import Status
 from eval.bayes import BayesJudge
 from trainer.trial import ExperimentId, TrialOutcome
@@ -204,3 +207,22 @@ def test_a_stop_lets_a_measured_chain_end_and_begins_none(world: World) -> None:
     world.settle()
     assert world.status(one) is Status.KEPT
     assert not any(isinstance(command, cmd.Merge) for command in world.decide())
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "new"),
+    [
+        (
+            "ExperimentProposed",
+            {"experiment": "e3", "kind": "merge", "commit": "c", "tree": "t", "base": "e1",
+             "base_commit": "b", "lines": 1, "proposer": "p", "hypothesis": "h", "merge_of": "e2"},
+            {"chain": ""},
+        ),
+        ("Promoted", {"experiment": "e3", "commit": "c", "replaces": "e1"}, {"carried": ()}),
+        ("MergeConflicted", {"experiment": "e3", "against": "e1", "paths": []}, {"onto": ""}),
+    ],
+)  # fmt: skip
+def test_what_was_written_before_there_were_chains_is_read(kind, body, new) -> None:
+    record = {"v": 1, "id": "x", "kind": kind, "at": "2026-03-01T00:00:00Z", "body": body}
+    event = decode_event(1, json.dumps(record).encode()).event
+    assert {name: getattr(event, name) for name in new} == new

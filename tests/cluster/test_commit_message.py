@@ -3,7 +3,8 @@
 import subprocess
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cluster.commit_message import compose, one_line
 

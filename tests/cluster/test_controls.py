@@ -10,7 +10,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from world import CRASHED, METRIC, World, scored
 
-from cluster import commands as cmd, events as ev
+from cluster import commands as cmd
+from cluster import events as ev
 from cluster.experiment import Status, TrialPhase
 from eval.bayes import BayesJudge
 from trainer.trial import ExperimentId, SlotId

@@ -11,7 +11,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from world import BASE, CRASHED, TIMED_OUT, World, gamed, scored
 
-from cluster import commands as cmd, events as ev
+from cluster import commands as cmd
+from cluster import events as ev
 from cluster.decisions import decide
 from cluster.experiment import Status
 from cluster.proposal_planning import verdicts_per_s

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from hypothesis import HealthCheck, settings, strategies as st
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -27,7 +28,8 @@ from hypothesis.stateful import (
 sys.path.insert(0, str(Path(__file__).parent))
 from world import CRASHED, METRIC, gamed, scored
 
-from cluster import commands as cmd, events as ev
+from cluster import commands as cmd
+from cluster import events as ev
 from cluster.decisions import decide
 from cluster.experiment import Experiment, Kind, Status
 from cluster.invariants import check

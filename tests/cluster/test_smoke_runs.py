@@ -11,7 +11,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from world import CRASHED, World, scored
 
-from cluster import commands as cmd, events as ev
+from cluster import commands as cmd
+from cluster import events as ev
 from cluster.codec import decode_event, encode_draft, from_json, to_json
 from cluster.decisions import decide
 from cluster.experiment import Status

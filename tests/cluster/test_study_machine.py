@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings, strategies as st
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -19,7 +20,8 @@ from hypothesis.stateful import (
 sys.path.insert(0, str(Path(__file__).parent))
 from world import CRASHED, GREEDY, METRIC, TIMED_OUT, World, gamed, scored
 
-from cluster import device_classes, events as ev
+from cluster import device_classes
+from cluster import events as ev
 from cluster.experiment import Kind, Status, TrialPhase
 from eval.bayes import BayesJudge
 from eval.judge import Judge

@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from cluster import commands as cmd, events as ev
+from cluster import commands as cmd
+from cluster import events as ev
 from cluster.codec import decode_state, encode_state
 from cluster.decisions import decide
 from cluster.experiment import Kind, Status, Trial, TrialPhase

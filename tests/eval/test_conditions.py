@@ -1,7 +1,8 @@
 """Which conditions are odd enough to be told."""
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eval.conditions import Conditions, Mark, marks
 

@@ -1,7 +1,8 @@
 """A curve is what a trial printed, by the share of its budget from the first number on."""
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eval.curve import STEP, Curve, curve_of
 

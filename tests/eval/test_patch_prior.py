@@ -5,7 +5,8 @@ from itertools import pairwise
 from random import Random
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.integrate import quad
 
 from eval.beliefs import PatchCounts

@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from cluster import events as ev, hidden_label_events as hidden
+from cluster import events as ev
+from cluster import hidden_label_events as hidden
 from cluster.experiment import Kind, TrialPhase
 from cluster.ports import Observer
 from cluster.state import StudyState

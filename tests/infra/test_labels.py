@@ -4,7 +4,8 @@ import math
 from itertools import combinations
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from infra.labels import Area, Label, Placed, place
 

@@ -3,7 +3,8 @@
 import ast
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from proposer import literal
 from proposer.literal import Syntax

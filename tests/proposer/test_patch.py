@@ -5,7 +5,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from proposer.patch import PatchRejected, check_edits, check_patch
 

@@ -4,7 +4,8 @@ import ast
 from textwrap import dedent
 
 import pytest
-from hypothesis import assume, given, settings, strategies as st
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from proposer.knob import Hint, Knob, Range, splice
 from proposer.python_knobs import read_python

@@ -1,7 +1,8 @@
 """Ranges: defaults from names and values, comments, and pins of the configuration."""
 
 import pytest
-from hypothesis import example, given, settings, strategies as st
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from proposer.config import SpaceConfig, TunerConfig
 from proposer.constants import read_constants

@@ -3,7 +3,8 @@
 import math
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from proposer.proposal import Scalar
 from proposer.space import Axis, AxisKind, Choices, Interval, Lattice, Mirrored, Powers, Space

@@ -4,7 +4,8 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eval.metric import Goal, Metric, MetricReader
 from trainer.log_capture import (

@@ -1,7 +1,8 @@
 """Rates from counters: robust against what scripts do between steps, and silent without enough."""
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trainer.log_capture import parse_points
 from trainer.step_rate import StepCounter, StepRate, middle, slope

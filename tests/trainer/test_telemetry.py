@@ -4,7 +4,8 @@ from dataclasses import fields
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trainer.telemetry import GpuSample, GpuTelemetry, ThrottleReason, summarise
 

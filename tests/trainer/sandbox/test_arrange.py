@@ -15,7 +15,8 @@ from trainer.paths import WorkerPaths
 from trainer.removal import Trash
 from trainer.run_folder import RunFolder
 from trainer.run_records import EndedBy, RunReport, RunRequest
-from trainer.sandbox import arrange as arrange_module, choose as choose_module
+from trainer.sandbox import arrange as arrange_module
+from trainer.sandbox import choose as choose_module
 from trainer.sandbox.arrange import arrange
 from trainer.sandbox.choose import attempt, candidates, choose
 from trainer.sandbox.confine import BubblewrapSandbox, Program, Sizes, home_of
