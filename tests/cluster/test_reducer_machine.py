@@ -45,8 +45,8 @@ from proposer.proposal import Context, Proposal
 from trainer.ports import Slot
 from trainer.trial import ExperimentId, SlotId, TrialOutcome
 
-EXAMPLES = int(os.environ.get("INCUMBENT_REDUCER_EXAMPLES", "3"))
-PLACES = 4
+EXAMPLES = int(os.environ.get("INCUMBENT_REDUCER_EXAMPLES", "2"))
+PLACES = 6
 """Lines of train.py that patches change: two that change the same one conflict."""
 SLOTS = 12
 MOST_MERGES = 3
@@ -190,7 +190,7 @@ class ReducerMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.state.lineage and len(self.state.open) < 10)
     @rule(
-        places=st.lists(st.integers(0, PLACES - 1), min_size=1, max_size=5),
+        places=st.lists(st.integers(0, PLACES - 1), min_size=3, max_size=6),
         ago=st.sampled_from([0, 0, 0, 1, 2]),
     )
     def propose_a_wave(self, places: list[int], ago: int) -> None:
@@ -249,7 +249,22 @@ class ReducerMachine(RuleBasedStateMachine):
                 self.end_trial(link, scored(value))
         self.ledger.fuse = -1
 
+    @precondition(lambda self: len(self.on_the_way()) > 2)
+    @rule(gains=st.lists(st.floats(-0.3, 0.05), min_size=16, max_size=16), fuse=st.integers(-1, 12))
+    def end_a_wave(self, gains: list[float], fuse: int) -> None:
+        """End all that runs before the controller looks: several win at once."""
+        self.ledger.fuse = fuse
+        for experiment, gain in zip(self.on_the_way(), gains, strict=False):
+            base = self.state.experiments[self.state.experiments[experiment].base]
+            self.complete(experiment, scored((base.worth if base.values else 1.0) + gain))
+        self.settle()
+        self.ledger.fuse = -1
+
     def end_trial(self, experiment: ExperimentId, outcome: TrialOutcome) -> None:
+        self.complete(experiment, outcome)
+        self.settle()
+
+    def complete(self, experiment: ExperimentId, outcome: TrialOutcome) -> None:
         slots = [
             Slot(id=SlotId(f"cpu-{n}"), incarnation="1", node="n", device="cpu", device_class="cpu")
             for n in range(64)
@@ -261,8 +276,8 @@ class ReducerMachine(RuleBasedStateMachine):
             self.tokens[lease.spec.experiment] = lease.token
         assert self.queue.complete(self.tokens.pop(experiment), outcome, now=self.now)
         self.state = catch_up(self.ledger, self.state)
-        self.settle()
 
+    @precondition(lambda self: self.state.chain)
     @rule()
     def die_and_begin_again(self) -> None:
         self.restart()
