@@ -103,10 +103,8 @@ class ThreadFleet:
                 threading.Event().wait(0.005)
                 continue
             if self._barrier is not None and lease.spec.experiment != "e0":
-                try:
-                    self._barrier.wait(timeout=0.3)
-                except threading.BrokenBarrierError:
-                    self._barrier.reset()
+                self._barrier.wait(timeout=30)
+                self._barrier = None
             self.hold(lease)
             outcome = replace(self.outcome(lease, slot), device_class=kind)
             queue.complete(lease.token, outcome, now=now())
