@@ -77,7 +77,7 @@ def _cancellations(state: StudyState) -> Iterator[Command]:
 
 
 def _submissions(state: StudyState) -> Iterator[Command]:
-    if state.lineage:  # a submission without a base of its own is a patch on the incumbent
+    if trial_planning.is_under_way(state):
         # A few at a time: between them the state is looked at again, and trials are queued.
         waiting = sorted(state.submissions, key=lambda submission: -submission.priority)
         for submission in waiting[:MOST_SUBMISSIONS]:

@@ -210,7 +210,10 @@ class Performer:
     @perform.register
     def _materialise(self, command: cmd.Materialise, state: StudyState) -> None:
         submission = command.submission
-        base, base_commit = state.lineage[-1], state.incumbent_commit
+        # A submission has no base of its own: it is a patch on the best there is.
+        base, base_commit = ExperimentId("e0"), state.base_commit
+        if state.lineage:
+            base, base_commit = state.lineage[-1], state.incumbent_commit
         proposal: Proposal | None = None
         made: Candidate | Rejected
         try:

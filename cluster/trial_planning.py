@@ -31,7 +31,7 @@ def _divided(state: StudyState, plan: StudyPlan) -> tuple[list[Experiment], list
     waiting = [
         experiment
         for experiment in state.opened(Status.PROPOSED)
-        if experiment.kind is Kind.BASELINE or _is_under_way(state)
+        if experiment.kind is Kind.BASELINE or is_under_way(state)
     ]
     proofs = [experiment for experiment in waiting if experiment.is_replicated]
     first = [experiment for experiment in waiting if not experiment.is_replicated]
@@ -65,7 +65,7 @@ def _affordable(
     return found
 
 
-def _is_under_way(state: StudyState) -> bool:
+def is_under_way(state: StudyState) -> bool:
     """Say whether the baseline has a score: while it is measured again, others may run beside."""
     baseline = state.baseline
     is_measured = baseline is not None and baseline.id in state.open and bool(baseline.values)

@@ -122,18 +122,20 @@ def _placed(config: StudyConfig, toplevel: Path) -> StudyConfig:
 
 
 def _check_files(read: Callable[[str], object], base: str, config: StudyConfig) -> None:
-    for path in config.study.editable:
+    named = dict.fromkeys(config.study.editable, "editable")
+    if config.study.instructions:
+        named.setdefault(config.study.instructions, "instructions")
+    for path, key in named.items():
         try:
             read(path)
         except (KeyError, LookupError) as error:
             raise SourceProblem(
-                f"there is no {path} in commit {base[:10]}: commit it, or correct [study] editable "
+                f"there is no {path} in commit {base[:10]}: commit it, or correct [study] {key} "
                 f"in {CONFIG}"
             ) from error
         except ValueError as error:
             raise SourceProblem(
-                f"commit {base[:10]}: {error}, so candidates cannot change it: make it one, or "
-                f"correct [study] editable in {CONFIG}"
+                f"commit {base[:10]}: {error}; make it one, or correct [study] {key} in {CONFIG}"
             ) from error
 
 

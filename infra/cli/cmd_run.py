@@ -20,7 +20,8 @@ def run(
         typer.Option("--experiments", "-n", min=0, help="Stop when so many were judged in all."),
     ] = None,
     hours: Annotated[
-        float | None, typer.Option("--hours", min=0, help="Stop so long after the first start.")
+        float | None,
+        typer.Option("--hours", min=0, help="Stop when it has run so long in all."),
     ] = None,
     slots: Annotated[
         int | None, typer.Option("--slots", min=1, help="CPU slots, or fewer GPUs than there are.")
@@ -121,4 +122,5 @@ def _warn_of_changes(old: "StudyConfig", new: "StudyConfig") -> None:
 
     changed = differences(old, new)
     if changed:
-        note(f"changes to {', '.join(changed)} count from the next `incumbent run` on")
+        names = ", ".join(changed)
+        note(f"the study runs without the changes to {names}: `incumbent stop`, then run again")

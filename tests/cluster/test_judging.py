@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from world import CRASHED, METRIC, World, scored
 
+from cluster import commands as cmd
 from cluster import events as ev
 from cluster.codec import decode_event, decode_state, encode_draft, encode_state
 from cluster.experiment import Status
@@ -54,6 +55,15 @@ def test_candidates_run_beside_the_baselines_replicates_and_are_judged_after_the
     world.run(E0, scored(RUNS[1]))
     world.run(E0, scored(RUNS[2]))
     assert world.state.lineage == ("e0", early)
+
+
+def test_submissions_become_candidates_while_the_baseline_is_repeated(world: World) -> None:
+    world.settle()
+    world.run(E0, scored(RUNS[0]))
+    assert not world.state.lineage
+    received = ev.SubmissionReceived(submission="s-1", hypothesis="LR 1 -> 2")
+    world.happen("s-1", received)
+    assert cmd.Materialise(submission=received) in world.decide()
 
 
 def test_a_baseline_that_crashes_when_it_is_repeated_ends_the_study(world: World) -> None:

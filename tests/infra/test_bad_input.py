@@ -137,12 +137,16 @@ def test_init_does_not_overwrite(researcher: User) -> None:
     assert (researcher.folder / "incumbent.toml").read_text() == CONFIG
 
 
-def test_an_editable_file_that_is_not_in_the_commit(researcher: User) -> None:
-    text = CONFIG.replace("[metric]", 'editable = ["modle.py"]\n[metric]')
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [("editable", 'editable = ["modle.py"]'), ("instructions", 'instructions = "modle.py"')],
+)
+def test_a_file_that_is_not_in_the_commit(researcher: User, key: str, line: str) -> None:
+    text = CONFIG.replace("[metric]", f"{line}\n[metric]")
     researcher.write({"incumbent.toml": text})
     said = researcher.refused(USAGE, "run")
     assert "there is no modle.py in commit" in said
-    assert "[study] editable" in said
+    assert f"[study] {key}" in said
     assert not researcher.has_study()
 
 
