@@ -318,7 +318,7 @@ class SequentialMachine(StudyMachine):
 
 @pytest.mark.parametrize(
     ("machine", "examples"),
-    [(StudyMachine, 150), (BayesMachine, 30), (SequentialMachine, 30), (MixedMachine, 25)],
+    [(StudyMachine, 80), (BayesMachine, 30), (SequentialMachine, 30), (MixedMachine, 25)],
 )
 def test_any_order_of_outcomes_losses_requests_and_restarts_keeps_the_invariants(
     machine: type[StudyMachine], examples: int

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proposer.patch import PatchRejected, check_edits, check_patch
@@ -255,7 +255,7 @@ def parts(draw: st.DrawFn) -> str:
     return draw(st.sampled_from([head, "", ""])) + names + draw(st.sampled_from(HUNKS))
 
 
-NEW_FILE = re.compile(r" create mode 100(644|755) ")
+NEW_FILE = re.compile(r" create (mode 100(644|755) |(?!mode ))")
 """All that may be told besides the lines: no link, no mode that changes, no renaming."""
 
 
@@ -268,6 +268,7 @@ def empty_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(deadline=None)  # the machine may be busy
 @given(patch=st.lists(parts(), min_size=1, max_size=2).map("".join))
+@example(patch="--- a/train.py\n+++ b/train.py\n@@ -0,0 +1 @@\n+b\n")  # creates, of no mode
 def test_git_reads_every_patch_that_passes_as_we_do(empty_repository: Path, patch: str) -> None:
     try:
         paths = check_patch(patch, EDITABLE)
