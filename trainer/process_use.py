@@ -102,7 +102,8 @@ def kept_for_files(pids: Sequence[int]) -> int:
             if Path(f"/proc/{pid}/ns/user").readlink() == own:
                 continue
             if not is_first:
-                return sum(_files_in(f"/proc/{pid}/root", line) for line in _memory_mounts(pid))
+                top = Path("/proc", str(pid), "root")  # what it sees as /
+                return sum(_files_in(top, line) for line in _memory_mounts(pid))
             is_first = False
     return 0
 
@@ -112,7 +113,7 @@ def _memory_mounts(pid: int) -> list[list[bytes]]:
     return [words for words in mounts if words[words.index(b"-") + 1] == b"tmpfs"]
 
 
-def _files_in(root: str, mount: list[bytes]) -> int:
+def _files_in(root: Path, mount: list[bytes]) -> int:
     _, _, device, _, point, *_ = mount
     flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
