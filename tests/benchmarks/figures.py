@@ -42,6 +42,10 @@ class Figure:
     unit: str
     values: Sequence[float]
     aim: Aim | None = None
+    interval: tuple[float, float] | None = None
+    """What it lies within with a confidence of 95 %, in place of the smallest and the largest."""
+    count: int = 0
+    """How many measurements it rests on, if they are not the values."""
     load: float = field(default_factory=load)
     """Of the machine when it had been measured, the measurement included."""
 
@@ -57,19 +61,24 @@ class Figure:
 
     def cells(self) -> tuple[str, ...]:
         """Return its row of the table."""
-        several = len(self.values) > 1
-        spread = f"{_number(min(self.values))} - {_number(max(self.values))}" if several else ""
         verdict = ("missed" if self.is_missed else "met") if self.aim else ""
         return (
             self.bench,
             self.name,
             f"{_number(self.median)} {self.unit}".strip(),
-            spread,
-            str(len(self.values)),
+            self._spread(),
+            str(self.count or len(self.values)),
             str(self.aim or ""),
             verdict,
             f"{self.load:.1f}",
         )
+
+    def _spread(self) -> str:
+        if self.interval:
+            low, high = self.interval
+            return f"{_number(low)} to {_number(high)} (95 %)"
+        several = len(self.values) > 1
+        return f"{_number(min(self.values))} - {_number(max(self.values))}" if several else ""
 
 
 HEADER = ("bench", "what", "median", "min - max", "n", "aim", "aim is", "load")

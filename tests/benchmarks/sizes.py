@@ -26,6 +26,10 @@ class Sizes:
     """Of a sequential loop."""
     ray_tasks: int
     optuna_trials: int
+    seeds: int
+    """Simulated studies of each kind on 8 slots."""
+    seeds_of_many_slots: int
+    """The same on 64, each of which takes as long as ten of those."""
 
 
 FULL = Sizes(
@@ -39,6 +43,8 @@ FULL = Sizes(
     rounds=100,
     ray_tasks=24,
     optuna_trials=1000,
+    seeds=100,
+    seeds_of_many_slots=10,
 )
 QUICK = Sizes(
     repeats=1,
@@ -51,4 +57,6 @@ QUICK = Sizes(
     rounds=20,
     ray_tasks=8,
     optuna_trials=200,
+    seeds=4,
+    seeds_of_many_slots=0,
 )

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import throughput, turnaround
+from cluster.simulation.landscape import load_landscape
+from infra.simulations import Question, simulate
+from tests.benchmarks import simulation, throughput, turnaround
 from tests.benchmarks.__main__ import PAGE, main
 from tests.benchmarks.commands import status_figures
 from tests.benchmarks.figures import Figure, as_markdown, as_text, at_least, at_most
@@ -68,6 +70,33 @@ def test_a_rate_leaves_out_the_time_in_which_workers_start() -> None:
         finished="", samples=(), trials=(), judged_s=(1.0, 5.0, 11.0, 12.0, 13.0, 14.0), open_s=10.0
     )
     assert throughput.rate(report) == 1.0
+
+
+def test_a_policy_is_told_by_medians_over_its_simulated_studies() -> None:
+    question = Question(
+        name="published",
+        landscape=load_landscape("published"),
+        slots=(2,),
+        judges=("bayes",),
+        hours=2.0,
+        seeds=(0, 1, 2),
+    )
+    (answer,) = simulate(question, lambda _done, _of: None)
+
+    found = {f.name.rpartition(": ")[2]: f for f in simulation.figures("published", answer)}
+
+    gains = sorted(1000 * course.true for course in answer.courses)
+    assert found["true gain"].median == gains[1]
+    assert found["true gain"].interval == (gains[0], gains[-1])
+    assert found["speed-up"].median == answer.summary.speedup.mean
+    assert found["per slot"].median == pytest.approx(found["speed-up"].median / 2)
+    assert "(95 %)" in found["speed-up"].cells()[3]
+    assert found["speed-up"].cells()[4] == "3"
+
+
+def test_a_median_is_known_the_better_the_more_values_there_are() -> None:
+    assert simulation.median_interval(range(1, 101)) == (40, 61)
+    assert simulation.median_interval([3.0]) == (3.0, 3.0)
 
 
 def test_a_figure_says_whether_its_aim_is_met() -> None:
