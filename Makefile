@@ -1,6 +1,7 @@
 # `make demo` and `make test` need nothing but Python >= 3.11, make and git >= 2.38: they set up the rest.
 PYTHON ?= python3
 VENV ?= .venv
+JOBS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -10,7 +11,7 @@ demo: $(READY)
 	$(BIN)/incumbent demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .
