@@ -8,6 +8,7 @@ import datetime as dt
 import difflib
 import json
 import math
+import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -99,9 +100,18 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
         what, _, where = str(error).rpartition(" (at ")
         place = where.rstrip(")").removeprefix("line ").partition(", ")
         line = place[0] if place[0].isdigit() else str(text.count("\n") + 1)
-        raise ConfigError(f"{path}:{line}: is not valid TOML: {what}") from None
+        raise ConfigError(
+            f"{path}:{line}: is not valid TOML: {what}{_quotes(text.splitlines()[int(line) - 1 :])}"
+        ) from None
     except (ValueError, RecursionError):  # a number of thousands of digits, lists without end
         raise ConfigError(f"{path}: is not valid TOML: a value is out of all bounds") from None
+
+
+def _quotes(lines: list[str]) -> str:
+    """Return a hint, if the first line gives a key text without quotes."""
+    bare = r"\s*([\w-]+)\s*=\s*([^\W\d][^\"'#]*?)\s*(#.*)?"
+    found = re.fullmatch(bare, lines[0] if lines else "")
+    return f' (text goes in quotes: {found[1]} = "{found[2]}")' if found else ""
 
 
 def _not_json(value: object, location: tuple[str | int, ...]) -> Iterator[str]:

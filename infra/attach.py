@@ -58,6 +58,7 @@ def gather(study: OpenStudy, state: StudyState, config: StudyConfig | None = Non
     controller = find_controller(study.home)
     home, phase = study.home, study.progress.phase()
     limits = config.limits.model_dump() if config else {}
+    has_slots = any(slot.is_open for slot in state.slots.values())
     paths = {
         "study": str(home.directory),
         "results": str(home.results),
@@ -71,7 +72,7 @@ def gather(study: OpenStudy, state: StudyState, config: StudyConfig | None = Non
         is_running=controller is not None,
         progress=study.progress.latest(),
         # Once a slot is open, or it ends, what the study does is told by its state.
-        phase="" if state.open_slots or state.stopping or state.finished else phase,
+        phase="" if has_slots or state.stopping or state.finished else phase,
         notice=study.progress.notice(),
         limits={name: value for name, value in limits.items() if value},
         paths=paths,

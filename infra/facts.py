@@ -187,12 +187,16 @@ def _phase(state: StudyState, *, is_running: bool) -> str:
         return f"stopping: {running} trial{'' if running == 1 else 's'} still running"
     if state.is_paused:
         return "paused"
-    if not any(slot.is_open for slot in state.slots.values()):
-        return "waiting for workers"
-    return _searching(state) if state.lineage else "measuring the baseline"
+    return _searching(state)
 
 
 def _searching(state: StudyState) -> str:
+    if not any(slot.is_open for slot in state.slots.values()):
+        return "waiting for workers"
+    if not state.open_slots:
+        return "waiting for a slot: all are blocked"
+    if not state.lineage:
+        return "measuring the baseline"
     classes = set(open_classes(state))
     if classes and state.reference_class not in {"", *classes}:
         return f"searching, but nothing is promoted without a slot of {state.reference_class}"

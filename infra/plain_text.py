@@ -46,6 +46,11 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.6g}"
 
 
+def rate(value: float) -> str:
+    """Return how often something happens, in digits alone: 0.42, 7.1, 38, 1,240."""
+    return f"{value:.2g}" if value < 10 else f"{value:,.0f}"
+
+
 def signed(value: float | None) -> str:
     """Return a difference with its sign; a dash for none."""
     return "-" if value is None else f"{value:+.3g}"

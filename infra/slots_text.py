@@ -1,6 +1,6 @@
 """What there is to say of a study's slots as a whole, in words. Pure."""
 
-from infra.fact_records import StatusFacts
+from infra.fact_records import SlotFacts, StatusFacts
 from infra.plain_text import one_line, signed
 
 
@@ -8,6 +8,17 @@ def shifted(facts: StatusFacts) -> str:
     """Name the slots on which the incumbent scored otherwise when it was last run there."""
     found = [slot for slot in facts["slots"] if slot["shift"]]
     return ", ".join(f"{one_line(slot['slot'])} by {signed(slot['shift'])}" for slot in found)
+
+
+def in_use(facts: StatusFacts) -> list[SlotFacts]:
+    """Return the slots that are there: not those that were given up, as all are after a run."""
+    return [slot for slot in facts["slots"] if slot["state"] != "closed"]
+
+
+def blocked(facts: StatusFacts) -> str:
+    """Tell in full why slots take no work; the list of slots has no room for it."""
+    found = [slot for slot in facts["slots"] if slot["state"] == "blocked"]
+    return "; ".join(f"{one_line(slot['slot'])}: {one_line(slot['note'])}" for slot in found)
 
 
 def promotes(facts: StatusFacts) -> str:

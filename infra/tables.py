@@ -17,9 +17,9 @@ from infra.conditions_text import conditions, how_started, starts, time_spent
 from infra.fact_records import ExperimentFacts, ShowFacts, SlotFacts, StatusFacts, TrialFacts
 from infra.final_facts import final_words
 from infra.holdout_facts import holdout_words
-from infra.plain_text import duration, number, one_line, printable_lines, signed
+from infra.plain_text import duration, number, one_line, printable_lines, rate, signed
 from infra.probe_text import probe_words
-from infra.slots_text import promotes, shifted, spent
+from infra.slots_text import blocked, in_use, promotes, shifted, spent
 from trainer.trial import CrashKind
 
 WIDEST_SCREEN = 1000
@@ -125,12 +125,13 @@ def status_view(facts: StatusFacts, *, most_slots: int = 0) -> RenderableType:
     _add(grid, "time", time_spent(facts["time"]))
     _add(grid, "starts", starts(facts["starts"]))
     _add(grid, "shifted", Text(shifted(facts), style="yellow"))
+    _add(grid, "blocked", Text(blocked(facts), style="yellow"))
     _add(grid, "promotes", promotes(facts))
     if facts["notice"]:
         _add(grid, "note", Text(one_line(facts["notice"]), style="yellow"))
     parts: list[RenderableType] = [head, grid]
-    if facts["slots"]:
-        parts += [Text(), _slots(facts["slots"], most_slots)]
+    if slots := in_use(facts):
+        parts += [Text(), _slots(slots, most_slots)]
     if facts["recent"]:
         parts += [Text(), _experiments(facts["recent"], facts["metric"]["name"])]
     return Group(*parts)
@@ -169,7 +170,7 @@ def _judged(facts: StatusFacts) -> Text:
     of = f" of {limit:.0f}" if limit else ""
     text = Text(f"{facts['judged']}{of}, {facts['promotions']} promoted")
     if facts["rate_per_hour"]:
-        text.append(f", {facts['rate_per_hour']:.3g} an hour")
+        text.append(f", {rate(facts['rate_per_hour'])} an hour")
     ended = ("suspect", "rejected", "crashed", "timed_out", "pruned", "lost", "conflicted")
     for status in (status for status in ended if facts["experiments"].get(status)):
         text.append(f", {facts['experiments'][status]} {_words(status)}", style=_STYLES[status])

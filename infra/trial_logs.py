@@ -35,6 +35,10 @@ def why_no_log(state: StudyState, name: str) -> str:
     if experiment is not None and experiment.status is Status.REJECTED:
         reason = one_line(experiment.reason)
         return f"{experiment.id} was rejected before it could run: {reason}"
+    trials = [trial.id for trial in experiment.trials] if experiment else []
+    if experiment is not None and name not in {experiment.id, *trials}:
+        known = f"its trials are {', '.join(trials)}" if trials else "no trial of it has started"
+        return f"there is no trial {name} of {experiment.id}: {known}"
     return f"no trial of {name} has started (see `incumbent log`)"
 
 

@@ -159,7 +159,16 @@ def measure_baseline(study: OpenStudy) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["--help", "status", "log", "show e0", "diff e0", "logs e0", "top", "status --json"],
+    [
+        "--help",
+        "status",
+        "log",
+        "show e0",
+        "diff e0 --against e0",
+        "logs e0",
+        "top",
+        "status --json",
+    ],
 )
 def test_a_reading_command_imports_nothing_heavy(command: str, repository: Path) -> None:
     program = (

@@ -19,6 +19,7 @@ def diff(
     as_json: JsonOption = False,
 ) -> None:
     """Show the patch of an experiment; failed ones are kept too."""
+    from cluster.experiment import Kind
     from cluster.study_repository import StudyRepository
     from infra.plain_text import printable_lines
     from infra.study import opened
@@ -31,6 +32,9 @@ def diff(
         if ExperimentId(name) not in experiments:
             raise UsageProblem(f"there is no experiment {name} (see `incumbent log`)")
     candidate = experiments[ExperimentId(experiment)]
+    if candidate.kind is Kind.BASELINE and not against:
+        cure = f"`incumbent diff e42 --against {experiment}` shows what came of it"
+        raise UsageProblem(f"{experiment} is the baseline, which is made of nothing else: {cure}")
     base = experiments[ExperimentId(against)].commit if against else candidate.base_commit
     patch = StudyRepository.open(home.git, study=home.name).diff(base, candidate.commit)
     if as_json:

@@ -15,6 +15,7 @@ def init(
     as_json: JsonOption = False,
 ) -> None:
     """Write incumbent.toml for a repository, by looking at it."""
+    from cluster.config_keys import toml
     from infra.config_writer import render
     from infra.detect import detect
     from infra.home import write_atomically
@@ -40,7 +41,7 @@ def init(
         return
     say(f"wrote {file}, assuming:")
     for finding in detected.findings:
-        say(f"  [{finding.section}] {finding.key} = {finding.value!r}  ({finding.why})")
+        say(f"  [{finding.section}] {finding.key} = {toml(finding.value)}  ({finding.why})")
     for question in detected.questions:
         say(f"  please answer: [{question.section}] {question.key}: {question.text}")
     if detected.questions:

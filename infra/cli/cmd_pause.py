@@ -16,12 +16,18 @@ def resume(study: StudyOption = "", as_json: JsonOption = False) -> None:
 
 def _switch(name: str, as_json: bool, *, is_paused: bool) -> None:
     from cluster.events import PauseRequested, ResumeRequested
+    from infra.controller_process import find_controller
     from infra.requests import request
     from infra.study import opened
 
-    with opened(choose_study(name, to_act=True)) as study:
+    home = choose_study(name, to_act=True)
+    is_running = find_controller(home) is not None
+    with opened(home) as study:
         request(study, PauseRequested() if is_paused else ResumeRequested())
     if as_json:
-        print_json({"study": name, "paused": is_paused})
-    else:
+        print_json({"study": home.name, "paused": is_paused, "running": is_running})
+    elif is_running:
         say("paused: running trials finish" if is_paused else "resumed")
+    else:
+        then = "begins no trial until `incumbent resume`" if is_paused else "carries on"
+        say(f"{home.name} is not running; `incumbent run` {then}")

@@ -6,6 +6,7 @@ A verb imports what it needs when it runs, so that `incumbent --help` stays inst
 import gc
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -44,6 +45,24 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"incumbent {version('incumbent')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """Take what goes before a verb."""
+
 
 app.command("init")(cmd_init.init)
 app.command("run")(cmd_run.run)

@@ -253,6 +253,8 @@ def test_a_long_value_is_cut(tmp_path: Path) -> None:
         ("[study", "1: is not valid TOML: Expected ']'"),
         ('[study]\nname = "a\n', "2: is not valid TOML: "),
         ("[study]\n\nname =", "3: is not valid TOML: Invalid value"),
+        ("[metric]\ngoal = minimize # less\n", "2: is not valid TOML: Invalid value (text goes in"),
+        ("a = py x.py\n", '1: is not valid TOML: Invalid value (text goes in quotes: a = "py'),
         ('[study]\nname = "a"\nname = "b"', "3: is not valid TOML: Cannot overwrite a value"),
         ("[limits]\nhours = " + "9" * 5000, "is not valid TOML: a value is out of all bounds"),
         ("a = " + "[" * 5000, "is not valid TOML: a value is out of all bounds"),

@@ -3,6 +3,8 @@
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -31,3 +33,9 @@ def test_an_interrupt_among_the_first_imports_ends_it_quietly(ignored: bool, cod
     finally:
         signal.signal(signal.SIGINT, before)
     assert (done.returncode, done.stderr) == (code, "")
+
+
+def test_the_version_is_that_of_what_is_installed() -> None:
+    program = Path(sys.executable).with_name("incumbent")
+    told = subprocess.check_output([program, "--version"], text=True)
+    assert told == f"incumbent {version('incumbent')}\n"

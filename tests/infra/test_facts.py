@@ -15,6 +15,7 @@ from cluster.state import StudyState
 from eval.judge import Verdict
 from infra.fact_records import ExperimentFacts, ShowFacts, StatusFacts
 from infra.facts import RECENT, log_facts, show_facts, status_facts
+from infra.slots_text import blocked, in_use
 from tests.infra.study_factory import BEGIN, Study, believed, commit, eventful, measured, scored
 from trainer.ports import Progress
 from trainer.run_start import Start
@@ -131,6 +132,16 @@ def test_slots_tell_what_they_run_and_for_how_long() -> None:
     )
     assert (busy["seconds"], busy["last_line"], busy["points"]) == (8, "step 3", {"loss": 0.5})
     assert slots["gpu-10"]["note"] == "a stranger holds 20 GB"
+
+
+def test_a_study_whose_slots_others_hold_says_that_it_waits_for_them() -> None:
+    study = Study(slots=0)
+    study.open_slot("gpu-0", note="held by the study digits")
+    facts = status(study)
+    assert facts["phase"] == "waiting for a slot: all are blocked"
+    assert blocked(facts) == "gpu-0: held by the study digits"
+    study.tell(ev.SlotClosed(slot=SlotId("gpu-0"), reason="the study ends"))
+    assert in_use(status(study)) == []
 
 
 def test_the_queue_counts_what_waits_and_what_runs() -> None:
