@@ -321,6 +321,17 @@ class LadderMachine(StudyMachine):
         self.world.plan = replace(self.world.plan, rungs=tuple(rungs))
         self.world.probe = Probe(budget_s=10.0, ending=Ending.SCORED, wall_s=12.0, obeys=True)
 
+    @precondition(lambda self: len(self.world.state.open) < 6)
+    @rule(values=st.lists(st.floats(0.1, 2.0), min_size=1, max_size=3))
+    def run_on_the_first_rung(self, values: list[float]) -> None:
+        """Several at once: a single one seldom stops there."""
+        for value in values:
+            experiment = self.world.propose()
+            self.world.settle()
+            self.begin(experiment, 0)
+            self.finish(experiment, scored(value))
+            self.world.settle()
+
     @invariant()
     def only_what_passed_its_rungs_is_run_in_full(self) -> None:
         for experiment in self.world.state.experiments.values():
