@@ -12,6 +12,7 @@ from cluster.events import (
     ControlJudged,
     Event,
     ExperimentJudged,
+    RungJudged,
     SubmissionReceived,
     WinnerDropped,
     WinnerRequeued,
@@ -48,6 +49,8 @@ class QueueTrial(Command):
     """Where it may run."""
     is_control: bool = False
     """It is of what was promoted before, and changes nothing of that but its score."""
+    rung_s: float | None = None
+    """Budget of the rung that it is on; None for a run in full."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,13 @@ class PruneTrial(Command):
     """Have the worker of a trial that was given up end it."""
 
     trial: TrialId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordRung(Command):
+    """Write down whether a candidate goes on from a rung."""
+
+    judged: RungJudged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

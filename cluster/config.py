@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Annotated
 
 from pydantic import (
@@ -14,7 +15,8 @@ from pydantic import (
 )
 
 from cluster.study_plan import Policy
-from eval.config import GuardConfig, JudgeConfig, MetricConfig, PrunerConfig
+from eval.config import GuardConfig, JudgeConfig, MetricConfig, PrunerConfig, RungConfig
+from eval.ladder import Step
 from eval.trusted_metrics import goal_of
 from proposer.config import ProposerConfig, TunerConfig
 from trainer.config import FinalConfig, HoldoutConfig, ScoreConfig, TrialConfig
@@ -135,6 +137,8 @@ class StudyConfig(BaseModel):
     judge: JudgeConfig = JudgeConfig()
     reducer: ReducerConfig = ReducerConfig()
     pruner: PrunerConfig = PrunerConfig()
+    rung: tuple[RungConfig, ...] = ()
+    """Runs with less than the full budget that a candidate has to get through first."""
     proposer: tuple[ProposerConfig, ...] = (ProposerConfig(kind="tuner"),)
     """Sources of candidates; an empty list leaves the queue to `incumbent submit`."""
     tuner: TunerConfig = TunerConfig()
@@ -171,6 +175,33 @@ class StudyConfig(BaseModel):
         with _told_of("[holdout]"):
             self.holdout_score()
         return self
+
+    @model_validator(mode="after")
+    def _rungs_rise(self) -> "StudyConfig":
+        budgets = [rung.budget_s for rung in self.rung]
+        if not budgets:
+            return self
+        for lower, higher in pairwise(budgets):
+            if higher <= lower:
+                raise ValueError(
+                    f"[[rung]] budget_s must rise from rung to rung: {higher:g} follows {lower:g}"
+                )
+        full, smoke = self.trial.budget_s, self.trial.smoke_s
+        if budgets[-1] >= full:
+            raise ValueError(
+                f"[[rung]] budget_s ({budgets[-1]:g}) must be less than [trial] budget_s "
+                f"({full:g}), which the best have after the last rung"
+            )
+        if smoke is not None and smoke >= budgets[0]:
+            raise ValueError(
+                f"[trial] smoke_s ({smoke:g}) must be less than the budget_s of the first [[rung]] "
+                f"({budgets[0]:g}), or unset"
+            )
+        return self
+
+    def rungs(self) -> tuple[Step, ...]:
+        """Return the rungs, the lowest budget first."""
+        return tuple(rung.step() for rung in self.rung)
 
     def holdout_score(self) -> ScoreConfig | None:
         """Return how predictions for the holdout are scored; None where there is none."""

@@ -37,6 +37,7 @@ _EXAMPLES = {
     ("[score]", "labels"): '"~/labels/val.npy"',
     ("[holdout]", "labels"): '"~/labels/holdout.npy"',
     ("[[guard]]", "name"): '"peak_vram_mb"',
+    ("[[rung]]", "budget_s"): "30",
 }
 """What a required key could say; a choice's first word serves for the others."""
 

@@ -42,7 +42,7 @@ def started(state: StudyState, event: ev.TrialStarted, rec: ev.Recorded) -> Stud
         started_at=rec.at,
     )
     state = _with_control(state, event.experiment, trial)
-    return slot_taken(state, event.slot, event.trial, rec.at, is_control=True)
+    return slot_taken(state, event.slot, event.trial, rec.at, counts=False)
 
 
 def finished(state: StudyState, event: ev.TrialFinished, rec: ev.Recorded) -> StudyState:

@@ -313,6 +313,7 @@ class Controller:
 _TOLD = (
     ev.ExperimentRejected,
     ev.TrialFinished,
+    ev.RungJudged,
     ev.TrialLost,
     ev.ExperimentJudged,
     ev.ExperimentSuspected,

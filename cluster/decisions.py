@@ -6,7 +6,7 @@ after any crash. Its cost grows with what is open, not with what was ever tried.
 
 from collections.abc import Iterator
 
-from cluster import controls, proposal_planning, pruning, reducer, trial_planning, verdicts
+from cluster import controls, ladder, proposal_planning, pruning, reducer, trial_planning, verdicts
 from cluster.commands import (
     CancelTrial,
     Command,
@@ -41,6 +41,7 @@ def decide(state: StudyState, plan: StudyPlan, circumstances: Circumstances) -> 
     if not commands:
         commands = reducer.plan(state, plan)
     commands.extend(_submissions(state))
+    commands.extend(ladder.due(state, plan))
     commands.extend(pruning.due(state, circumstances))
     if not state.is_paused:
         commands.extend(controls.due(state, plan))

@@ -90,6 +90,8 @@ def missing_bases(state: StudyState, plan: StudyPlan) -> Iterator[tuple[Experime
         experiment = state.experiments[name]
         if status not in {Status.RUNNING, Status.MEASURED} or experiment.kind is not Kind.PROPOSAL:
             continue
+        if experiment.trials[-1].rung_s is not None:
+            continue  # nothing rests on it but whether the candidate goes on
         kind = _class_of(state, experiment.trials[-1].slot)
         base = state.experiments[experiment.base]
         if kind in {"", promotes} or (base.id, kind) in under_way or base.values_on(kind):

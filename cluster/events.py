@@ -149,6 +149,8 @@ class TrialQueued(Event):
     """Where it may run; anywhere, unless it says otherwise."""
     is_control: bool = False
     """It is of what was promoted before: a control, or a measurement on a further device class."""
+    rung_s: float | None = None
+    """Budget of the rung that it is on; null for a run in full, which alone is a score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +182,21 @@ class TrialFinished(Event):
     experiment: ExperimentId
     attempt: int
     outcome: TrialOutcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RungJudged(Event):
+    """A candidate that completed a rung goes on, or is stopped there; it may go on later."""
+
+    experiment: ExperimentId
+    rung_s: float
+    """The budget of the rung."""
+    rank: int
+    """Its place among those that it was held against, 1 for the best."""
+    of: int
+    """How many that were, it included."""
+    goes_on: bool
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,6 +358,7 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
         TrialStarted,
         TrialGivenUp,
         TrialFinished,
+        RungJudged,
         TrialLost,
         ExperimentJudged,
         ControlJudged,

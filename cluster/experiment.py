@@ -16,7 +16,7 @@ from eval.judge import Evidence, Verdict
 from eval.score import Score
 from eval.suspicion import Run
 from proposer.proposal import Scalar
-from trainer.trial import CommitId, Ending, ExperimentId, SlotId, TrialId, TrialOutcome
+from trainer.trial import CommitId, Ending, ExperimentId, Probe, SlotId, TrialId, TrialOutcome
 
 
 class Kind(StrEnum):
@@ -42,7 +42,7 @@ class Status(StrEnum):
     REJECTED = "rejected"  # preflight: it could only have failed, so no trial of it was run
     CRASHED = "crashed"  # its trial crashed
     TIMED_OUT = "timed_out"  # its trial ran into timeout_s
-    PRUNED = "pruned"  # its trial was stopped: hopeless by its curve, so there is no score
+    PRUNED = "pruned"  # hopeless by its curve, or stopped on a rung: so there is no score
     CANCELLED = "cancelled"  # somebody cancelled it
     LOST = "lost"  # its workers went away too often
     CONFLICTED = "conflicted"  # a stale winner whose patch conflicts with the incumbent's
@@ -77,6 +77,7 @@ _FAILURES = frozenset(
 
 STATUS_OF_ENDING: Mapping[Ending, Status] = {
     Ending.SCORED: Status.MEASURED,
+    Ending.SHORT: Status.PROPOSED,
     Ending.PRUNED: Status.PRUNED,
     Ending.CRASHED: Status.CRASHED,
     Ending.TIMED_OUT: Status.TIMED_OUT,
@@ -110,6 +111,8 @@ class Trial:
     outcome: TrialOutcome | None = None
     marks: tuple[Mark, ...] = ()
     """What was odd about the conditions under which it ran."""
+    rung_s: float | None = None
+    """Budget of the rung that it is on; None for a run in full, which alone is a score."""
     is_set_aside: bool = False
     """Its value does not count: it was suspect and the experiment was run again, its slot had
     shifted, or it is a control that was not compared yet."""
@@ -162,6 +165,10 @@ class Experiment:
     """Somebody asked to cancel it; its trial may still run."""
     given_up: str = ""
     """Why its running trial is hopeless; empty while it is not."""
+    passed_s: float = 0.0
+    """Budget of the highest rung from which it went on; 0 before it did from any."""
+    skips_rungs: bool = False
+    """Somebody had it run again, or handed it in as one to be run in full: it has no rungs."""
     is_accepted: bool = False
     """Somebody has looked at it: it is judged whatever its scores look like."""
     verdict: Verdict | None = None
@@ -277,6 +284,17 @@ class Experiment:
         return sum(trial.outcome is not None for trial in self.trials)
 
     @property
+    def has_ended_in_full(self) -> bool:
+        """Say whether a trial of it has finished that was on no rung."""
+        return any(t.outcome is not None and t.rung_s is None for t in self.trials)
+
+    @property
+    def probe(self) -> Probe | None:
+        """What its trials told of the script, when one was last asked."""
+        told = (trial.outcome.probe for trial in reversed(self.trials) if trial.outcome)
+        return next(filter(None, told), None)
+
+    @property
     def next_trial(self) -> int:
         """Number of the trial that would be the next one."""
         known = (trial.id.rpartition(".")[2] for trial in (*self.trials, *self.controls))
@@ -299,7 +317,7 @@ class Experiment:
         earlier = self.trials[: self.trials.index(trial)]
         if self.kind is Kind.BASELINE:
             return Purpose.SEARCH
-        if any(other.outcome is not None for other in earlier):
+        if any(other.outcome is not None and other.rung_s is None for other in earlier):
             return Purpose.REPLICATES
         return Purpose.MERGES if self.kind is Kind.MERGE else Purpose.SEARCH
 

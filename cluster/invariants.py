@@ -7,6 +7,7 @@ from cluster.experiment import Experiment, Kind, Status, TrialPhase
 from cluster.state import StudyState
 from cluster.steps import is_judged
 from cluster.trial_accounts import MOST_REPLICATED
+from eval.ladder import MOST_COMPARED
 from trainer.trial import Ending
 
 _SCORED = frozenset(
@@ -29,7 +30,7 @@ class Broken(AssertionError):
 
 def check(state: StudyState) -> None:
     """Raise Broken, naming everything that does not hold."""
-    problems = [*_indexes(state), *_branch(state)]
+    problems = [*_indexes(state), *_branch(state), *_short_runs(state)]
     for experiment in state.experiments.values():
         problems.extend(f"{experiment.id}: {text}" for text in _experiment(experiment))
     if problems:
@@ -73,6 +74,17 @@ def _branch(state: StudyState) -> Iterator[str]:
         yield "the incumbent's commit is not what was promoted last"
 
 
+def _short_runs(state: StudyState) -> Iterator[str]:
+    for run in state.short_runs:
+        found = (t for t in state.experiments[run.experiment].trials if t.rung_s == run.budget_s)
+        reached = [t.outcome.short_value for t in found if t.outcome is not None]
+        if run.value not in reached:
+            yield f"{run} is of no trial"
+        alike = [other for other in state.short_runs if other.is_comparable(run)]
+        if len({other.experiment for other in alike}) != len(alike) or len(alike) > MOST_COMPARED:
+            yield f"short runs of {run.budget_s} s are too many, or of one experiment"
+
+
 def _head(state: StudyState) -> str:
     last = state.experiments[state.lineage[-1]]
     return last.promoted or state.base_commit
@@ -88,6 +100,7 @@ def _experiment(experiment: Experiment) -> Iterator[str]:
     if len({(t.id, t.attempt) for t in experiment.trials}) != len(experiment.trials):
         yield "an attempt appears twice"
     yield from _pruned(experiment)
+    yield from _rungs(experiment)
     if experiment.status in _SCORED and not experiment.values:
         yield f"{experiment.status} without a score"
     if experiment.status is Status.SUSPECT and (experiment.is_accepted or not experiment.reason):
@@ -107,3 +120,18 @@ def _pruned(experiment: Experiment) -> Iterator[str]:
         yield f"{experiment.status}, though a trial that runs was given up"
     if experiment.status is Status.PRUNED and (experiment.values or not experiment.reason):
         yield "pruned though it has a score, or without a reason"
+
+
+def _rungs(experiment: Experiment) -> Iterator[str]:
+    on_rungs = [t for t in experiment.trials if t.rung_s is not None]
+    if on_rungs and experiment.kind is not Kind.PROPOSAL:
+        yield f"a {experiment.kind} on a rung"
+    for trial in experiment.trials:
+        ending = trial.outcome.ending if trial.outcome else None
+        if ending is (Ending.SHORT if trial.rung_s is None else Ending.SCORED):
+            yield f"{trial.id} is {ending}, on a rung of {trial.rung_s}"
+    reached = [t.rung_s for t in on_rungs if t.outcome and t.outcome.ending is Ending.SHORT]
+    if len(set(reached)) != len(reached):
+        yield f"a rung was completed twice: {reached}"
+    if experiment.passed_s and experiment.passed_s not in reached:
+        yield f"it went on from {experiment.passed_s} s, but completed {reached}"

@@ -129,14 +129,17 @@ class Performer:
 
     @perform.register
     def _queue_trial(self, command: cmd.QueueTrial, _: StudyState) -> None:
+        budget_s = self._budget_s if command.rung_s is None else command.rung_s
         spec = TrialSpec(
             trial=command.trial,
             experiment=command.experiment.id,
             attempt=command.attempt,
             commit=command.experiment.commit,
             seed=command.seed,
-            budget_s=self._budget_s,
-            timeout_s=self._timeout_s,
+            budget_s=budget_s,
+            # What a run takes beside its training it takes on a rung too.
+            timeout_s=budget_s + self._timeout_s - self._budget_s,
+            is_short=command.rung_s is not None,
             smoke=command.smoke,
             place=command.place,
             is_control=command.is_control,
@@ -156,6 +159,12 @@ class Performer:
             reason=command.reason,
         )
         self.record(f"{command.trial}/{command.attempt}/given-up", event)
+
+    @perform.register
+    def _rung(self, command: cmd.RecordRung, _: StudyState) -> None:
+        judged = command.judged
+        outcome = "passed" if judged.goes_on else "stopped"
+        self.record(f"{judged.experiment}/rung/{judged.rung_s:g}/{outcome}", judged)
 
     @perform.register
     def _prune(self, command: cmd.PruneTrial, _: StudyState) -> None:

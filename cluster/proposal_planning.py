@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Iterator
 from datetime import datetime
 
-from cluster import device_classes, trial_planning
+from cluster import device_classes, ladder, trial_planning
 from cluster.commands import Command, Propose
 from cluster.experiment import Experiment, Kind, Status
 from cluster.state import StudyState
@@ -16,11 +16,19 @@ MOST_REJECTIONS = 200
 
 
 def due(state: StudyState, plan: StudyPlan, circumstances: Circumstances) -> Iterator[Command]:
-    """Ask for as many candidates as are missing ahead of the slots, within the limits."""
-    if limit_reached(state, plan, circumstances.now) or not can_propose(state, plan):
+    """Have as many candidates as are missing ahead of the slots, within the limits.
+
+    What was stopped on a rung and is among the best there by now comes before what is new.
+    """
+    if limit_reached(state, plan, circumstances.now):
         return
     ready = _ready(state, trial_planning.held_back(state, plan))
     missing = _ready_wanted(state, plan, circumstances) - ready - circumstances.asking
+    rising = ladder.risers(state, plan)[:missing] if missing > 0 else []
+    yield from rising
+    if not can_propose(state, plan):
+        return
+    missing -= len(rising)
     if plan.most_experiments:
         begun = state.judged + _undecided(state) + circumstances.asking
         missing = min(missing, plan.most_experiments - begun)

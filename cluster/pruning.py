@@ -1,7 +1,8 @@
 """Which running trials are given up, and which may be at all. Pure.
 
 A trial that decides something else than whether its candidate is worth measuring is run to its end:
-the baseline, a merge, a replicate; and so is what somebody had run again.
+the baseline, a merge, a replicate; and so are a run on a rung, which ends soon, and what somebody
+had run again.
 """
 
 from collections.abc import Iterator
@@ -15,12 +16,11 @@ from trainer.trial import ExperimentId
 
 def may_be_given_up(experiment: Experiment) -> bool:
     """Say whether an experiment's running trial may be stopped for its curve."""
-    return (
-        experiment.status is Status.RUNNING
-        and experiment.kind is Kind.PROPOSAL
-        and not experiment.finished
-        and not experiment.is_cancelled
-    )
+    if experiment.status is not Status.RUNNING or experiment.kind is not Kind.PROPOSAL:
+        return False
+    is_first_in_full = experiment.trials[-1].rung_s is None and not experiment.has_ended_in_full
+    is_insisted_on = experiment.skips_rungs and experiment.finished > 0
+    return is_first_in_full and not is_insisted_on and not experiment.is_cancelled
 
 
 def due(state: StudyState, circumstances: Circumstances) -> Iterator[Command]:

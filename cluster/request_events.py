@@ -18,6 +18,8 @@ class SubmissionReceived(Event):
     branch: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Constants by name, as `--set NAME=VALUE` spells them."""
+    in_full: bool = False
+    """It has no rungs: its first run is one in full."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,6 +52,21 @@ class Control:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShortRun:
+    """What a candidate reached on a rung of the budget ladder."""
+
+    experiment: ExperimentId
+    budget_s: float
+    device_class: str
+    value: float
+    """The metric at its end; no score."""
+
+    def is_comparable(self, other: "ShortRun") -> bool:
+        """Say whether another was run for as long, on the same class."""
+        return (self.budget_s, self.device_class) == (other.budget_s, other.device_class)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudyState:
     """All that the events of a study say."""
 
@@ -94,6 +109,9 @@ class StudyState:
     """What the judge remembers from the last verdict."""
     replicated: tuple[ExperimentId, ...] = ()
     """Experiments with several scored trials, by which noise is told: the latest of them."""
+
+    short_runs: tuple[ShortRun, ...] = ()
+    """The latest on each rung and class: what candidates there are held against."""
 
     reference_class: str = ""
     """The device class whose scores promote; empty before the baseline was first judged."""

@@ -24,8 +24,14 @@ TRANSITIONS: dict[type[ev.Event], dict[Status, frozenset[Status]]] = {
     ev.TrialStarted: {S.QUEUED: frozenset({S.RUNNING})},
     ev.TrialGivenUp: {S.RUNNING: frozenset({S.RUNNING})},
     ev.TrialFinished: {
-        S.RUNNING: frozenset({S.MEASURED, S.CRASHED, S.TIMED_OUT, S.PRUNED, S.CANCELLED, S.LOST}),
+        S.RUNNING: frozenset(
+            {S.MEASURED, S.PROPOSED, S.CRASHED, S.TIMED_OUT, S.PRUNED, S.CANCELLED, S.LOST}
+        ),
         S.QUEUED: frozenset({S.CANCELLED}),
+    },
+    ev.RungJudged: {
+        S.PROPOSED: frozenset({S.PROPOSED, S.PRUNED}),
+        S.PRUNED: frozenset({S.PROPOSED}),
     },
     ev.TrialLost: {S.RUNNING: frozenset({S.PROPOSED, S.LOST, S.CANCELLED})},
     ev.ExperimentJudged: {

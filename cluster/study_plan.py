@@ -7,6 +7,7 @@ from typing import Literal
 
 from eval.guard import Guard
 from eval.judge import Judge
+from eval.ladder import Step
 from eval.metric import Metric
 from eval.seeds import SeedHabit
 from trainer.trial import TrialId
@@ -39,6 +40,8 @@ class StudyPlan:
     """What scripts are told to aim at."""
     smoke_s: float | None = None
     """The same for smoke runs; None is none of these."""
+    rungs: tuple[Step, ...] = ()
+    """Rungs that proposals climb before their first run in full, the lowest budget first."""
     slots: int
     """Slots to expect before workers have presented themselves."""
     most_experiments: int = 0

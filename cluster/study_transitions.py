@@ -125,7 +125,8 @@ def _retry_requested(state: StudyState, event: ev.RetryRequested, rec: ev.Record
     if experiment.status is S.SUSPECT:  # whatever it is, its mean with an honest value is nothing
         trials = (*trials[:-1], replace(trials[-1], is_set_aside=True))
     forgotten = {"is_cancelled": False, "is_accepted": False, "verdict": None, "delta": None}
-    return step(state, rec, experiment.id, S.PROPOSED, trials=trials, losses=0, **forgotten)
+    changes = {**forgotten, "trials": trials, "losses": 0, "skips_rungs": True}
+    return step(state, rec, experiment.id, S.PROPOSED, **changes)
 
 
 def _accept_requested(state: StudyState, event: ev.AcceptRequested, rec: ev.Recorded) -> StudyState:

@@ -8,6 +8,7 @@ from typing import Any
 
 from cluster import control_transitions as controls
 from cluster import events as ev
+from cluster import rung_transitions as rungs
 from cluster.conditions import marks_of
 from cluster.experiment import STATUS_OF_ENDING, Experiment, Kind, Status, Trial, TrialPhase
 from cluster.state import StudyState
@@ -53,6 +54,7 @@ def _proposed(state: StudyState, event: ev.ExperimentProposed, rec: ev.Recorded)
         proposed_at=rec.at,
         priority=event.priority,
         parameters=event.parameters,
+        skips_rungs=any(s.in_full for s in state.submissions if s.submission == event.submission),
         merge_of=event.merge_of,
         generation=source.generation + 1 if source else 0,
         chain=event.chain,
@@ -115,6 +117,7 @@ def _trial_queued(state: StudyState, event: ev.TrialQueued, rec: ev.Recorded) ->
         seed=event.seed,
         phase=TrialPhase.QUEUED,
         queued_at=rec.at,
+        rung_s=event.rung_s,
     )
     trials = (*state.experiments[event.experiment].trials, trial)
     state = step(state, rec, event.experiment, S.QUEUED, trials=trials)
@@ -132,7 +135,8 @@ def _trial_started(state: StudyState, event: ev.TrialStarted, rec: ev.Recorded) 
         started_at=rec.at,
     )
     state = _with_trial(state, rec, event.experiment, trial, S.RUNNING)
-    return slot_taken(state, event.slot, event.trial, rec.at)
+    counts = trial.rung_s is None  # controls are runs in full: as many of these pay for one
+    return slot_taken(state, event.slot, event.trial, rec.at, counts=counts)
 
 
 def _with_trial(
@@ -173,7 +177,10 @@ def _trial_finished(state: StudyState, event: ev.TrialFinished, rec: ev.Recorded
     if ending is Ending.PRUNED:  # the worker does not know why
         reason = state.experiments[event.experiment].given_up or reason
     after = STATUS_OF_ENDING[ending]
+    if ending is Ending.SHORT and state.experiments[event.experiment].is_cancelled:
+        after, reason = S.CANCELLED, "cancelled"
     state = _with_trial(state, rec, event.experiment, trial, after, reason=reason, given_up="")
+    state = rungs.completed(state, event.experiment, trial)
     return slot_freed(replicated(state, event.experiment), trial.slot, event.experiment, trial)
 
 
@@ -334,6 +341,7 @@ _HANDLERS: dict[type[ev.Event], Handler] = {
     ev.TrialStarted: _trial_started,
     ev.TrialGivenUp: _given_up,
     ev.TrialFinished: _trial_finished,
+    ev.RungJudged: rungs.judged,
     ev.TrialLost: _trial_lost,
     ev.ExperimentJudged: _judged,
     ev.ControlJudged: controls.judged,

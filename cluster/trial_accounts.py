@@ -16,13 +16,13 @@ MOST_REPLICATED = 32
 
 
 def slot_taken(
-    state: StudyState, slot: SlotId, trial: TrialId, at: datetime, *, is_control: bool = False
+    state: StudyState, slot: SlotId, trial: TrialId, at: datetime, *, counts: bool = True
 ) -> StudyState:
-    """Note what runs on a slot."""
+    """Note what runs on a slot; and if it counts, that the slot is to be checked the sooner."""
     known = state.slots.get(slot)
     if known is None:
         return state
-    since_control = known.since_control + (0 if is_control else 1)
+    since_control = known.since_control + (1 if counts else 0)
     busy = replace(known, trial=trial, since=at, since_control=since_control)
     return replace(state, slots=state.slots.set(slot, busy))
 

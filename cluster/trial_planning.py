@@ -1,8 +1,8 @@
-"""Which trials go into the queue, with what seed, priority and smoke run. Pure."""
+"""Which trials go into the queue, with what seed, priority, budget and smoke run. Pure."""
 
 from collections.abc import Iterator
 
-from cluster import device_classes
+from cluster import device_classes, ladder
 from cluster.commands import Command, QueueTrial
 from cluster.experiment import Experiment, Kind, Status, TrialPhase
 from cluster.state import StudyState
@@ -28,10 +28,11 @@ def held_back(state: StudyState, plan: StudyPlan) -> frozenset[ExperimentId]:
 
 def _divided(state: StudyState, plan: StudyPlan) -> tuple[list[Experiment], list[Experiment]]:
     """Return the experiments of which a trial is queued now, and those that are held back."""
+    has_begun = is_under_way(state)
     waiting = [
         experiment
         for experiment in state.opened(Status.PROPOSED)
-        if experiment.kind is Kind.BASELINE or is_under_way(state)
+        if (has_begun or experiment.kind is Kind.BASELINE) and not ladder.waits(experiment)
     ]
     proofs = [experiment for experiment in waiting if experiment.is_replicated]
     first = [experiment for experiment in waiting if not experiment.is_replicated]
@@ -79,16 +80,23 @@ def _queue_trial(state: StudyState, experiment: Experiment, plan: StudyPlan) -> 
         number, attempt = int(last.id.rpartition(".")[2]), last.attempt + 1
     else:
         number, attempt = experiment.next_trial, 1
+    trial = TrialId(f"{experiment.id}.{number}")
     bounded = max(-MOST_PRIORITY, min(MOST_PRIORITY, experiment.priority))
     return QueueTrial(
         experiment=experiment,
-        trial=TrialId(f"{experiment.id}.{number}"),
+        trial=trial,
         attempt=attempt,
-        seed=plan.seed + number,
+        seed=plan.seed + number - _rung_runs(experiment, trial),
         priority=_PRIORITY[experiment.kind] + bounded,
         place=device_classes.place(state, plan, experiment),
+        rung_s=ladder.next_rung(state, plan, experiment),
         smoke=_smoke(state, experiment, plan),
     )
+
+
+def _rung_runs(experiment: Experiment, trial: TrialId) -> int:
+    """Return how many runs on rungs came before: the run in full has the seed of the first one."""
+    return len({t.id for t in experiment.trials if t.rung_s is not None and t.id != trial})
 
 
 def _smoke(state: StudyState, experiment: Experiment, plan: StudyPlan) -> Smoke | None:
@@ -96,18 +104,9 @@ def _smoke(state: StudyState, experiment: Experiment, plan: StudyPlan) -> Smoke 
 
     A candidate of which a trial has finished has passed it, or somebody insists on the full run.
     """
-    if plan.smoke_s is None:
-        return None
     if experiment.kind is Kind.BASELINE:
-        is_known = any(trial.outcome and trial.outcome.probe for trial in experiment.trials)
-        return None if is_known else Smoke(budget_s=plan.smoke_s, is_probe=True)
-    if experiment.finished or not _obeys_budget(state.baseline):
+        asked = plan.smoke_s or next((step.budget_s for step in plan.rungs), None)
+        return None if asked is None or experiment.probe else Smoke(budget_s=asked, is_probe=True)
+    if plan.smoke_s is None or experiment.finished or not ladder.obeys_budget(state):
         return None
     return Smoke(budget_s=plan.smoke_s)
-
-
-def _obeys_budget(baseline: Experiment | None) -> bool:
-    """Say whether the script, when it was last asked, ran as long as it was told to."""
-    trials = baseline.trials if baseline else ()
-    probes = [trial.outcome.probe for trial in trials if trial.outcome and trial.outcome.probe]
-    return bool(probes) and probes[-1].obeys

@@ -142,6 +142,7 @@ def queued_event(spec: TrialSpec, now: datetime) -> Draft:
         seed=spec.seed,
         place=spec.place,
         is_control=spec.is_control,
+        rung_s=spec.budget_s if spec.is_short else None,
     )
     return Draft(id=f"{spec.trial}/{spec.attempt}/queued", at=now, event=event)
 

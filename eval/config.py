@@ -15,6 +15,7 @@ from pydantic import (
 from eval.bayes import BayesJudge
 from eval.guard import Guard
 from eval.judge import GreedyJudge, Judge
+from eval.ladder import Step
 from eval.metric import MOST, Goal, Metric
 from eval.sequential import SequentialJudge
 
@@ -164,3 +165,21 @@ class PrunerConfig(BaseModel):
     """Under `patient`, the share of the budget in which a curve may stand still."""
     p_threshold: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Under `wilcoxon`, the probability of error of one look; there are up to 20."""
+
+
+class RungConfig(BaseModel):
+    """`[[rung]]`: a run with a part of the budget, after which the best candidates alone go on."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
+
+    budget_s: Annotated[float, Field(gt=0)]
+    """What the script aims at there, in seconds: more than on the rung before, and less than
+    `[trial] budget_s`."""
+    keep: Annotated[float, Field(gt=0, lt=1)] = 0.33
+    """Share of the candidates that completed the rung which go on, the best first."""
+
+    def step(self) -> Step:
+        """Return the record the rest of the program uses."""
+        return Step(budget_s=self.budget_s, keep=self.keep)

@@ -74,6 +74,7 @@ def gather(study: OpenStudy, state: StudyState, config: StudyConfig | None = Non
         # Once a slot is open, or it ends, what the study does is told by its state.
         phase="" if has_slots or state.stopping or state.finished else phase,
         notice=study.progress.notice(),
+        rungs=config.rungs() if config else (),
         limits={name: value for name, value in limits.items() if value},
         paths=paths,
     )

@@ -76,6 +76,7 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
         proposers=tuple(proposer.name for proposer in ingredients.proposers),
         budget_s=config.trial.budget_s,
         smoke_s=config.trial.smoke_s,
+        rungs=config.rungs(),
         slots=cpu_slots(config),
         most_experiments=config.limits.experiments,
         most_hours=config.limits.hours,

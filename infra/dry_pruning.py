@@ -1,4 +1,4 @@
-"""Tries pruners on the curves that a study has recorded: what each would have saved, and lost."""
+"""Tries pruners and rungs on a study's recorded curves: what each would have saved, and lost."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,9 +14,12 @@ from eval.config import PrunerConfig
 from eval.judge import Verdict
 from eval.metric import Goal
 from eval.pruning_replay import PastTrial, Stop, replay
+from eval.rung_replay import replay_rungs
 from infra.home import StudyProblem
 
 KINDS = ("median", "percentile", "patient", "wilcoxon")
+RUNGS = "rungs"
+"""Tried like a kind of pruner."""
 
 
 class StopFacts(TypedDict):
@@ -36,7 +39,9 @@ class KindFacts(TypedDict):
     kind: str
     stopped: list[StopFacts]
     saved_s: float
-    """Seconds of GPUs, or of CPU slots."""
+    """Seconds of GPUs, or of CPU slots, less `rungs_s`."""
+    rungs_s: float
+    """What runs on rungs would have taken; 0 for a pruner."""
     saved_percent: float
     winners_lost: list[str]
 
@@ -92,7 +97,8 @@ def past_trials(state: StudyState, source: CurveSource, *, number: str, budget_s
 
 def _ended(state: StudyState) -> Iterator[tuple[Experiment, Trial]]:
     for experiment in state.experiments.values():
-        for trial in experiment.trials:
+        in_full = (trial for trial in experiment.trials if trial.rung_s is None)
+        for trial in in_full:
             outcome = trial.outcome
             is_whole = outcome is not None and experiment.status is not Status.CANCELLED
             if is_whole and trial.started_at and experiment.status is not Status.PRUNED:
@@ -103,7 +109,7 @@ def _past(
     experiment: Experiment, trial: Trial, source: CurveSource, number: str, budget_s: float
 ) -> PastTrial:
     outcome = trial.outcome
-    is_first = trial.id.endswith(".1")
+    in_full = [each for each in experiment.trials if each.rung_s is None]
     started_s = trial.started_at.timestamp() if trial.started_at else 0.0
     return PastTrial(
         trial=trial.id,
@@ -113,8 +119,8 @@ def _past(
         ended_s=started_s + trial.seconds,
         curve=read_curve(source, (trial.id, trial.attempt), number, budget_s),
         value=outcome.value if outcome and not trial.is_set_aside else None,
-        may_be_stopped=is_first and experiment.kind is Kind.PROPOSAL,
-        further_s=sum(other.seconds for other in experiment.trials if other.id != trial.id),
+        may_be_stopped=trial.id == in_full[0].id and experiment.kind is Kind.PROPOSAL,
+        further_s=sum(other.seconds for other in in_full if other.id != trial.id),
         is_winner=experiment.verdict is Verdict.KEEP,
     )
 
@@ -143,7 +149,10 @@ def _no_curves(study: str, trials: Sequence[Trial], source: CurveSource, number:
 def try_pruners(
     record: Record, config: StudyConfig, kinds: Sequence[str], budget_s: float
 ) -> DryPruningFacts:
-    """Return what pruners of these kinds would have done, with the other keys of `[pruner]`."""
+    """Return what pruners of these kinds would have done, with the other keys of `[pruner]`.
+
+    Rungs, which are among the kinds if the configuration has some, by `[pruner] curve` as well.
+    """
     per_slot = config.trial.gpus or 1.0
     open_to = [past for past in record.trials if past.may_be_stopped]
     return {
@@ -155,20 +164,28 @@ def try_pruners(
         "winners": sum(past.is_winner for past in open_to),
         "seconds": per_slot * record.seconds,
         "kinds": [
-            _kind(kind, _stops(record, config, kind, budget_s), per_slot, record.seconds)
+            _kind(kind, *_tried(record, config, kind, budget_s), per_slot, record.seconds)
             for kind in kinds
         ],
     }
 
 
-def _stops(record: Record, config: StudyConfig, kind: str, budget_s: float) -> list[Stop]:
+def _tried(
+    record: Record, config: StudyConfig, kind: str, budget_s: float
+) -> tuple[Sequence[Stop], float]:
+    """Return what a kind would have stopped, and the seconds that it would have taken itself."""
+    if kind == RUNGS:
+        found = replay_rungs(record.trials, config.rungs(), Goal(config.pruner.goal), budget_s)
+        return found.stops, found.rungs_s
     asked = PrunerConfig.model_validate({**config.pruner.model_dump(), "kind": kind})
     rule = pruning_rule(asked, Goal(config.metric.goal))
-    return replay(record.trials, rule, budget_s) if rule else []
+    return (replay(record.trials, rule, budget_s) if rule else []), 0.0
 
 
-def _kind(kind: str, stops: Sequence[Stop], per_slot: float, seconds: float) -> KindFacts:
-    saved_s = sum(stop.saved_s for stop in stops)
+def _kind(
+    kind: str, stops: Sequence[Stop], rungs_s: float, per_slot: float, seconds: float
+) -> KindFacts:
+    saved_s = sum(stop.saved_s for stop in stops) - rungs_s
     return {
         "kind": kind,
         "stopped": [
@@ -182,6 +199,7 @@ def _kind(kind: str, stops: Sequence[Stop], per_slot: float, seconds: float) -> 
             for stop in stops
         ],
         "saved_s": per_slot * saved_s,
+        "rungs_s": per_slot * rungs_s,
         "saved_percent": 100 * saved_s / seconds if seconds else 0.0,
         "winners_lost": [stop.past.experiment for stop in stops if stop.past.is_winner],
     }

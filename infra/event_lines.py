@@ -120,7 +120,8 @@ def _(event: ev.TrialQueued, _state: StudyState) -> str:
     only = event.place.slot or event.place.device_class
     where = f", on {only}" if event.is_control else ""
     what = "control" if event.is_control else "queued"
-    return f"{what} {event.trial}{_attempt(event.attempt)}, seed {event.seed}{where}"
+    rung = "" if event.rung_s is None else f", on the rung of {event.rung_s:g} s"
+    return f"{what} {event.trial}{_attempt(event.attempt)}, seed {event.seed}{where}{rung}"
 
 
 @_line.register
@@ -140,7 +141,16 @@ def _(event: ev.TrialFinished, state: StudyState) -> str:
     if outcome.ending is Ending.SCORED:
         told = f"; {probe_words(to_plain(outcome.probe))}" if outcome.probe else ""
         return f"scored {event.trial}: {state.metric} {number(outcome.value)}{told}"
+    if outcome.ending is Ending.SHORT:
+        rung_s = state.experiments[event.experiment].trial(event.trial, event.attempt).rung_s or 0.0
+        reached = f"{state.metric} {number(outcome.short_value)}"
+        return f"short {event.trial}: {reached} on the rung of {rung_s:g} s"
     return f"{outcome.ending} {event.trial}: {outcome.reason}"
+
+
+@_line.register
+def _(event: ev.RungJudged, _state: StudyState) -> str:
+    return f"{'passed' if event.goes_on else 'pruned'} {event.experiment}: {event.reason}"
 
 
 @_line.register

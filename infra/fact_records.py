@@ -116,6 +116,25 @@ class SlotFacts(TypedDict):
     """When its last good control ended."""
 
 
+class RungStepFacts(TypedDict):
+    """A rung of the budget ladder."""
+
+    budget_s: float
+    keep: float
+    completed: int
+    """Candidates that got through it."""
+    stopped: int
+    """Of these, those that are stopped there; they may still go on."""
+
+
+class RungFacts(TypedDict):
+    """The budget ladder, and whether candidates climb it."""
+
+    off: str
+    """Why they do not; empty if they do."""
+    steps: list[RungStepFacts]
+
+
 class QueueFacts(TypedDict):
     """Experiments on their way."""
 
@@ -188,6 +207,8 @@ class StatusFacts(TypedDict):
     queue: QueueFacts
     reference_class: str
     """The device class whose scores promote; empty before the baseline was judged."""
+    rungs: RungFacts | None
+    """Null where there are none."""
     slots: list[SlotFacts]
     slot_hours: float
     """Of trials that have ended."""
@@ -213,6 +234,8 @@ class TrialFacts(TypedDict):
     started_at: str | None
     finished_at: str | None
     seconds: float
+    rung_s: float | None
+    """Budget of the rung that it is on; null for a run in full, which alone is a score."""
     marks: list[str]
     """What was odd about its conditions (eval.conditions.Mark)."""
     set_aside: bool

@@ -6,7 +6,7 @@ know where the ledger or the files of a study are.
 
 import heapq
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from cluster.codec import to_plain
@@ -17,6 +17,7 @@ from cluster.proposal_planning import verdicts_per_s
 from cluster.state import SlotState, StudyState
 from cluster.verdicts import noise
 from eval.conditions import Mark
+from eval.ladder import Step
 from eval.metric import Goal
 from infra.event_lines import event_line
 from infra.experiment_facts import belief_facts, merges_of, score_of
@@ -35,6 +36,7 @@ from infra.fates import end_seq
 from infra.final_facts import final_facts
 from infra.hints import NOTHING_KNOWN, Known, next_step
 from infra.holdout_facts import holdout_facts
+from infra.rung_facts import rung_facts
 from infra.time_facts import spent_facts, stage_facts, start_facts
 from trainer.ports import Progress
 from trainer.trial import ExperimentId, TrialId
@@ -45,7 +47,7 @@ TIMED = 50
 """Over how many of the latest experiments it is told how trials spend their time."""
 
 
-def status_facts(
+def status_facts(  # noqa: PLR0913 - whatever is told of a moment beside the state
     state: StudyState,
     *,
     now: datetime,
@@ -53,6 +55,7 @@ def status_facts(
     progress: Mapping[TrialId, Progress],
     phase: str = "",
     notice: str = "",
+    rungs: Sequence[Step] = (),
     limits: Mapping[str, float] | None = None,
     paths: Mapping[str, str] | None = None,
 ) -> StatusFacts:
@@ -65,6 +68,7 @@ def status_facts(
         progress: the latest heartbeat of each running trial.
         phase: what the controller says it is doing; derived from the state where it says nothing.
         notice: what people should know for as long as it holds; passed through.
+        rungs: the rungs of the budget ladder, as the configuration has them.
         limits: the study's limits by name; passed through.
         paths: where things are, by name; passed through.
     """
@@ -100,6 +104,7 @@ def status_facts(
             "running": state.counts.get(Status.RUNNING, 0),
         },
         "reference_class": state.reference_class,
+        "rungs": rung_facts(state, rungs),
         "slots": [_slot(state, slot, progress, now) for slot in _by_name(state)],
         "slot_hours": state.slot_seconds / 3600,
         "spent": spent_facts(state.spent),
@@ -330,6 +335,7 @@ def _trial(trial: Trial) -> TrialFacts:
         "started_at": _time(trial.started_at),
         "finished_at": _time(trial.finished_at),
         "seconds": trial.seconds,
+        "rung_s": trial.rung_s,
         "marks": _marks([trial]),
         "set_aside": trial.is_set_aside,
         "outcome": _outcome(trial),

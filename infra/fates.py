@@ -3,7 +3,7 @@
 `results.tsv`, the progress picture and the metrics are written event by event while a controller
 runs, and as a whole when it starts again. Both ways read from here, so that they agree. An end
 never changes; an experiment that is retried, accepted though suspect, or judged again as its slot
-had shifted, comes to a further one.
+had shifted, or that rises from the rung on which it was stopped, comes to a further one.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from statistics import fmean
 from cluster.events import Event, Promoted, Recorded
 from cluster.experiment import STATUS_OF_ENDING, Experiment, Status
 from cluster.state import StudyState
-from trainer.trial import CommitId, ExperimentId, TrialOutcome
+from trainer.trial import CommitId, Ending, ExperimentId, TrialOutcome
 
 
 class Fate(StrEnum):
@@ -44,6 +44,7 @@ FATE_OF_STATUS = {
 }
 _NONE = ExperimentId("")
 _JUDGED = "ExperimentJudged"
+_RUNG_JUDGED = "RungJudged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +97,10 @@ def ends(experiment: Experiment) -> Iterator[End]:
     aside = {id(trial.outcome) for trial in experiment.trials if trial.is_set_aside}
     for index, (_, name) in enumerate(experiment.story):
         # A control's own experiment is not judged between its queueing and its verdict.
-        is_taken_back = name == "ControlJudged" and experiment.story[index - 1][1] == _JUDGED
-        if name in {"RetryRequested", "AcceptRequested"} or is_taken_back:
+        before = experiment.story[index - 1][1]
+        is_taken_back = name == "ControlJudged" and before == _JUDGED
+        has_risen = name == before == _RUNG_JUDGED  # it had been stopped there
+        if name in {"RetryRequested", "AcceptRequested"} or is_taken_back or has_risen:
             part = experiment.story[begin:index]
             status = _status_after(part, finished)
             yield End(seq=part[-1][0], experiment=experiment, status=status, outcomes=finished)
@@ -133,9 +136,13 @@ def _status_after(story: tuple[tuple[int, str], ...], outcomes: tuple[TrialOutco
         return Status.DISCARDED
     if last == "ExperimentRejected":
         return Status.REJECTED
-    if last == "TrialFinished":
-        return STATUS_OF_ENDING[outcomes[-1].ending]
+    if last == _RUNG_JUDGED:
+        return Status.PRUNED
     is_cancelled = any(name == "CancelRequested" for _, name in story)
+    if last == "TrialFinished":
+        ending = outcomes[-1].ending
+        is_short = ending is Ending.SHORT  # and it did not go on
+        return Status.CANCELLED if is_short and is_cancelled else STATUS_OF_ENDING[ending]
     return Status.CANCELLED if is_cancelled else Status.LOST
 
 

@@ -18,7 +18,8 @@ from infra.fact_records import ExperimentFacts, ShowFacts, SlotFacts, StatusFact
 from infra.final_facts import final_words
 from infra.holdout_facts import holdout_words
 from infra.plain_text import duration, number, one_line, printable_lines, rate, signed
-from infra.probe_text import probe_words
+from infra.probe_text import smoke_words
+from infra.rung_facts import remark, rung_words
 from infra.slots_text import blocked, in_use, promotes, shifted, spent
 from trainer.trial import CrashKind
 
@@ -40,6 +41,7 @@ _STYLES = {
     "crashed": "red",
     "timed_out": "red",
     "pruned": "dim",
+    "short": "dim",
     "blocked": "red",
     "lost": "yellow",
     "conflicted": "yellow",
@@ -121,6 +123,7 @@ def status_view(facts: StatusFacts, *, most_slots: int = 0) -> RenderableType:
         _add(grid, final["final"], one_line(f"{final['experiment']}: {final_words(final)}"))
     _add(grid, "judged", _judged(facts))
     _add(grid, "queue", _queue(facts))
+    _add(grid, "rungs", rung_words(facts["rungs"]))
     _add(grid, "spent on", spent(facts))
     _add(grid, "time", time_spent(facts["time"]))
     _add(grid, "starts", starts(facts["starts"]))
@@ -257,7 +260,7 @@ def _show(facts: ShowFacts, metric: str) -> RenderableType:
     _add(grid, "merged as", facts["merged_as"])
     _add(grid, "limited by", str(_last_outcome(facts).get("limits_by", "")))
     _add(grid, "ran in", how_started(_last_outcome(facts)))
-    _add(grid, "smoke runs", _smoke_runs(facts))
+    _add(grid, "short runs", smoke_words(facts["trials"]))
     for name, path in facts["paths"].items():
         _add(grid, name, path)
     for name, value in sorted(facts["parameters"].items()):
@@ -276,13 +279,6 @@ def _last_outcome(facts: ShowFacts) -> Mapping[str, Any]:
     return (facts["trials"][-1]["outcome"] if facts["trials"] else None) or {}
 
 
-def _smoke_runs(facts: ShowFacts) -> str:
-    """Say what the trials told of smoke runs, when one was last asked."""
-    outcomes = [trial["outcome"] or {} for trial in facts["trials"]]
-    probes = [outcome["probe"] for outcome in outcomes if outcome.get("probe")]
-    return probe_words(probes[-1]) if probes else ""
-
-
 def _trials(trials: list[TrialFacts]) -> Table:
     table = _table("trial", "ending", "value", "time", "slot")
     _flexible(table, "reason")
@@ -294,7 +290,7 @@ def _trials(trials: list[TrialFacts]) -> Table:
             Text(number(outcome.get("value"))),
             Text(duration(trial["seconds"]) if trial["seconds"] else ""),
             Text(one_line(trial["slot"])),
-            Text("set aside" if trial["set_aside"] else one_line(str(outcome.get("reason", "")))),
+            Text(remark(trial)),
         )
     return table
 

@@ -1,8 +1,8 @@
 """The runs that a trial consists of, and what their endings make of it. Pure.
 
 A trial is one run, or two: a smoke run, which is told to aim at a few seconds and goes through all
-of the script, then the full run. Does not know who runs them; a smoke run is to its worker a trial
-like any other, with a smaller budget.
+of the script, then the full run, which is shorter for a trial on a rung of the budget ladder. Does
+not know who runs them; a smoke run is to its worker a trial like any other, with a smaller budget.
 """
 
 from dataclasses import replace
@@ -78,3 +78,10 @@ def _probe(spec: TrialSpec, smoke: TrialOutcome, full: TrialOutcome) -> Probe | 
         obeys=smoke.ending is Ending.SCORED and has_saved,
         reason=smoke.reason,
     )
+
+
+def reported(spec: TrialSpec, outcome: TrialOutcome) -> TrialOutcome:
+    """Return a trial's outcome as it is reported: what was measured on a rung is no score."""
+    if not spec.is_short or outcome.ending is not Ending.SCORED:
+        return outcome
+    return replace(outcome, ending=Ending.SHORT, value=None, short_value=outcome.value)

@@ -28,6 +28,7 @@ class Ending(StrEnum):
     SCORED = "scored"  # exit code 0 and a finite metric
     CRASHED = "crashed"  # see CrashKind
     TIMED_OUT = "timed_out"  # killed at timeout_s
+    SHORT = "short"  # as SCORED, but on a rung below the full budget: its number is no score
     PRUNED = "pruned"  # stopped for its curve: hopeless against those of finished trials
     CANCELLED = "cancelled"  # somebody asked for it
     LOST = "lost"  # its worker or node went away, or gave it back
@@ -117,6 +118,8 @@ class TrialSpec:
     """It is of what was promoted before: it is never cut short."""
     rung: Rung = Rung.FULL
     """Which of a trial's runs is meant, where it consists of several."""
+    is_short: bool = False
+    """It is on a rung of the budget ladder, so what it measures is no score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +168,10 @@ class TrialOutcome:
     rung: Rung = Rung.FULL
     """The run that it ended with: "full", or "smoke", which then failed and nothing followed."""
     probe: Probe | None = None
-    """For a scored trial of the baseline where smoke runs are wanted: whether they are of use."""
+    """For a scored trial of the baseline where smoke runs or rungs are wanted: whether they can be
+    had."""
+    short_value: float | None = None
+    """What the metric was at the end of a run on a rung; set if and only if `ending` is SHORT."""
 
     def __post_init__(self) -> None:
         if (self.value is not None) != (self.ending is Ending.SCORED):
@@ -174,5 +180,7 @@ class TrialOutcome:
             )
         if (self.crash is not None) != (self.ending is Ending.CRASHED):
             raise ValueError(f"a crash kind belongs to a crash alone: {self.ending}, {self.crash}")
+        if (self.short_value is not None) != (self.ending is Ending.SHORT):
+            raise ValueError(f"a value of a short run belongs to one alone: {self.ending}")
         if self.rung is Rung.SMOKE and self.ending is Ending.SCORED:
             raise ValueError("a smoke run scores nothing")

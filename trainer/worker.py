@@ -29,7 +29,7 @@ from trainer.outbox import Outbox
 from trainer.ports import Heartbeat, Lease, LeaseSource, NoWork, Slot
 from trainer.process_tree import sweep
 from trainer.run_records import EndedBy, RunProgress, RunReport
-from trainer.rungs import after_smoke, ended_with_smoke, goes_on, runs
+from trainer.rungs import after_smoke, ended_with_smoke, goes_on, reported, runs
 from trainer.score_report import ScoreReport
 from trainer.scorer import Scorer
 from trainer.scoring import Scoring
@@ -299,7 +299,7 @@ class Worker:
             else:
                 bay.tidy()
             if outcome is not None:
-                self._outbox.put(hold.lease, _with_check(outcome, check))
+                self._outbox.put(hold.lease, _checked(ended.due.spec, outcome, check))
         if ended.report.ended_by is EndedBy.NO_SANDBOX:
             self._pause()
         else:
@@ -318,7 +318,8 @@ class Worker:
 
         def report(score: ScoreReport) -> None:
             if hold.order is not Heartbeat.GONE:
-                self._outbox.put(hold.lease, _with_check(self._outcome(ended, score), check))
+                outcome = self._outcome(ended, score)
+                self._outbox.put(hold.lease, _checked(ended.due.spec, outcome, check))
 
         self._scoring.begin(ended.due.run, bay.out, hold, report)
         bay.tidy()
@@ -378,8 +379,9 @@ def _given_back(outcome: TrialOutcome) -> TrialOutcome:
     )
 
 
-def _with_check(outcome: TrialOutcome, check: FrozenCheck) -> TrialOutcome:
+def _checked(spec: TrialSpec, outcome: TrialOutcome, check: FrozenCheck) -> TrialOutcome:
+    """Add what was found of frozen files, and take what a trial on a rung measured for that."""
     if outcome.ending is not Ending.SCORED:
         return outcome
     conduct = replace(outcome.conduct, frozen=check.changed, frozen_unchecked=check.unchecked)
-    return replace(outcome, conduct=conduct)
+    return reported(spec, replace(outcome, conduct=conduct))

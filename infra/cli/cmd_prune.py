@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 CONFIG = "incumbent.toml"
 MOST_SHOWN = 8
+RUNGS_NOTE = (
+    "rungs: as if a run on one reached what the curve of the full run shows after that time, which "
+    "holds for no script that plans its learning rate by its budget; saved is net of these runs"
+)
 
 
 def prune(
@@ -22,22 +26,25 @@ def prune(
         bool, typer.Option("--dry-run", help="Try it on past curves; nothing is stopped.")
     ] = False,
     kind: Annotated[
-        str, typer.Option("--kind", help="Which pruners, by commas; default: all.")
-    ] = "median,percentile,patient,wilcoxon",
+        str | None, typer.Option("--kind", help="Which pruners, or rungs, by commas; default: all.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell what pruners would have saved, and which winners they would have lost."""
-    from infra.dry_pruning import past_trials, try_pruners
+    """Tell what pruners and rungs would have saved, and which winners they would have lost."""
+    from infra.dry_pruning import KINDS, RUNGS, past_trials, try_pruners
     from infra.settings import load_settings
     from infra.study import opened
 
     if not dry_run:
         cure = f"[pruner] kind in {CONFIG} has trials stopped; --dry-run tells what it would do"
         raise UsageProblem(f"only `incumbent prune --dry-run` can be asked for: {cure}")
-    kinds = _kinds(kind)
+    asked = _kinds(kind)
     home = choose_study(study)
     budget_s = load_settings(home).trial.budget_s
     config = _config(home)
+    kinds = asked or [*KINDS, *([RUNGS] if config.rung else [])]
+    if RUNGS in kinds and not config.rung:
+        raise UsageProblem(f"--kind: {CONFIG} has no section [[rung]] to try; it needs a budget_s")
     with opened(home) as found:
         record = past_trials(
             found.state(), found.progress, number=config.pruner.curve, budget_s=budget_s
@@ -49,12 +56,16 @@ def prune(
         _show(facts)
 
 
-def _kinds(text: str) -> list[str]:
-    from infra.dry_pruning import KINDS
+def _kinds(text: str | None) -> list[str]:
+    """Return what was asked for; nothing means all there is."""
+    from infra.dry_pruning import KINDS, RUNGS
 
+    if text is None:
+        return []
     found = [word.strip() for word in text.split(",") if word.strip()]
-    if unknown := [word for word in found if word not in KINDS]:
-        raise UsageProblem(f"--kind: there is no {unknown[0]!r}: use {', '.join(KINDS)}")
+    if unknown := [word for word in found if word not in {*KINDS, RUNGS}]:
+        known = ", ".join((*KINDS, RUNGS))
+        raise UsageProblem(f"--kind: there is no {unknown[0]!r}: use {known}")
     if not found:
         raise UsageProblem("--kind names nothing")
     return list(dict.fromkeys(found))
@@ -81,9 +92,13 @@ def _show(facts: "DryPruningFacts") -> None:
     say(f"{'kind':12}{'stopped':>8}{'saved':>10}{'of all':>8}  winners lost")
     for each in facts["kinds"]:
         lost = each["winners_lost"]
+        saved_s = each["saved_s"]
+        sign = "-" if saved_s < 0 else ""
         more = f" and {len(lost) - MOST_SHOWN} more" if len(lost) > MOST_SHOWN else ""
         say(
-            f"{each['kind']:12}{len(each['stopped']):>8}{duration(each['saved_s']):>10}"
+            f"{each['kind']:12}{len(each['stopped']):>8}{sign + duration(abs(saved_s)):>10}"
             f"{each['saved_percent']:>6.0f} %  "
             f"{one_line(', '.join(lost[:MOST_SHOWN])) or 'none'}{more}"
         )
+    if any(each["kind"] == "rungs" for each in facts["kinds"]):
+        say(RUNGS_NOTE)

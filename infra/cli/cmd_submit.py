@@ -4,6 +4,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,6 +37,7 @@ def submit(
     priority: Annotated[
         int, typer.Option("--priority", help="Higher runs earlier; proposers use 0.")
     ] = 1,
+    full: Annotated[bool, typer.Option("--full", help="Run it in full at once: no rungs.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the verdict.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -53,6 +55,7 @@ def submit(
     study = prepared.study
     try:
         made = _submissions(study, config, patch, branch, settings, grid, message, priority)
+        made = [replace(submission, in_full=full) for submission in made]
         _refuse_impossible(study, config, made)
         for submission in made:
             request(study, submission)

@@ -22,11 +22,12 @@ from world import CRASHED, GREEDY, METRIC, TIMED_OUT, World, gamed, scored
 
 from cluster import device_classes
 from cluster import events as ev
-from cluster.experiment import Kind, Status, TrialPhase
+from cluster.experiment import Experiment, Kind, Status, TrialPhase
 from eval.bayes import BayesJudge
 from eval.judge import Judge
+from eval.ladder import Step
 from eval.sequential import SequentialJudge
-from trainer.trial import ExperimentId, Place, SlotId, TrialId, TrialOutcome
+from trainer.trial import Ending, ExperimentId, Place, Probe, SlotId, TrialId, TrialOutcome
 
 
 class StudyMachine(RuleBasedStateMachine):
@@ -97,13 +98,20 @@ class StudyMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.world.in_status(Status.RUNNING))
     @rule(data=st.data())
     def despair(self, data: st.DataObject) -> None:
-        """A curve is hopeless; only a candidate's first trial is stopped for it."""
+        """A curve is hopeless; only a candidate's first trial in full is stopped for it."""
         hopeless = self.pick(data, Status.RUNNING)
         experiment = self.world.state.experiments[hopeless]
-        is_first = experiment.kind is Kind.PROPOSAL and not experiment.finished
+        is_first = experiment.kind is Kind.PROPOSAL and not self.was_run(experiment)
         self.world.despair(hopeless)
         self.world.settle()
         assert self.world.status(hopeless) is (Status.PRUNED if is_first else Status.RUNNING)
+
+    def was_run(self, experiment: Experiment) -> bool:
+        """Say whether a trial of it is on a rung, or ended before on none or before a retry."""
+        ended = [trial for trial in experiment.trials if trial.outcome is not None]
+        is_again = any(name == "RetryRequested" for _, name in experiment.story)
+        is_on_rung = experiment.trials[-1].rung_s is not None
+        return is_on_rung or any(is_again or trial.rung_s is None for trial in ended)
 
     @precondition(lambda self: self.world.in_status(Status.RUNNING))
     @rule(data=st.data(), given_back=st.booleans())
@@ -304,6 +312,41 @@ class MixedMachine(StudyMachine):
         super().teardown()
 
 
+class LadderMachine(StudyMachine):
+    """The same with two rungs, on which candidates are stopped, and from which they rise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        rungs = (Step(budget_s=s, keep=0.4, fewest=2) for s in (10.0, 60.0))
+        self.world.plan = replace(self.world.plan, rungs=tuple(rungs))
+        self.world.probe = Probe(budget_s=10.0, ending=Ending.SCORED, wall_s=12.0, obeys=True)
+
+    @precondition(lambda self: len(self.world.state.open) < 6)
+    @rule(values=st.lists(st.floats(0.1, 2.0), min_size=1, max_size=3))
+    def run_on_the_first_rung(self, values: list[float]) -> None:
+        """Several at once: a single one seldom stops there."""
+        for value in values:
+            experiment = self.world.propose()
+            self.world.settle()
+            self.begin(experiment, 0)
+            self.finish(experiment, scored(value))
+            self.world.settle()
+
+    @invariant()
+    def only_what_passed_its_rungs_is_run_in_full(self) -> None:
+        for experiment in self.world.state.experiments.values():
+            in_full = any(trial.rung_s is None for trial in experiment.trials)
+            if experiment.kind is Kind.PROPOSAL and in_full and not experiment.skips_rungs:
+                assert experiment.passed_s == 60.0, experiment.id
+
+    @invariant()
+    def who_is_stopped_was_behind(self) -> None:
+        for name, experiment in self.world.state.experiments.items():
+            if experiment.status is Status.PRUNED and experiment.trials[-1].rung_s is not None:
+                assert experiment.story[-1][1] == "RungJudged", name
+                assert experiment.reason.startswith("rung of"), name
+
+
 class BayesMachine(StudyMachine):
     """The same under a judge that learns and asks for replicates."""
 
@@ -318,7 +361,13 @@ class SequentialMachine(StudyMachine):
 
 @pytest.mark.parametrize(
     ("machine", "examples"),
-    [(StudyMachine, 80), (BayesMachine, 30), (SequentialMachine, 30), (MixedMachine, 25)],
+    [
+        (StudyMachine, 50),
+        (LadderMachine, 30),
+        (BayesMachine, 30),
+        (SequentialMachine, 30),
+        (MixedMachine, 25),
+    ],
 )
 def test_any_order_of_outcomes_losses_requests_and_restarts_keeps_the_invariants(
     machine: type[StudyMachine], examples: int

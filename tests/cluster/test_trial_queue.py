@@ -5,7 +5,7 @@ The state machine at the end compares each implementation with a model, step by 
 
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -143,6 +143,17 @@ def test_a_lease_and_the_event_that_tells_of_it_come_together(bench: Bench) -> N
     started = bench.last()
     assert isinstance(started, ev.TrialStarted)
     assert (started.trial, started.slot, started.node) == ("e1.1", "cpu-0", "here")
+
+
+def test_a_trial_on_a_rung_is_told_of_with_its_budget(bench: Bench) -> None:
+    rung = replace(spec(1), budget_s=0.5, is_short=True)
+    for each in (rung, spec(2)):
+        bench.queue.put(each, priority=0, now=NOW, epoch=bench.epoch)
+    told = [recorded.event for recorded in bench.ledger.read(0)]
+    assert [event.rung_s for event in told if isinstance(event, ev.TrialQueued)] == [0.5, None]
+    lease = bench.lease()
+    assert lease is not None
+    assert lease.spec == rung
 
 
 def test_putting_an_attempt_twice_queues_it_once(bench: Bench) -> None:

@@ -25,6 +25,7 @@ from trainer.trial import (
     CrashKind,
     Ending,
     ExperimentId,
+    Probe,
     SlotId,
     TrialId,
     TrialOutcome,
@@ -37,6 +38,11 @@ BASE = CommitId("base")
 
 def scored(value: float, **conduct: Any) -> TrialOutcome:
     return TrialOutcome(ending=Ending.SCORED, value=value, conduct=Conduct(**conduct))
+
+
+def short(outcome: TrialOutcome) -> TrialOutcome:
+    """How a worker reports what was scored on a rung."""
+    return replace(outcome, ending=Ending.SHORT, value=None, short_value=outcome.value)
 
 
 def gamed(value: float) -> TrialOutcome:
@@ -75,6 +81,8 @@ class World:
         self.merge_outcome = "clean"
         self.hopeless: dict[tuple[TrialId, int], str] = {}
         """What curves say, by trial and attempt."""
+        self.probe: Probe | None = None
+        """What the baseline tells of its script."""
         self.claims: list[tuple[ExperimentId, float, float]] = []
         self.happen(
             "start",
@@ -130,8 +138,14 @@ class World:
             seed=command.seed,
             place=command.place,
             is_control=command.is_control,
+            rung_s=command.rung_s,
         )
         self.happen(f"{command.trial}/{command.attempt}/queued", event)
+
+    def _recordrung(self, command: cmd.RecordRung) -> None:
+        judged = command.judged
+        name = f"{judged.experiment}/rung/{judged.rung_s}/{judged.goes_on}"
+        self.happen(name, judged)
 
     def _canceltrial(self, command: cmd.CancelTrial) -> None:
         experiment = ExperimentId(command.trial.partition(".")[0])
@@ -239,6 +253,7 @@ class World:
         merge_of: ExperimentId = ExperimentId(""),
         *,
         in_chain: bool = False,
+        submission: str = "",
     ) -> ExperimentId:
         experiment = self.state.next_experiment
         first = next(iter(self.state.chain), experiment)
@@ -252,17 +267,20 @@ class World:
             lines=100,
             proposer="test",
             hypothesis=f"try {tree}",
+            submission=submission,
             merge_of=merge_of,
             chain=first if in_chain else ExperimentId(""),
         )
         self.happen(f"{experiment}/proposed", event)
         return experiment
 
-    def propose(self, *, lines: int = 100) -> ExperimentId:
+    def propose(self, *, lines: int = 100, submission: str = "") -> ExperimentId:
         self.asked = max(0, self.asked - 1)
         base = self.state.lineage[-1] if self.state.lineage else ExperimentId("e0")
         tree = f"t{len(self.state.experiments)}"
-        event_base = self.found(Kind.PROPOSAL, tree, CommitId(f"c-{tree}"), base)
+        event_base = self.found(
+            Kind.PROPOSAL, tree, CommitId(f"c-{tree}"), base, submission=submission
+        )
         if lines != 100:
             experiment = replace(self.state.experiments[event_base], lines=lines)
             self.state = replace(
@@ -329,6 +347,8 @@ class World:
 
     def end(self, experiment: ExperimentId, outcome: TrialOutcome, trial_id: str = "") -> None:
         trial = self._trial(experiment, trial_id)
+        if trial.rung_s is not None and outcome.ending is Ending.SCORED:
+            outcome = short(outcome)
         event = ev.TrialFinished(
             trial=trial.id, experiment=experiment, attempt=trial.attempt, outcome=outcome
         )
@@ -365,4 +385,4 @@ class World:
 
     def baseline(self, value: float = 1.0) -> None:
         self.settle()
-        self.run(ExperimentId("e0"), scored(value))
+        self.run(ExperimentId("e0"), replace(scored(value), probe=self.probe))

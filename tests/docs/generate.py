@@ -195,6 +195,7 @@ def endings() -> str:
     for ending in Ending:
         status = STATUS_OF_ENDING[ending]
         row = tsv_row(status) if status.is_terminal else "`keep` or `discard`, at the verdict"
+        row = "not yet" if status is Status.PROPOSED else row
         rows.append((code(ending), comments(Ending)[ending], code(status), row))
     return table(("ending", "meaning", "status of the experiment", "`results.tsv`"), rows)
 

@@ -14,7 +14,7 @@ sleep $INCUMBENT_BUDGET_S
 if [ $EVALUATE != well ]; then echo "no such column" >&2; exit 3; fi
 echo "METRIC loss=$X"
 """
-OBEYS = "the script obeys INCUMBENT_BUDGET_S, so smoke runs of 0.1 s go first"
+OBEYS = "the script obeys INCUMBENT_BUDGET_S, so shorter runs can go first"
 
 
 def test_a_crash_in_the_evaluation_is_found_before_the_full_run(make_study: MakeStudy) -> None:

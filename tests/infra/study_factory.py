@@ -114,7 +114,9 @@ class Study:
         )
         return experiment
 
-    def start(self, experiment: str, *, slot: str = "cpu-0") -> TrialId:
+    def start(
+        self, experiment: str, *, slot: str = "cpu-0", rung_s: float | None = None
+    ) -> TrialId:
         """Queue and lease the next trial, or the next attempt of one that was lost."""
         name = ExperimentId(experiment)
         number, attempt = 1, 1
@@ -126,7 +128,9 @@ class Study:
                 number += 1
         trial = TrialId(f"{name}.{number}")
         self.tell(
-            ev.TrialQueued(trial=trial, experiment=name, attempt=attempt, seed=number),
+            ev.TrialQueued(
+                trial=trial, experiment=name, attempt=attempt, seed=number, rung_s=rung_s
+            ),
             ev.TrialStarted(
                 trial=trial, experiment=name, attempt=attempt, slot=SlotId(slot), node="box"
             ),
@@ -157,6 +161,26 @@ class Study:
     def measure(self, experiment: str, value: float, *, slot: str = "cpu-0") -> None:
         self.start(experiment, slot=slot)
         self.finish(experiment, scored(value))
+
+    def climb(self, experiment: str, value: float, *, goes_on: bool, rung_s: float = 30.0) -> None:
+        """Run an experiment on a rung, and say whether it goes on."""
+        self.start(experiment, rung_s=rung_s)
+        self.finish(experiment, short(value))
+        self.rung(experiment, goes_on=goes_on, rung_s=rung_s)
+
+    def rung(self, experiment: str, *, goes_on: bool, rung_s: float = 30.0) -> None:
+        """Say whether an experiment goes on from a rung."""
+        rank = 1 if goes_on else 5
+        self.tell(
+            ev.RungJudged(
+                experiment=ExperimentId(experiment),
+                rung_s=rung_s,
+                rank=rank,
+                of=5,
+                goes_on=goes_on,
+                reason=f"rung of {rung_s:g} s: place {rank} of 5, of which the best 2 go on",
+            )
+        )
 
     def judge(
         self,
@@ -288,6 +312,11 @@ def scored(
     )
 
 
+def short(value: float) -> TrialOutcome:
+    """What was scored on a rung, as its worker reports it."""
+    return replace(scored(value), ending=Ending.SHORT, value=None, short_value=value)
+
+
 def measured(steps_per_s: float = 10.0, **gpu: Any) -> Telemetry:
     """Telemetry of a trial on a card that was cool and well used, unless told otherwise."""
     well = {"samples": 5, "vram_peak_mb": 45060.0, "utilisation_percent": 97.0, "power_w": 600.0}
@@ -349,6 +378,7 @@ def eventful() -> list[ev.Event]:
     _suspects(study)
     _requests(study)
     _given_up(study)
+    _rungs(study)
     return [recorded.event for recorded in study.events]
 
 
@@ -369,6 +399,21 @@ def _given_up(study: Study) -> None:
             )
         )
     study.finish(hopeless, failed(Ending.PRUNED))
+
+
+def _rungs(study: Study) -> None:
+    """One goes on, one is stopped and rises, one stays stopped, one is cancelled and retried."""
+    good, late, bad, unwanted = (study.propose(f"LR 0.2 -> 0.{n}") for n in range(4, 8))
+    for experiment, value in ((good, 0.3), (late, 0.5), (bad, 0.9)):
+        study.climb(experiment, value, goes_on=experiment == good)
+    study.start(unwanted, rung_s=30.0)
+    study.tell(ev.CancelRequested(experiment=unwanted))
+    study.finish(unwanted, short(0.4))
+    study.rung(late, goes_on=True)
+    study.tell(ev.RetryRequested(experiment=unwanted))
+    for experiment in (good, late, unwanted):
+        study.measure(experiment, 0.6)
+        study.judge(experiment, Verdict.DISCARD)
 
 
 def _controls(study: Study, discarded: ExperimentId) -> None:

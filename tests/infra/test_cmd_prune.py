@@ -13,7 +13,7 @@ from infra.cli.study_choice import UsageProblem
 from infra.settings import save_settings
 from infra.study import opened
 from tests.infra.study_factory import Study, scored
-from tests.infra.user import CONFIG, FAILURE, TRAIN, User
+from tests.infra.user import CONFIG, FAILURE, TRAIN, USAGE, User
 from trainer.ports import Progress
 from trainer.trial import CommitId, TrialId, TrialSpec
 
@@ -88,6 +88,23 @@ def test_each_kind_tells_what_it_would_have_saved_and_lost(user: User) -> None:
     table = user.done("prune", "--dry-run", "--kind", "median").splitlines()
     assert table[0] == "curves of loss: 6 trials; 5 might be stopped, 1 of them winners"
     assert table[2].split() == ["median", "3", "41s", "51", "%", "e5"]
+
+
+def test_rungs_are_tried_where_there_are_some_net_of_what_they_take(user: User) -> None:
+    told(user, LOSSES)
+    said = user.refused(USAGE, "prune", "--dry-run", "--kind", "rungs")
+    assert "has no section [[rung]] to try" in said
+    text = (user.folder / "incumbent.toml").read_text()
+    user.write({"incumbent.toml": f"{text}[[rung]]\nbudget_s = 2.0\nkeep = 0.2\n"})
+    facts = json.loads(user.done("prune", "--dry-run", "--json"))
+    rungs = facts["kinds"][-1]
+    # Of five candidates the first four go on unasked; e5, of 30 s, is fourth and stays.
+    assert (rungs["kind"], rungs["winners_lost"]) == ("rungs", ["e5"])
+    assert [(stop["trial"], stop["percent"]) for stop in rungs["stopped"]] == [("e5.1", 20)]
+    assert rungs["rungs_s"] == pytest.approx(4 * 2 + 2 + 20)
+    assert rungs["saved_s"] == pytest.approx(30 - 30)
+    table = user.done("prune", "--dry-run", "--kind", "rungs")
+    assert "rungs: as if a run on one reached what the curve" in table
 
 
 def test_the_keys_that_stand_in_the_file_now_are_tried(user: User) -> None:

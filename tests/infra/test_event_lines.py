@@ -44,6 +44,11 @@ rejected e22: train.py:4: undefined name 'modle'
 exhausted tuner: every point of the grid was tried
 pause
 resume
+queued e26.1, seed 1, on the rung of 30 s
+short e26.1: val_loss 0.3 on the rung of 30 s
+passed e26: rung of 30 s: place 1 of 5, of which the best 2 go on
+pruned e27: rung of 30 s: place 5 of 5, of which the best 2 go on
+passed e27: rung of 30 s: place 1 of 5, of which the best 2 go on
 suspect e18: prepare.py was changed while the trial ran; it took 0.1 s (+0.3 against e3)
 accept e19
 given back e21.1: the lease ran out

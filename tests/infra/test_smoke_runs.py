@@ -20,12 +20,12 @@ from tests.infra.study_factory import Study, crashed, scored
 from trainer.trial import Ending, ExperimentId, Probe, TrialId, TrialOutcome
 
 PROBE = Probe(budget_s=10.0, ending=Ending.SCORED, wall_s=12.3, obeys=True)
-OBEYS = "the script obeys INCUMBENT_BUDGET_S, so smoke runs of 10 s go first"
+OBEYS = "the script obeys INCUMBENT_BUDGET_S, so shorter runs can go first"
 DOES_NOT = (
     "the script does not obey INCUMBENT_BUDGET_S (told 10 s, it took 298 s), "
-    "so smoke runs are left out"
+    "so shorter runs are left out"
 )
-FAILS = "smoke runs are left out: one of 10 s timed out: reached the time limit"
+FAILS = "shorter runs are left out: one of 10 s timed out: reached the time limit"
 
 
 def probed(probe: Probe) -> Study:
@@ -56,8 +56,8 @@ def test_the_baseline_tells_in_one_line_whether_there_are_smoke_runs(
     study.judge("e0", Verdict.KEEP)
     output = io.StringIO()
     tables.render_show(show_facts(study.state, ExperimentId("e0"), study.events), file=output)
-    (line,) = (each for each in output.getvalue().splitlines() if each.startswith("smoke runs"))
-    assert " ".join(line.split()) == f"smoke runs {words}"
+    (line,) = (each for each in output.getvalue().splitlines() if each.startswith("short runs"))
+    assert " ".join(line.split()) == f"short runs {words}"
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from eval.suspicion import Conduct
-from trainer.rungs import after_smoke, ended_with_smoke, goes_on, runs
+from trainer.rungs import after_smoke, ended_with_smoke, goes_on, reported, runs
 from trainer.telemetry import Telemetry
 from trainer.trial import (
     CommitId,
@@ -30,6 +30,8 @@ PLAIN = TrialSpec(
     budget_s=300.0,
     timeout_s=600.0,
 )
+RUN_ENDINGS = set(Ending) - {Ending.SHORT}
+"""How runs end, before it is said what that is for their trial."""
 SMOKED = replace(PLAIN, smoke=Smoke(budget_s=10.0))
 PROBED = replace(PLAIN, smoke=Smoke(budget_s=10.0, is_probe=True))
 
@@ -67,10 +69,10 @@ def test_a_smoke_run_goes_first_and_may_exceed_its_budget_as_far(spec: TrialSpec
 def test_the_full_run_follows_what_passed_and_any_probe_that_ran(
     spec: TrialSpec, endings: set[Ending]
 ) -> None:
-    assert {ending for ending in Ending if goes_on(spec, outcome(ending))} == endings
+    assert {ending for ending in RUN_ENDINGS if goes_on(spec, outcome(ending))} == endings
 
 
-@pytest.mark.parametrize("ending", set(Ending) - {Ending.SCORED})
+@pytest.mark.parametrize("ending", RUN_ENDINGS - {Ending.SCORED})
 def test_an_outcome_says_that_the_smoke_run_was_the_end(ending: Ending) -> None:
     smoke = outcome(ending, stages_s={"materialise": 0.1, "smoke": 2.0, "start": 1.5})
     ended = ended_with_smoke(smoke)
@@ -121,3 +123,19 @@ def test_without_a_score_to_hold_it_against_a_probe_tells_nothing() -> None:
     quick, failed = outcome(Ending.SCORED), outcome(Ending.TIMED_OUT, 600.0)
     assert after_smoke(PROBED, quick, failed).probe is None
     assert after_smoke(SMOKED, quick, outcome(Ending.SCORED, 300.0)).probe is None
+
+
+def test_what_a_trial_on_a_rung_measured_is_reported_as_no_score() -> None:
+    scored = outcome(Ending.SCORED)
+    found = reported(replace(PLAIN, is_short=True), scored)
+    assert (found.ending, found.value, found.short_value) == (Ending.SHORT, None, 0.5)
+    assert reported(PLAIN, scored) == scored
+
+
+FAILURES = [Ending.CRASHED, Ending.TIMED_OUT, Ending.CANCELLED, Ending.LOST]
+
+
+@pytest.mark.parametrize("ending", FAILURES)
+def test_how_a_trial_on_a_rung_fails_is_reported_as_it_is(ending: Ending) -> None:
+    failed = outcome(ending)
+    assert reported(replace(PLAIN, is_short=True), failed) == failed

@@ -204,3 +204,11 @@ def test_a_full_run_that_we_cannot_start_loses_the_trial(bench: Bench) -> None:
     assert (outcome.ending, outcome.reason) == (Ending.LOST, "OSError: a bad block")
     assert set(outcome.stages_s) == {"materialise", "smoke"}
     assert leases.outcomes["e2.1"].value == 1.0
+
+
+def test_a_trial_on_a_rung_is_told_its_budget_and_reports_no_score(bench: Bench) -> None:
+    lease = smoked(bench, SCORE, budget_s=0.5, is_short=True)
+    outcome = bench.serve(lease).outcomes["e1.1"]
+    assert (outcome.ending, outcome.value, outcome.short_value) == (Ending.SHORT, None, 0.5)
+    assert log(bench, "e1.1-smoke.log") == f"loss: {SMOKE_S}\n"
+    assert log(bench, "e1.1.log") == "loss: 0.5\n"
