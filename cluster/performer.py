@@ -19,7 +19,7 @@ from cluster.ledger import Ledger
 from cluster.source_repository import SourceProblem
 from cluster.state import StudyState
 from cluster.study_repository import StudyRepository
-from cluster.submissions import materialise
+from cluster.submissions import base_of, materialise
 from cluster.trial_queue import TrialQueue
 from eval.metric import Metric
 from proposer.proposal import Context, Proposal
@@ -211,16 +211,15 @@ class Performer:
     def _materialise(self, command: cmd.Materialise, state: StudyState) -> None:
         submission = command.submission
         # A submission has no base of its own: it is a patch on the best there is.
-        base, base_commit = ExperimentId("e0"), state.base_commit
-        if state.lineage:
-            base, base_commit = state.lineage[-1], state.incumbent_commit
+        base = state.lineage[-1] if state.lineage else ExperimentId("e0")
+        base_commit = base_of(state)
         proposal: Proposal | None = None
         made: Candidate | Rejected
         try:
             made, proposal = materialise(
                 submission,
+                state=state,
                 repository=self._repository,
-                base=base_commit,
                 files=self.files_at(base_commit),
                 editable=self._editable,
                 source=self._source,
@@ -237,6 +236,7 @@ class Performer:
             priority=submission.priority,
             parameters=proposal.parameters if proposal else {},
             submission=submission.submission,
+            reverts=submission.reverts,
         )
         self._admission.enter(state, made, origin)
 

@@ -9,7 +9,7 @@ from trainer.trial import ExperimentId
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmissionReceived(Event):
-    """A user handed in a candidate: exactly one of patch, branch or settings."""
+    """A user handed in a candidate: exactly one of patch, branch, settings and reverts."""
 
     submission: str
     hypothesis: str
@@ -18,6 +18,8 @@ class SubmissionReceived(Event):
     branch: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Constants by name, as `--set NAME=VALUE` spells them."""
+    reverts: ExperimentId = ExperimentId("")
+    """Whose patch is to be taken out of the branch again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from cluster.state import StudyState
 from cluster.steps import step
 from cluster.study_transitions import STUDY_HANDLERS, Handler
 from cluster.trial_accounts import replicated, slot_freed, slot_taken
+from cluster.winners import is_moot, without_reverted
 from eval.judge import Verdict
 from trainer.trial import Ending, ExperimentId
 
@@ -56,6 +57,7 @@ def _proposed(state: StudyState, event: ev.ExperimentProposed, rec: ev.Recorded)
         merge_of=event.merge_of,
         generation=source.generation + 1 if source else 0,
         chain=event.chain,
+        reverts=event.reverts,
         story=((rec.seq, type(event).__name__),),
     )
     if event.experiment != state.next_experiment:
@@ -255,15 +257,17 @@ def _promoted(state: StudyState, event: ev.Promoted, rec: ev.Recorded) -> StudyS
     state = step(state, rec, event.experiment, S.KEPT, promoted=event.commit)
     state = _sources_merged(state, event.experiment, rec)
     kept = (c.experiment for c in event.carried)
+    lineage = (
+        *lineage,
+        *(e for e in kept if state.experiments[e].status is S.KEPT),
+        event.experiment,
+    )
+    left = (*state.rejoining, *event.lacks)
     return replace(
         state,
-        lineage=(
-            *lineage,
-            *(e for e in kept if state.experiments[e].status is S.KEPT),
-            event.experiment,
-        ),
+        lineage=without_reverted(state, lineage, state.lineage[-1]),
         incumbent_commit=event.commit,
-        rejoining=(*state.rejoining, *event.lacks),
+        rejoining=tuple(e for e in left if not is_moot(state, e, event.experiment)),
         promotions=state.promotions + 1,
     )
 

@@ -16,10 +16,11 @@ from cluster.experiment import Experiment, Status, Trial
 from cluster.proposal_planning import verdicts_per_s
 from cluster.state import SlotState, StudyState
 from cluster.verdicts import noise
+from cluster.winners import takes_out
 from eval.conditions import Mark
 from eval.metric import Goal
 from infra.event_lines import event_line
-from infra.experiment_facts import belief_facts, merges_of, score_of
+from infra.experiment_facts import belief_facts, merges_of, reverts_of, score_of
 from infra.fact_records import (
     BaselineFacts,
     ExperimentFacts,
@@ -159,6 +160,8 @@ def show_facts(
         "merge_of": found.merge_of,
         "merged_as": found.merged_as,
         "chain": found.chain,
+        "reverts": takes_out(state, found),
+        "reverted_by": reverts_of(state, found),
         "merges": merges_of(state, found),
         "paths": dict(paths or {}),
         "trials": [_trial(trial) for trial in found.trials],
