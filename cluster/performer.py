@@ -16,6 +16,8 @@ from cluster.code_outcomes import Candidate, Rejected
 from cluster.experiment import Kind, Status
 from cluster.integration import Integration
 from cluster.ledger import Ledger
+from cluster.mirror import Standing
+from cluster.person_commits import PersonCommits
 from cluster.source_repository import SourceProblem
 from cluster.state import StudyState
 from cluster.study_repository import StudyRepository
@@ -57,6 +59,9 @@ class Performer:
         self._now = clock
         self._admission = Admission(
             repository=repository, editable=editable, preflight=preflight, record=self._record
+        )
+        self._people = PersonCommits(
+            repository=repository, source=source, editable=editable, record=self.record
         )
         self._integration = Integration(
             repository=repository,
@@ -100,6 +105,10 @@ class Performer:
             parameters=proposal.parameters,
         )
         self._admission.enter(state, made, origin, {**context.files, **proposal.edits})
+
+    def standing(self, tip: CommitId, state: StudyState) -> Standing:
+        """Say what is to become of a commit that somebody put onto the branch; hand it in first."""
+        return self._people.standing(tip, state)
 
     # --- commands --------------------------------------------------------------------------------
 

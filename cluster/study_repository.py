@@ -197,6 +197,14 @@ class StudyRepository:
             tip, f"branch {branch}", base=base, editable=editable, message=message, author=author
         )
 
+    def bring(self, source: Path, commit: CommitId) -> None:
+        """Bring a commit over from the user's repository; raises SourceProblem, GitError."""
+        self._bare.fetch(SourceRepository.find(source), commit)
+
+    def problem_between(self, old: CommitId, new: CommitId, editable: Sequence[str]) -> str:
+        """Return what is wrong with the first path that may not differ so; empty if none is."""
+        return self._bare.changes(old, new, editable).problem
+
     def import_commit(
         self,
         tip: CommitId,

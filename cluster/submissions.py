@@ -1,4 +1,4 @@
-"""Turns what a user handed in (a patch, a branch, settings, a revert) into a candidate."""
+"""Turns what a user handed in (patch, branch, commit, settings, revert) into a candidate."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,6 +43,16 @@ def materialise(
             source, submission.branch, base=base, editable=editable, message=message, author="user"
         )
         return branch, None
+    if submission.commit:
+        own = repository.import_commit(
+            submission.commit,
+            f"commit {submission.commit[:10]}",
+            base=base,
+            editable=editable,
+            message=message,
+            author="user",
+        )
+        return own, None
     if submission.reverts:
         return _revert(submission, state, repository, editable), None
     try:

@@ -8,6 +8,7 @@ from cluster.reverts import reverted_by
 from cluster.state import StudyState
 from eval.beliefs import Belief
 from infra.fact_records import BeliefFacts, MergeFacts, RevertFacts, ShowFacts
+from trainer.trial import ExperimentId
 
 
 def score_of(experiment: Experiment | None) -> float | None:
@@ -49,8 +50,15 @@ def reverts_of(state: StudyState, experiment: Experiment) -> list[RevertFacts]:
     return [{"experiment": one.id, "status": one.status.value} for one in found]
 
 
+def person_commit_of(state: StudyState, experiment: ExperimentId) -> str:
+    """Return the commit on the user's branch that an experiment was made of; empty if none."""
+    taken = state.person_commits.items()
+    return next((tip for tip, became in taken if became.experiment == experiment), "")
+
+
 def relations(facts: ShowFacts) -> Iterator[tuple[str, str]]:
     """Yield how an experiment is tied to others, each with its name; empty where it is not."""
+    yield "your commit", facts["person_commit"]
     yield "merge of", facts["merge_of"]
     yield "merged as", facts["merged_as"]
     yield "reverts", facts["reverts"]

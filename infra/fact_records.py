@@ -281,6 +281,8 @@ class ShowFacts(ExperimentFacts):
     merged_as: str
     chain: str
     """For a link of a chain of merges: the chain's first."""
+    person_commit: str
+    """The commit on the branch in the user's repository that it was made of; mostly empty."""
     reverts: str
     """For a revert and its merges: whose patch it takes out of the branch again; else empty."""
     reverted_by: list[RevertFacts]

@@ -20,7 +20,13 @@ from cluster.winners import takes_out
 from eval.conditions import Mark
 from eval.metric import Goal
 from infra.event_lines import event_line
-from infra.experiment_facts import belief_facts, merges_of, reverts_of, score_of
+from infra.experiment_facts import (
+    belief_facts,
+    merges_of,
+    person_commit_of,
+    reverts_of,
+    score_of,
+)
 from infra.fact_records import (
     BaselineFacts,
     ExperimentFacts,
@@ -160,6 +166,7 @@ def show_facts(
         "merge_of": found.merge_of,
         "merged_as": found.merged_as,
         "chain": found.chain,
+        "person_commit": person_commit_of(state, found.id),
         "reverts": takes_out(state, found),
         "reverted_by": reverts_of(state, found),
         "merges": merges_of(state, found),
