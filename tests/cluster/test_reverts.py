@@ -12,6 +12,7 @@ from by_hand import ByHand
 from test_reducer_machine import OneAtATimeMachine, ReducerMachine
 from world import CRASHED, scored
 
+from cluster import events as ev
 from cluster.experiment import Status
 from cluster.ledger import load
 from cluster.reverts import NotOnBranch, reverted_by, taken_out_by, to_undo
@@ -228,3 +229,14 @@ def test_show_and_why_tell_what_was_taken_out_and_by_what(study) -> None:
     ]
     assert steps["e1"]["taken_out_by"] == revert
     assert steps[revert]["takes_out"] == "e1"
+
+
+def test_a_reason_with_braces_in_it_is_a_reason_and_no_template(study) -> None:
+    patch = "--- a/train.py\n+++ b/train.py\n@@ -1 +1 @@\n-{x}\n+{y}\n"
+    other = patch.replace("train.py", "{odd}.py")
+    for name, text in (("s1", patch), ("s2", other)):
+        event = ev.SubmissionReceived(submission=name, hypothesis="{h}", patch=text)
+        study.machine.happen(event)
+        study.machine.settle()
+    assert [rejected.submission for rejected in study.rejections()] == ["s1", "s2"]
+    assert "{odd}.py" in study.rejections()[-1].reason
