@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from cluster import events as ev
 from cluster.code_outcomes import Candidate, Rejected
 from cluster.experiment import Kind
+from cluster.reverts import reverted_by
 from cluster.state import StudyState
 from cluster.study_repository import StudyRepository
 from proposer.proposal import Scalar
@@ -30,6 +31,7 @@ class Origin:
     submission: str = ""
     merge_of: ExperimentId = ExperimentId("")
     chain: ExperimentId = ExperimentId("")
+    reverts: ExperimentId = ExperimentId("")
 
 
 class Admission:
@@ -71,8 +73,8 @@ class Admission:
         """
         if isinstance(made, Rejected):
             self._reject(state, origin, made.reason)
-        elif made.tree in state.trees:
-            self._reject(state, origin, "the same tree as {}", state.trees[made.tree])
+        elif twin := twin_of(state, made.tree, origin.reverts):
+            self._reject(state, origin, f"the same tree as {twin}", twin)
         else:
             self.found(state, made, origin, self.problem(origin.base_commit, made, files))
 
@@ -101,7 +103,7 @@ class Admission:
         event = ev.ProposalRejected(
             proposer=origin.proposer,
             hypothesis=origin.hypothesis,
-            reason=reason.format(duplicate_of),
+            reason=reason,
             duplicate_of=duplicate_of,
             submission=origin.submission,
         )
@@ -126,6 +128,7 @@ class Admission:
             submission=origin.submission,
             merge_of=origin.merge_of,
             chain=origin.chain,
+            reverts=origin.reverts,
         )
         events: list[tuple[str, ev.Event]] = [(f"{experiment}/proposed", proposed)]
         if problem:
@@ -133,3 +136,15 @@ class Admission:
             rejected = ev.ExperimentRejected(experiment=experiment, reason=problem)
             events.append((f"{experiment}/rejected", rejected))
         self._record(events)
+
+
+def twin_of(state: StudyState, tree: str, reverts: ExperimentId) -> ExperimentId:
+    """Return the experiment of which a candidate with this tree would be a repetition; "" if none.
+
+    What is left without a patch was mostly measured before the patch was: a revert asks for that
+    again, beside what is the best by now, and repeats nothing but a revert of the same patch.
+    """
+    if not reverts:
+        return state.trees.get(tree, ExperimentId(""))
+    others = reverted_by(state, state.experiments[reverts])
+    return next((other.id for other in others if other.tree == tree), ExperimentId(""))

@@ -18,7 +18,7 @@ from cluster.curve_book import CurveBook
 from cluster.decisions import decide, stop_is_complete
 from cluster.experiment import Status
 from cluster.ledger import Ledger, LedgerAway
-from cluster.mirror import Mirror
+from cluster.mirror import Mirror, Standing
 from cluster.performer import Performer
 from cluster.ports import Fleet, Observer
 from cluster.proposer_desk import Answer, ProposerDesk
@@ -27,7 +27,7 @@ from cluster.study_plan import Circumstances, StudyPlan
 from cluster.transitions import apply
 from cluster.trial_queue import QueueMode, TrialQueue
 from proposer.proposal import Context, Proposer
-from trainer.trial import TrialId
+from trainer.trial import CommitId, TrialId
 
 log = logging.getLogger("incumbent")
 
@@ -76,6 +76,7 @@ class Controller:
         self._desk = ProposerDesk(parts.proposers, lambda: self._wakes.put(None))
         self._snapshot_seq = state.seq
         self._mirrored = float("-inf")
+        self._mirrored_seq = -1
         self._mirror_message = ""
         self._mode: QueueMode | None = None
         self._is_over = False
@@ -241,12 +242,18 @@ class Controller:
 
     def _mirror(self, *, is_last: bool = False) -> None:
         if is_last or time.monotonic() - self._mirrored >= MIRROR_S:
-            message = self._parts.mirror.sync().message
-            if message != self._mirror_message:
+            seq = self._state.seq
+            found = self._parts.mirror.sync(self._standing, has_news=seq != self._mirrored_seq)
+            self._mirrored_seq = seq
+            self._catch_up()
+            if (message := found.message) != self._mirror_message:
                 self._mirror_message = message
                 self._parts.notify(message)
                 log.info("mirror: %s", message or "up to date")
             self._mirrored = time.monotonic()
+
+    def _standing(self, tip: CommitId) -> Standing:
+        return self._parts.performer.standing(tip, self._state)
 
     def _snapshot(self, *, is_last: bool = False) -> None:
         behind = self._state.seq - self._snapshot_seq

@@ -108,6 +108,8 @@ class ExperimentProposed(Event):
     merge_of: ExperimentId = ExperimentId("")
     chain: ExperimentId = ExperimentId("")
     """For a link of a chain of merges: the chain's first."""
+    reverts: ExperimentId = ExperimentId("")
+    """For a revert: whose patch it takes out of the branch again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

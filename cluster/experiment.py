@@ -154,6 +154,8 @@ class Experiment:
     chain: ExperimentId = ExperimentId("")
     """For a link of a chain of merges: the chain's first. The first one's base is the incumbent of
     then, that of each other one the link before it."""
+    reverts: ExperimentId = ExperimentId("")
+    """For a revert: whose patch it takes out of the branch again."""
     merges: int = 0
     """How many measured merges it came back from, neither on the branch nor dropped."""
     trials: tuple[Trial, ...] = ()

@@ -13,7 +13,7 @@ from cluster.code_outcomes import BranchMoved, Conflict, Promotion, Redundant
 from cluster.experiment import Experiment, Kind, Status, Trial
 from cluster.state import StudyState
 from cluster.study_repository import StudyRepository
-from cluster.winners import carrier, lacks
+from cluster.winners import carrier, lacks, takes_out
 from eval.metric import Metric
 from trainer.trial import CommitId, Ending, ExperimentId
 
@@ -43,7 +43,7 @@ class Integration:
         steps = (*command.below, command.winner)
         try:
             commits = self._repository.promote(
-                self._promotions(steps, command.replaces), parent=state.incumbent_commit
+                self._promotions(state, steps, command.replaces), parent=state.incumbent_commit
             )
         except BranchMoved as moved:
             # Killed between git and the ledger, and another winner is the better one by now.
@@ -74,14 +74,20 @@ class Integration:
             raise moved
         return steps, tuple(commit.commit for commit in found)
 
-    def _promotions(self, steps: Sequence[Experiment], replaced: Experiment) -> list[Promotion]:
+    def _promotions(
+        self, state: StudyState, steps: Sequence[Experiment], replaced: Experiment
+    ) -> list[Promotion]:
         before = (replaced, *steps)
         return [
             Promotion(
                 experiment=step.id,
                 tree=step.tree,
                 subject=step.hypothesis,
-                trailers=(*self._trailers(step, old), *_chain_trailer(place, steps)),
+                trailers=(
+                    *self._trailers(step, old),
+                    ("Reverts", takes_out(state, step)),
+                    *_chain_trailer(place, steps),
+                ),
             )
             for place, (old, step) in enumerate(zip(before, steps, strict=False), start=1)
         ]

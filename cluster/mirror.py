@@ -1,8 +1,8 @@
 """Brings a study's refs into the user's repository, and touches nothing else there.
 
 Knows the refs `refs/incumbent/<study>/*`, the tags and the branch `incumbent/<study>`. Does not
-know what they mean. The study's own repository is the truth; this is a copy of it for people to
-look at.
+know what they mean, nor what is to become of commits that people put onto the branch: it asks. The
+study's own repository is the truth; this is a copy of it for people to look at.
 
 Neither `git push` nor `git fetch`: a push runs hooks on both sides and obeys the settings of the
 receiver, and a fetch walks every ref on both sides at each call. Instead a pack of what is new is
@@ -10,12 +10,13 @@ handed over, and `git update-ref --stdin` sets the refs by compare-and-set with 
 come first, so that a kill in between leaves no ref to something missing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.study_repository import StudyRepository
 from trainer.git_command import GitCommand, GitError
+from trainer.trial import CommitId
 
 _BATCH = 1000
 """Refs handed over at a time: their objects pass through memory."""
@@ -34,7 +35,28 @@ class MirrorState:
     mirrored: int
     """Experiments and tags that are new in the user's repository."""
     message: str
-    """What is not up to date there and what to do about it, one line; empty when all is well."""
+    """One line; empty when all is well. What is not up to date there and what to do about it, or,
+    until the branch moves again, where somebody's commit is kept that was on it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What is to become of commits on the branch there that are not the study's."""
+
+    words: str
+    """For people: the end of a sentence that names the branch and the commit."""
+    keep_as: str = ""
+    """Below which name of the study's refs they are kept; empty while the branch has to wait."""
+
+
+def left_alone(branch_ref: str, why: str = "") -> Standing:
+    """Return the standing of commits that the study takes no part in."""
+    branch = branch_ref.removeprefix("refs/heads/")
+    reason = f" ({why})" if why else ""
+    return Standing(
+        words=f"so it is left alone{reason}: give them a branch of their own "
+        f"(git branch -m {branch} NAME) and it is made anew"
+    )
 
 
 class Mirror:
@@ -47,32 +69,46 @@ class Mirror:
         self._study = study
         self._target = target
         self._git = GitCommand(target, user_config=True)
+        self._truth: Mapping[str, str] | None = None
         self._there: dict[str, str] | None = None
-        self._done: Mapping[str, str] | None = None
+        self._done: tuple[Mapping[str, str], tuple[str, str]] | None = None
+        self._ancestry: tuple[tuple[str, str], bool] = (("", ""), False)
+        self._kept = ""
 
-    def sync(self) -> MirrorState:
+    def sync(
+        self,
+        standing: Callable[[CommitId], Standing] | None = None,
+        *,
+        has_news: bool = True,
+    ) -> MirrorState:
         """Bring over what is new.
 
-        Costs one git process where nothing is. A target that is away or refuses is reported in the
-        state; the next call tries again. What is there is read once and after every failure, so
-        refs that somebody deletes come back then, and not before. Raises GitError if the study's
-        own refs cannot be read.
+        Without `has_news`, as nothing was recorded since the last call, that costs one git process
+        where nobody has touched the branch there. Commits on it that are not the study's stay
+        until `standing` says under which name they are to be kept; without it they are left alone.
+
+        A target that is away or refuses is reported in the state; the next call tries again. What
+        is there beside the branch is read once and after every failure, so refs that somebody
+        deletes come back then, and not before. Raises GitError if the study's own refs cannot be
+        read.
         """
         ours = (self._study.experiments_prefix, self._study.tags_prefix)
-        truth = self._list(self._study.git, *ours, self._study.branch_ref)
-        if truth == self._done:
-            return MirrorState(mirrored=0, message="")
-        mirrored = 0
+        if has_news or self._truth is None:
+            self._truth = self._list(self._study.git, *ours, self._study.branch_ref)
+        truth, mirrored, message = self._truth, 0, ""
         try:
-            if self._there is None:
-                self._there = self._list(self._git, *ours)
-            mirrored = self._bring_experiments(truth, self._there)
-            message = self._bring_branch(truth, self._there)
+            branch = self._look_at_branch()
+            if self._done != (truth, branch):
+                if self._there is None:
+                    self._there = self._list(self._git, *ours)
+                mirrored = self._bring_experiments(truth, self._there)
+                message = self._bring_branch(truth, self._there, branch, standing)
+                is_there = branch[0] == truth.get(self._study.branch_ref, branch[0])
+                self._done = (truth, branch) if is_there else None
         except GitError as error:
-            self._there = None
+            self._there = self._done = None
             message = f"cannot bring the study's results to {self._target}: {error}"
-        self._done = None if message else truth
-        return MirrorState(mirrored=mirrored, message=message)
+        return MirrorState(mirrored=mirrored, message=message or self._kept)
 
     def _list(self, git: GitCommand, *patterns: str) -> dict[str, str]:
         lines = git.text("for-each-ref", "--format=%(refname) %(objectname)", *patterns)
@@ -98,29 +134,51 @@ class Mirror:
             self._git.run("pack-refs", "--include", pattern, check=False)
         return len(wanted)
 
-    def _bring_branch(self, truth: Mapping[str, str], there: Mapping[str, str]) -> str:
+    def _bring_branch(
+        self,
+        truth: Mapping[str, str],
+        there: Mapping[str, str],
+        branch: tuple[str, str],
+        standing: Callable[[CommitId], Standing] | None,
+    ) -> str:
         """Move the branch forward; return why it stays where it is, if it does."""
         ref = self._study.branch_ref
-        branch = ref.removeprefix("refs/heads/")
+        name = ref.removeprefix("refs/heads/")
         new = truth.get(ref)
-        old, worktree = self._look_at_branch()
+        old, worktree = branch
         if new is None or new == old:
             return ""
+        theirs = None
+        if old and not self._is_ancestor(old, new):
+            theirs = standing(CommitId(old)) if standing else left_alone(ref)
+            if not theirs.keep_as:
+                return (
+                    f"branch {name} in {self._target} has commits that are not the study's "
+                    f"({old[:10]}), {theirs.words}"
+                )
         if worktree:
             return (
-                f"branch {branch} is checked out in {worktree}, so it stays at {old[:10]} while "
+                f"branch {name} is checked out in {worktree}, so it stays at {old[:10]} while "
                 f"the study is at {new[:10]}: check out something else there "
                 "(git switch --detach) and it follows"
             )
-        if old and not self._is_ancestor(old, new):
-            return (
-                f"branch {branch} in {self._target} has commits that are not the study's "
-                f"({old[:10]}), so it is left alone: give them a branch of their own "
-                f"(git branch -m {branch} NAME) and it is made anew"
-            )
+        kept = self._keep(old, theirs) if theirs else ""
         self._transfer([new], self._known(truth, there))
         self._set_refs([(ref, new, old)])
+        self._kept = kept
         return ""
+
+    def _keep(self, commit: str, theirs: Standing) -> str:
+        """Give somebody's commit a ref of its own there; return what to say of it."""
+        ref = f"{self._study.experiments_prefix}person/{theirs.keep_as}"
+        # An earlier study of the same name may have kept another commit under this one.
+        names = (ref, f"{ref}-{commit[:12]}")
+        taken = self._list(self._git, *names)
+        ref = next(name for name in names if taken.get(name, commit) == commit)
+        if ref not in taken:
+            self._set_refs([(ref, commit, "")])
+        branch = self._study.branch_ref.removeprefix("refs/heads/")
+        return f"commit {commit[:10]} of branch {branch} is kept as {ref}: {theirs.words}"
 
     def _look_at_branch(self) -> tuple[str, str]:
         """Return the branch's commit there, and the checkout that is on it; empty if none."""
@@ -130,9 +188,12 @@ class Mirror:
         return commit, worktree
 
     def _is_ancestor(self, old: str, new: str) -> bool:
-        # A commit that the study has never seen fails as well: it is somebody else's.
-        question = ("merge-base", "--is-ancestor", old, new)
-        return self._study.git.run(*question, check=False).status == 0
+        if self._ancestry[0] != (old, new):
+            # A commit that the study has never seen fails as well: it is somebody else's.
+            question = ("merge-base", "--is-ancestor", old, new)
+            found = self._study.git.run(*question, check=False).status == 0
+            self._ancestry = ((old, new), found)
+        return self._ancestry[1]
 
     def _known(self, truth: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
         """Return commits that both sides have, history included."""

@@ -16,10 +16,12 @@ from cluster.code_outcomes import Candidate, Rejected
 from cluster.experiment import Kind, Status
 from cluster.integration import Integration
 from cluster.ledger import Ledger
+from cluster.mirror import Standing
+from cluster.person_commits import PersonCommits
 from cluster.source_repository import SourceProblem
 from cluster.state import StudyState
 from cluster.study_repository import StudyRepository
-from cluster.submissions import materialise
+from cluster.submissions import base_of, materialise
 from cluster.trial_queue import TrialQueue
 from eval.metric import Metric
 from proposer.proposal import Context, Proposal
@@ -57,6 +59,9 @@ class Performer:
         self._now = clock
         self._admission = Admission(
             repository=repository, editable=editable, preflight=preflight, record=self._record
+        )
+        self._people = PersonCommits(
+            repository=repository, source=source, editable=editable, record=self.record
         )
         self._integration = Integration(
             repository=repository,
@@ -100,6 +105,10 @@ class Performer:
             parameters=proposal.parameters,
         )
         self._admission.enter(state, made, origin, {**context.files, **proposal.edits})
+
+    def standing(self, tip: CommitId, state: StudyState) -> Standing:
+        """Say what is to become of a commit that somebody put onto the branch; hand it in first."""
+        return self._people.standing(tip, state)
 
     # --- commands --------------------------------------------------------------------------------
 
@@ -220,16 +229,15 @@ class Performer:
     def _materialise(self, command: cmd.Materialise, state: StudyState) -> None:
         submission = command.submission
         # A submission has no base of its own: it is a patch on the best there is.
-        base, base_commit = ExperimentId("e0"), state.base_commit
-        if state.lineage:
-            base, base_commit = state.lineage[-1], state.incumbent_commit
+        base = state.lineage[-1] if state.lineage else ExperimentId("e0")
+        base_commit = base_of(state)
         proposal: Proposal | None = None
         made: Candidate | Rejected
         try:
             made, proposal = materialise(
                 submission,
+                state=state,
                 repository=self._repository,
-                base=base_commit,
                 files=self.files_at(base_commit),
                 editable=self._editable,
                 source=self._source,
@@ -246,6 +254,7 @@ class Performer:
             priority=submission.priority,
             parameters=proposal.parameters if proposal else {},
             submission=submission.submission,
+            reverts=submission.reverts,
         )
         self._admission.enter(state, made, origin)
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cluster.event import Event
-from trainer.trial import ExperimentId
+from trainer.trial import CommitId, ExperimentId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmissionReceived(Event):
-    """A user handed in a candidate: exactly one of patch, branch or settings."""
+    """A user handed in a candidate: exactly one of patch, branch, settings, reverts and commit."""
 
     submission: str
     hypothesis: str
@@ -20,6 +20,10 @@ class SubmissionReceived(Event):
     """Constants by name, as `--set NAME=VALUE` spells them."""
     in_full: bool = False
     """It has no rungs: its first run is one in full."""
+    reverts: ExperimentId = ExperimentId("")
+    """Whose patch is to be taken out of the branch again."""
+    commit: CommitId = CommitId("")
+    """What somebody put onto the branch in their repository, brought over to the study's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

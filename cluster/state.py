@@ -67,6 +67,17 @@ class ShortRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PersonCommit:
+    """What became of a commit that somebody put onto the branch in their repository."""
+
+    submission: str
+    experiment: ExperimentId = ExperimentId("")
+    """Empty while there is none, and if it was rejected."""
+    reason: str = ""
+    """Why it was rejected; empty if it was not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudyState:
     """All that the events of a study say."""
 
@@ -121,6 +132,8 @@ class StudyState:
     slots: Map[SlotId, SlotState] = field(default_factory=Map)
     submissions: tuple[SubmissionReceived, ...] = ()
     """Not yet turned into an experiment or a rejection, in order of arrival."""
+    person_commits: Map[CommitId, PersonCommit] = field(default_factory=Map)
+    """Commits that people put onto the branch in their repository."""
     exhausted: Map[str, str] = field(default_factory=Map)
     """Why a proposer has nothing more, by its name."""
     rejections_in_a_row: int = 0

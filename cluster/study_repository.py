@@ -37,7 +37,7 @@ from trainer.trial import CommitId, ExperimentId
 
 _PACK_EVERY = 512
 """Loose refs after which they are packed: listing thousands of small files is slow."""
-_NOTHING = "changes nothing"
+NOTHING = "changes nothing"
 _NO_COMMIT = "0" * 40
 
 
@@ -140,7 +140,7 @@ class StudyRepository:
             if snapshot.files.get(path) != content:
                 contents[path] = content
         if not contents:
-            return Rejected(reason=_NOTHING)
+            return Rejected(reason=NOTHING)
         blobs = {path: self._writer.blob(content) for path, content in contents.items()}
         tree = self._writer.graft(snapshot, blobs)
         files = {**snapshot.files, **contents}
@@ -193,18 +193,51 @@ class StudyRepository:
         except SourceProblem:
             return Rejected(reason=f"there is no branch {branch} in {origin.toplevel}")
         self._bare.fetch(origin, tip)
+        return self.import_commit(
+            tip, f"branch {branch}", base=base, editable=editable, message=message, author=author
+        )
+
+    def bring(self, source: Path, commit: CommitId) -> None:
+        """Bring a commit over from the user's repository; raises SourceProblem, GitError."""
+        self._bare.fetch(SourceRepository.find(source), commit)
+
+    def problem_between(self, old: CommitId, new: CommitId, editable: Sequence[str]) -> str:
+        """Return what is wrong with the first path that may not differ so; empty if none is."""
+        return self._bare.changes(old, new, editable).problem
+
+    def import_commit(
+        self,
+        tip: CommitId,
+        name: str,
+        *,
+        base: CommitId,
+        editable: Sequence[str],
+        message: str,
+        author: str,
+    ) -> Candidate | Rejected:
+        """Make the candidate that is `base` with the changes of a commit that was brought over.
+
+        Its changes are those since its merge base with `base`. `name` is what people call it.
+        """
         fork = self.git.run("merge-base", base, tip, check=False)
         if fork.status != 0:
-            return Rejected(reason=f"branch {branch} shares no history with the study")
+            return Rejected(reason=f"{name} shares no history with the study")
         changes = self._bare.changes(fork.stdout.decode().strip(), tip, editable)
         if changes.problem:
-            return Rejected(reason=f"branch {branch}: {changes.problem}")
+            return Rejected(reason=f"{name}: {changes.problem}")
         made = self._bare.merge_trees(base, tip)
         if not made.tree:
             where = ", ".join(made.conflicts)
-            reason = f"branch {branch} conflicts with {base[:10]} in {where}"
-            return Rejected(reason=reason, is_stale=True)
+            return Rejected(reason=f"{name} conflicts with {base[:10]} in {where}", is_stale=True)
         return self._commit_tree(base, made.tree, editable, message, author)
+
+    def undo(self, promoted: CommitId, before: CommitId) -> CommitId:
+        """Return a commit that follows `promoted`, on the branch, with the tree of `before`.
+
+        Git 2.38 can be told no merge base; what is merged by way of this commit has `promoted` as
+        the one, and undoes what lies between the two.
+        """
+        return self._commit(self.tree_of(before), (promoted,), compose("Undo"), "Incumbent")
 
     def merge(
         self, *, incumbent: CommitId, winner: CommitId, message: str, editable: Sequence[str]
@@ -325,7 +358,7 @@ class StudyRepository:
         if changes.problem:
             return Rejected(reason=changes.problem)
         if not changes.paths:
-            return Rejected(reason=_NOTHING)
+            return Rejected(reason=NOTHING)
         return self._candidate(tree, (base,), changes.paths, editable, message, author)
 
     def _candidate(

@@ -13,7 +13,7 @@ from cluster import events as ev
 from cluster import final_runs
 from cluster import hidden_label_events as hidden
 from cluster.experiment import Status
-from cluster.state import SlotState, StudyState
+from cluster.state import PersonCommit, SlotState, StudyState
 from cluster.steps import TRANSITIONS, step
 from trainer.trial import SlotId, TrialId
 
@@ -105,7 +105,10 @@ def _slot_closed(state: StudyState, event: ev.SlotClosed, _: ev.Recorded) -> Stu
 
 
 def _submission(state: StudyState, event: ev.SubmissionReceived, _: ev.Recorded) -> StudyState:
-    return replace(state, submissions=(*state.submissions, event))
+    commits = state.person_commits
+    if event.commit:
+        commits = commits.set(event.commit, PersonCommit(submission=event.submission))
+    return replace(state, submissions=(*state.submissions, event), person_commits=commits)
 
 
 def _cancel_requested(state: StudyState, event: ev.CancelRequested, rec: ev.Recorded) -> StudyState:

@@ -11,10 +11,11 @@ from cluster import events as ev
 from cluster import rung_transitions as rungs
 from cluster.conditions import marks_of
 from cluster.experiment import STATUS_OF_ENDING, Experiment, Kind, Status, Trial, TrialPhase
-from cluster.state import StudyState
+from cluster.state import PersonCommit, StudyState
 from cluster.steps import step
 from cluster.study_transitions import STUDY_HANDLERS, Handler
 from cluster.trial_accounts import replicated, slot_freed, slot_taken
+from cluster.winners import is_moot, without_reverted
 from eval.judge import Verdict
 from trainer.trial import Ending, ExperimentId
 
@@ -58,17 +59,17 @@ def _proposed(state: StudyState, event: ev.ExperimentProposed, rec: ev.Recorded)
         merge_of=event.merge_of,
         generation=source.generation + 1 if source else 0,
         chain=event.chain,
+        reverts=event.reverts,
         story=((rec.seq, type(event).__name__),),
     )
     if event.experiment != state.next_experiment:
         raise ValueError(f"{event.experiment} cannot follow {len(state.experiments)} experiments")
     state = replace(
-        state,
+        _answered(state, event.submission, experiment=new.id),
         experiments=state.experiments.set(new.id, new),
         open=state.open.set(new.id, S.PROPOSED),
         counts=state.counts.set(S.PROPOSED, state.counts.get(S.PROPOSED, 0) + 1),
         trees=state.trees if new.tree in state.trees else state.trees.set(new.tree, new.id),
-        submissions=_answered(state, event.submission),
         chain=(*state.chain, new.id) if new.chain else state.chain,
     )
     if source is None:
@@ -77,8 +78,21 @@ def _proposed(state: StudyState, event: ev.ExperimentProposed, rec: ev.Recorded)
     return _left_behind(step(state, rec, source.id, after, merged_as=new.id), source.id)
 
 
-def _answered(state: StudyState, submission: str) -> tuple[ev.SubmissionReceived, ...]:
-    return tuple(waiting for waiting in state.submissions if waiting.submission != submission)
+def _answered(
+    state: StudyState,
+    submission: str,
+    *,
+    experiment: ExperimentId = ExperimentId(""),
+    reason: str = "",
+) -> StudyState:
+    """Take a submission off the list; of a person's commit, note what became of it."""
+    commits = state.person_commits
+    for waiting in state.submissions:
+        if waiting.submission == submission and waiting.commit:
+            became = PersonCommit(submission=submission, experiment=experiment, reason=reason)
+            commits = commits.set(waiting.commit, became)
+    others = tuple(waiting for waiting in state.submissions if waiting.submission != submission)
+    return replace(state, submissions=others, person_commits=commits)
 
 
 def _left_behind(state: StudyState, experiment: ExperimentId) -> StudyState:
@@ -87,11 +101,8 @@ def _left_behind(state: StudyState, experiment: ExperimentId) -> StudyState:
 
 def _rejected(state: StudyState, event: ev.ProposalRejected, _: ev.Recorded) -> StudyState:
     in_a_row = state.rejections_in_a_row + (0 if event.submission else 1)
-    return replace(
-        state,
-        submissions=_answered(state, event.submission),
-        rejections_in_a_row=in_a_row,
-    )
+    state = _answered(state, event.submission, reason=event.reason)
+    return replace(state, rejections_in_a_row=in_a_row)
 
 
 def _experiment_rejected(
@@ -262,15 +273,17 @@ def _promoted(state: StudyState, event: ev.Promoted, rec: ev.Recorded) -> StudyS
     state = step(state, rec, event.experiment, S.KEPT, promoted=event.commit)
     state = _sources_merged(state, event.experiment, rec)
     kept = (c.experiment for c in event.carried)
+    lineage = (
+        *lineage,
+        *(e for e in kept if state.experiments[e].status is S.KEPT),
+        event.experiment,
+    )
+    left = (*state.rejoining, *event.lacks)
     return replace(
         state,
-        lineage=(
-            *lineage,
-            *(e for e in kept if state.experiments[e].status is S.KEPT),
-            event.experiment,
-        ),
+        lineage=without_reverted(state, lineage, state.lineage[-1]),
         incumbent_commit=event.commit,
-        rejoining=(*state.rejoining, *event.lacks),
+        rejoining=tuple(e for e in left if not is_moot(state, e, event.experiment)),
         promotions=state.promotions + 1,
     )
 

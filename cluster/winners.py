@@ -1,5 +1,7 @@
 """Questions that the reducer asks of winners and of what is on the branch. Pure."""
 
+from collections.abc import Iterator
+
 from cluster.experiment import Experiment, Status
 from cluster.state import StudyState
 from eval.metric import Metric
@@ -66,3 +68,71 @@ def carrier(state: StudyState, experiment: Experiment) -> Experiment:
             break
         experiment = state.experiments[experiment.merge_of]
     return experiment
+
+
+def brought(state: StudyState, experiment: Experiment) -> tuple[ExperimentId, ...]:
+    """Return whose patch an experiment brings: its own, and for a merge down to the proposal."""
+    found = [experiment.id]
+    while experiment.merge_of:
+        experiment = state.experiments[experiment.merge_of]
+        found.append(experiment.id)
+    return tuple(found)
+
+
+def takes_out(state: StudyState, experiment: Experiment) -> ExperimentId:
+    """Return whose patch an experiment takes out of a tree; empty for all but reverts."""
+    return state.experiments[brought(state, experiment)[-1]].reverts
+
+
+def on_tree(state: StudyState, head: ExperimentId) -> tuple[Experiment, ...]:
+    """Return what made the tree of `head`, the baseline first, without what was taken out again.
+
+    A step that takes a patch out stays on the list; one that was itself taken out counts for
+    nothing, so that the patch is back.
+    """
+    out: set[ExperimentId] = set()
+    found = []
+    for step in _path(state, head):
+        if out.isdisjoint(brought(state, step)):
+            found.append(step)
+            out.add(takes_out(state, step))
+    return tuple(reversed(found))
+
+
+def _path(state: StudyState, head: ExperimentId) -> Iterator[Experiment]:
+    """Yield an experiment and what it was made on, down to the baseline."""
+    step = state.experiments[head]
+    yield step
+    while step.base != step.id:
+        step = state.experiments[step.base]
+        yield step
+
+
+def without_reverted(
+    state: StudyState, lineage: tuple[ExperimentId, ...], before: ExperimentId
+) -> tuple[ExperimentId, ...]:
+    """Return a lineage without what is taken out of its last one's tree.
+
+    What had been taken out of the tree of `before`, the incumbent until then, and is in this one
+    comes back: a better tree may hold a patch and lack its revert.
+    """
+    baseline, *others = lineage
+    held = {step.id for step in on_tree(state, lineage[-1])}
+    back = [
+        e
+        for e in reversed(_taken_out(state, before))
+        if e in held and state.experiments[e].status is Status.KEPT
+    ]
+    gone = _taken_out(state, lineage[-1])
+    return (baseline, *(e for e in (*back, *others) if e not in gone))
+
+
+def _taken_out(state: StudyState, head: ExperimentId) -> list[ExperimentId]:
+    held = {step.id for step in on_tree(state, head)}
+    return [step.id for step in _path(state, head) if step.id not in held]
+
+
+def is_moot(state: StudyState, experiment: ExperimentId, head: ExperimentId) -> bool:
+    """Say whether an experiment takes out what the tree of `head` does not hold anyway."""
+    target = takes_out(state, state.experiments[experiment])
+    return bool(target) and all(target not in brought(state, e) for e in on_tree(state, head))

@@ -11,6 +11,7 @@ from cluster import hidden_label_events as hidden
 from cluster.codec import to_plain
 from cluster.experiment import Kind
 from cluster.state import StudyState
+from cluster.winners import takes_out
 from eval.judge import Verdict
 from infra.plain_text import number, one_line, signed
 from infra.probe_text import probe_words
@@ -97,7 +98,8 @@ def _(event: ev.StopRequested, _state: StudyState) -> str:
 def _(event: ev.ExperimentProposed, _state: StudyState) -> str:
     if event.kind is Kind.MERGE:
         return f"merging {event.merge_of} onto {event.base} as {event.experiment}"
-    return f"proposed {event.experiment} by {event.proposer}: {event.hypothesis}"
+    without = f", without {event.reverts}" if event.reverts else ""
+    return f"proposed {event.experiment} by {event.proposer}{without}: {event.hypothesis}"
 
 
 @_line.register
@@ -199,8 +201,10 @@ def _(event: ev.Promoted, state: StudyState) -> str:
     lacks = f", which leaves behind {_list(event.lacks)}" if event.lacks else ""
     links = tuple(link.experiment for link in event.carried)
     above = f" above {_list(links)}" if links else ""
+    target = takes_out(state, experiment)
+    out = f", which takes out {target}" if target else ""
     return (
-        f"kept {event.experiment}{above}: {best}, replaces {event.replaces}{lacks}, "
+        f"kept {event.experiment}{above}: {best}, replaces {event.replaces}{lacks}{out}, "
         f"as {event.commit[:7]}: {experiment.hypothesis}"
     )
 

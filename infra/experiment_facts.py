@@ -1,11 +1,14 @@
 """Parts of what is told of an experiment, for all that tell it. Pure."""
 
 import math
+from collections.abc import Iterator
 
 from cluster.experiment import Experiment
+from cluster.reverts import reverted_by
 from cluster.state import StudyState
 from eval.beliefs import Belief
-from infra.fact_records import BeliefFacts, MergeFacts
+from infra.fact_records import BeliefFacts, MergeFacts, RevertFacts, ShowFacts
+from trainer.trial import ExperimentId
 
 
 def score_of(experiment: Experiment | None) -> float | None:
@@ -39,3 +42,25 @@ def merges_of(state: StudyState, experiment: Experiment) -> list[MergeFacts]:
         }
         for merge in found
     ]
+
+
+def reverts_of(state: StudyState, experiment: Experiment) -> list[RevertFacts]:
+    """Return every experiment that takes a patch out of the branch again, oldest first."""
+    found = reverted_by(state, experiment)
+    return [{"experiment": one.id, "status": one.status.value} for one in found]
+
+
+def person_commit_of(state: StudyState, experiment: ExperimentId) -> str:
+    """Return the commit on the user's branch that an experiment was made of; empty if none."""
+    taken = state.person_commits.items()
+    return next((tip for tip, became in taken if became.experiment == experiment), "")
+
+
+def relations(facts: ShowFacts) -> Iterator[tuple[str, str]]:
+    """Yield how an experiment is tied to others, each with its name; empty where it is not."""
+    yield "your commit", facts["person_commit"]
+    yield "merge of", facts["merge_of"]
+    yield "merged as", facts["merged_as"]
+    yield "reverts", facts["reverts"]
+    taken_out = (f"{one['experiment']} ({one['status']})" for one in facts["reverted_by"])
+    yield "reverted by", ", ".join(taken_out)

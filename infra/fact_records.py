@@ -268,6 +268,13 @@ class MergeFacts(TypedDict):
     reason: str
 
 
+class RevertFacts(TypedDict):
+    """One experiment that takes a patch out of the branch again."""
+
+    experiment: str
+    status: str
+
+
 class ShowFacts(ExperimentFacts):
     """Everything about one experiment."""
 
@@ -297,6 +304,12 @@ class ShowFacts(ExperimentFacts):
     merged_as: str
     chain: str
     """For a link of a chain of merges: the chain's first."""
+    person_commit: str
+    """The commit on the branch in the user's repository that it was made of; mostly empty."""
+    reverts: str
+    """For a revert and its merges: whose patch it takes out of the branch again; else empty."""
+    reverted_by: list[RevertFacts]
+    """All that take its patch out, oldest first."""
     merges: list[MergeFacts]
     """All that carried its patch, oldest first."""
     paths: dict[str, str]

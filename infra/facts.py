@@ -16,11 +16,18 @@ from cluster.experiment import Experiment, Status, Trial
 from cluster.proposal_planning import verdicts_per_s
 from cluster.state import SlotState, StudyState
 from cluster.verdicts import noise
+from cluster.winners import takes_out
 from eval.conditions import Mark
 from eval.ladder import Step
 from eval.metric import Goal
 from infra.event_lines import event_line
-from infra.experiment_facts import belief_facts, merges_of, score_of
+from infra.experiment_facts import (
+    belief_facts,
+    merges_of,
+    person_commit_of,
+    reverts_of,
+    score_of,
+)
 from infra.fact_records import (
     BaselineFacts,
     ExperimentFacts,
@@ -164,6 +171,9 @@ def show_facts(
         "merge_of": found.merge_of,
         "merged_as": found.merged_as,
         "chain": found.chain,
+        "person_commit": person_commit_of(state, found.id),
+        "reverts": takes_out(state, found),
+        "reverted_by": reverts_of(state, found),
         "merges": merges_of(state, found),
         "paths": dict(paths or {}),
         "trials": [_trial(trial) for trial in found.trials],

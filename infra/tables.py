@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from infra.conditions_text import conditions, how_started, starts, time_spent
+from infra.experiment_facts import relations
 from infra.fact_records import ExperimentFacts, ShowFacts, SlotFacts, StatusFacts, TrialFacts
 from infra.final_facts import final_words
 from infra.holdout_facts import holdout_words
@@ -256,8 +257,8 @@ def _show(facts: ShowFacts, metric: str) -> RenderableType:
     _add(grid, "promoted", facts["promoted"])
     _add(grid, "base", f"{facts['base']} at {facts['base_commit'][:7]}")
     _add(grid, "proposer", one_line(facts["proposer"]))
-    _add(grid, "merge of", facts["merge_of"])
-    _add(grid, "merged as", facts["merged_as"])
+    for name, others in relations(facts):
+        _add(grid, name, others)
     _add(grid, "limited by", str(_last_outcome(facts).get("limits_by", "")))
     _add(grid, "ran in", how_started(_last_outcome(facts)))
     _add(grid, "short runs", smoke_words(facts["trials"]))

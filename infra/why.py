@@ -8,7 +8,9 @@ from typing import TypedDict
 
 from cluster.events import Promoted, Recorded
 from cluster.experiment import Experiment
+from cluster.reverts import taken_out_by
 from cluster.state import StudyState
+from cluster.winners import brought, is_moot, takes_out
 from infra.experiment_facts import belief_facts, score_of
 from infra.fact_records import BeliefFacts
 from trainer.trial import ExperimentId
@@ -52,6 +54,10 @@ class StepFacts(TypedDict):
     """Promoted experiments whose patches its tree does not hold."""
     on_branch: bool
     """The incumbent's tree holds its patch by way of it; nothing has superseded it since."""
+    takes_out: str
+    """For a revert and its merges: whose patch; else empty."""
+    taken_out_by: str
+    """The step that took its patch out of the incumbent's tree; empty if none did."""
 
 
 class LeftBehindFacts(TypedDict):
@@ -99,7 +105,8 @@ def why_facts(state: StudyState, events: Iterable[Recorded]) -> WhyFacts:
         for name, commit in (*commits, (event.experiment, event.commit)):
             step = _step(state, state.experiments[name], commit)
             step["replaces"], step["promoted_at"] = below, recorded.at.isoformat()
-            step["on_branch"] |= event.experiment in state.lineage
+            is_out = bool(step["taken_out_by"])
+            step["on_branch"] |= event.experiment in state.lineage and not is_out
             steps.append(step)
             below = name
         steps[-1]["superseded"] = list(event.lacks)
@@ -125,7 +132,7 @@ def _step(state: StudyState, experiment: Experiment, commit: str) -> StepFacts:
         "promoted_at": None,
         "hypothesis": experiment.hypothesis,
         "proposer": experiment.proposer,
-        "carries": _proposal(state, experiment) if experiment.merge_of else "",
+        "carries": brought(state, experiment)[-1] if experiment.merge_of else "",
         "base": experiment.base,
         "replaces": "",
         "score": score_of(experiment),
@@ -144,20 +151,20 @@ def _step(state: StudyState, experiment: Experiment, commit: str) -> StepFacts:
         ],
         "superseded": [],
         "on_branch": experiment.id in state.lineage,
+        "takes_out": takes_out(state, experiment),
+        "taken_out_by": taken_out_by(state, experiment),
     }
-
-
-def _proposal(state: StudyState, experiment: Experiment) -> ExperimentId:
-    while experiment.merge_of:
-        experiment = state.experiments[experiment.merge_of]
-    return experiment.id
 
 
 def _fate(state: StudyState, name: ExperimentId) -> str:
     """Say what became of a patch that was left behind."""
     if name in state.rejoining:
         return "waits to be merged again"
+    if name in state.lineage:
+        return "is on the branch again"
     experiment = state.experiments[name]
+    if is_moot(state, name, state.lineage[-1]):
+        return "took out what is not there any more"
     later = [m for m in state.experiments.values() if m.merge_of == name]
     if later:
         last = max(later, key=lambda merge: int(merge.id[1:]))

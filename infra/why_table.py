@@ -63,6 +63,10 @@ def _words(step: StepFacts) -> str:
     words = step["hypothesis"]
     if step["carries"]:
         words += f" (of {step['carries']}, merged onto {step['base']})"
+    if step["takes_out"]:
+        words += f"; takes out {step['takes_out']}"
+    if step["taken_out_by"]:
+        words += f"; taken out by {step['taken_out_by']}"
     if step["superseded"]:
         words += f"; superseded {', '.join(step['superseded'])}"
     return f"{words}: {step['reason']}" if step["reason"] else words

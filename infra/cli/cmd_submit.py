@@ -1,8 +1,6 @@
 """`incumbent submit`."""
 
 import sys
-import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.cli.output import note, print_json, say
+from infra.cli.handing_in import (
+    MessageOption,
+    PriorityOption,
+    WaitOption,
+    hand_in,
+    new_name,
+    refuse_impossible,
+)
 from infra.cli.study_choice import JsonOption, UsageProblem
 
 if TYPE_CHECKING:
     from cluster.config import StudyConfig
     from cluster.events import SubmissionReceived
     from infra.study import OpenStudy
-
-LOOK_S = 0.3
 
 
 def submit(
@@ -33,19 +36,15 @@ def submit(
     grid: Annotated[
         list[str] | None, typer.Option("--grid", help="Values to combine: 'NAME=V1,V2'; repeats.")
     ] = None,
-    message: Annotated[str, typer.Option("--message", "-m", help="What it is to try.")] = "",
-    priority: Annotated[
-        int, typer.Option("--priority", help="Higher runs earlier; proposers use 0.")
-    ] = 1,
+    message: MessageOption = "",
+    priority: PriorityOption = 1,
     full: Annotated[bool, typer.Option("--full", help="Run it in full at once: no rungs.")] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the verdict.")] = False,
+    wait: WaitOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Queue experiments of your own: a patch, a branch, or other values of constants."""
     from cluster.config_file import load_config
-    from infra.controller_process import find_controller
     from infra.launch import find_config, prepare_study
-    from infra.requests import request
 
     source, file = find_config(path)
     if not file.exists():
@@ -56,17 +55,10 @@ def submit(
     try:
         made = _submissions(study, config, patch, branch, settings, grid, message, priority)
         made = [replace(submission, in_full=full) for submission in made]
-        _refuse_impossible(study, config, made)
-        for submission in made:
-            request(study, submission)
-        if find_controller(study.home) is None:
-            note(f"the study does not run: {'waiting for' if wait else 'next'} `incumbent run`")
-        verdicts = _wait(study, [s.submission for s in made]) if wait else {}
+        refuse_impossible(study, config.study.editable, made)
+        hand_in(study, made, wait=wait, as_json=as_json)
     finally:
         study.server.release(study.client)
-    _report(made, verdicts, as_json=as_json)
-    if wait and any(v.get("status") == "rejected" for v in verdicts.values()):
-        raise typer.Exit(1)
 
 
 def _submissions(
@@ -90,7 +82,7 @@ def _submissions(
     def received(**what: object) -> SubmissionReceived:
         fields = {"hypothesis": message, **what}
         return SubmissionReceived(
-            submission=f"s-{uuid.uuid4().hex[:8]}",
+            submission=new_name(),
             priority=priority,
             **fields,  # type: ignore[arg-type]
         )
@@ -142,73 +134,9 @@ def _of_settings(
     return made
 
 
-def _refuse_impossible(
-    study: "OpenStudy", config: "StudyConfig", made: "list[SubmissionReceived]"
-) -> None:
-    """Raise UsageProblem for a patch or a branch that the controller would reject as things are.
-
-    It has the last word: by then there may be another incumbent. Settings were tried already.
-    """
-    from cluster.code_outcomes import Rejected
-    from cluster.study_repository import StudyRepository
-    from cluster.submissions import materialise
-
-    state = study.state()
-    base = state.incumbent_commit or state.base_commit
-    repository = StudyRepository.open(study.home.git, study=config.study.name)
-    for submission in (one for one in made if not one.settings):
-        candidate, _ = materialise(
-            submission,
-            repository=repository,
-            source=study.home.repository,
-            base=base,
-            files={},
-            editable=config.study.editable,
-        )
-        if isinstance(candidate, Rejected):
-            best = f"incumbent/{config.study.name}"
-            cure = f"; it has to apply to the best so far: rebase it onto {best}"
-            raise UsageProblem(candidate.reason + (cure if candidate.is_stale else ""))
-
-
 def _read(patch: Path) -> str:
     try:
         data = sys.stdin.buffer.read() if str(patch) == "-" else patch.read_bytes()
     except OSError as error:
         raise UsageProblem(f"cannot read {patch}: {error.strerror}") from error
     return data.decode("utf-8", "surrogateescape")
-
-
-def _wait(study: "OpenStudy", names: list[str]) -> dict[str, dict[str, object]]:
-    """Wait until every submission has come to an end; return what became of each."""
-    from infra.submission_fate import SubmissionFates
-
-    fates = SubmissionFates(names)
-    while True:
-        fates.read(study.ledger)
-        if fates.are_known():
-            return fates.facts()
-        time.sleep(LOOK_S)
-
-
-def _report(
-    made: "list[SubmissionReceived]",
-    verdicts: dict[str, dict[str, object]],
-    *,
-    as_json: bool,
-) -> None:
-    rows = [
-        {
-            "submission": s.submission,
-            "hypothesis": s.hypothesis,
-            "priority": s.priority,
-            **verdicts.get(s.submission, {}),
-        }
-        for s in made
-    ]
-    if as_json:
-        print_json(rows)
-        return
-    for row in rows:
-        status = f": {row['status']} {row.get('reason', '')}".rstrip() if "status" in row else ""
-        say(f"{row.get('experiment') or row['submission']} {row['hypothesis']}{status}")

@@ -21,6 +21,7 @@ from infra.cli import (
     cmd_logs,
     cmd_pause,
     cmd_prune,
+    cmd_revert,
     cmd_run,
     cmd_show,
     cmd_simulate,
@@ -67,6 +68,7 @@ def _options(
 app.command("init")(cmd_init.init)
 app.command("run")(cmd_run.run)
 app.command("submit")(cmd_submit.submit)
+app.command("revert")(cmd_revert.revert)
 app.command("status")(cmd_status.status)
 app.command("watch")(cmd_watch.watch)
 app.command("log")(cmd_log.log)

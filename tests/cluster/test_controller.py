@@ -36,7 +36,7 @@ from eval.metric import Goal, Metric
 from proposer.proposal import Context, Proposal
 from trainer.ports import Heartbeat, Lease, Progress, Slot
 from trainer.preflight import Preflight
-from trainer.trial import CommitId, CrashKind, Ending, SlotId, TrialOutcome
+from trainer.trial import CommitId, CrashKind, Ending, ExperimentId, SlotId, TrialOutcome
 
 METRIC = Metric(name="loss", goal=Goal.MINIMIZE, pattern=r"^loss: (\S+)")
 START = "A = 1\n\n\n# between\n\n\nB = 1\n"
@@ -444,6 +444,39 @@ def test_the_mirror_waits_while_the_branch_is_checked_out_and_says_so(bench: Ben
     assert subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=bench.user) == before
     assert "incumbent/s" in bench.notices[-1]
     assert bench.branch()[0] == "A = 3 # between B = 1"
+
+
+def test_a_persons_commit_on_the_branch_is_measured_kept_and_built_upon(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.controller.MIRROR_S", 0.0)
+
+    def git(*args: str) -> str:
+        who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        command = ["git", *who, *args]
+        return subprocess.check_output(command, cwd=bench.user, text=True).strip()
+
+    git("checkout", "-q", "-b", "incumbent/s")
+    (bench.user / "train.py").write_text(START.replace("A = 1", "A = 3"))
+    git("commit", "-q", "-a", "-m", "My own idea")
+    tip = git("rev-parse", "HEAD")
+    git("checkout", "-q", "--detach")
+
+    class Waiting(ThreadFleet):
+        def hold(self, lease: Lease) -> None:
+            while lease.spec.experiment == "e1" and not any(map(is_waiting, bench.notices)):
+                threading.Event().wait(0.01)
+
+    def is_waiting(notice: str) -> bool:
+        return "measured as e1: it stays there until that is judged" in notice
+
+    controller = bench.controller(lambda b: Waiting(b, 1), Script())
+    controller.run()
+    e1 = controller.state.experiments[ExperimentId("e1")]
+    assert (e1.hypothesis, e1.status) == ("My own idea", Status.KEPT)
+    assert git("rev-parse", "refs/incumbent/s/person/e1") == tip
+    assert git("rev-parse", "incumbent/s") == controller.state.incumbent_commit
+    assert f"commit {tip[:10]} of branch incumbent/s is kept as " in bench.notices[-1]
 
 
 def test_a_controller_that_dies_between_git_and_ledger_promotes_once(bench: Bench) -> None:

@@ -445,7 +445,7 @@ def test_a_study_that_does_not_exist(researcher: User, command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["show e7", "diff e7", "logs e7", "cancel e7", "retry e7", "show ../e0"]
+    "command", ["show e7", "diff e7", "logs e7", "cancel e7", "retry e7", "revert e7", "show ../e0"]
 )
 def test_an_experiment_that_does_not_exist(refusals: User, command: str) -> None:
     verb, name = command.split()

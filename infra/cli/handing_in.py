@@ -1,0 +1,120 @@
+"""What `submit` and `revert` share: to refuse early, to hand in, to wait, and to report."""
+
+import time
+import uuid
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infra.cli.output import note, print_json, say
+from infra.cli.study_choice import UsageProblem
+
+if TYPE_CHECKING:
+    from cluster.events import SubmissionReceived
+    from infra.study import OpenStudy
+
+MessageOption = Annotated[str, typer.Option("--message", "-m", help="What it is to try.")]
+PriorityOption = Annotated[
+    int, typer.Option("--priority", help="Higher runs earlier; proposers use 0.")
+]
+WaitOption = Annotated[bool, typer.Option("--wait", help="Wait for the verdict.")]
+LOOK_S = 0.3
+
+
+def new_name() -> str:
+    """Return a name for a submission that no other has."""
+    return f"s-{uuid.uuid4().hex[:8]}"
+
+
+def refuse_impossible(
+    study: "OpenStudy", editable: Sequence[str], made: "Sequence[SubmissionReceived]"
+) -> None:
+    """Raise UsageProblem for what the controller would reject as things are; settings aside.
+
+    It has the last word: by then there may be another incumbent.
+    """
+    from cluster.admission import twin_of
+    from cluster.code_outcomes import Rejected
+    from cluster.study_repository import StudyRepository
+    from cluster.submissions import materialise
+
+    state = study.state()
+    repository = StudyRepository.open(study.home.git, study=study.home.name)
+    for submission in (one for one in made if not one.settings):
+        candidate, _ = materialise(
+            submission,
+            state=state,
+            repository=repository,
+            source=study.home.repository,
+            files={},
+            editable=editable,
+        )
+        if isinstance(candidate, Rejected):
+            cure = _cure(study, submission) if candidate.is_stale else ""
+            raise UsageProblem(candidate.reason + cure)
+        if submission.reverts and (twin := twin_of(state, candidate.tree, submission.reverts)):
+            status = state.experiments[twin].status.value.replace("_", " ")
+            raise UsageProblem(f"{twin} takes {submission.reverts} out already: it is {status}")
+
+
+def _cure(study: "OpenStudy", submission: "SubmissionReceived") -> str:
+    if submission.reverts:
+        return "; take it out by hand, and hand that in: `incumbent submit --patch FILE`"
+    best = f"incumbent/{study.home.name}"
+    return f"; it has to apply to the best so far: rebase it onto {best}"
+
+
+def hand_in(
+    study: "OpenStudy", made: "Sequence[SubmissionReceived]", *, wait: bool, as_json: bool
+) -> None:
+    """Append submissions, wait for their verdicts if told to, and print what became of them.
+
+    Ends with exit code 1 if one that was waited for was rejected.
+    """
+    from infra.controller_process import find_controller
+    from infra.requests import request
+
+    for submission in made:
+        request(study, submission)
+    if find_controller(study.home) is None:
+        note(f"the study does not run: {'waiting for' if wait else 'next'} `incumbent run`")
+    verdicts = _wait(study, [s.submission for s in made]) if wait else {}
+    _report(made, verdicts, as_json=as_json)
+    if any(v.get("status") == "rejected" for v in verdicts.values()):
+        raise typer.Exit(1)
+
+
+def _wait(study: "OpenStudy", names: list[str]) -> dict[str, dict[str, object]]:
+    """Wait until every submission has come to an end; return what became of each."""
+    from infra.submission_fate import SubmissionFates
+
+    fates = SubmissionFates(names)
+    while True:
+        fates.read(study.ledger)
+        if fates.are_known():
+            return fates.facts()
+        time.sleep(LOOK_S)
+
+
+def _report(
+    made: "Sequence[SubmissionReceived]",
+    verdicts: dict[str, dict[str, object]],
+    *,
+    as_json: bool,
+) -> None:
+    rows = [
+        {
+            "submission": s.submission,
+            "hypothesis": s.hypothesis,
+            "priority": s.priority,
+            **verdicts.get(s.submission, {}),
+        }
+        for s in made
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        status = f": {row['status']} {row.get('reason', '')}".rstrip() if "status" in row else ""
+        say(f"{row.get('experiment') or row['submission']} {row['hypothesis']}{status}")
