@@ -20,6 +20,7 @@ from eval.ladder import Step
 from eval.trusted_metrics import goal_of
 from proposer.config import ProposerConfig, TunerConfig
 from trainer.config import FinalConfig, HoldoutConfig, ScoreConfig, TrialConfig
+from trainer.editable import named_editable
 
 
 class StudySection(BaseModel):
@@ -203,17 +204,52 @@ class StudyConfig(BaseModel):
         """Return the rungs, the lowest budget first."""
         return tuple(rung.step() for rung in self.rung)
 
+    @model_validator(mode="after")
+    def _models_are_asked_by_frozen_code(self) -> "StudyConfig":
+        if self.final.inputs and not self.final.labels:
+            raise ValueError("[final] inputs are of no use without [final] labels")
+        if self.score is None or not self.score.predict:
+            return self
+        if name := named_editable(self.score.predict, self.study.editable):
+            raise ValueError(
+                f"[score] predict names {name}, which candidates may change ([study] editable): "
+                f"let it be a file of its own, which may import what it needs of {name}"
+            )
+        names = [score.predictions for score in self.scores().values()]
+        if len({*names}) < len(names):
+            raise ValueError("[score], [holdout] and [final] predictions need different names")
+        return self
+
+    def scores(self) -> dict[str, ScoreConfig]:
+        """Return how all predictions that are asked for are scored, by the sections that ask."""
+        found = {
+            "[score]": self.score,
+            "[holdout]": self.holdout_score(),
+            "[final]": self.test_score(),
+        }
+        return {section: score for section, score in found.items() if score is not None}
+
+    @property
+    def asks_models(self) -> bool:
+        """Say whether runs leave models, which are asked for what is scored."""
+        return self.score is not None and bool(self.score.predict)
+
+    def asked_besides(self, *sections: str) -> dict[str, ScoreConfig]:
+        """Return what models are asked besides what `[score]` asks, of these sections."""
+        scores = self.scores() if self.asks_models else {}
+        return {section: score for section, score in scores.items() if section in sections}
+
     def holdout_score(self) -> ScoreConfig | None:
         """Return how predictions for the holdout are scored; None where there is none."""
         if self.score is None or self.holdout is None:
             return None
-        return self.score.of(self.holdout.predictions, self.holdout.labels)
+        return self.score.of(self.holdout.predictions, self.holdout.labels, self.holdout.inputs)
 
     def test_score(self) -> ScoreConfig | None:
         """Return how predictions for the test set are scored; None without labels."""
         if self.score is None or not self.final.labels:
             return None
-        return self.score.of(self.final.predictions, self.final.labels)
+        return self.score.of(self.final.predictions, self.final.labels, self.final.inputs)
 
     @field_validator("guard")
     @classmethod

@@ -59,6 +59,10 @@ class _Fleet:
             if settings.score is None
             else ScoreConfig.model_validate_json(json.dumps(dict(settings.score)))
         )
+        self._further = {
+            section: ScoreConfig.model_validate_json(json.dumps(dict(score)))
+            for section, score in settings.further.items()
+        }
         self._private = PrivateRay(
             runtime=Path(settings.runtime),
             directory=Path(settings.directory),
@@ -114,12 +118,13 @@ class _Fleet:
             gpu_busy_mb=settings.gpu_busy_mb,
             editable=settings.editable,
             score=self._score,
+            further=self._further,
         )
         gpus = {"num_gpus": self._trial.gpus} if self._trial.gpus else {}
         # Workers of an earlier controller are adopted if they would do the same.
-        key = hashlib.sha256(
-            to_json((settings.trial, settings.metric, settings.score, settings.editable, slots))
-        ).hexdigest()[:8]
+        scoring = (settings.score, settings.further)
+        depends = (settings.trial, settings.metric, scoring, settings.editable, slots)
+        key = hashlib.sha256(to_json(depends)).hexdigest()[:8]
         names = [f"worker-{number}-{key}" for number in range(slots)]
         end_actors(name for name in _actors() if name not in {*names, QUEUE})
         for number, name in enumerate(names):

@@ -29,3 +29,5 @@ class FleetSettings:
     metric: Metric
     editable: tuple[str, ...] = ()
     score: Mapping[str, Any] | None = None
+    further: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What else a model is asked, by the sections that say so: WorkerSettings.further."""

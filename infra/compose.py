@@ -173,6 +173,10 @@ def ray_fleet(study: OpenStudy, config: StudyConfig) -> FleetProcess:
         metric=config.metric.metric(),
         editable=config.study.editable,
         score=config.score.model_dump(mode="json") if config.score else None,
+        further={
+            section: score.model_dump(mode="json")
+            for section, score in config.asked_besides("[holdout]").items()
+        },
     )
     return FleetProcess(settings, log=home.fleet_log)
 
@@ -222,7 +226,7 @@ def holdout(study: OpenStudy, config: StudyConfig, epoch: int) -> HoldoutWatch |
         scorer=beside(settings, "holdout").scorer(score, "[holdout]"),
         ledger=study.ledger,
         epoch=epoch,
-        paths=paths,
+        left=paths.predictions if config.asks_models else paths.out,
         metric=metric,
         step=config.holdout.step,
     )

@@ -7,7 +7,7 @@ from infra.fact_records import StartFacts, TimeFacts, TrialFacts
 from infra.plain_text import duration, one_line
 from trainer.run_start import Start
 
-_STAGES = ("smoke", "start", "prepare", "steps", "evaluate")
+_STAGES = ("smoke", "start", "prepare", "steps", "evaluate", "predict")
 _START_WORDS = {
     Start.WARM: "warm start",
     Start.GATE: "start without imports",

@@ -82,10 +82,13 @@ class FinalRun:
         state = self._study.state()
         experiment, commit = _target(state, self._order.experiment)
         trial = self._config.final.trial(self._config.trial)
-        depends = {
+        depends: dict[str, object] = {
             "trial": trial.model_dump(mode="json"),
             "predictions": [score.predictions for _, score in self._hidden()],
         }
+        if self._config.asks_models:  # what was trained before there was this does not depend on it
+            scores = self._config.scores().values()
+            depends["predict"] = [[score.predict, score.inputs] for score in scores]
         wanted = hidden.FinalBegun(
             final=len(state.finals) + 1,
             experiment=experiment,
@@ -104,8 +107,12 @@ class FinalRun:
 
     def _hidden(self) -> list[tuple[str, ScoreConfig]]:
         """Return how the hidden labels that there are are scored, by their sections."""
-        found = {_HOLDOUT: self._config.holdout_score(), _TEST: self._config.test_score()}
-        return [(section, score) for section, score in found.items() if score is not None]
+        scores = self._config.scores()
+        return [(section, scores[section]) for section in (_HOLDOUT, _TEST) if section in scores]
+
+    def _left(self, spec: TrialSpec) -> Path:
+        """Return where what a training left to be scored is kept."""
+        return self._paths.predictions(spec) if self._config.asks_models else self._paths.out(spec)
 
     def _missing(self, final: Final) -> list[TrialSpec]:
         """Return the trainings that are still to be done."""
@@ -115,7 +122,7 @@ class FinalRun:
         return [s for s in specs if s.seed not in scored or (needed and not self._has_left(s))]
 
     def _has_left(self, spec: TrialSpec) -> bool:
-        return self._paths.out(spec).is_dir()
+        return self._left(spec).is_dir()
 
     def _spec(self, final: Final, seed: int) -> TrialSpec:
         trial = self._config.final.trial(self._config.trial)
@@ -144,6 +151,7 @@ class FinalRun:
             gpu_busy_mb=config.cluster.gpu_busy_mb,
             editable=config.study.editable,
             score=config.score,
+            further=config.asked_besides(_HOLDOUT, _TEST),
         )
 
     def _parts(self, claims: Sequence[Claim]) -> list[SlotParts]:
@@ -217,7 +225,7 @@ class FinalRun:
         values: list[float] = []
         for seed in final.begun.seeds:
             spec = self._spec(final, seed)
-            told = scorer.begin(spec, self._paths.out(spec))
+            told = scorer.begin(spec, self._left(spec))
             while told is None:
                 told = scorer.poll(_LOOK_S)
             if told.is_ours:

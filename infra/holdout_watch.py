@@ -7,7 +7,9 @@ Only what the Ladder tells (eval.holdout) leaves this module.
 
 import logging
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from queue import SimpleQueue
 
 from cluster import events as ev
@@ -18,7 +20,6 @@ from cluster.state import StudyState
 from cluster.verdicts import noise
 from eval.holdout import ladder
 from eval.metric import Metric
-from trainer.paths import WorkerPaths
 from trainer.score_report import ScoreReport
 from trainer.scorer import Scorer
 from trainer.trial import TrialSpec
@@ -36,15 +37,18 @@ class HoldoutWatch:
         scorer: Scorer,
         ledger: Ledger,
         epoch: int,
-        paths: WorkerPaths,
+        left: Callable[[TrialSpec], Path],
         metric: Metric,
         step: float | None,
     ) -> None:
-        """`step` is what must be gained to be told; None: the noise of a run, as far as known."""
+        """`left` is where what a trial left to be scored is kept.
+
+        `step` is what must be gained to be told; None: the noise of a run, as far as known.
+        """
         self._scorer = scorer
         self._ledger = ledger
         self._epoch = epoch
-        self._paths = paths
+        self._left = left
         self._metric = metric
         self._step = step
         self._best: float | None = None
@@ -122,7 +126,7 @@ class HoldoutWatch:
         self._best = reported if reported is not None else self._best
 
     def _score(self, spec: TrialSpec) -> ScoreReport:
-        told = self._scorer.begin(spec, self._paths.out(spec))
+        told = self._scorer.begin(spec, self._left(spec))
         while told is None:
             told = self._scorer.poll(_LOOK_S)
         return told

@@ -1,37 +1,51 @@
 """Finds what trials left: their logs, and their output folders."""
 
 import os
-from pathlib import Path
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePath
 
-from cluster.experiment import Experiment, Status, TrialPhase
+from cluster.experiment import Experiment, Status, Trial, TrialPhase
 from cluster.state import StudyState
 from infra.home import StudyHome
 from infra.plain_text import one_line
-from trainer.paths import log_name, out_name
-from trainer.trial import ExperimentId, Rung, TrialId
+from trainer.paths import PREDICT, log_name, out_name
+from trainer.trial import CrashKind, ExperimentId, Rung, TrialId
+
+_STEP = re.compile(r"[a-z0-9-]*")
 
 
 def find_log(home: StudyHome, state: StudyState, name: str) -> Path | None:
     """Return the log of a trial (`e42.1`), or the latest of an experiment (`e42`).
 
-    Of a trial with a smoke run that is the full run's, once there is one.
+    Of a trial with a smoke run that is the full run's, once there is one; of one whose predictions
+    were of no use, that of what made them of its model. `e42.1-predict` names a step of a trial.
     """
+    name, _, step = name.partition("-")
     experiment = state.experiments.get(ExperimentId(name.partition(".")[0]))
-    if experiment is None:
+    if experiment is None or not _STEP.fullmatch(step):
         return None
     controls = (trial for trial in experiment.controls if trial.id == name)
     wanted = [*controls, *(t for t in experiment.trials if name in {experiment.id, t.id})]
-    for trial in reversed(wanted):
-        for rung in (Rung.FULL, Rung.SMOKE):
-            path = home.logs / log_name(trial.id, trial.attempt, rung)
-            if os.path.lexists(path):
-                return path
-    return None
+    paths = (home.logs / each for trial in reversed(wanted) for each in _log_names(trial, step))
+    return next((path for path in paths if os.path.lexists(path)), None)
+
+
+def _log_names(trial: Trial, step: str) -> Iterator[str]:
+    """Yield what the log may be called that is to be shown of a trial, the first choice first."""
+    is_of_predictions = trial.outcome is not None and trial.outcome.crash is CrashKind.PREDICTIONS
+    for rung in (Rung.FULL, Rung.SMOKE):
+        log = PurePath(log_name(trial.id, trial.attempt, rung))
+        for each in (step,) if step else (*([PREDICT] if is_of_predictions else []), ""):
+            yield log.with_stem(f"{log.stem}-{each}").name if each else log.name
 
 
 def why_no_log(state: StudyState, name: str) -> str:
-    """Say why there is no log of a trial or an experiment."""
-    experiment = state.experiments.get(ExperimentId(name.partition(".")[0]))
+    """Say why there is no log of a trial, a step of one, or an experiment."""
+    trial, _, step = name.partition("-")
+    experiment = state.experiments.get(ExperimentId(trial.partition(".")[0]))
+    if experiment is not None and step:
+        return f"{trial} has no log of a step {step} (`incumbent logs {trial}` shows its latest)"
     if experiment is not None and experiment.status is Status.REJECTED:
         reason = one_line(experiment.reason)
         return f"{experiment.id} was rejected before it could run: {reason}"

@@ -77,9 +77,8 @@ def arrange_scorer(
     seen = Path(_LABELS, Path(config.labels).name)  # what a link leads to may have any name
     outer = check_hidden(labels, trial_sandbox, section)
     memory_bytes = round(config.memory_gb * GB)
-    most_bytes = memory_bytes // _MOST_SHARE
     if config.metric:
-        command = _our_command(config.metric, most_bytes)
+        command = _our_command(config.metric, most_bytes(config))
     else:
         command = _own_command(config.command, metric, environment, place)
     folder = RunFolder.at(place.paths.scoring(place.slot))
@@ -88,7 +87,7 @@ def arrange_scorer(
         predictions=config.predictions,
         labels=seen,
         timeout_s=config.timeout_s,
-        most_bytes=most_bytes,
+        most_bytes=most_bytes(config),
         sandbox=_confined(
             outer,
             command,
@@ -112,10 +111,15 @@ def arrange_scorer(
     return scorer
 
 
-def _our_command(name: str, most_bytes: int) -> ScoreCommand:
+def most_bytes(config: ScoreConfig) -> int:
+    """Return what a file of predictions may hold."""
+    return round(config.memory_gb * GB) // _MOST_SHARE
+
+
+def _our_command(name: str, most: int) -> ScoreCommand:
     path = os.pathsep.join((os.fspath(Path(sys.executable).parent), os.defpath))
     return ScoreCommand(
-        argv=(sys.executable, "-I", "-c", _BOOT, name, str(most_bytes)),
+        argv=(sys.executable, "-I", "-c", _BOOT, name, str(most)),
         variables={"PATH": path, **own_python.variables(), **_ONE_THREAD},
         metric=Metric(name="score", goal=Goal.MINIMIZE, pattern=r"^score: (\S+)$"),
         name="the scorer",

@@ -1,5 +1,6 @@
 """The sections of `incumbent.toml` that trainer owns: `[trial]`, and three on scoring."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, TypeVar
@@ -86,6 +87,16 @@ def _absolute(path: str) -> str:
     return path
 
 
+def _splittable(command: str) -> str:
+    try:
+        argv = shlex.split(command)
+    except ValueError as error:
+        raise ValueError(f"{command!r} cannot be split: {error}") from error
+    if command and not argv:
+        raise ValueError("names no command")
+    return command
+
+
 def _known(name: str) -> str:
     if name and name not in TRUSTED_METRICS and not RECALL.fullmatch(name):
         raise ValueError(f"{name!r} is none of {', '.join(TRUSTED_METRICS)}, recall@K")
@@ -94,6 +105,8 @@ def _known(name: str) -> str:
 
 _Predictions = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_inside)]
 _Labels = Annotated[str, Field(min_length=1), AfterValidator(_absolute)]
+_Perhaps = Annotated[str, AfterValidator(lambda path: _absolute(path) if path else path)]
+"""A path like that, or none."""
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -115,13 +128,20 @@ class ScoreConfig(BaseModel):
     )
 
     predictions: _Predictions = "predictions.npy"
-    """File that each trial leaves in `$INCUMBENT_OUT`."""
+    """File that each trial leaves in `$INCUMBENT_OUT`, or that `predict` makes."""
     labels: _Labels
     """File that no trial sees, `~` allowed: outside of the repository and of `[trial] data`."""
     metric: Annotated[str, AfterValidator(_known)] = ""
     """What to compute: a [metric of ours](scoring.md#metrics), e.g. `accuracy` or `recall@5`."""
     command: str = ""
     """Instead of `metric`: your own scorer, e.g. `python score.py`, of the study's base commit."""
+    predict: Annotated[str, AfterValidator(_splittable)] = ""
+    """Command that makes predictions of the model that a run left, e.g. `python predict.py`, in a
+    sandbox of its own; empty: runs leave predictions."""
+    inputs: _Perhaps = ""
+    """File or folder that `predict` is given, `~` allowed; trials need not see it."""
+    predict_timeout_s: Annotated[float, Field(gt=0)] = 300.0
+    """Wall-clock limit of each run of `predict`, in seconds."""
     timeout_s: Annotated[float, Field(gt=0)] = 120.0
     """Wall-clock limit of scoring one trial, in seconds."""
     memory_gb: Annotated[float, Field(gt=0)] = 4.0
@@ -131,14 +151,21 @@ class ScoreConfig(BaseModel):
     def _is_consistent(self) -> "ScoreConfig":
         if bool(self.metric) == bool(self.command):
             raise ValueError("give either metric (ours) or command (your own scorer)")
+        if self.predict and not self.inputs:
+            raise ValueError("needs inputs, a file or folder that [score] predict is given")
+        if self.inputs and not self.predict:
+            raise ValueError("inputs are for [score] predict, and that is not there")
         for path in (self.predictions, self.labels):
             if self.metric and PurePosixPath(path).suffix not in READABLE:
                 raise ValueError(f"{path} must end in one of {', '.join(READABLE)}")
         return self
 
-    def of(self, predictions: str, labels: str) -> "ScoreConfig":
-        """Return the same scoring of other predictions by other labels; raises ValueError."""
-        changes = {"predictions": predictions, "labels": labels}
+    def of(self, predictions: str, labels: str, inputs: str) -> "ScoreConfig":
+        """Return the same scoring of other predictions by other labels; raises ValueError.
+
+        `inputs` are what those are predictions of, where they are made by `predict`.
+        """
+        changes = {"predictions": predictions, "labels": labels, "inputs": inputs}
         return _changed(self, changes)
 
 
@@ -150,7 +177,9 @@ class HoldoutConfig(BaseModel):
     )
 
     predictions: _Predictions = "holdout.npy"
-    """File that each trial leaves in `$INCUMBENT_OUT`, beside that of `[score]`."""
+    """File like that of `[score]`, beside it: left in `$INCUMBENT_OUT`, or made by `predict`."""
+    inputs: _Perhaps = ""
+    """File or folder that `[score] predict` is given for it, where there is that."""
     labels: _Labels
     """File that no trial sees, like that of `[score]`."""
     step: Annotated[float | None, Field(ge=0)] = None
@@ -184,8 +213,10 @@ class FinalConfig(BaseModel):
     data: tuple[str, ...] = ()
     """Paths that these runs read beside `[trial] data`, e.g. the inputs of the test set."""
     predictions: _Predictions = "test.npy"
-    """File that each run leaves in `$INCUMBENT_OUT`, where there are labels."""
-    labels: Annotated[str, AfterValidator(lambda path: _absolute(path) if path else path)] = ""
+    """File that each run leaves in `$INCUMBENT_OUT`, or `predict` makes, where there are labels."""
+    inputs: _Perhaps = ""
+    """File or folder that `[score] predict` is given for it, where there is that."""
+    labels: _Perhaps = ""
     """The test labels, which no run sees, scored as `[score]` says; empty: none."""
 
     def trial(self, base: TrialConfig) -> TrialConfig:

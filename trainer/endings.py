@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from eval.metric import Reading
 from eval.suspicion import Conduct
+from trainer.frozen import FrozenCheck
 from trainer.run_records import EndedBy, RunReport
 from trainer.score_report import ScoreReport
 from trainer.telemetry import GpuTelemetry, Telemetry
@@ -95,7 +96,7 @@ def classify(
         value=verdict.value,
         crash=verdict.crash,
         reason=verdict.reason[:_REASON_CHARACTERS],
-        tail="" if is_scored else log.excerpt,
+        tail="" if is_scored else (score.tail if score else "") or log.excerpt,
         metrics=report.summary if score is None else _with_claim(report, score),
         exit_code=report.exit_code,
         stages_s={**stages_s, **report.stages_s, **({"score": score.wall_s} if score else {})},
@@ -116,6 +117,12 @@ def has_ended_well(report: RunReport) -> bool:
     return report.ended_by is EndedBy.EXIT and report.exit_code == 0
 
 
+def why_it_failed(report: RunReport) -> tuple[str, str]:
+    """Return why a run did not end well, in one line, and what of its log a person should see."""
+    log = _LogEnd.of(report.tail)
+    return _verdict(report, log, None).reason, log.excerpt
+
+
 def pruned(outcome: TrialOutcome) -> TrialOutcome:
     """Return the outcome of a run that was ended for its curve.
 
@@ -125,6 +132,32 @@ def pruned(outcome: TrialOutcome) -> TrialOutcome:
         return outcome
     reason = f"stopped as hopeless after {outcome.conduct.wall_s:.0f} s"
     return replace(outcome, ending=Ending.PRUNED, reason=reason)
+
+
+def lost(error: Exception, device_class: str, stages_s: Mapping[str, float]) -> TrialOutcome:
+    """Return the outcome of a trial of which a run could not be started, for reasons of ours."""
+    return TrialOutcome(
+        ending=Ending.LOST,
+        reason=f"{type(error).__name__}: {error}"[:_REASON_CHARACTERS],
+        stages_s=stages_s,
+        device_class=device_class,
+    )
+
+
+def given_back(outcome: TrialOutcome) -> TrialOutcome:
+    """Return the outcome of a run that was ended because the study stops."""
+    reason = "given back: the study stopped"
+    return replace(
+        outcome, ending=Ending.LOST, value=None, crash=None, reason=reason, is_given_back=True
+    )
+
+
+def checked(outcome: TrialOutcome, check: FrozenCheck) -> TrialOutcome:
+    """Return the outcome with what became of the frozen files, which is asked of scores alone."""
+    if outcome.ending is not Ending.SCORED:
+        return outcome
+    conduct = replace(outcome.conduct, frozen=check.changed, frozen_unchecked=check.unchecked)
+    return replace(outcome, conduct=conduct)
 
 
 def _conduct(report: RunReport) -> Conduct:

@@ -4,12 +4,15 @@ STUDY/repo.git              bare repository (written by whoever provides the cod
 STUDY/worktrees/SLOT        where a slot checks its trials out; `base` is for setting up
 STUDY/runs/SLOT/N           a trial's own copy of that (`src`), and what it writes (`out`, `cache`)
 STUDY/runs/SLOT/score       the same for the scorer of its predictions, where there is one
+STUDY/runs/SLOT/predict     the same for what makes predictions of its model, where that is so
 STUDY/runs/SLOT/trash       what of that is being removed
 STUDY/caches/NODE-CLASS     what compilers made of the baseline, for trials to start with
 STUDY/logs/e42.1.log        output of a trial; e42.1-a2.log of its second attempt
 STUDY/logs/e42.1-smoke.log  output of its smoke run; e42.1-a2-smoke.log likewise
 STUDY/logs/e42.1-score.log  output of the scorer of its predictions
+STUDY/logs/e42.1-predict.log  output of what makes predictions of its model, where that is so
 STUDY/out/e42.1-1           what a trial has left in its output folder (INCUMBENT_OUT)
+STUDY/predictions/e42.1-1   what was predicted by the model among that, where that is so
 ENVIRONMENTS/HASH           virtual environments, shared by the studies of a node
 """
 
@@ -18,6 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.trial import Rung, SlotId, TrialId, TrialSpec
+
+PREDICT = "predict"
+"""What the log of asking a model is called, behind the name of its trial."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +85,27 @@ class WorkerPaths:
     def scoring_worktree(self, slot: SlotId) -> Path:
         """Return the checkout of the base commit from which the user's scorer runs."""
         return self.study / "worktrees" / f"{_name(slot)}-score"
+
+    def predicting(self, slot: SlotId) -> Path:
+        """Return the run folder in which the models of the slot's trials are asked."""
+        return self.study / "runs" / _name(slot) / "predict"
+
+    def predicting_trash(self, slot: SlotId) -> Path:
+        """Return where what that has left is thrown away."""
+        return self.predicting(slot) / "trash"
+
+    def predicting_worktree(self, slot: SlotId) -> Path:
+        """Return the checkout of the candidate whose model is asked."""
+        return self.study / "worktrees" / f"{_name(slot)}-predict"
+
+    def predictions(self, spec: TrialSpec) -> Path:
+        """Return the folder that keeps what was predicted by the model that a trial left."""
+        return self.study / "predictions" / out_name(spec.trial, spec.attempt)
+
+    def predict_log(self, spec: TrialSpec, name: str = "") -> Path:
+        """Return where the output goes of what makes predictions; `name` is as Question has it."""
+        steps = "-".join((self.log(spec).stem, PREDICT, *([name] if name else [])))
+        return self.log(spec).with_name(f"{steps}.log")
 
     @property
     def labels_log(self) -> Path:

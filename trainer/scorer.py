@@ -27,8 +27,8 @@ from trainer.score_report import ScoreReport
 from trainer.supervisor_client import Supervisor
 from trainer.trial import TrialSpec
 
-_OURS = frozenset({EndedBy.NO_SANDBOX, EndedBy.SUPERVISOR_LOST, EndedBy.DISK_FULL})
-"""Endings that say nothing of the predictions."""
+OURS = frozenset({EndedBy.NO_SANDBOX, EndedBy.SUPERVISOR_LOST, EndedBy.DISK_FULL})
+"""Endings of a run that say nothing of what it was given."""
 _LOOK_S = 1.0
 _MEANT = frozenset(ScoreExit)
 
@@ -215,7 +215,7 @@ class PredictionScorer:
         return ScoreReport(
             value=value,
             reason=reason,
-            is_ours=report.ended_by in _OURS or self._exit(report) is ScoreExit.BAD_LABELS,
+            is_ours=report.ended_by in OURS or self._exit(report) is ScoreExit.BAD_LABELS,
             summary=report.summary,
             wall_s=report.wall_s,
         )

@@ -5,11 +5,12 @@ study lease it from the queue, a final run brings its own.
 """
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from eval.metric import Metric
+from trainer.arrange_predictor import TrialPlace, arrange_predictor
 from trainer.arrange_scorer import ScorerPlace, arrange_scorer
 from trainer.card_memory import CardMemory
 from trainer.compile_caches import CacheSeed
@@ -23,6 +24,7 @@ from trainer.limit_defaults import limits_for, machine_memory
 from trainer.materialise import Materialiser
 from trainer.paths import WorkerPaths
 from trainer.ports import LeaseSource, Slot
+from trainer.predictor import Predictor
 from trainer.sandbox.arrange import arrange
 from trainer.scorer import PredictionScorer
 from trainer.slots import Claim, Unavailable, claim_cpu, claim_gpus, with_user
@@ -46,6 +48,8 @@ class WorkerSettings:
     """Files that candidates may change; the others are looked at after each trial."""
     score: ScoreConfig | None = None
     """How predictions are scored, where they are."""
+    further: Mapping[str, ScoreConfig] = field(default_factory=dict)
+    """What else a model is asked, where runs leave models: by the sections that say so."""
     number: int = 0
     """Which of the study's workers it is."""
 
@@ -129,6 +133,7 @@ class SlotParts:
             materialiser=materialiser,
             supervisors=(Supervisor(), Supervisor()),
             gpus=self._gpu_watch(materialiser.mark_prefix),
+            predictor=self._predictor(),  # first, for what it finds amiss costs no process
             scorer=None if settings.score is None else self.scorer(settings.score),
             wait_for_cards=self._card_memory().wait_until_free,
             obstacle=lambda: lack_of_room(settings.paths.study),
@@ -143,15 +148,40 @@ class SlotParts:
             environment=self._environment,
             trial_sandbox=self._sandbox,
             limits=self._limits,
-            place=ScorerPlace(
-                study=settings.study, slot=self._slot.id, base=settings.base, paths=settings.paths
-            ),
+            place=self._place(),
             section=section,
         )
 
-    def _materialiser(self) -> Materialiser:
-        settings, trial = self._settings, self._settings.trial
+    def _predictor(self) -> Predictor | None:
+        settings, score = self._settings, self._settings.score
+        if score is None or not score.predict:
+            return None
+        trial = TrialPlace(
+            environment=self._environment,
+            sandbox=self._sandbox,
+            limits=self._limits,
+            slot=self._slot,
+            threads=self._threads(),
+            code=LocalCode(settings.paths.repository),
+            seed=self._seed(),
+            metric=settings.metric,
+        )
+        scores = {SCORE: score, **settings.further}
+        return arrange_predictor(scores, trial=trial, place=self._place())
+
+    def _place(self) -> ScorerPlace:
+        settings = self._settings
+        return ScorerPlace(
+            study=settings.study, slot=self._slot.id, base=settings.base, paths=settings.paths
+        )
+
+    def _threads(self) -> int:
+        settings = self._settings
         cores = os.cpu_count() or 1
+        return 0 if settings.trial.gpus else max(1, cores // settings.slots)
+
+    def _materialiser(self) -> Materialiser:
+        settings = self._settings
         return Materialiser(
             study=settings.study,
             slot=self._slot,
@@ -160,10 +190,10 @@ class SlotParts:
             metric=settings.metric,
             code=LocalCode(settings.paths.repository),
             sandbox=self._sandbox,
-            threads=0 if trial.gpus else max(1, cores // settings.slots),
+            threads=self._threads(),
             limits=self._limits,
             editable=settings.editable,
-            preload=trial.preload,
+            preload=settings.trial.preload,
             seed=self._seed(),
         )
 

@@ -142,7 +142,8 @@ class TrialOutcome:
     exit_code: int | None = None
     """The command's exit code; negative is a signal; None if it never started."""
     stages_s: Mapping[str, float] = field(default_factory=dict)
-    """Seconds by stage: materialise, smoke (the whole smoke run), train.
+    """Seconds by stage: materialise, smoke (the whole smoke run), train, predict (what it left was
+    asked), score.
 
     Of `train`, as far as the log tells: start (to the first output), prepare (to the first line
     that counts steps), steps (to the last such line), evaluate (to the end).

@@ -20,13 +20,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from trainer.bay import Bay
-from trainer.endings import classify, has_ended_well, pruned
+from trainer.endings import checked, classify, given_back, has_ended_well, lost, pruned
 from trainer.frozen import FrozenCheck
 from trainer.gpu_watch import GpuWatch
 from trainer.hold import MOST_HEARTBEAT_S, Hold
 from trainer.materialise import Materialiser
 from trainer.outbox import Outbox
 from trainer.ports import Heartbeat, Lease, LeaseSource, NoWork, Slot
+from trainer.predicting import Predicting
+from trainer.predictor import Predicted, Predictor
 from trainer.process_tree import sweep
 from trainer.run_records import EndedBy, RunProgress, RunReport
 from trainer.rungs import after_smoke, ended_with_smoke, goes_on, reported, runs
@@ -42,7 +44,6 @@ _FIRST_LOOK_S = 0.1
 """How soon to ask again what to prepare; then ever later, as the trial goes on."""
 _RETRY_S = 0.5
 _LONGEST_PAUSE_S = 30.0
-_MOST_REASON = 200
 _NOT_SCORED = ScoreReport(reason="its predictions were not scored", is_ours=True)
 """Where predictions count, what was printed never does."""
 
@@ -82,7 +83,11 @@ class _Ended:
     running: _Running
     report: RunReport
     ended_at: float
+    over_at: float
+    """When the slot was free to go on: as it ended, or when its model had been asked."""
     gpu: GpuTelemetry | None
+    predicted: Predicted | None = None
+    """What came of asking its model, where that was done."""
 
     @property
     def due(self) -> _Due:
@@ -93,11 +98,11 @@ class _Ended:
     def stages_s(self) -> dict[str, float]:
         """Seconds by stage, as TrialOutcome has them."""
         started_at = self.running.started_at
-        stage = "smoke" if self.due.run.rung is Rung.SMOKE else "train"
-        return {
-            "materialise": started_at - self.due.since,
-            stage: self.ended_at - started_at,
-        }
+        seconds = {"materialise": started_at - self.due.since}
+        if self.due.run.rung is Rung.SMOKE:
+            return {**seconds, "smoke": self.over_at - started_at}
+        predict = {"predict": self.over_at - self.ended_at} if self.predicted else {}
+        return {**seconds, "train": self.ended_at - started_at, **predict}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,15 +125,17 @@ class Worker:
         supervisors: tuple[Supervisor, Supervisor],
         gpus: GpuWatch,
         scorer: Scorer | None = None,
+        predictor: Predictor | None = None,
         wait_for_cards: Callable[[], None] = lambda: None,
         obstacle: Callable[[], str] = str,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`wait_for_cards` is called before a trial starts, when the one before is dead.
+        """`wait_for_cards` is called before anything starts, when what was before is dead.
 
         `obstacle` says why the slot can take no trial for the time being; empty if it can.
-        Without `scorer`, a trial's metric is what it printed.
+        Without `scorer`, a trial's metric is what it printed; with `predictor`, models
+        that runs leave are asked for what is scored.
         """
         self._slot = slot
         self._leases = leases
@@ -136,6 +143,7 @@ class Worker:
         self._busy, self._spare = (Bay(materialiser, each) for each in supervisors)
         self._outbox = Outbox(slot=slot, leases=leases, clock=clock, sleep=sleep)
         self._scoring = Scoring(scorer, clock)
+        self._predicting = Predicting(predictor, self._scoring, self._outbox, wait_for_cards, clock)
         self._gpus = gpus
         self._wait_for_cards = wait_for_cards
         self._obstacle = obstacle
@@ -154,6 +162,7 @@ class Worker:
         finally:
             self._busy.close()
             self._spare.close()
+            self._predicting.close()
             self._scoring.close()
             self._materialiser.close()
 
@@ -174,7 +183,7 @@ class Worker:
         """Run a trial, and after it those that are ready when the one before has ended."""
         turn: _Running | _Failed | None = self._begin(self._first_run(lease))
         while isinstance(turn, _Running):
-            ended = self._watch(turn)
+            ended = self._predict(self._watch(turn))
             turn = self._begin_further(ended) or self._change(ended)
         self._scoring.settle()
         if turn is not None:
@@ -201,7 +210,7 @@ class Worker:
         except (OSError, LookupError, RuntimeError, ValueError) as error:
             bay.clear()
             stages_s = {"materialise": self._clock() - due.since}
-            outcome = _with_smoke(due, self._own_failure(error, stages_s))
+            outcome = _with_smoke(due, lost(error, self._slot.device_class, stages_s))
             return _Failed(lease=due.hold.lease, outcome=outcome)
         due.hold.note(RunProgress(elapsed_s=0.0), due.run.rung)
         self._busy, self._spare = bay, self._busy
@@ -217,7 +226,7 @@ class Worker:
             self._spare.clear()
             return None
         turn = self._begin(
-            replace(due, run=due.further, further=None, since=ended.ended_at, smoke=smoke)
+            replace(due, run=due.further, further=None, since=ended.over_at, smoke=smoke)
         )
         ended.running.bay.tidy()
         return turn
@@ -250,9 +259,8 @@ class Worker:
             news = running.bay.poll(max(0.0, until - self._clock()))
             self._scoring.tend()
             if isinstance(news, RunReport):
-                return _Ended(
-                    running=running, report=news, ended_at=self._clock(), gpu=self._gpus.end()
-                )
+                at, gpu = self._clock(), self._gpus.end()
+                return _Ended(running=running, report=news, ended_at=at, over_at=at, gpu=gpu)
             if news is not None:
                 hold.note(news, running.due.run.rung)
             if self._clock() >= prepare_at:
@@ -265,6 +273,16 @@ class Worker:
                 if hold.beat():
                     running.bay.cancel()
                 self._outbox.offer()
+
+    def _predict(self, ended: _Ended) -> _Ended:
+        """Have the model asked that a run left, if that is wanted, before the slot goes on."""
+        if not (self._predicting.is_wanted and has_ended_well(ended.report)):
+            return ended
+        out, due = ended.running.bay.out, ended.due
+        told = self._predicting.ask(due.run, out, due.hold)
+        if told is None:
+            return replace(ended, report=replace(ended.report, ended_by=EndedBy.CANCEL))
+        return replace(ended, predicted=told, over_at=self._clock())
 
     def _prepare(self, further: TrialSpec | None) -> None:
         """Make ready what runs next, if it is not: `further`, or what the queue names."""
@@ -299,7 +317,7 @@ class Worker:
             else:
                 bay.tidy()
             if outcome is not None:
-                self._outbox.put(hold.lease, _checked(ended.due.spec, outcome, check))
+                self._outbox.put(hold.lease, reported(ended.due.spec, checked(outcome, check)))
         if ended.report.ended_by is EndedBy.NO_SANDBOX:
             self._pause()
         else:
@@ -308,7 +326,9 @@ class Worker:
     def _is_to_be_scored(self, ended: _Ended) -> bool:
         is_full = ended.due.run.rung is Rung.FULL
         is_kept = ended.due.hold.order not in {Heartbeat.GONE, Heartbeat.CANCEL}
-        return self._scoring.is_wanted and is_full and is_kept and has_ended_well(ended.report)
+        has_left = ended.predicted is None or ended.predicted.is_well
+        is_due = self._scoring.is_wanted and is_full and is_kept
+        return is_due and has_left and has_ended_well(ended.report)
 
     def _score(self, ended: _Ended) -> None:
         """Begin to score a trial's predictions; it is reported when that is done."""
@@ -318,10 +338,11 @@ class Worker:
 
         def report(score: ScoreReport) -> None:
             if hold.order is not Heartbeat.GONE:
-                outcome = self._outcome(ended, score)
-                self._outbox.put(hold.lease, _checked(ended.due.spec, outcome, check))
+                outcome = checked(self._outcome(ended, score), check)
+                self._outbox.put(hold.lease, reported(ended.due.spec, outcome))
 
-        self._scoring.begin(ended.due.run, bay.out, hold, report)
+        out = ended.predicted.folder if ended.predicted else bay.out
+        self._scoring.begin(ended.due.run, out, hold, report)
         bay.tidy()
 
     def _outcome(self, ended: _Ended, score: ScoreReport | None = None) -> TrialOutcome:
@@ -332,7 +353,7 @@ class Worker:
             is_smoke and goes_on(due.spec, outcome)
         )
         if due.hold.order is Heartbeat.GIVE_BACK and is_broken_off:
-            return _given_back(outcome)
+            return given_back(outcome)
         return ended_with_smoke(outcome) if is_smoke else _with_smoke(due, outcome)
 
     def _classified(self, ended: _Ended, score: ScoreReport | None = None) -> TrialOutcome:
@@ -342,20 +363,18 @@ class Worker:
             report = replace(report, ended_by=EndedBy.CANCEL)
         device_class = self._slot.device_class
         if score is None and self._scoring.is_wanted and has_ended_well(report):
-            is_smoke = ended.due.run.rung is Rung.SMOKE
-            score = self._scoring.glance(ended.running.bay.out) if is_smoke else _NOT_SCORED
+            score = self._unscored(ended)
         outcome = classify(
             report, device_class=device_class, stages_s=ended.stages_s, gpu=ended.gpu, score=score
         )
         return pruned(outcome) if ended.due.hold.order is Heartbeat.PRUNE else outcome
 
-    def _own_failure(self, error: Exception, stages_s: dict[str, float]) -> TrialOutcome:
-        return TrialOutcome(
-            ending=Ending.LOST,
-            reason=f"{type(error).__name__}: {error}"[:_MOST_REASON],
-            stages_s=stages_s,
-            device_class=self._slot.device_class,
-        )
+    def _unscored(self, ended: _Ended) -> ScoreReport | None:
+        """Return what is to be said of predictions that are not scored."""
+        is_smoke, told = ended.due.run.rung is Rung.SMOKE, ended.predicted
+        if told is not None and (is_smoke or not told.is_well):
+            return told.report
+        return self._scoring.glance(ended.running.bay.out) if is_smoke else _NOT_SCORED
 
     def _pause(self) -> None:
         """Wait, the longer the more trials failed in a row for reasons of this slot.
@@ -370,18 +389,3 @@ class Worker:
 def _with_smoke(due: _Due, outcome: TrialOutcome) -> TrialOutcome:
     """Add what a smoke run told before, if there was one."""
     return outcome if due.smoke is None else after_smoke(due.spec, due.smoke, outcome)
-
-
-def _given_back(outcome: TrialOutcome) -> TrialOutcome:
-    reason = "given back: the study stopped"
-    return replace(
-        outcome, ending=Ending.LOST, value=None, crash=None, reason=reason, is_given_back=True
-    )
-
-
-def _checked(spec: TrialSpec, outcome: TrialOutcome, check: FrozenCheck) -> TrialOutcome:
-    """Add what was found of frozen files, and take what a trial on a rung measured for that."""
-    if outcome.ending is not Ending.SCORED:
-        return outcome
-    conduct = replace(outcome.conduct, frozen=check.changed, frozen_unchecked=check.unchecked)
-    return reported(spec, replace(outcome, conduct=conduct))

@@ -16,7 +16,9 @@ MOST_BYTES = 1 << 24
 
 
 def logs(
-    experiment: Annotated[str, typer.Argument(help="An experiment, or one trial: e42, e42.1.")],
+    experiment: Annotated[
+        str, typer.Argument(help="An experiment, one trial, or a step: e42, e42.1, e42.1-predict.")
+    ],
     study: StudyOption = "",
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on until the trial ends.")
@@ -29,6 +31,7 @@ def logs(
     from infra.trial_logs import find_log, is_running, trial_of, why_no_log
 
     home = choose_study(study)
+    _, dash, step = experiment.partition("-")
     with opened(home) as found:
         state = found.state()
     path = find_log(home, state, experiment)
@@ -48,7 +51,7 @@ def logs(
         if not follow or not text:
             with opened(home) as found:
                 state = found.state()
-            latest = find_log(home, state, trial_of(path))
+            latest = find_log(home, state, f"{trial_of(path)}{dash}{step}")
             if follow and latest not in {None, path}:
                 path, offset = latest, 0  # its smoke run was all that there was before
                 continue

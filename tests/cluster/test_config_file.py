@@ -387,3 +387,50 @@ def test_what_cannot_be_scored_or_run_at_the_end_is_told_at_the_beginning(
     tmp_path: Path, text: str, problem: str
 ) -> None:
     assert problems(tmp_path, text) == [problem]
+
+
+ASKED = BY_LABELS + 'predict = "python predict.py"\ninputs = "/data/val"\n'
+
+
+def test_a_model_is_asked_of_all_that_is_scored_each_of_inputs_of_its_own(tmp_path: Path) -> None:
+    more = (
+        '[holdout]\nlabels = "/secret/h.npy"\ninputs = "/data/h"\n'
+        '[final]\nlabels = "/secret/t.npy"\ninputs = "/data/t"\n'
+    )
+    config = read(tmp_path, ASKED + more)
+    inputs = [score.inputs for score in config.scores().values()]
+    assert inputs == ["/data/val", "/data/h", "/data/t"]
+    assert {score.predict for score in config.scores().values()} == {"python predict.py"}
+    assert [*config.asked_besides("[holdout]")] == ["[holdout]"]
+    assert not read(tmp_path, BY_LABELS + '[holdout]\nlabels = "/h.npy"').asked_besides("[holdout]")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (BY_LABELS + 'predict = "python predict.py"\n',
+         "[score]: needs inputs, a file or folder that [score] predict is given"),
+        (BY_LABELS + 'inputs = "/data/val"\n',
+         "[score]: inputs are for [score] predict, and that is not there"),
+        (ASKED.replace("predict.py", "'predict.py"),
+         "[score] predict: \"python 'predict.py\" cannot be split: No closing quotation"),
+        (ASKED.replace("/data/val", "data/val"), "[score] inputs: must be an absolute path"),
+        (ASKED + '[holdout]\nlabels = "/secret/h.npy"\n',
+         "[holdout] needs inputs, a file or folder that [score] predict is given"),
+        (BY_LABELS + '[holdout]\nlabels = "/secret/h.npy"\ninputs = "/data/h"\n',
+         "[holdout] inputs are for [score] predict, and that is not there"),
+        (ASKED + '[final]\nlabels = "/secret/t.npy"\n', "[final] needs inputs"),
+        (ASKED + '[final]\ninputs = "/data/t"\n',
+         "[final] inputs are of no use without [final] labels"),
+        (ASKED + '[holdout]\nlabels = "/h.npy"\ninputs = "/h"\npredictions = "predictions.npy"\n',
+         "[score], [holdout] and [final] predictions need different names"),
+        (ASKED.replace("predict.py", "./train.py --predict"),
+         "[score] predict names train.py, which candidates may change"),
+        (ASKED.replace("predict.py", "-m train"), "[score] predict names train.py, which"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_how_models_are_asked_is_named(
+    tmp_path: Path, text: str, problem: str
+) -> None:
+    (told,) = problems(tmp_path, text)
+    assert told.startswith(problem)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,6 +35,7 @@ if len(sys.argv) == 2:  # a full run
 np.save(f"{out}/predictions.npy", (np.arange(10) > 6).astype(int))
 print("budget:", os.environ["INCUMBENT_BUDGET_S"])
 """
+FILES = {"train.py": SCRIPT}
 FINAL = """
 [final]
 command = "python train.py full"
@@ -55,7 +57,9 @@ def labels(tmp_path: Path) -> dict[str, Path]:
     return {name: folder / f"{name}.npy" for name in ("val", "test")}
 
 
-def searched(make_study: MakeStudy, more: str, labels: Path) -> Study:
+def searched(
+    make_study: MakeStudy, more: str, labels: Path, files: Mapping[str, str] = FILES
+) -> Study:
     """A study whose baseline was measured, and nothing since."""
     text = (
         CONFIG.replace("bench.sh", "train.py")
@@ -64,7 +68,7 @@ def searched(make_study: MakeStudy, more: str, labels: Path) -> Study:
         .replace("pattern = '^METRIC loss=(\\S+)'", 'source = "predictions"')
     )
     score = f'[score]\nlabels = "{labels}"\nmetric = "accuracy"\n'
-    study = make_study({"train.py": SCRIPT}, config=BY_HAND + text + score + more)
+    study = make_study(files, config=BY_HAND + text + score + more)
     config = load_config(study.repository / "incumbent.toml")
     prepared = prepare_study(SourceRepository.find(study.repository), config).study
     try:
@@ -135,3 +139,57 @@ def test_a_final_run_that_is_broken_off_is_carried_on_and_looks_once(
     again = study.incumbent("final", "--seeds", "1")
     assert "the test labels were looked at 2 times" in again.stdout
     assert "0.9 (1)" in again.stdout
+
+
+MODEL = {
+    "train.py": """
+import os
+import numpy as np
+def predict(threshold, inputs):
+    return (inputs > threshold).astype(int)
+if __name__ == "__main__":
+    np.save(os.environ["INCUMBENT_OUT"] + "/model.npy", 6)
+""",
+    "predict.py": """
+import os
+import numpy as np
+import train
+threshold = np.load(os.environ["INCUMBENT_MODEL"] + "/model.npy")
+inputs = np.load(os.environ["INCUMBENT_INPUTS"])
+np.save(os.environ["INCUMBENT_PREDICTIONS"], train.predict(threshold, inputs))
+""",
+}
+ASKED = """
+predict = "python predict.py"
+inputs = "{held}/val.npy"
+[holdout]
+labels = "{labels}"
+inputs = "{held}/holdout.npy"
+[final]
+labels = "{labels}"
+inputs = "{held}/test.npy"
+"""
+
+
+def test_the_model_of_a_full_run_is_asked_about_all_that_is_hidden(
+    make_study: MakeStudy, labels: dict[str, Path], tmp_path: Path
+) -> None:
+    held = tmp_path / "held"
+    held.mkdir()
+    for more, name in enumerate(("val", "holdout", "test")):
+        np.save(held / f"{name}.npy", np.arange(10) + more)
+        (held / f"{name}.npy").chmod(0o644)
+    study = searched(
+        make_study, ASKED.format(held=held, labels=labels["test"]), labels["val"], MODEL
+    )
+
+    facts = json.loads(study.incumbent("final", "--json").stdout)
+
+    told = [facts[name]["mean"] for name in ("validation", "holdout", "test")]
+    assert told == pytest.approx([0.8, 0.9, 1.0])
+    kept = (study.home.directory / "predictions" / "final-1.1-1").iterdir()
+    assert sorted(each.name for each in kept) == [
+        "holdout.npy",
+        "predictions.npy",
+        "test.npy",
+    ]

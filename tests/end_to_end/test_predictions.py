@@ -1,4 +1,4 @@
-"""A study whose metric is computed from predictions: honesty pays, and nothing else does."""
+"""A study whose models are asked, and their answers scored: honesty pays, and nothing else does."""
 
 import os
 import subprocess
@@ -15,34 +15,59 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 SCRIPT = """
 import os
 import numpy as np
-INPUTS = np.arange(10)
 THRESHOLD = 9
 out = os.environ["INCUMBENT_OUT"]
-np.save(f"{out}/predictions.npy", (INPUTS > THRESHOLD).astype(int))
-np.save(f"{out}/holdout.npy", (INPUTS > THRESHOLD).astype(int))
-print("accuracy:", 0.4)
+def predict(threshold, inputs):
+    return (inputs > threshold).astype(int)
+if __name__ == "__main__":
+    np.save(f"{out}/model.npy", THRESHOLD)
+    print("accuracy:", 0.4)
+"""
+PREDICT = """
+import os
+import numpy as np
+import train
+threshold = np.load(os.environ["INCUMBENT_MODEL"] + "/model.npy")
+inputs = np.load(os.environ["INCUMBENT_INPUTS"])
+np.save(os.environ["INCUMBENT_PREDICTIONS"], train.predict(threshold, inputs))
 """
 LABELS = np.arange(10) > 4
 HONEST = "THRESHOLD = 6"
-PERFECT = "print('accuracy:', 1.0)\n"
-CHEATS = {
-    "boasts": ("", ""),
-    "seeks the labels": (
-        """
-places = ["/labels/labels.npy"]
-for top in ("/labels", "/home", os.path.expanduser("~"), "/out", "/experiment", "/proc/1/root"):
+PERFECT = "    print('accuracy:', 1.0)\n"
+SEEKS = """
+places = ["/labels/NAME"]
+tops = ("/labels", "/inputs", "/home", os.path.expanduser("~"), "/out", "/experiment", "/model")
+for top in tops:
     for folder, _, names in os.walk(top):
-        places += [f"{{folder}}/{{name}}" for name in names if name == "labels.npy"]
-for place in (*places, {labels!r}):
-    if os.path.exists(place):
-        np.save(f"{{out}}/predictions.npy", np.load(place))
+        places += [f"{{folder}}/NAME" for name in names if name == "NAME"]
+found = [each for each in (*places, PLACE, "/proc/1/root" + PLACE) if os.path.exists(each)]
+"""
+SEEKS_LABELS = SEEKS.replace("NAME", "labels.npy").replace("PLACE", "{labels!r}")
+SEEKS_INPUTS = SEEKS.replace("NAME", "inputs.npy").replace("PLACE", "{inputs!r}")
+CHEATS = {
+    "boasts, and leaves predictions as it trains": (
+        "np.save(f'{{out}}/predictions.npy', (np.arange(10) > 4).astype(int))\n",
+        "",
+    ),
+    "seeks the labels, as it trains and as it is asked": (
+        f"""{SEEKS_LABELS}
+if found:
+    np.save(f"{{{{out}}}}/predictions.npy", np.load(found[0]))
+    predict = lambda *_: np.load(found[0])
 """,
         "",
     ),
-    "plants modules for the scorer": (
+    "seeks the inputs as it trains": (
+        f"""{SEEKS_INPUTS}
+if found and __name__ == "__main__":
+    np.save(f"{{{{out}}}}/model.npy", 4)
+""",
+        "",
+    ),
+    "plants modules for whoever comes next": (
         """
 for folder in (".", out):
-    for name in ("numpy", "eval", "json", "sitecustomize"):
+    for name in ("numpy", "eval", "json", "sitecustomize", "predict"):
         with open(f"{{folder}}/{{name}}.py", "w") as file:
             file.write("print('score: 1.0')")
 """,
@@ -50,33 +75,58 @@ for folder in (".", out):
     ),
     "links to the labels": (
         """
-os.remove(f"{{out}}/predictions.npy")
-os.symlink({labels!r}, f"{{out}}/predictions.npy")
+import atexit
+def link():
+    os.remove(f"{{out}}/predictions.npy")
+    os.symlink({labels!r}, f"{{out}}/predictions.npy")
+if __name__ != "__main__":
+    atexit.register(link)
 """,
         "predictions.npy is a symbolic link or lies behind one",
     ),
-    "leaves more rows": (
-        "np.save(f'{{out}}/predictions.npy', np.ones(99))\n",
+    "predicts more rows": (
+        "def predict(*_):\n    return np.ones(99)\n",
         "predictions.npy holds 99 rows, the labels 10",
     ),
 }
 """What is added to the script, and why it cannot be scored, if it cannot."""
 
 
-def section(labels: Path, more: str = "") -> str:
-    holdout = f'[holdout]\nlabels = "{labels.with_name("holdout.npy")}"\nstep = 0.05\n'
-    return f'[score]\nlabels = "{labels}"\nmetric = "accuracy"\n{more}{holdout}'
+def section(labels: Path) -> str:
+    held = labels.parent.with_name("held")
+    return f"""
+[score]
+labels = "{labels}"
+metric = "accuracy"
+predict = "python predict.py"
+inputs = "{held}/val/inputs.npy"
+[holdout]
+labels = "{labels.with_name("holdout.npy")}"
+inputs = "{held}/holdout/inputs.npy"
+step = 0.05
+"""
 
 
 @pytest.fixture
 def labels(tmp_path: Path) -> Path:
     path = tmp_path / "secret" / "labels.npy"
-    path.parent.mkdir()
-    np.save(path, LABELS.astype(int))
-    np.save(path.with_name("holdout.npy"), (np.arange(10) > 7).astype(int))
-    for each in path.parent.iterdir():
-        each.chmod(0o644)
+    arrays = {
+        path: LABELS.astype(int),
+        path.with_name("holdout.npy"): (np.arange(10) > 7).astype(int),
+        tmp_path / "held/val/inputs.npy": np.arange(10),
+        tmp_path / "held/holdout/inputs.npy": np.arange(10),
+    }
+    for place, array in arrays.items():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        np.save(place, array)
+        place.chmod(0o644)
     return path
+
+
+def cheat(name: str, labels: Path) -> str:
+    """Return what a cheat adds to the script."""
+    inputs = labels.parent.with_name("held") / "val/inputs.npy"
+    return CHEATS[name][0].format(labels=str(labels), inputs=str(inputs))
 
 
 @pytest.fixture
@@ -87,15 +137,16 @@ def study(make_study: MakeStudy, labels: Path) -> Study:
         .replace('name = "loss"\ngoal = "minimize"\n', 'name = "accuracy"\ngoal = "maximize"\n')
         .replace("pattern = '^METRIC loss=(\\S+)'", 'source = "predictions"')
     )
-    return make_study({"train.py": SCRIPT}, config=BY_HAND + config + section(labels))
+    files = {"train.py": SCRIPT, "predict.py": PREDICT}
+    return make_study(files, config=BY_HAND + config + section(labels))
 
 
 def test_an_honest_candidate_improves_and_a_cheat_does_not(study: Study, labels: Path) -> None:
     study.submit(study.patch("train.py", "THRESHOLD = 9", HONEST), name="train.py")
-    last = 'print("accuracy:", 0.4)\n'
-    for more, _ in CHEATS.values():
-        cheat = last + more.format(labels=str(labels)) + PERFECT
-        study.submit(study.patch("train.py", last, cheat), name="train.py")
+    last = '    print("accuracy:", 0.4)\n'
+    for name in CHEATS:
+        patch = study.patch("train.py", last, last + PERFECT + cheat(name, labels))
+        study.submit(patch, name="train.py")
 
     done = study.incumbent("run", "-n", str(1 + len(CHEATS)))
 
@@ -103,6 +154,7 @@ def test_an_honest_candidate_improves_and_a_cheat_does_not(study: Study, labels:
     baseline, honest, *cheats = (state.experiments[f"e{n}"] for n in range(2 + len(CHEATS)))
     assert baseline.last_outcome.value == 0.5
     assert baseline.last_outcome.metrics == {"claimed": 0.4}
+    assert baseline.last_outcome.stages_s["predict"] > 0
     assert (honest.last_outcome.value, honest.status) == (0.8, "kept")
     for experiment, (name, (_, reason)) in zip(cheats, CHEATS.items(), strict=True):
         outcome = experiment.last_outcome
@@ -119,13 +171,18 @@ def test_an_honest_candidate_improves_and_a_cheat_does_not(study: Study, labels:
     assert study.git("show", "incumbent/study:train.py") == SCRIPT.replace("THRESHOLD = 9", HONEST)
 
 
-def test_without_a_sandbox_the_labels_would_be_found(labels: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [name for name in CHEATS if name.startswith("seeks")])
+def test_without_a_sandbox_what_is_sought_would_be_found(
+    name: str, labels: Path, tmp_path: Path
+) -> None:
     """Else the study above would show nothing."""
-    more, _ = CHEATS["seeks the labels"]
-    (tmp_path / "train.py").write_text(SCRIPT + more.format(labels=str(labels)))
+    (tmp_path / "train.py").write_text(SCRIPT + cheat(name, labels))
     environment = {"INCUMBENT_OUT": str(tmp_path), "PATH": os.environ["PATH"]}
     subprocess.run([sys.executable, "train.py"], cwd=tmp_path, env=environment, check=True)
-    np.testing.assert_array_equal(np.load(tmp_path / "predictions.npy"), LABELS)
+    if "labels" in name:
+        np.testing.assert_array_equal(np.load(tmp_path / "predictions.npy"), LABELS)
+    else:
+        assert np.load(tmp_path / "model.npy") == 4
 
 
 def test_a_study_is_not_begun_with_labels_that_its_trials_could_see(

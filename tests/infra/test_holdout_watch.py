@@ -46,7 +46,7 @@ class Holdout:
             scorer=labels,
             ledger=self.ledger,
             epoch=self.ledger.begin_epoch(),
-            paths=WorkerPaths(study=tmp_path, environments=tmp_path),
+            left=WorkerPaths(study=tmp_path, environments=tmp_path).out,
             metric=metric(),
             step=step,
         )

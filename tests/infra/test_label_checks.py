@@ -55,3 +55,33 @@ def test_each_kind_is_refused_where_it_could_be_seen(folder: Path, tmp_path: Pat
 def test_without_a_sandbox_nothing_is_hidden(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(StudyProblem, match="needs a sandbox"):
         require_hidden_labels(config(folder, sandbox="none"), tmp_path)
+
+
+def asked(folder: Path, inputs: Path, test: str = "") -> StudyConfig:
+    final = f', "final": {{"labels": "{folder}/test.npy", "inputs": "{test}"}}' if test else ""
+    return StudyConfig.model_validate_json(
+        f"""{{
+        "study": {{"name": "s"}},
+        "metric": {{"name": "m", "goal": "maximize", "source": "predictions"}},
+        "trial": {{"command": "true"}},
+        "score": {{"labels": "{folder}/val.npy", "metric": "accuracy",
+                   "predict": "python predict.py", "inputs": "{inputs}"}}{final}
+        }}"""
+    )
+
+
+def test_inputs_hold_no_labels_of_any_kind_and_are_there(folder: Path, tmp_path: Path) -> None:
+    repository, inputs = tmp_path / "repository", tmp_path / "inputs"
+    with pytest.raises(StudyProblem, match=r"\[score\] inputs: there is no .*inputs. Put it there"):
+        require_hidden_labels(asked(folder, inputs), repository)
+    inputs.mkdir()
+    require_hidden_labels(asked(folder, inputs), repository)
+    with pytest.raises(StudyProblem, match=r"\[score\] labels: .* within \[score\] inputs"):
+        require_hidden_labels(asked(folder, folder), repository)
+    (folder / "test.npy").touch()
+    with pytest.raises(StudyProblem, match=r"\[score\] labels: .* within \[final\] inputs"):
+        require_hidden_labels(asked(folder, inputs, str(folder)), repository)
+    later = asked(folder, inputs, "/nowhere")
+    require_hidden_labels(later, repository)
+    with pytest.raises(StudyProblem, match=r"\[final\] inputs: there is no /nowhere"):
+        require_hidden_labels(later, repository, is_final=True)

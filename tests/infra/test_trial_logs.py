@@ -1,12 +1,13 @@
 """Where things of a trial are: those of the latest one that has any."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from infra.home import StudyHome
-from infra.trial_logs import paths_of, why_no_log
+from infra.trial_logs import find_log, paths_of, why_no_log
 from tests.infra.study_factory import Study, crashed
 from trainer.paths import WorkerPaths
-from trainer.trial import CommitId, ExperimentId, TrialId, TrialSpec
+from trainer.trial import CommitId, CrashKind, ExperimentId, TrialId, TrialSpec
 
 E0 = ExperimentId("e0")
 
@@ -51,3 +52,24 @@ def test_who_asks_for_the_log_of_a_rejected_experiment_is_told_why() -> None:
     assert why_no_log(study.state, "e0") == why_no_log(study.state, "e0.1") == said
     for name in ("e1", "e9", "nonsense"):
         assert why_no_log(study.state, name).startswith(f"no trial of {name} has started")
+
+
+def test_of_a_trial_whose_model_could_not_be_asked_it_is_that_log_that_is_shown(
+    tmp_path: Path,
+) -> None:
+    home = StudyHome(name="mar5", repository=tmp_path, directory=tmp_path / "study")
+    study = Study(slots=1)
+    study.start(study.propose("unmodified"))
+    home.logs.mkdir(parents=True)
+    for name in ("e0.1", "e0.1-predict", "e0.1-predict-holdout"):
+        (home.logs / f"{name}.log").touch()
+    assert find_log(home, study.state, "e0") == home.logs / "e0.1.log"
+    study.finish("e0", replace(crashed(), crash=CrashKind.PREDICTIONS))
+    assert find_log(home, study.state, "e0") == home.logs / "e0.1-predict.log"
+    for name in ("e0.1-predict", "e0-predict-holdout"):
+        path = find_log(home, study.state, name)
+        assert path == home.logs / f"{name.replace('e0-', 'e0.1-')}.log"
+    for name in ("e0-score", "e0-../../secret", "e9-predict"):
+        assert find_log(home, study.state, name) is None
+    said = "e0 has no log of a step score (`incumbent logs e0` shows its latest)"
+    assert why_no_log(study.state, "e0-score") == said

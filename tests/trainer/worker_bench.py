@@ -17,6 +17,7 @@ from trainer.gpu_watch import GpuWatch
 from trainer.materialise import Materialiser
 from trainer.paths import WorkerPaths
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
+from trainer.predictor import Predictor
 from trainer.run_records import Limits
 from trainer.sandbox.none import NoneSandbox
 from trainer.sandbox.port import Sandbox
@@ -145,6 +146,7 @@ class Bench:
     limits: Limits | None = None
     obstacle: Callable[[], str] = str
     scorer: Scorer | None = None
+    predictor: Predictor | None = None
 
     def serve(
         self, *waiting: Lease | NoWork | type[ConnectionError], **hooks: Any
@@ -172,6 +174,7 @@ class Bench:
             supervisors=(Supervisor(), Supervisor()),
             gpus=self.watch(materialiser.mark_prefix),
             scorer=self.scorer,
+            predictor=self.predictor,
             wait_for_cards=self.wait_for_cards,
             obstacle=self.obstacle,
             clock=self.time.clock,

@@ -55,7 +55,7 @@ def arrange(
     return BubblewrapSandbox(
         program=program,
         home=home,
-        shown=(*shown, *_data(data, hidden, program.uid)),
+        shown=(*shown, *paths_shown(data, hidden, program.uid)),
         devices=devices,
         sizes=Sizes.of_memory(memory_bytes or _machine_bytes()),
     )
@@ -83,19 +83,26 @@ def _have_unified_memory(devices: Sequence[str]) -> None:
         )
 
 
-def _data(paths: Iterable[str], hidden: Hidden, uid: int | None) -> Iterable[Bind]:
+def paths_shown(
+    paths: Iterable[str], hidden: Hidden, uid: int | None, key: str = "[trial] data"
+) -> Iterable[Bind]:
+    """Yield how paths of the user's are shown, each at its own place.
+
+    `key` is what names them, and `uid` whom trials run as, where that is not us. Raises
+    EnvironmentFailed where with them would be shown what is hidden, or they cannot be read.
+    """
     for path in paths:
         place = Path(path).expanduser().absolute()
         source = place.resolve()
         for each in (place, source):
             if problem := hidden.problem_with(each):
                 raise EnvironmentFailed(
-                    f"[trial] data: with {path} a trial would be shown {problem}. Name the folders "
+                    f"{key}: with {path} a trial would be shown {problem}. Name the folders "
                     "in it that trials read"
                 )
         if uid is not None and not source.stat().st_mode & (0o005 if source.is_dir() else 0o004):
             raise EnvironmentFailed(
-                f"[trial] data: {path} is for its owner alone, and trials run as others, for "
+                f"{key}: {path} is for its owner alone, and trials run as others, for "
                 f"Incumbent runs as root. Let them read it: chmod -R o+rX {place}"
             )
         yield Bind(source=os.fspath(source), place=os.fspath(place))
