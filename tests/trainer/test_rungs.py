@@ -72,7 +72,7 @@ def test_the_full_run_follows_what_passed_and_any_probe_that_ran(
     assert {ending for ending in RUN_ENDINGS if goes_on(spec, outcome(ending))} == endings
 
 
-@pytest.mark.parametrize("ending", RUN_ENDINGS - {Ending.SCORED})
+@pytest.mark.parametrize("ending", sorted(RUN_ENDINGS - {Ending.SCORED}))
 def test_an_outcome_says_that_the_smoke_run_was_the_end(ending: Ending) -> None:
     smoke = outcome(ending, stages_s={"materialise": 0.1, "smoke": 2.0, "start": 1.5})
     ended = ended_with_smoke(smoke)
