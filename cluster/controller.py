@@ -96,6 +96,7 @@ class Controller:
         self._tell(lambda observer: observer.resume(self._state))
         self._desk.start(self._state)
         if not self._ended():
+            self._parts.performer.resume(self._state)
             # Workers go home when the queue drains, as the last controller may have left it.
             self._patiently(self._set_mode)
             self._parts.fleet.start()
@@ -312,6 +313,7 @@ class Controller:
 
 _TOLD = (
     ev.ExperimentRejected,
+    ev.ExperimentReturned,
     ev.TrialFinished,
     ev.TrialLost,
     ev.ExperimentJudged,

@@ -133,6 +133,8 @@ def _status_after(story: tuple[tuple[int, str], ...], outcomes: tuple[TrialOutco
         return Status.DISCARDED
     if last == "ExperimentRejected":
         return Status.REJECTED
+    if last == "ExperimentReturned":
+        return Status.CANCELLED
     if last == "TrialFinished":
         return STATUS_OF_ENDING[outcomes[-1].ending]
     is_cancelled = any(name == "CancelRequested" for _, name in story)
