@@ -173,6 +173,22 @@ class Merge(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rebase(Command):
+    """Merge a candidate that has not begun onto the incumbent, as what it is from now on."""
+
+    candidate: Experiment
+    incumbent: Experiment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnCandidate(Command):
+    """Send a candidate that has not begun back to its proposer."""
+
+    candidate: Experiment
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DropWinner(Command):
     """Give a stale winner up."""
 

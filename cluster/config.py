@@ -66,6 +66,10 @@ class ReducerConfig(BaseModel):
     """Of winners whose base is no longer the incumbent: `chain` merges them one onto the other and
     measures all of that at once; `one-at-a-time` merges each onto the incumbent; `best-of-wave`
     drops them."""
+    max_staleness: Annotated[int, Field(ge=0)] = 8
+    """A candidate whose base is no longer the incumbent when its turn has not come is merged onto
+    the incumbent and run there, at most through so many promotions. One that is older, or
+    conflicts, goes back to its proposer. 0 merges none: each runs on what it was made on."""
 
 
 class ClusterConfig(BaseModel):

@@ -97,6 +97,7 @@ class Controller:
         self._tell(lambda observer: observer.resume(self._state))
         self._desk.start(self._state)
         if not self._ended():
+            self._parts.performer.resume(self._state)
             # Workers go home when the queue drains, as the last controller may have left it.
             self._patiently(self._set_mode)
             self._parts.fleet.start()
@@ -319,6 +320,7 @@ class Controller:
 
 _TOLD = (
     ev.ExperimentRejected,
+    ev.ExperimentReturned,
     ev.TrialFinished,
     ev.RungJudged,
     ev.TrialLost,

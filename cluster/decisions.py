@@ -6,7 +6,16 @@ after any crash. Its cost grows with what is open, not with what was ever tried.
 
 from collections.abc import Iterator
 
-from cluster import controls, ladder, proposal_planning, pruning, reducer, trial_planning, verdicts
+from cluster import (
+    controls,
+    ladder,
+    proposal_planning,
+    pruning,
+    reducer,
+    staleness,
+    trial_planning,
+    verdicts,
+)
 from cluster.commands import (
     CancelTrial,
     Command,
@@ -15,6 +24,7 @@ from cluster.commands import (
     GiveBackTrials,
     Materialise,
     Promote,
+    PruneTrial,
     SettleChain,
 )
 from cluster.experiment import Status
@@ -23,6 +33,8 @@ from cluster.study_plan import Circumstances, StudyPlan
 
 MOST_SUBMISSIONS = 8
 """Submissions that are turned into candidates in one go."""
+_REPEATED = (CancelTrial, PruneTrial)
+"""Decided again until a worker has heard of it."""
 
 
 def decide(state: StudyState, plan: StudyPlan, circumstances: Circumstances) -> tuple[Command, ...]:
@@ -40,6 +52,8 @@ def decide(state: StudyState, plan: StudyPlan, circumstances: Circumstances) -> 
     ]
     if not commands:
         commands = reducer.plan(state, plan)
+    if not state.is_paused and all(isinstance(one, _REPEATED) for one in commands):
+        commands.extend(staleness.due(state, plan))  # else the incumbent may be about to move
     commands.extend(_submissions(state))
     commands.extend(ladder.due(state, plan))
     commands.extend(pruning.due(state, circumstances))

@@ -20,6 +20,11 @@ from cluster.request_events import (
     StopRequested,
     SubmissionReceived,
 )
+from cluster.staleness_events import (
+    ExperimentRebased,
+    ExperimentReturned,
+    RebaseConflicted,
+)
 from eval.beliefs import Belief, Learnt
 from eval.judge import Verdict
 from proposer.proposal import Scalar
@@ -355,6 +360,9 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
         ExperimentProposed,
         ProposalRejected,
         ExperimentRejected,
+        ExperimentRebased,
+        RebaseConflicted,
+        ExperimentReturned,
         ProposerExhausted,
         TrialQueued,
         TrialStarted,

@@ -43,7 +43,7 @@ class Status(StrEnum):
     CRASHED = "crashed"  # its trial crashed
     TIMED_OUT = "timed_out"  # its trial ran into timeout_s
     PRUNED = "pruned"  # hopeless by its curve, or stopped on a rung: so there is no score
-    CANCELLED = "cancelled"  # somebody cancelled it
+    CANCELLED = "cancelled"  # somebody cancelled it, or it went stale before it began
     LOST = "lost"  # its workers went away too often
     CONFLICTED = "conflicted"  # a stale winner whose patch conflicts with the incumbent's
     MERGED = "merged"  # a stale winner whose patch is on the branch by way of a merge
@@ -93,6 +93,7 @@ class TrialPhase(StrEnum):
     RUNNING = "running"
     FINISHED = "finished"  # `outcome` is set
     LOST = "lost"  # this attempt was lost or given back; another may follow
+    WITHDRAWN = "withdrawn"  # taken out of the queue before it began: its tree is another now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +146,14 @@ class Experiment:
     priority: int = 0
     """Higher runs earlier among proposals."""
     parameters: Mapping[str, Scalar] = field(default_factory=dict)
+    proposed_parameters: Mapping[str, Scalar] = field(default_factory=dict)
+    """The same as they were proposed, where a rebase has changed them; else empty."""
+    promotions_before: int = 0
+    """How many promotions there had been when it was proposed."""
+    rebased_from: tuple[ExperimentId, ...] = ()
+    """The bases that it had before its present one, oldest first."""
+    stays_beside: ExperimentId = ExperimentId("")
+    """The incumbent that it could not be rebased onto, so that it runs on its own base."""
     merge_of: ExperimentId = ExperimentId("")
     """For a merge: the winner whose patch it carries."""
     merged_as: ExperimentId = ExperimentId("")
@@ -306,6 +315,19 @@ class Experiment:
     def seconds(self) -> float:
         """Wall-clock seconds that its trials took on slots, lost attempts included."""
         return sum(trial.seconds for trial in self.trials)
+
+    @property
+    def is_returned(self) -> bool:
+        """Say whether it went back to its proposer before it began: it had gone stale."""
+        last = self.story[-1][1] if self.story else ""
+        return self.status is Status.CANCELLED and last == "ExperimentReturned"
+
+    @property
+    def never_ran(self) -> Mapping[str, Scalar]:
+        """Parameters that were proposed, where what ran had others, or it went back."""
+        if self.is_returned:
+            return self.proposed_parameters or self.parameters
+        return self.proposed_parameters
 
     @property
     def is_replicated(self) -> bool:

@@ -10,7 +10,7 @@ from cluster import commands as cmd
 from cluster import events as ev
 from cluster.admission import Admission, Origin
 from cluster.code_outcomes import BranchMoved, Conflict, Promotion, Redundant
-from cluster.experiment import Experiment, Kind, Status, Trial
+from cluster.experiment import Experiment, Kind, Status, Trial, TrialPhase
 from cluster.state import StudyState
 from cluster.study_repository import StudyRepository
 from cluster.winners import carrier, lacks, takes_out
@@ -96,7 +96,7 @@ class Integration:
         new, old = _value(winner), _value(replaced)
         return [
             ("Metric", f"{self._metric.name} {new} (was {old})"),
-            ("Trials", ", ".join(map(_trial_words, winner.trials)) or "none"),
+            ("Trials", ", ".join(map(_trial_words, _begun(winner))) or "none"),
             ("Proposer", winner.proposer),
             ("Hypothesis", winner.hypothesis),
         ]
@@ -170,6 +170,11 @@ class Integration:
 def _value(experiment: Experiment) -> str:
     score = experiment.score
     return f"{score.mean:.6g}" if score else "unknown"
+
+
+def _begun(experiment: Experiment) -> list[Trial]:
+    """Return its trials but those that were to run what it was before a rebase."""
+    return [trial for trial in experiment.trials if trial.phase is not TrialPhase.WITHDRAWN]
 
 
 def _trial_words(trial: Trial) -> str:

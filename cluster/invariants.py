@@ -97,6 +97,7 @@ def _experiment(experiment: Experiment) -> Iterator[str]:
         yield f"{experiment.status} with {len(running)} running trials"
     if len(queued) != (experiment.status is Status.QUEUED):
         yield f"{experiment.status} with {len(queued)} queued trials"
+    yield from _rebased(experiment)
     if len({(t.id, t.attempt) for t in experiment.trials}) != len(experiment.trials):
         yield "an attempt appears twice"
     yield from _pruned(experiment)
@@ -113,6 +114,14 @@ def _experiment(experiment: Experiment) -> Iterator[str]:
         yield f"{experiment.status} without a second look"
     if bool(experiment.merge_of) != (experiment.kind is Kind.MERGE):
         yield f"a {experiment.kind} that carries {experiment.merge_of or 'nothing'}"
+
+
+def _rebased(experiment: Experiment) -> Iterator[str]:
+    withdrawn = [t for t in experiment.trials if t.phase is TrialPhase.WITHDRAWN]
+    if any(trial.started_at or trial.outcome for trial in withdrawn):
+        yield "a trial was withdrawn that had begun"
+    if experiment.rebased_from and experiment.kind is not Kind.PROPOSAL:
+        yield f"a {experiment.kind} was rebased"
 
 
 def _pruned(experiment: Experiment) -> Iterator[str]:

@@ -13,12 +13,14 @@ from cluster import commands as cmd
 from cluster import events as ev
 from cluster.admission import Admission, Origin
 from cluster.code_outcomes import Candidate, Rejected
-from cluster.experiment import Kind, Status
+from cluster.experiment import Experiment, Kind, Status
 from cluster.integration import Integration
 from cluster.ledger import Ledger
 from cluster.mirror import Standing
 from cluster.person_commits import PersonCommits
+from cluster.rebasing import Rebasing
 from cluster.source_repository import SourceProblem
+from cluster.staleness import PERSON
 from cluster.state import StudyState
 from cluster.study_repository import StudyRepository
 from cluster.submissions import base_of, materialise
@@ -70,6 +72,13 @@ class Performer:
             editable=editable,
             record=self._record,
         )
+        self._rebasing = Rebasing(
+            repository=repository,
+            admission=self._admission,
+            editable=editable,
+            tell=self._withdraw,
+            record=self.record,
+        )
 
     def record(self, event_id: str, event: ev.Event) -> None:
         """Append one event under this controller's epoch."""
@@ -80,6 +89,22 @@ class Performer:
         at = self._now()
         drafts = [ev.Draft(id=name, at=at, event=event) for name, event in events]
         self._ledger.append(drafts, epoch=self._epoch)
+
+    def _withdraw(self, candidate: Experiment, event_id: str, event: ev.Event) -> bool:
+        """Record what happened to a candidate that waits, with its trial out of the queue.
+
+        False, and nothing has changed, if a slot has begun that trial.
+        """
+        if candidate.status is not Status.QUEUED:
+            self.record(event_id, event)
+            return True
+        trial = candidate.trials[-1]
+        draft = ev.Draft(id=event_id, at=self._now(), event=event)
+        return self._queue.withdraw(trial.id, trial.attempt, draft, epoch=self._epoch)
+
+    def resume(self, state: StudyState) -> None:
+        """Finish what a controller that was killed had begun and the ledger does not show."""
+        self._rebasing.resume(state)
 
     def files_at(self, commit: CommitId) -> Mapping[str, str]:
         """Return the text of all editable files at a commit."""
@@ -214,6 +239,14 @@ class Performer:
         self._integration.merge(command, state)
 
     @perform.register
+    def _rebase(self, command: cmd.Rebase, state: StudyState) -> None:
+        self._rebasing.rebase(command, state)
+
+    @perform.register
+    def _return(self, command: cmd.ReturnCandidate, _: StudyState) -> None:
+        self._rebasing.give_back(command.candidate, command.reason)
+
+    @perform.register
     def _settle_chain(self, command: cmd.SettleChain, state: StudyState) -> None:
         self._integration.settle(command, state)
 
@@ -249,7 +282,7 @@ class Performer:
             kind=Kind.PROPOSAL,
             base=base,
             base_commit=base_commit,
-            proposer="user",
+            proposer=PERSON,
             hypothesis=submission.hypothesis,
             priority=submission.priority,
             parameters=proposal.parameters if proposal else {},

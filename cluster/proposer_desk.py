@@ -131,7 +131,8 @@ def _result(experiment: Experiment) -> Result:
     score = None if is_unknown else experiment.score
     return Result(
         experiment=experiment.id,
-        parameters=experiment.parameters,
+        parameters={} if experiment.is_returned else experiment.parameters,
+        never_ran=experiment.never_ran,
         proposer="" if experiment.kind is Kind.BASELINE else experiment.proposer,
         hypothesis=experiment.hypothesis,
         status=experiment.status.value,

@@ -188,11 +188,19 @@ class RedisTrialQueue:
         tokens = [held.token for held in self.held() if held.spec.trial == trial]
         self._store.run("answer", str(epoch), answer.value, *tokens)
 
+    def withdraw(self, trial: TrialId, attempt: int, draft: Draft, *, epoch: int) -> bool:
+        """See TrialQueue."""
+        key = f"{trial}|{attempt}".encode()
+        found = (member for member in self._members() if _key_of(member) == key)
+        return any(self._take_out(member, key, draft, epoch) for member in found)
+
     def _cancel(self, member: bytes, key: bytes, now: datetime, epoch: int) -> bool:
         spec = self._spec(key)
         if spec is None:
             return False
-        draft = ended_event(spec, cancelled(), now)
+        return self._take_out(member, key, ended_event(spec, cancelled(), now), epoch)
+
+    def _take_out(self, member: bytes, key: bytes, draft: Draft, epoch: int) -> bool:
         args = (str(epoch), member, key, draft.id, encode_draft(draft))
         return bool(self._store.run("cancel", *args))
 

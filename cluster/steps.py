@@ -19,6 +19,20 @@ RECENT = 32
 S = Status
 TRANSITIONS: dict[type[ev.Event], dict[Status, frozenset[Status]]] = {
     ev.ExperimentRejected: {S.PROPOSED: frozenset({S.REJECTED})},
+    # A request to cancel may come between the decision and what came of it.
+    ev.ExperimentRebased: {
+        S.PROPOSED: frozenset({S.PROPOSED}),
+        S.QUEUED: frozenset({S.PROPOSED, S.CANCELLED}),
+        S.CANCELLED: frozenset({S.CANCELLED}),
+    },
+    ev.RebaseConflicted: {
+        S.PROPOSED: frozenset({S.PROPOSED}),
+        S.QUEUED: frozenset({S.QUEUED}),
+    },
+    ev.ExperimentReturned: {
+        S.PROPOSED: frozenset({S.CANCELLED}),
+        S.QUEUED: frozenset({S.CANCELLED}),
+    },
     # A request to cancel may come between the decision to queue a trial and its queueing.
     ev.TrialQueued: {S.PROPOSED: frozenset({S.QUEUED}), S.CANCELLED: frozenset({S.QUEUED})},
     ev.TrialStarted: {S.QUEUED: frozenset({S.RUNNING})},

@@ -24,6 +24,8 @@ class StudyPlan:
     judge: Judge
     reducer: Policy = "chain"
     """How stale winners are brought together."""
+    max_staleness: int = 8
+    """Promotions that a candidate may wait through, merged onto each new incumbent; 0 is never."""
     guards: tuple[Guard, ...] = ()
     """Bounds on other numbers, which a candidate must keep whatever the judge says."""
     proposers: tuple[str, ...]

@@ -9,7 +9,7 @@ Does not know why a candidate is made, how it scored, or when it is promoted.
     refs/tags/incumbent/<study>/final-1  what a final run reported
 
 One process writes (the controller; a final run its tag), any number read. Nothing is ever deleted
-or rewritten.
+or rewritten; a candidate that is rebased before it runs has its old commit as a parent.
 """
 
 import os
@@ -269,6 +269,27 @@ class StudyRepository:
         if self._loose_refs >= _PACK_EVERY:
             self.git.run("pack-refs", "--all")
             self._loose_refs = 0
+
+    def move_refs(self, candidates: Mapping[ExperimentId, CommitId]) -> None:
+        """Let refs of candidates that have become others name these, by compare-and-set.
+
+        What they were stays reachable, as a parent. May be repeated.
+        """
+        if not candidates:
+            return
+        only = next(iter(candidates)) if len(candidates) == 1 else ""
+        shown = self.git.text(
+            *(
+                "for-each-ref",
+                "--format=%(refname) %(objectname)",
+                f"{self.experiments_prefix}{only}",
+            )
+        )
+        found = dict(line.split() for line in shown.splitlines())
+        for experiment, commit in candidates.items():
+            ref = f"{self.experiments_prefix}{experiment}"
+            if found[ref] != commit:
+                self.git.run("update-ref", ref, commit, found[ref])
 
     def start_branch(self, base: CommitId) -> CommitId:
         """Make the branch at `base` if there is none; return where it is."""

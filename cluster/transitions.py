@@ -11,6 +11,7 @@ from cluster import events as ev
 from cluster import rung_transitions as rungs
 from cluster.conditions import marks_of
 from cluster.experiment import STATUS_OF_ENDING, Experiment, Kind, Status, Trial, TrialPhase
+from cluster.staleness_transitions import STALENESS_HANDLERS
 from cluster.state import PersonCommit, StudyState
 from cluster.steps import step
 from cluster.study_transitions import STUDY_HANDLERS, Handler
@@ -56,6 +57,7 @@ def _proposed(state: StudyState, event: ev.ExperimentProposed, rec: ev.Recorded)
         priority=event.priority,
         parameters=event.parameters,
         skips_rungs=any(s.in_full for s in state.submissions if s.submission == event.submission),
+        promotions_before=state.promotions,
         merge_of=event.merge_of,
         generation=source.generation + 1 if source else 0,
         chain=event.chain,
@@ -108,9 +110,11 @@ def _rejected(state: StudyState, event: ev.ProposalRejected, _: ev.Recorded) -> 
 def _experiment_rejected(
     state: StudyState, event: ev.ExperimentRejected, rec: ev.Recorded
 ) -> StudyState:
+    experiment = state.experiments[event.experiment]
+    if experiment.status is S.CANCELLED:
+        return state  # while it was looked at again on another base
     # A trial that is queued ends the row. Merges are nobody's proposals.
-    in_a_row = state.rejections_in_a_row
-    in_a_row += state.experiments[event.experiment].kind is Kind.PROPOSAL
+    in_a_row = state.rejections_in_a_row + (experiment.kind is Kind.PROPOSAL)
     state = step(state, rec, event.experiment, S.REJECTED, reason=event.reason)
     return replace(state, rejections_in_a_row=in_a_row)
 
@@ -346,6 +350,7 @@ def _winner_dropped(state: StudyState, event: ev.WinnerDropped, rec: ev.Recorded
 
 _HANDLERS: dict[type[ev.Event], Handler] = {
     **STUDY_HANDLERS,
+    **STALENESS_HANDLERS,
     ev.ExperimentProposed: _proposed,
     ev.ProposalRejected: _rejected,
     ev.ExperimentRejected: _experiment_rejected,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from cluster import device_classes, ladder
+from cluster import device_classes, ladder, staleness
 from cluster.commands import Command, QueueTrial
 from cluster.experiment import Experiment, Kind, Status, TrialPhase
 from cluster.state import StudyState
@@ -32,7 +32,9 @@ def _divided(state: StudyState, plan: StudyPlan) -> tuple[list[Experiment], list
     waiting = [
         experiment
         for experiment in state.opened(Status.PROPOSED)
-        if (has_begun or experiment.kind is Kind.BASELINE) and not ladder.waits(experiment)
+        if (has_begun or experiment.kind is Kind.BASELINE)
+        and not ladder.waits(experiment)
+        and not staleness.is_stale(state, plan, experiment)
     ]
     proofs = [experiment for experiment in waiting if experiment.is_replicated]
     first = [experiment for experiment in waiting if not experiment.is_replicated]
@@ -74,9 +76,9 @@ def is_under_way(state: StudyState) -> bool:
 
 
 def _queue_trial(state: StudyState, experiment: Experiment, plan: StudyPlan) -> QueueTrial:
-    """Return the next attempt of a lost trial, or the next trial of a measured experiment."""
+    """Return the next attempt of a trial that never reported, or an experiment's next trial."""
     last = experiment.trials[-1] if experiment.trials else None
-    if last is not None and last.phase is TrialPhase.LOST:
+    if last is not None and last.phase in {TrialPhase.LOST, TrialPhase.WITHDRAWN}:
         number, attempt = int(last.id.rpartition(".")[2]), last.attempt + 1
     else:
         number, attempt = experiment.next_trial, 1

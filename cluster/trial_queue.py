@@ -93,6 +93,13 @@ class TrialQueue(Protocol):
         """Take a trial out of the queue, recorded as CANCELLED; or mark its lease for it."""
         ...
 
+    def withdraw(self, trial: TrialId, attempt: int, draft: Draft, *, epoch: int) -> bool:
+        """Take an attempt that waits out of the queue, in one step with the event that tells why.
+
+        False if it does not wait (any more): nothing has changed, and nothing was recorded.
+        """
+        ...
+
     def prune(self, trial: TrialId, *, epoch: int) -> None:
         """Have the next heartbeat of a trial's lease answered with PRUNE."""
         ...
@@ -302,6 +309,15 @@ class InMemoryTrialQueue:
         for token, held in self._leases.items():
             if held.spec.trial == trial:
                 self._answers[token] = Heartbeat.CANCEL
+
+    def withdraw(self, trial: TrialId, attempt: int, draft: Draft, *, epoch: int) -> bool:
+        """See TrialQueue."""
+        for item in self._ready:
+            if (item[2].trial, item[2].attempt) == (trial, attempt):
+                self._ledger.append([draft], epoch=epoch)
+                self._ready.remove(item)
+                return True
+        return False
 
     def prune(self, trial: TrialId, *, epoch: int) -> None:  # noqa: ARG002 - one controller
         """See TrialQueue."""

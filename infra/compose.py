@@ -72,6 +72,7 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
         metric=metric,
         judge=config.judge.judge(metric),
         reducer=config.reducer.policy,
+        max_staleness=config.reducer.max_staleness,
         guards=tuple(section.guard() for section in config.guard),
         proposers=tuple(proposer.name for proposer in ingredients.proposers),
         budget_s=config.trial.budget_s,

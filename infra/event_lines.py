@@ -113,6 +113,22 @@ def _(event: ev.ExperimentRejected, _state: StudyState) -> str:
 
 
 @_line.register
+def _(event: ev.ExperimentRebased, _state: StudyState) -> str:
+    return f"rebased {event.experiment} onto {event.base}, from {event.from_base}"
+
+
+@_line.register
+def _(event: ev.RebaseConflicted, _state: StudyState) -> str:
+    where = f"conflicts with {event.onto} in {', '.join(event.paths)}"
+    return f"not rebased {event.experiment}: {where}, so it is run on its own base"
+
+
+@_line.register
+def _(event: ev.ExperimentReturned, _state: StudyState) -> str:
+    return f"returned {event.experiment}: {event.reason}"
+
+
+@_line.register
 def _(event: ev.ProposerExhausted, _state: StudyState) -> str:
     return f"exhausted {event.proposer}: {event.reason}"
 

@@ -282,6 +282,8 @@ class ShowFacts(ExperimentFacts):
     """What to do about it, in one line, where its last words tell (infra.hints); else empty."""
     tree: str
     base_commit: str
+    rebased_from: list[str]
+    """The bases that it had before it began, oldest first; empty if it was never rebased."""
     lines: int
     accepted: bool
     """Somebody had it judged though it was suspect."""

@@ -154,6 +154,7 @@ def show_facts(
         "next": next_step(found, known),
         "tree": found.tree,
         "base_commit": found.base_commit,
+        "rebased_from": list(found.rebased_from),
         "lines": found.lines,
         "accepted": found.is_accepted,
         "parameters": dict(found.parameters),

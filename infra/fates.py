@@ -127,17 +127,21 @@ def end_seq(experiment: Experiment) -> int:
     return max(seq for seq, name in experiment.story if name in {_JUDGED, "Promoted"})
 
 
+_ENDS = {
+    "ExperimentSuspected": Status.SUSPECT,
+    _JUDGED: Status.DISCARDED,
+    "ExperimentRejected": Status.REJECTED,
+    _RUNG_JUDGED: Status.PRUNED,
+    "ExperimentReturned": Status.CANCELLED,
+}
+"""Events that tell by themselves what an experiment had ended as."""
+
+
 def _status_after(story: tuple[tuple[int, str], ...], outcomes: tuple[TrialOutcome, ...]) -> Status:
     """Tell from the events up to a new start what the experiment had ended as."""
     last = story[-1][1]
-    if last == "ExperimentSuspected":
-        return Status.SUSPECT
-    if last == _JUDGED:
-        return Status.DISCARDED
-    if last == "ExperimentRejected":
-        return Status.REJECTED
-    if last == _RUNG_JUDGED:
-        return Status.PRUNED
+    if last in _ENDS:
+        return _ENDS[last]
     is_cancelled = any(name == "CancelRequested" for _, name in story)
     if last == "TrialFinished":
         ending = outcomes[-1].ending

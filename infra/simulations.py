@@ -22,6 +22,7 @@ from eval.config import JudgeConfig
 Policy = Literal["greedy", "bayes", "sequential"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 DEFAULT_REDUCER: ReducerPolicy = ReducerConfig().policy
+DEFAULT_STALENESS: int = ReducerConfig().max_staleness
 REDUCERS: tuple[ReducerPolicy, ...] = get_args(ReducerPolicy)
 
 
@@ -35,6 +36,7 @@ class Question:
     slots: tuple[int, ...]
     judges: tuple[Policy, ...]
     reducers: tuple[ReducerPolicy, ...] = (DEFAULT_REDUCER,)
+    max_staleness: int = DEFAULT_STALENESS
     hours: float
     seeds: tuple[int, ...]
 
@@ -53,6 +55,7 @@ class Cell:
             landscape=question.landscape,
             judge=JudgeConfig(policy=self.judge).judge(METRIC),
             reducer=self.reducer,
+            max_staleness=question.max_staleness,
             slots=self.slots,
             hours=question.hours,
             seed=seed,
@@ -161,6 +164,7 @@ class SimulationFacts(TypedDict):
     landscape: str
     noise: float
     latency_s: float
+    max_staleness: int
     hours: float
     seeds: list[int]
     cells: list[CellFacts]
@@ -172,6 +176,7 @@ def simulation_facts(question: Question, answers: Sequence[Answer]) -> Simulatio
         "landscape": question.name,
         "noise": question.landscape.runs.noise,
         "latency_s": question.landscape.surroundings.latency_s,
+        "max_staleness": question.max_staleness,
         "hours": question.hours,
         "seeds": list(question.seeds),
         "cells": [_cell(answer) for answer in answers],

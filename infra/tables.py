@@ -52,7 +52,17 @@ _STYLES = {
 _PLAIN_CRASHES = frozenset({"", CrashKind.EXCEPTION, CrashKind.SIGNAL})
 """Kinds of which the reason tells all."""
 _WITH_REASON = frozenset(
-    {"suspect", "rejected", "crashed", "timed_out", "pruned", "lost", "conflicted", "dropped"}
+    {
+        "suspect",
+        "rejected",
+        "crashed",
+        "timed_out",
+        "pruned",
+        "cancelled",
+        "lost",
+        "conflicted",
+        "dropped",
+    }
 )
 """Statuses of which a list tells why."""
 
@@ -255,7 +265,7 @@ def _show(facts: ShowFacts, metric: str) -> RenderableType:
     _add(grid, "next", one_line(facts["next"]))
     _add(grid, "commit", facts["commit"])
     _add(grid, "promoted", facts["promoted"])
-    _add(grid, "base", f"{facts['base']} at {facts['base_commit'][:7]}")
+    _add(grid, "base", _base(facts))
     _add(grid, "proposer", one_line(facts["proposer"]))
     for name, others in relations(facts):
         _add(grid, name, others)
@@ -273,6 +283,11 @@ def _show(facts: ShowFacts, metric: str) -> RenderableType:
         parts += [Text(), _merges(facts)]
     parts += [Text(), _story(facts), *_tail(facts)]
     return Group(*parts)
+
+
+def _base(facts: ShowFacts) -> str:
+    before = f", rebased from {', '.join(facts['rebased_from'])}" if facts["rebased_from"] else ""
+    return f"{facts['base']} at {facts['base_commit'][:7]}{before}"
 
 
 def _last_outcome(facts: ShowFacts) -> Mapping[str, Any]:

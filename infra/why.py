@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TypedDict
 
 from cluster.events import Promoted, Recorded
-from cluster.experiment import Experiment
+from cluster.experiment import Experiment, TrialPhase
 from cluster.reverts import taken_out_by
 from cluster.state import StudyState
 from cluster.winners import brought, is_moot, takes_out
@@ -38,6 +38,8 @@ class StepFacts(TypedDict):
     """For a merge: the proposal whose patch it brought; else empty."""
     base: str
     """What its patch was made on, or merged onto."""
+    rebased_from: list[str]
+    """The bases before that one, from which it was rebased before it ran."""
     replaces: str
     """The incumbent before it; for a link of a chain, the link below it."""
     score: float | None
@@ -134,6 +136,7 @@ def _step(state: StudyState, experiment: Experiment, commit: str) -> StepFacts:
         "proposer": experiment.proposer,
         "carries": brought(state, experiment)[-1] if experiment.merge_of else "",
         "base": experiment.base,
+        "rebased_from": list(experiment.rebased_from),
         "replaces": "",
         "score": score_of(experiment),
         "belief": belief_facts(experiment.belief),
@@ -148,6 +151,7 @@ def _step(state: StudyState, experiment: Experiment, commit: str) -> StepFacts:
                 "value": trial.outcome.value if trial.outcome else None,
             }
             for trial in experiment.trials
+            if trial.phase is not TrialPhase.WITHDRAWN
         ],
         "superseded": [],
         "on_branch": experiment.id in state.lineage,

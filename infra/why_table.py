@@ -63,6 +63,8 @@ def _words(step: StepFacts) -> str:
     words = step["hypothesis"]
     if step["carries"]:
         words += f" (of {step['carries']}, merged onto {step['base']})"
+    elif step["rebased_from"]:
+        words += f" (rebased onto {step['base']} before it ran)"
     if step["takes_out"]:
         words += f"; takes out {step['takes_out']}"
     if step["taken_out_by"]:

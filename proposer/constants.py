@@ -46,6 +46,26 @@ def _read(path: str, text: str) -> Sequence[Knob]:
             return []
 
 
+def merged_values(
+    values: Mapping[str, Scalar], before: Mapping[str, str], after: Mapping[str, str]
+) -> dict[str, Scalar]:
+    """Return what constants are when a change of `before` has been merged cleanly into `after`.
+
+    `values` are those after the change alone. Where it left a constant as it was, that is what
+    `after` says; one that `after` has no more is left out. Three-way on values, so that no tree
+    has to be read that nobody has read before: reading one takes a process and most of a second.
+
+    Raises:
+        ValueError: as `read_constants`.
+    """
+    old, new = read_constants(before), read_constants(after)
+    return {
+        name: new[name].value if name in old and value == old[name].value else value
+        for name, value in values.items()
+        if name in new
+    }
+
+
 def change(
     files: Mapping[str, str], knobs: Mapping[str, Knob], values: Mapping[str, Scalar]
 ) -> Proposal:

@@ -23,6 +23,9 @@ class Result:
     """The experiment's status word."""
     value: float | None
     """Mean score; None for a failure or while it runs."""
+    never_ran: Mapping[str, Scalar] = field(default_factory=dict)
+    """What `parameters` were when it was proposed, if that was never run: the incumbent moved, and
+    it was merged onto that with other values, or came back (with `parameters` empty)."""
     reason: str = ""
     """Why it failed, in one line, e.g. "train.py:41: undefined name 'modle'"; else empty."""
 

@@ -116,6 +116,8 @@ class Tuner:
         for result in context.results:
             if result.parameters:
                 self._note(result.experiment, _Record.of(result))
+            if result.never_ran:
+                self._forget(result.never_ran)
         if context.commit != self._commit:
             self._adopt(read_constants(context.files))
             self._commit = context.commit
@@ -151,6 +153,15 @@ class Tuner:
         self._untold.append(record)
         if old is not None and old.standing is not Standing.RUNNING:
             self._model = None  # Optuna does not take back what it was told.
+
+    def _forget(self, configuration: _Configuration) -> None:
+        """Wait no longer for a configuration that will not be run; it may be proposed again."""
+        key = self._key(configuration)
+        self._proposed = [one for one in self._proposed if self._key(one) != key]
+        self._tried.discard(key)
+        number = self._running.pop(key, None)
+        if number is not None and self._model is not None:
+            self._model.finish(number, Standing.UNKNOWN, None)
 
     def _learn(self, context: Context) -> OptunaModel:
         if context.incumbent_value is not None and context.incumbent not in self._records:

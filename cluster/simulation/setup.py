@@ -17,6 +17,8 @@ class Setup:
     hours: float
     seed: int
     reducer: Policy = "chain"
+    max_staleness: int = 8
+    """See StudyPlan."""
     most_experiments: int = 0
     """End after so many verdicts instead of at the hour, if that is earlier; 0 for no limit."""
 

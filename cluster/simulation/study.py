@@ -14,7 +14,8 @@ from random import Random
 from cluster import commands as cmd
 from cluster import events as ev
 from cluster.decisions import decide
-from cluster.experiment import Kind
+from cluster.experiment import Experiment, Kind, Status
+from cluster.simulation.paper_queue import PaperQueue
 from cluster.simulation.setup import Setup, Step
 from cluster.simulation.terrain import Terrain, Tree
 from cluster.state import StudyState
@@ -47,6 +48,7 @@ class SimulatedStudy:
             metric=METRIC,
             judge=setup.judge,
             reducer=setup.reducer,
+            max_staleness=setup.max_staleness,
             proposers=(PROPOSER,),
             budget_s=setup.landscape.runs.seconds,
             slots=setup.slots,
@@ -58,9 +60,7 @@ class SimulatedStudy:
             for what in ("noise", "durations", "losses")
         )
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
-        self._queue: list[tuple[int, int, cmd.QueueTrial]] = []
-        self._checks: dict[int, cmd.QueueTrial] = {}
-        """What waits for one slot alone."""
+        self._waiting = PaperQueue()
         self._idle: list[int] = []
         self._order = 0
         self._asking = 0
@@ -136,14 +136,13 @@ class SimulatedStudy:
     def _start_trials(self) -> bool:
         """Lease what waits to the slots that are idle; say whether any was."""
         started = False
-        for slot in [slot for slot in self._idle if slot in self._checks]:
+        for slot in [slot for slot in self._idle if slot in self._waiting.meant]:
             self._idle.remove(slot)
             heapify(self._idle)
-            self._start(self._checks.pop(slot), slot)
+            self._start(self._waiting.meant.pop(slot), slot)
             started = True
-        while self._queue and self._idle:
-            _, _, order = heappop(self._queue)
-            self._start(order, heappop(self._idle))
+        while self._waiting and self._idle:
+            self._start(self._waiting.take(), heappop(self._idle))
             started = True
         return started
 
@@ -223,15 +222,11 @@ class SimulatedStudy:
                 is_control=command.is_control,
             )
         )
-        if command.place.slot:
-            self._checks[int(command.place.slot.removeprefix("gpu-"))] = command
-            return
-        self._order += 1
-        heappush(self._queue, (-command.priority, self._order, command))
+        self._waiting.put(command)
 
     @_perform.register
     def _cancel(self, command: cmd.CancelTrial) -> None:
-        order = self._taken_back(command)
+        order = self._waiting.take_back(command.trial)
         if order is None:
             return  # it runs: there is no hurry
         self._happen(
@@ -242,18 +237,6 @@ class SimulatedStudy:
                 outcome=_CANCELLED,
             )
         )
-
-    def _taken_back(self, command: cmd.CancelTrial) -> cmd.QueueTrial | None:
-        """Take a trial out of the queue; return None if it is not there."""
-        for slot, order in self._checks.items():
-            if order.trial == command.trial:
-                return self._checks.pop(slot)
-        for entry in self._queue:
-            if entry[2].trial == command.trial:
-                self._queue.remove(entry)
-                heapify(self._queue)
-                return entry[2]
-        return None
 
     @_perform.register
     def _judge_control(self, command: cmd.RecordControl) -> None:
@@ -289,9 +272,7 @@ class SimulatedStudy:
         onto = chain[-1] if chain else command.incumbent.id
         source = carrier(self.state, winner)
         base = self.trees[root(self.state, source)]
-        own = self.trees[source.id].patches
-        brought = [patch for number, patch in own.items() if number not in base.patches]
-        merged = self.terrain.merge(self.trees[onto], brought)
+        merged = self.terrain.carry(self.trees[source.id], base, self.trees[onto])
         if merged is not None and merged.patches.keys() != self.trees[onto].patches.keys():
             self._found(Kind.MERGE, merged, onto, winner.id, in_chain=command.in_chain)
         elif chain:
@@ -303,6 +284,38 @@ class SimulatedStudy:
             self._happen(event)
         else:
             self._happen(ev.MergeRedundant(experiment=winner.id, against=onto))
+
+    @_perform.register
+    def _rebase(self, command: cmd.Rebase) -> None:
+        candidate, onto = command.candidate, command.incumbent.id
+        own, base = self.trees[candidate.id], self.trees[candidate.base]
+        merged = self.terrain.carry(own, base, self.trees[onto])
+        if merged is None:
+            event: ev.Event = ev.ExperimentReturned(experiment=candidate.id, reason="conflicts")
+        else:
+            self.trees[candidate.id] = merged
+            event = ev.ExperimentRebased(
+                experiment=candidate.id,
+                commit=CommitId(f"c-{candidate.id}-{onto}"),
+                tree=merged.name,
+                lines=candidate.lines,
+                base=onto,
+                base_commit=self.state.incumbent_commit,
+                from_base=candidate.base,
+                from_commit=candidate.commit,
+            )
+        self._withdraw(candidate, event)
+
+    @_perform.register
+    def _return(self, command: cmd.ReturnCandidate) -> None:
+        name = command.candidate.id
+        event = ev.ExperimentReturned(experiment=name, reason=command.reason)
+        self._withdraw(command.candidate, event)
+
+    def _withdraw(self, candidate: Experiment, event: ev.Event) -> None:
+        if candidate.status is Status.QUEUED:
+            self._waiting.take_back(candidate.trials[-1].id)
+        self._happen(event)
 
     @_perform.register
     def _settle_chain(self, command: cmd.SettleChain) -> None:

@@ -78,6 +78,11 @@ class Terrain:
             harm=tree.harm + drawn.harm,
         )
 
+    def carry(self, tree: Tree, base: Tree, onto: Tree) -> Tree | None:
+        """Return `onto` with what `tree` has beyond `base`; None if git cannot merge that."""
+        own = tree.patches.items()
+        return self.merge(onto, [patch for number, patch in own if number not in base.patches])
+
     def merge(self, onto: Tree, patches: Iterable[Patch]) -> Tree | None:
         """Return `onto` with those patches that it lacks; None if git cannot merge them."""
         merged = onto

@@ -48,6 +48,12 @@ def simulate(
         float | None,
         typer.Option("--latency", help="Seconds that a proposer takes; default: the landscape's."),
     ] = None,
+    max_staleness: Annotated[
+        int | None,
+        typer.Option(
+            "--max-staleness", help="As [reducer] max_staleness; default: the configuration's."
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option("--seeds", help="How many studies of each kind.")] = 20,
     seed: Annotated[int, typer.Option("--seed", help="The first seed.")] = 0,
     picture: Annotated[
@@ -57,7 +63,7 @@ def simulate(
 ) -> None:
     """Try judges and reducers on imaginary studies: what would so many GPUs come to."""
     from infra.simulation_table import render_simulation
-    from infra.simulations import Question, simulation_facts
+    from infra.simulations import DEFAULT_STALENESS, Question, simulation_facts
     from infra.simulations import simulate as play
 
     question = Question(
@@ -66,6 +72,9 @@ def simulate(
         slots=_slots(slots),
         judges=_judges(judge),
         reducers=_reducers(reducer),
+        max_staleness=DEFAULT_STALENESS
+        if max_staleness is None
+        else int(_within("--max-staleness", max_staleness, 0, 1e6)),
         hours=_within("--hours", hours, 0.1, 10_000),
         seeds=tuple(range(seed, seed + int(_within("--seeds", seeds, 1, MOST_SEEDS)))),
     )

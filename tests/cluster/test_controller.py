@@ -543,6 +543,7 @@ def test_unlike_slots_screen_and_are_checked_and_one_class_alone_promotes(bench:
         experiments=10,
         reference_class="cpu",
         control_every=1,
+        max_staleness=0,  # candidates that change one line conflict
     )
     assert controller.run() == "10 experiments were judged"
     state = controller.state

@@ -7,6 +7,7 @@ from queue import SimpleQueue
 import pytest
 
 from cluster import events as ev
+from cluster.experiment import Status
 from cluster.proposer_desk import Answer, ProposerDesk
 from cluster.state import StudyState
 from eval.metric import Goal, Metric
@@ -121,6 +122,28 @@ def test_a_suspect_is_shown_without_its_value_and_again_once_it_was_judged(
     desks[0].ask(1)
     shown = [(r.status, r.value) for context in proposer.seen for r in context.results]
     assert shown == [("kept", 1.0), ("suspect", None), ("kept", 0.1)]
+
+
+def test_what_went_back_unmeasured_is_shown_with_the_reason_and_what_moved_with_both_its_points(
+    desks: list[Desk],
+) -> None:
+    world = World(proposers=("a",), max_staleness=2)
+    world.baseline(1.0)
+    moved, returned, head = (world.propose(parameters={"LR": rate}) for rate in (0.1, 0.2, 0.3))
+    world.run(head, scored(0.9))
+    world.rebase_outcome = "conflict"
+    world.start(moved)
+    world.end(moved, scored(0.8))
+    world.settle()
+    assert world.status(returned) is Status.CANCELLED
+    proposer = Scripted("a")
+    desks.append(Desk(proposer, state=world.state))
+    desks[0].ask(1)
+    shown = {result.experiment: result for result in proposer.seen[0].results}
+    assert (shown[returned].value, shown[returned].reason) == (None, "stale: conflict")
+    assert (shown[returned].parameters, shown[returned].never_ran) == ({}, {"LR": 0.2})
+    assert (shown[moved].parameters, shown[moved].never_ran) == ({"LR": 0.2}, {"LR": 0.1})
+    assert shown[head].never_ran == {}
 
 
 def test_the_latency_counts_the_answer_that_a_need_may_have_to_wait_for(desks: list[Desk]) -> None:

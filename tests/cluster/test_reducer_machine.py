@@ -8,10 +8,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import get_args
+from typing import TypeVar, get_args
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -43,8 +43,10 @@ from eval.bayes import BayesJudge
 from eval.judge import GreedyJudge, Judge
 from proposer.proposal import Context, Proposal
 from trainer.ports import Slot
-from trainer.trial import ExperimentId, SlotId, TrialOutcome
+from trainer.trial import CommitId, ExperimentId, SlotId, TrialId, TrialOutcome
 
+T = TypeVar("T")
+NONE = ExperimentId("")
 EXAMPLES = int(os.environ.get("INCUMBENT_REDUCER_EXAMPLES", "2"))
 PLACES = 6
 """Lines of train.py that patches change: two that change the same one conflict."""
@@ -52,6 +54,8 @@ SLOTS = 12
 MOST_MERGES = 3
 SETTLED = {Status.KEPT, Status.MERGED, Status.DROPPED, Status.CONFLICTED, Status.DISCARDED}
 SETTLED |= {Status.CRASHED, Status.SUSPECT, Status.CANCELLED, Status.LOST}
+
+WITH_REASON = {Status.DROPPED, Status.CONFLICTED, Status.MERGED, Status.CANCELLED}
 
 
 class Killed(BaseException):
@@ -68,15 +72,33 @@ class MortalLedger(InMemoryLedger):
         """Appends that still succeed, by halves: odd is killed after the append."""
 
     def append(self, drafts: Sequence[ev.Draft], *, epoch: int | None = None) -> int:
+        return self.mortally(lambda: super(MortalLedger, self).append(drafts, epoch=epoch))
+
+    def mortally(self, act: Callable[[], T]) -> T:
+        """Do something that appends; perhaps die before it, or after."""
         if not self.is_armed or self.fuse < 0:
-            return super().append(drafts, epoch=epoch)
+            return act()
         self.fuse -= 2
         if self.fuse == -2:
             raise Killed
-        last = super().append(drafts, epoch=epoch)
+        self.is_armed = False
+        done = act()
+        self.is_armed = True
         if self.fuse == -1:
             raise Killed
-        return last
+        return done
+
+
+class MortalQueue(InMemoryTrialQueue):
+    """Its withdrawals are one with their events: the controller dies before or after both."""
+
+    def __init__(self, ledger: MortalLedger) -> None:
+        super().__init__(ledger)
+        self._mortal = ledger
+
+    def withdraw(self, trial: TrialId, attempt: int, draft: ev.Draft, *, epoch: int) -> bool:
+        withdraw = super().withdraw
+        return self._mortal.mortally(lambda: withdraw(trial, attempt, draft, epoch=epoch))
 
 
 class ReducerMachine(RuleBasedStateMachine):
@@ -101,14 +123,21 @@ class ReducerMachine(RuleBasedStateMachine):
             home / "study.git", study="s", source=source, base="HEAD"
         )
         self.ledger = MortalLedger()
-        self.queue = InMemoryTrialQueue(self.ledger)
+        self.queue = MortalQueue(self.ledger)
         self.now = datetime(2026, 3, 1, tzinfo=UTC)
         self.state = StudyState()
         self.tokens: dict[ExperimentId, int] = {}
+        self.ran: dict[ExperimentId, CommitId] = {}
+        """What slots began of each experiment."""
         self.claims: list[tuple[Experiment, Experiment, bool]] = []
         self.changes = 0
         self.plan = StudyPlan(
-            metric=METRIC, judge=self.judge, reducer=self.policy, proposers=(), slots=SLOTS
+            metric=METRIC,
+            judge=self.judge,
+            reducer=self.policy,
+            max_staleness=3,
+            proposers=(),
+            slots=SLOTS,
         )
         base = self.repository.resolve(self.git("rev-list", "--max-parents=0", "--all"))
         start = ev.StudyStarted(study="s", base_commit=base, metric="loss", goal="minimize")
@@ -143,6 +172,7 @@ class ReducerMachine(RuleBasedStateMachine):
             epoch=epoch,
             clock=lambda: self.now,
         )
+        self.performer.resume(self.state)
 
     def settle(self) -> None:
         """Do what is decided, through any deaths."""
@@ -192,8 +222,9 @@ class ReducerMachine(RuleBasedStateMachine):
     @rule(
         places=st.lists(st.integers(0, PLACES - 1), min_size=3, max_size=6),
         ago=st.sampled_from([0, 0, 0, 1, 2]),
+        author=st.sampled_from(["test", "test", "user"]),
     )
-    def propose_a_wave(self, places: list[int], ago: int) -> None:
+    def propose_a_wave(self, places: list[int], ago: int, author: str = "test") -> None:
         known = [self.state.experiments[e] for e in self.state.lineage]
         base = known[max(0, len(known) - 1 - ago)]
         commit = base.promoted or self.state.base_commit
@@ -212,7 +243,7 @@ class ReducerMachine(RuleBasedStateMachine):
                 seed=0,
             )
             proposal = Proposal(edits={"train.py": "\n".join(lines)}, hypothesis=f"A{place}")
-            self.performer.propose(self.state, "test", proposal, context)
+            self.performer.propose(self.state, author, proposal, context)
             self.state = catch_up(self.ledger, self.state)
         self.settle()
 
@@ -227,8 +258,13 @@ class ReducerMachine(RuleBasedStateMachine):
             st.floats(-0.3, 0.1), st.floats(-0.3, 0.0), st.sampled_from([CRASHED, gamed(0.5)])
         ),
         fuse=st.sampled_from([-1, -1, 0, 1, 2, 3, 4, 5, 7]),
+        is_busy=st.booleans(),
     )
-    def end(self, data: st.DataObject, outcome: float | TrialOutcome, fuse: int) -> None:
+    def end(
+        self, data: st.DataObject, outcome: float | TrialOutcome, fuse: int, *, is_busy: bool
+    ) -> None:
+        if not is_busy:
+            self.begin()
         experiment = data.draw(st.sampled_from(self.on_the_way()))
         if isinstance(outcome, float):
             base = self.state.experiments[self.state.experiments[experiment].base]
@@ -253,6 +289,7 @@ class ReducerMachine(RuleBasedStateMachine):
     @rule(gains=st.lists(st.floats(-0.3, 0.05), min_size=16, max_size=16), fuse=st.integers(-1, 12))
     def end_a_wave(self, gains: list[float], fuse: int) -> None:
         """End all that runs before the controller looks: several win at once."""
+        self.begin()
         self.ledger.fuse = fuse
         for experiment, gain in zip(self.on_the_way(), gains, strict=False):
             base = self.state.experiments[self.state.experiments[experiment].base]
@@ -264,16 +301,26 @@ class ReducerMachine(RuleBasedStateMachine):
         self.complete(experiment, outcome)
         self.settle()
 
-    def complete(self, experiment: ExperimentId, outcome: TrialOutcome) -> None:
-        slots = [
-            Slot(id=SlotId(f"cpu-{n}"), incarnation="1", node="n", device="cpu", device_class="cpu")
-            for n in range(64)
-        ]
-        for slot in slots:  # all that wait: any of them may be the one
+    def begin(self, last: ExperimentId = NONE) -> None:
+        """Let slots take what waits, until one has a certain experiment; all, if none is named."""
+        for number in range(64):
+            slot = Slot(
+                id=SlotId(f"cpu-{number}"),
+                incarnation="1",
+                node="n",
+                device="cpu",
+                device_class="cpu",
+            )
+            if last in self.tokens:
+                return
             lease = self.queue.lease(slot, now=self.now, ttl_s=1e6)
             if lease is None:
-                break
+                return
             self.tokens[lease.spec.experiment] = lease.token
+            self.ran[lease.spec.experiment] = lease.spec.commit
+
+    def complete(self, experiment: ExperimentId, outcome: TrialOutcome) -> None:
+        self.begin(experiment)
         assert self.queue.complete(self.tokens.pop(experiment), outcome, now=self.now)
         self.state = catch_up(self.ledger, self.state)
 
@@ -296,6 +343,16 @@ class ReducerMachine(RuleBasedStateMachine):
     def the_state_is_sound(self) -> None:
         check(self.state)
         assert load(self.ledger) == self.state
+
+    @invariant()
+    def every_score_is_of_exactly_the_tree_on_record(self) -> None:
+        shown = self.git("for-each-ref", "--format=%(refname:lstrip=3) %(objectname)")
+        refs = dict(line.split() for line in shown.splitlines() if line.startswith("e"))
+        for experiment in self.state.experiments.values():
+            assert self.ran.get(experiment.id, experiment.commit) == experiment.commit
+            assert refs[experiment.id] == experiment.commit
+            if experiment.rebased_from:
+                assert self.repository.tree_of(experiment.commit) == experiment.tree
 
     @invariant()
     def ledger_and_branch_agree(self) -> None:
@@ -360,7 +417,7 @@ class ReducerMachine(RuleBasedStateMachine):
         assert not dict(self.state.open)
         for experiment in self.state.experiments.values():
             assert experiment.status in SETTLED
-            if experiment.status in {Status.DROPPED, Status.CONFLICTED, Status.MERGED}:
+            if experiment.status in WITH_REASON:
                 assert experiment.reason, experiment.id
         self.ledger_and_branch_agree()
         self.scratch.cleanup()
@@ -432,6 +489,7 @@ def study() -> Iterator[ReducerMachine]:
 
 def test_a_chain_lands_with_a_commit_for_each_winner_that_says_what_it_rests_on(study) -> None:
     study.propose_a_wave(places=[0, 1, 2, 3], ago=0)
+    study.begin()
     for name, value in (("e1", 0.8), ("e2", 0.85), ("e3", 0.87), ("e4", 0.9)):
         study.end_trial(ExperimentId(name), scored(value))
     head = study.state.incumbent_commit
@@ -449,6 +507,7 @@ def test_a_chain_lands_with_a_commit_for_each_winner_that_says_what_it_rests_on(
 
 def test_a_conflict_names_the_promoted_experiment_that_is_in_the_way(study) -> None:
     study.propose_a_wave(places=[0, 1, 0], ago=0)
+    study.begin()
     study.end_trial(ExperimentId("e1"), scored(0.8))
     study.end_trial(ExperimentId("e2"), scored(0.85))
     study.end_trial(ExperimentId("e4"), scored(0.66))  # e2 onto e1
@@ -462,6 +521,7 @@ def test_a_conflict_names_the_promoted_experiment_that_is_in_the_way(study) -> N
 
 def test_a_conflict_within_a_chain_waits_for_what_becomes_of_it(study) -> None:
     study.propose_a_wave(places=[0, 1, 1, 2], ago=0)
+    study.begin()
     for name, value in (("e1", 0.8), ("e4", 0.85), ("e2", 0.87), ("e3", 0.9)):
         study.end_trial(ExperimentId(name), scored(value))
     assert study.state.chain == ("e5",)

@@ -112,7 +112,7 @@ def test_a_proposer_gets_its_rejected_candidate_back_and_no_slot_ever_sees_it(
     bench: Bench,
 ) -> None:
     typo, broken = edited(A=2) + "print(modle)\n", "A = (1\nB = 1\n"
-    script = Script([typo], [broken], [edited(A=3)], [typo], [edited(A=9)])
+    script = Script([typo], [broken], [edited(A=3)], [typo], [edited(B=9)])
     controller = bench.controller(
         lambda b: ThreadFleet(b, 1), script, experiments=2, preflight=preflight(bench)
     )

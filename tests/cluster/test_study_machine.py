@@ -37,7 +37,7 @@ class StudyMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(slots=3, judge=self.judge)
+        self.world = World(slots=3, judge=self.judge, max_staleness=3)
         self.requests = 0
 
     @initialize(values=st.tuples(*[st.floats(0.5, 2.0)] * 3))
@@ -56,9 +56,9 @@ class StudyMachine(RuleBasedStateMachine):
         return data.draw(st.sampled_from(self.world.in_status(*statuses)))
 
     @precondition(lambda self: len(self.world.state.open) < 6)
-    @rule()
-    def propose(self) -> None:
-        self.world.propose()
+    @rule(proposer=st.sampled_from(["test", "test", "user"]))
+    def propose(self, proposer: str) -> None:
+        self.world.propose(proposer=proposer)
         self.world.settle()
 
     @rule()
@@ -92,6 +92,7 @@ class StudyMachine(RuleBasedStateMachine):
     )
     def end(self, data: st.DataObject, outcome, merge: str) -> None:
         self.world.merge_outcome = merge
+        self.world.rebase_outcome = merge
         self.finish(self.pick(data, Status.RUNNING), outcome)
         self.world.settle()
 
@@ -171,6 +172,26 @@ class StudyMachine(RuleBasedStateMachine):
     @invariant()
     def the_state_is_sound(self) -> None:
         self.world.verify()
+
+    @invariant()
+    def every_trial_that_began_was_of_the_tree_on_record(self) -> None:
+        """A rebase comes before the first start; what was to run before it never began."""
+        for experiment in self.world.state.experiments.values():
+            names = [name for _, name in experiment.story]
+            if "ExperimentRebased" in names and "TrialStarted" in names:
+                last = len(names) - 1 - names[::-1].index("ExperimentRebased")
+                assert last < names.index("TrialStarted"), experiment.id
+
+    @invariant()
+    def what_waits_was_made_on_the_incumbent(self) -> None:
+        state = self.world.state
+        for name in self.world.in_status(Status.QUEUED):
+            experiment = state.experiments[name]
+            has_begun = any(trial.started_at for trial in experiment.trials)
+            is_exempt = experiment.kind is not Kind.PROPOSAL or experiment.is_cancelled
+            is_exempt |= any(event == "RetryRequested" for _, event in experiment.story)
+            if not (has_begun or is_exempt or state.is_paused):
+                assert state.lineage[-1] in {experiment.base, experiment.stays_beside}, name
 
     @invariant()
     def every_promotion_was_an_improvement_on_the_record(self) -> None:

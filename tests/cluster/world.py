@@ -14,6 +14,7 @@ from cluster.decisions import decide
 from cluster.experiment import Kind, Status, Trial, TrialPhase
 from cluster.invariants import check
 from cluster.ledger import InMemoryLedger, catch_up, load
+from cluster.staleness import PERSON
 from cluster.state import StudyState
 from cluster.study_plan import Circumstances, StudyPlan
 from cluster.winners import lacks
@@ -65,6 +66,7 @@ class World:
         experiments: int = 0,
         proposers: tuple[str, ...] = (),
         judge: Judge = GREEDY,
+        max_staleness: int = 0,
     ):
         self.ledger = InMemoryLedger()
         self.state = StudyState()
@@ -73,12 +75,14 @@ class World:
             metric=METRIC,
             judge=judge,
             proposers=proposers,
+            max_staleness=max_staleness,
             slots=slots,
             most_experiments=experiments,
         )
         self.slots = slots
         self.asked = 0
         self.merge_outcome = "clean"
+        self.rebase_outcome = "clean"
         self.hopeless: dict[tuple[TrialId, int], str] = {}
         """What curves say, by trial and attempt."""
         self.probe: Probe | None = None
@@ -225,6 +229,38 @@ class World:
                 in_chain=command.in_chain,
             )
 
+    def _rebase(self, command: cmd.Rebase) -> None:
+        candidate, incumbent = command.candidate, command.incumbent
+        onto = self.state.incumbent_commit
+        if self.rebase_outcome == "conflict" and candidate.proposer == PERSON:
+            event: ev.Event = ev.RebaseConflicted(
+                experiment=candidate.id, onto=incumbent.id, paths=("train.py",)
+            )
+            self.happen(f"{candidate.id}/beside/{incumbent.id}", event)
+        elif self.rebase_outcome != "clean":
+            self._returncandidate(
+                cmd.ReturnCandidate(candidate=candidate, reason=f"stale: {self.rebase_outcome}")
+            )
+        else:
+            tree = f"{incumbent.tree}+{candidate.tree}"
+            event = ev.ExperimentRebased(
+                experiment=candidate.id,
+                commit=CommitId(f"r-{tree}"),
+                tree=tree,
+                lines=candidate.lines,
+                base=incumbent.id,
+                base_commit=onto,
+                from_base=candidate.base,
+                from_commit=candidate.commit,
+                parameters={name: 2 * float(v) for name, v in candidate.parameters.items()},
+            )
+            self.happen(f"{candidate.id}/rebased/{onto}", event)
+
+    def _returncandidate(self, command: cmd.ReturnCandidate) -> None:
+        name = command.candidate.id
+        event = ev.ExperimentReturned(experiment=name, reason=command.reason)
+        self.happen(f"{name}/returned", event)
+
     def _settlechain(self, command: cmd.SettleChain) -> None:
         first = command.measured.chain
         for event in command.events:
@@ -254,6 +290,8 @@ class World:
         *,
         in_chain: bool = False,
         submission: str = "",
+        proposer: str = "test",
+        parameters: dict[str, float] | None = None,
     ) -> ExperimentId:
         experiment = self.state.next_experiment
         first = next(iter(self.state.chain), experiment)
@@ -265,21 +303,35 @@ class World:
             base=base,
             base_commit=self.state.incumbent_commit or BASE,
             lines=100,
-            proposer="test",
+            proposer=proposer,
             hypothesis=f"try {tree}",
             submission=submission,
+            parameters=parameters or {},
             merge_of=merge_of,
             chain=first if in_chain else ExperimentId(""),
         )
         self.happen(f"{experiment}/proposed", event)
         return experiment
 
-    def propose(self, *, lines: int = 100, submission: str = "") -> ExperimentId:
+    def propose(
+        self,
+        *,
+        lines: int = 100,
+        submission: str = "",
+        proposer: str = "test",
+        parameters: dict[str, float] | None = None,
+    ) -> ExperimentId:
         self.asked = max(0, self.asked - 1)
         base = self.state.lineage[-1] if self.state.lineage else ExperimentId("e0")
         tree = f"t{len(self.state.experiments)}"
         event_base = self.found(
-            Kind.PROPOSAL, tree, CommitId(f"c-{tree}"), base, submission=submission
+            Kind.PROPOSAL,
+            tree,
+            CommitId(f"c-{tree}"),
+            base,
+            submission=submission,
+            proposer=proposer,
+            parameters=parameters,
         )
         if lines != 100:
             experiment = replace(self.state.experiments[event_base], lines=lines)

@@ -585,3 +585,35 @@ def chained() -> Study:
     )
     study.promote(links[2], above=(links[0], links[1]))
     return study
+
+
+def rebased() -> Study:
+    """A study in which e2 was rebased and kept, e3 stays beside it as a person's, e4 went back."""
+    study = Study()
+    study.baseline(0.4)
+    fresh = study.propose("LR 0.1 -> 0.2")
+    moved, returned = study.propose("WIDTH 8 -> 16"), ExperimentId("e4")
+    stays = study.propose("mine", proposer="user")
+    study.propose("LR 0.1 -> 0.3")
+    study.measure(fresh, 0.36)
+    study.judge(fresh, Verdict.KEEP)
+    study.promote(fresh)
+    study.tell(
+        ev.ExperimentRebased(
+            experiment=moved,
+            commit=commit("a rebase"),
+            tree="a rebased tree",
+            lines=100,
+            base=fresh,
+            base_commit=study.state.incumbent_commit,
+            from_base=ExperimentId("e0"),
+            from_commit=commit(moved),
+            parameters={"LR": 0.2},
+        ),
+        ev.RebaseConflicted(experiment=stays, onto=fresh, paths=("train.py",)),
+        ev.ExperimentReturned(experiment=returned, reason="stale: conflicts with e1 in train.py"),
+    )
+    study.measure(moved, 0.3)
+    study.judge(moved, Verdict.KEEP)
+    study.promote(moved)
+    return study

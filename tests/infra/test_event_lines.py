@@ -4,7 +4,7 @@ import re
 
 from cluster.events import EVENT_TYPES
 from infra.event_lines import event_line
-from tests.infra.study_factory import Study, chained, eventful
+from tests.infra.study_factory import Study, chained, eventful, rebased
 
 WORDS = """\
 study mar5: minimize val_loss, from COMMIT
@@ -40,6 +40,9 @@ shifted cpu-0: -0.2 in e3.12; judged again: e5
 submitted s1: mine
 rejected s1: mine: the same tree as e1
 rejected tuner: LR 0.2 -> 0.1: known
+rebased e2 onto e1, from e0
+not rebased e3: conflicts with e1 in train.py, so it is run on its own base
+returned e4: stale: conflicts with e1 in train.py
 rejected e22: train.py:4: undefined name 'modle'
 exhausted tuner: every point of the grid was tried
 pause
@@ -64,8 +67,10 @@ def test_each_event_has_its_words() -> None:
     events = eventful()
     of_chain = [recorded.event for recorded in chained().events]
     lines += [event_line(event, chained().state) for event in of_chain]
+    of_rebases = [recorded.event for recorded in rebased().events]
+    lines += [event_line(event, rebased().state) for event in of_rebases]
     lines = [re.sub(r"\b[0-9a-f]{7}\b", "COMMIT", line) for line in lines]
-    assert {type(event) for event in (*events, *of_chain)} == set(EVENT_TYPES.values())
+    assert {type(event) for event in (*events, *of_chain, *of_rebases)} == set(EVENT_TYPES.values())
     for index, event in enumerate(events):
         if index >= 2:
             study.tell(event)

@@ -6,8 +6,8 @@ from cluster.events import Event, RetryRequested
 from cluster.experiment import Status
 from eval.judge import Verdict
 from infra.fates import Fate, all_ends, ends, ends_by
-from tests.infra.study_factory import Study, chained, crashed, eventful, failed
-from trainer.trial import Ending
+from tests.infra.study_factory import Study, chained, crashed, eventful, failed, rebased
+from trainer.trial import Ending, ExperimentId
 
 
 def fates_of(study: Study) -> list[tuple[str, str]]:
@@ -15,7 +15,12 @@ def fates_of(study: Study) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("events", "least"), [(eventful(), 20), ([r.event for r in chained().events], 8)]
+    ("events", "least"),
+    [
+        (eventful(), 20),
+        ([r.event for r in chained().events], 8),
+        ([r.event for r in rebased().events], 3),
+    ],
 )
 def test_ends_seen_one_by_one_are_those_told_at_once(events: list[Event], least: int) -> None:
     study, seen = Study(slots=0), []
@@ -53,6 +58,15 @@ def test_a_chain_settles_its_winners_and_a_link_that_crashed_stays_a_crash() -> 
         ("e0", "keep"), ("e1", "keep"), ("e6", "crash"), ("e9", "discard"), ("e2", "merged"),
         ("e3", "merged"), ("e4", "merged"), ("e7", "keep"), ("e8", "keep"),
     ]  # fmt: skip
+
+
+def test_what_went_back_before_it_ran_says_nothing_of_its_patch_also_once_it_is_retried() -> None:
+    study = rebased()
+    assert fates_of(study) == [("e0", "keep"), ("e1", "keep"), ("e4", "unknown"), ("e2", "keep")]
+    study.tell(RetryRequested(experiment=ExperimentId("e4")))
+    study.measure("e4", 0.5)
+    study.judge("e4", Verdict.DISCARD)
+    assert fates_of(study)[2:] == [("e4", "unknown"), ("e2", "keep"), ("e4", "discard")]
 
 
 def test_a_promoted_experiment_that_is_merged_again_keeps_its_place() -> None:

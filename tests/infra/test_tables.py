@@ -10,7 +10,15 @@ from rich.console import Console
 from eval.judge import Verdict
 from infra import tables
 from infra.facts import log_facts, show_facts, status_facts
-from tests.infra.study_factory import Study, believed, crashed, eventful, measured, scored
+from tests.infra.study_factory import (
+    Study,
+    believed,
+    crashed,
+    eventful,
+    measured,
+    rebased,
+    scored,
+)
 from trainer.ports import Progress
 from trainer.run_start import Start
 from trainer.trial import CrashKind, ExperimentId
@@ -114,6 +122,21 @@ def test_everything_of_any_experiment_can_be_shown(experiment: str, narrow: io.S
     assert text.startswith(f"{experiment}  {facts['status'].replace('_', ' ')}")
     assert all(str(seq) in text for seq, _ in study.state.experiments[name].story)
     assert fits(text)
+
+
+def test_a_rebase_is_told_with_the_base_before_and_what_went_back_with_its_reason(
+    narrow: io.StringIO,
+) -> None:
+    study = rebased()
+    tables.render_show(
+        show_facts(study.state, ExperimentId("e2"), study.events), metric="m", file=narrow
+    )
+    assert "e1 at" in narrow.getvalue()
+    assert ", rebased from e0" in narrow.getvalue()
+    tables.render_log(log_facts(study.state), metric="m", file=narrow)
+    (row,) = [line for line in narrow.getvalue().splitlines() if line.startswith("e4")]
+    assert row.split()[1] == "cancelled"
+    assert "stale: conflicts with e1" in row
 
 
 def test_a_failure_is_shown_with_the_end_of_its_log(study: Study, narrow: io.StringIO) -> None:

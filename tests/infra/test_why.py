@@ -9,7 +9,7 @@ from eval.judge import Verdict
 from infra.experiment_facts import merges_of
 from infra.why import WhyFacts, promotion_seqs, why_facts
 from infra.why_table import render_why
-from tests.infra.study_factory import Study, chained, eventful
+from tests.infra.study_factory import Study, chained, eventful, rebased
 from trainer.trial import ExperimentId
 
 
@@ -41,6 +41,13 @@ def test_each_promotion_is_a_step_with_its_trials_and_what_it_replaced() -> None
         ("e8", "e7", "e4", ["e8.1"]),
     ]
     assert facts["steps"][-1]["score"] == pytest.approx(0.33)
+
+
+def test_what_was_rebased_before_it_ran_says_so_and_rests_on_the_trials_that_began() -> None:
+    (step,) = [s for s in why(rebased())["steps"] if s["experiment"] == "e2"]
+    assert (step["base"], step["rebased_from"]) == ("e1", ["e0"])
+    assert [run["trial"] for run in step["trials"]] == ["e2.1"]
+    assert "WIDTH 8 -> 16 (rebased onto e1 before it ran)" in rendered(rebased())
 
 
 def test_a_link_whose_own_run_failed_is_told_as_one() -> None:

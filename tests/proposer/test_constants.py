@@ -2,7 +2,7 @@
 
 import pytest
 
-from proposer.constants import change, read_constants
+from proposer.constants import change, merged_values, read_constants
 
 FILES = {
     "train.py": "LR = 3e-4  # peak\nDEPTH = 8\n",
@@ -58,3 +58,12 @@ def test_a_word_that_a_shell_file_cannot_hold_is_refused_by_name() -> None:
     files = {"run.sh": "OPT=adam\n"}
     with pytest.raises(ValueError, match=r"OPT: '\$HOME' cannot stand in a shell assignment"):
         change(files, read_constants(files), {"OPT": "$HOME"})
+
+
+def test_a_clean_merge_has_the_values_that_either_side_changed() -> None:
+    before = {"train.py": "LR = 0.1\n\n\n\nDEPTH = 4\n\n\n\nGONE = 1\n\n\n\nWD = 0.5\n"}
+    after = {"train.py": "LR = 0.2\n\n\n\nDEPTH = 4\n\n\n\nWD = 0.5\n\n\n\nNEW = 7\n"}
+    changed = {"LR": 0.1, "DEPTH": 8, "GONE": 1, "WD": 0.5}
+    # NEW is not among what the proposal named.
+    assert merged_values(changed, before, after) == {"LR": 0.2, "DEPTH": 8, "WD": 0.5}
+    assert merged_values({"NEW": 9}, before, after) == {"NEW": 9}

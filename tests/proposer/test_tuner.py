@@ -10,8 +10,9 @@ import torch
 from eval.metric import Goal
 from proposer.config import SpaceConfig, TunerConfig
 from proposer.constants import read_constants
-from proposer.proposal import Proposal, Scalar
+from proposer.proposal import Proposal, Result, Scalar
 from proposer.tuner import Tuner
+from trainer.trial import ExperimentId
 
 NewGame = Callable[..., Any]
 TRAIN = '''\
@@ -255,3 +256,46 @@ def test_a_misspelt_constant_in_the_configuration_is_refused(new_game: NewGame) 
 
 def test_it_is_called_tuner(new_game: NewGame) -> None:
     assert new_game(SMALL, bowl).tuner.name == "tuner"
+
+
+def test_what_was_rebased_is_learnt_as_it_ran_and_what_was_proposed_is_free_again(
+    new_game: NewGame,
+) -> None:
+    """A rebase took over what the incumbent had changed: the point that was asked never ran."""
+    game = new_game('A = 1  # choices: 1, 2\nB = "x"  # choices: x, y\n')
+    proposals = {key(one): one for one in game.ask(3)}
+    asked = proposals[("A", 2), ("B", "x")]
+    game.results.append(
+        Result(
+            experiment=ExperimentId("e1"),
+            parameters={"A": 2, "B": "y"},
+            never_ran=asked.parameters,
+            proposer="tuner",
+            hypothesis=asked.hypothesis,
+            status="discarded",
+            value=0.5,
+        )
+    )
+    (again,) = game.ask(3)
+    assert key(again) == key(asked)  # the only one left: nobody knows what it is worth
+
+
+def test_what_came_back_unmeasured_is_proposed_again(new_game: NewGame) -> None:
+    game = new_game("A = 1  # choices: 1, 2\nB = 3  # choices: 3, 4\n")
+    first, *others = game.ask(3)
+    for proposal in others:
+        game.measure(proposal)
+    assert game.ask(1) == []
+    game.results.append(
+        Result(
+            experiment=ExperimentId("e9"),
+            parameters={},
+            never_ran=first.parameters,
+            proposer="tuner",
+            hypothesis=first.hypothesis,
+            status="cancelled",
+            value=None,
+            reason="stale: conflicts with e5 in train.py",
+        )
+    )
+    assert [key(one) for one in game.ask(2)] == [key(first)]

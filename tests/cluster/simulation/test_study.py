@@ -93,3 +93,25 @@ def test_time_on_slots_is_told_apart() -> None:
     assert course.time.replicates > 0.2 * course.time.total
     assert play(setup()).time.replicates == 0
     assert play(setup()).time.merges > 0
+
+
+def test_what_waits_follows_the_incumbent_unless_that_is_switched_off() -> None:
+    state = SimulatedStudy(setup(judge=BAYES)).run()
+    rebased = [e for e in state.experiments.values() if e.rebased_from]
+    assert len(rebased) > 5
+    for experiment in rebased:  # before it began, and never again
+        names = [name for _, name in experiment.story]
+        assert "TrialStarted" not in names[: names.index("ExperimentRebased")]
+    off = SimulatedStudy(setup(judge=BAYES, max_staleness=0)).run()
+    assert not any(e.rebased_from for e in off.experiments.values())
+
+
+def test_a_rebased_patch_acts_on_the_tree_that_it_lands_on() -> None:
+    study = SimulatedStudy(setup("long_tail", BAYES))
+    state = study.run()
+    rebased = [e for e in state.experiments.values() if e.rebased_from]
+    assert rebased
+    for experiment in rebased:
+        own = study.trees[experiment.id].patches.keys()
+        assert len(own - study.trees[experiment.base].patches.keys()) == 1
+        assert own > study.trees[experiment.base].patches.keys()
