@@ -48,6 +48,8 @@ class QueueTrial(Command):
     """Where it may run."""
     is_control: bool = False
     """It is of what was promoted before, and changes nothing of that but its score."""
+    is_repeat: bool = False
+    """Its tree was measured before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -140,6 +140,7 @@ class Performer:
             smoke=command.smoke,
             place=command.place,
             is_control=command.is_control,
+            is_repeat=command.is_repeat,
         )
         self._queue.put(spec, priority=command.priority, now=self._now(), epoch=self._epoch)
 

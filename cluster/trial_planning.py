@@ -79,6 +79,7 @@ def _queue_trial(state: StudyState, experiment: Experiment, plan: StudyPlan) -> 
         number, attempt = int(last.id.rpartition(".")[2]), last.attempt + 1
     else:
         number, attempt = experiment.next_trial, 1
+    is_repeat = bool(experiment.values)
     bounded = max(-MOST_PRIORITY, min(MOST_PRIORITY, experiment.priority))
     return QueueTrial(
         experiment=experiment,
@@ -88,6 +89,7 @@ def _queue_trial(state: StudyState, experiment: Experiment, plan: StudyPlan) -> 
         priority=_PRIORITY[experiment.kind] + bounded,
         place=device_classes.place(state, plan, experiment),
         smoke=_smoke(state, experiment, plan),
+        is_repeat=is_repeat,
     )
 
 

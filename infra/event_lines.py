@@ -14,6 +14,7 @@ from cluster.state import StudyState
 from eval.judge import Verdict
 from infra.plain_text import number, one_line, signed
 from infra.probe_text import probe_words
+from infra.seed_text import reseed_words
 from trainer.trial import Ending, ExperimentId
 
 
@@ -138,8 +139,9 @@ def _(event: ev.TrialGivenUp, _state: StudyState) -> str:
 def _(event: ev.TrialFinished, state: StudyState) -> str:
     outcome = event.outcome
     if outcome.ending is Ending.SCORED:
-        told = f"; {probe_words(to_plain(outcome.probe))}" if outcome.probe else ""
-        return f"scored {event.trial}: {state.metric} {number(outcome.value)}{told}"
+        probe = probe_words(to_plain(outcome.probe)) if outcome.probe else ""
+        told = (f"; {words}" for words in (reseed_words(outcome.reseeds), probe) if words)
+        return f"scored {event.trial}: {state.metric} {number(outcome.value)}{''.join(told)}"
     return f"{outcome.ending} {event.trial}: {outcome.reason}"
 
 

@@ -19,6 +19,7 @@ from infra.final_facts import final_words
 from infra.holdout_facts import holdout_words
 from infra.plain_text import duration, number, one_line, printable_lines, signed
 from infra.probe_text import probe_words
+from infra.seed_text import seed_lines
 from infra.slots_text import promotes, shifted, spent
 from trainer.trial import CrashKind
 
@@ -257,6 +258,7 @@ def _show(facts: ShowFacts, metric: str) -> RenderableType:
     _add(grid, "limited by", str(_last_outcome(facts).get("limits_by", "")))
     _add(grid, "ran in", how_started(_last_outcome(facts)))
     _add(grid, "smoke runs", _smoke_runs(facts))
+    _add(grid, "seeds", "\n".join(seed_lines(facts)))
     for name, path in facts["paths"].items():
         _add(grid, name, path)
     for name, value in sorted(facts["parameters"].items()):

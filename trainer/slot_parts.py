@@ -165,6 +165,7 @@ class SlotParts:
             editable=settings.editable,
             preload=trial.preload,
             seed=self._seed(),
+            seed_pattern=trial.seed_pattern,
         )
 
     def _gpu_watch(self, mark_prefix: str) -> GpuWatch:

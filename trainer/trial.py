@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
+from eval.seeds import Reseed
 from eval.suspicion import Conduct
 from trainer.run_start import Start
 from trainer.telemetry import Telemetry
@@ -115,6 +116,8 @@ class TrialSpec:
     """Where it may run."""
     is_control: bool = False
     """It is of what was promoted before: it is never cut short."""
+    is_repeat: bool = False
+    """Its tree was measured before; `[trial] seed_pattern`, if there is one, applies."""
     rung: Rung = Rung.FULL
     """Which of a trial's runs is meant, where it consists of several."""
 
@@ -166,6 +169,8 @@ class TrialOutcome:
     """The run that it ended with: "full", or "smoke", which then failed and nothing followed."""
     probe: Probe | None = None
     """For a scored trial of the baseline where smoke runs are wanted: whether they are of use."""
+    reseeds: tuple[Reseed, ...] = ()
+    """Seeds that were written into its copy of the tree, by `[trial] seed_pattern`."""
 
     def __post_init__(self) -> None:
         if (self.value is not None) != (self.ending is Ending.SCORED):

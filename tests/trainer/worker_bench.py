@@ -145,6 +145,8 @@ class Bench:
     limits: Limits | None = None
     obstacle: Callable[[], str] = str
     scorer: Scorer | None = None
+    editable: tuple[str, ...] = ()
+    seed_pattern: str = ""
 
     def serve(
         self, *waiting: Lease | NoWork | type[ConnectionError], **hooks: Any
@@ -164,6 +166,8 @@ class Bench:
             preload=("decimal",),
             seed=self.seed,
             limits=self.limits,
+            editable=self.editable,
+            seed_pattern=self.seed_pattern,
         )
         Worker(
             slot=SLOT,
