@@ -22,6 +22,7 @@ from cluster.request_events import (
 )
 from eval.beliefs import Belief, Learnt
 from eval.judge import Verdict
+from eval.seeds import SeedHabit
 from proposer.proposal import Scalar
 from trainer.trial import CommitId, ExperimentId, Place, SlotId, TrialId, TrialOutcome
 
@@ -108,6 +109,8 @@ class ExperimentProposed(Event):
     merge_of: ExperimentId = ExperimentId("")
     chain: ExperimentId = ExperimentId("")
     """For a link of a chain of merges: the chain's first."""
+    seeds: SeedHabit | None = None
+    """Where the patch changes how the seed is set: its tree's habit (eval.seeds); else null."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

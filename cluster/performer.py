@@ -25,6 +25,7 @@ from eval.metric import Metric
 from proposer.proposal import Context, Proposal
 from trainer.git_command import GitError
 from trainer.preflight import Preflight
+from trainer.reseed import SeedReader
 from trainer.trial import CommitId, ExperimentId, TrialSpec
 
 
@@ -45,6 +46,7 @@ class Performer:
         epoch: int,
         clock: Callable[[], datetime],
         preflight: Preflight | None = None,
+        seeds: SeedReader | None = None,
     ) -> None:
         self._ledger = ledger
         self._queue = queue
@@ -56,7 +58,11 @@ class Performer:
         self._epoch = epoch
         self._now = clock
         self._admission = Admission(
-            repository=repository, editable=editable, preflight=preflight, record=self._record
+            repository=repository,
+            editable=editable,
+            preflight=preflight,
+            seeds=seeds or SeedReader(),
+            record=self._record,
         )
         self._integration = Integration(
             repository=repository,

@@ -56,6 +56,7 @@ def _proposed(state: StudyState, event: ev.ExperimentProposed, rec: ev.Recorded)
         merge_of=event.merge_of,
         generation=source.generation + 1 if source else 0,
         chain=event.chain,
+        seeds=event.seeds,
         story=((rec.seq, type(event).__name__),),
     )
     if event.experiment != state.next_experiment:

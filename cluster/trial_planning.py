@@ -12,6 +12,8 @@ from trainer.trial import ExperimentId, Smoke, TrialId
 _PRIORITY = {Kind.BASELINE: 2_000_000, Kind.MERGE: 1_000_000, Kind.PROPOSAL: 0}
 MOST_PRIORITY = 900_000
 """Priorities of submissions stay within plus and minus this."""
+OTHER_SEEDS = 1_000_000
+"""Added to the seeds of a candidate that changes the seed: nobody else is run with those."""
 
 
 def due(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
@@ -85,7 +87,7 @@ def _queue_trial(state: StudyState, experiment: Experiment, plan: StudyPlan) -> 
         experiment=experiment,
         trial=TrialId(f"{experiment.id}.{number}"),
         attempt=attempt,
-        seed=plan.seed + number,
+        seed=plan.seed + number + (OTHER_SEEDS if experiment.seeds and is_repeat else 0),
         priority=_PRIORITY[experiment.kind] + bounded,
         place=device_classes.place(state, plan, experiment),
         smoke=_smoke(state, experiment, plan),

@@ -54,6 +54,8 @@ def _verdict(state: StudyState, experiment: Experiment, plan: StudyPlan) -> Comm
     found, reference = judgement(state, experiment, plan)
     found = seed_verdicts.told(found, experiment, plan)
     reasons = () if experiment.is_accepted else _suspicions(state, experiment, plan)
+    if found.verdict is Verdict.KEEP and not experiment.is_accepted:
+        reasons = (*reasons, *seed_verdicts.objections(experiment))
     if reasons and found.verdict is not Verdict.DISCARD:
         return RecordSuspicion(
             experiment=experiment.id,

@@ -95,6 +95,7 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
         epoch=ingredients.epoch,
         clock=now,
         preflight=ingredients.preflight,
+        seeds=seeds,
     )
     rule = pruning_rule(config.pruner, metric.goal)
     curves = CurveBook(study.progress, rule, config.trial.budget_s) if rule else None

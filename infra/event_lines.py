@@ -14,7 +14,7 @@ from cluster.state import StudyState
 from eval.judge import Verdict
 from infra.plain_text import number, one_line, signed
 from infra.probe_text import probe_words
-from infra.seed_text import reseed_words
+from infra.seed_text import CHANGES_SEED, reseed_words
 from trainer.trial import Ending, ExperimentId
 
 
@@ -98,7 +98,8 @@ def _(event: ev.StopRequested, _state: StudyState) -> str:
 def _(event: ev.ExperimentProposed, _state: StudyState) -> str:
     if event.kind is Kind.MERGE:
         return f"merging {event.merge_of} onto {event.base} as {event.experiment}"
-    return f"proposed {event.experiment} by {event.proposer}: {event.hypothesis}"
+    changes = f" ({CHANGES_SEED})" if event.seeds else ""
+    return f"proposed {event.experiment} by {event.proposer}: {event.hypothesis}{changes}"
 
 
 @_line.register

@@ -35,6 +35,7 @@ from infra.fates import end_seq
 from infra.final_facts import final_facts
 from infra.hints import NOTHING_KNOWN, Known, next_step
 from infra.holdout_facts import holdout_facts
+from infra.seed_text import CHANGES_SEED
 from infra.time_facts import spent_facts, stage_facts, start_facts
 from trainer.ports import Progress
 from trainer.trial import ExperimentId, TrialId
@@ -158,6 +159,7 @@ def show_facts(
         "generation": found.generation,
         "merge_of": found.merge_of,
         "merged_as": found.merged_as,
+        "seeds": found.seeds.value if found.seeds else None,
         "chain": found.chain,
         "merges": merges_of(state, found),
         "paths": dict(paths or {}),
@@ -299,7 +301,7 @@ def _experiment(experiment: Experiment) -> ExperimentFacts:
         "node": ran[-1].node if ran else "",
         "reason": experiment.reason,
         "crash": _crash(experiment),
-        "marks": _marks(experiment.trials),
+        "marks": [*_marks(experiment.trials), *([CHANGES_SEED] if experiment.seeds else [])],
     }
 
 

@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from infra.plain_text import number, one_line, signed
+from infra.seed_text import CHANGES_SEED
 from infra.tables import make_console
 from infra.why import StepFacts, WhyFacts
 
@@ -63,6 +64,8 @@ def _words(step: StepFacts) -> str:
     words = step["hypothesis"]
     if step["carries"]:
         words += f" (of {step['carries']}, merged onto {step['base']})"
+    if step["changes_seed"]:
+        words += f" ({CHANGES_SEED})"
     if step["superseded"]:
         words += f"; superseded {', '.join(step['superseded'])}"
     return f"{words}: {step['reason']}" if step["reason"] else words

@@ -19,6 +19,7 @@ from cluster.study_plan import Circumstances, StudyPlan
 from cluster.winners import lacks
 from eval.judge import GreedyJudge, Judge
 from eval.metric import Goal, Metric
+from eval.seeds import SeedHabit
 from eval.suspicion import Conduct
 from trainer.trial import (
     CommitId,
@@ -75,6 +76,8 @@ class World:
         self.merge_outcome = "clean"
         self.hopeless: dict[tuple[TrialId, int], str] = {}
         """What curves say, by trial and attempt."""
+        self.repeats: dict[TrialId, bool] = {}
+        """Whether each trial was to repeat a measured tree."""
         self.claims: list[tuple[ExperimentId, float, float]] = []
         self.happen(
             "start",
@@ -131,6 +134,7 @@ class World:
             place=command.place,
             is_control=command.is_control,
         )
+        self.repeats[command.trial] = command.is_repeat
         self.happen(f"{command.trial}/{command.attempt}/queued", event)
 
     def _canceltrial(self, command: cmd.CancelTrial) -> None:
@@ -239,6 +243,7 @@ class World:
         merge_of: ExperimentId = ExperimentId(""),
         *,
         in_chain: bool = False,
+        seeds: SeedHabit | None = None,
     ) -> ExperimentId:
         experiment = self.state.next_experiment
         first = next(iter(self.state.chain), experiment)
@@ -254,15 +259,17 @@ class World:
             hypothesis=f"try {tree}",
             merge_of=merge_of,
             chain=first if in_chain else ExperimentId(""),
+            seeds=seeds,
         )
         self.happen(f"{experiment}/proposed", event)
         return experiment
 
-    def propose(self, *, lines: int = 100) -> ExperimentId:
+    def propose(self, *, lines: int = 100, seeds: SeedHabit | None = None) -> ExperimentId:
         self.asked = max(0, self.asked - 1)
         base = self.state.lineage[-1] if self.state.lineage else ExperimentId("e0")
         tree = f"t{len(self.state.experiments)}"
-        event_base = self.found(Kind.PROPOSAL, tree, CommitId(f"c-{tree}"), base)
+        commit = CommitId(f"c-{tree}")
+        event_base = self.found(Kind.PROPOSAL, tree, commit, base, seeds=seeds)
         if lines != 100:
             experiment = replace(self.state.experiments[event_base], lines=lines)
             self.state = replace(
