@@ -12,8 +12,10 @@ from cluster.experiment import Kind
 from cluster.reverts import reverted_by
 from cluster.state import StudyState
 from cluster.study_repository import StudyRepository
+from eval.seeds import SeedHabit
 from proposer.proposal import Scalar
 from trainer.preflight import Preflight
+from trainer.reseed import SeedReader
 from trainer.trial import CommitId, ExperimentId
 
 
@@ -46,11 +48,13 @@ class Admission:
         repository: StudyRepository,
         editable: Sequence[str],
         preflight: Preflight | None,
+        seeds: SeedReader,
         record: Callable[[Sequence[tuple[str, ev.Event]]], None],
     ) -> None:
         self._repository = repository
         self._editable = tuple(editable)
         self._preflight = preflight
+        self._seeds = seeds
         self._record = record
         self._files: tuple[CommitId, Mapping[str, str]] = (CommitId(""), {})
 
@@ -76,20 +80,35 @@ class Admission:
         elif twin := twin_of(state, made.tree, origin.reverts):
             self._reject(state, origin, f"the same tree as {twin}", twin)
         else:
-            self.found(state, made, origin, self.problem(origin.base_commit, made, files))
+            problem = self.problem(origin.base_commit, made, files)
+            self.found(state, made, origin, problem, files)
 
     def problem(
         self, base: CommitId, made: Candidate, files: Mapping[str, str] | None = None
     ) -> str:
         """Return why a candidate can only fail; empty if nothing says so, or nothing is asked."""
-        if self._preflight is None:
+        sources = self._sources(base, made, files) if self._preflight else None
+        if self._preflight is None or sources is None:
             return ""
-        try:
-            before = self.files_at(base)
-            after = files or self._repository.read_files(made.commit, self._editable)
-        except (KeyError, ValueError):
-            return ""  # not text, so none of what preflight knows
+        before, after = sources
         return self._preflight.problem(base=base, before=before, after=after)
+
+    def _sources(
+        self, base: CommitId, made: Candidate, files: Mapping[str, str] | None
+    ) -> tuple[Mapping[str, str], Mapping[str, str]] | None:
+        """Return the editable files of a base and of its candidate; None if they are no text."""
+        try:
+            after = files or self._repository.read_files(made.commit, self._editable)
+            return self.files_at(base), after
+        except (KeyError, ValueError):
+            return None
+
+    def _seed_change(
+        self, base: CommitId, made: Candidate, files: Mapping[str, str] | None
+    ) -> SeedHabit | None:
+        """Return what a candidate does about its seed, if its patch changes that."""
+        sources = self._sources(base, made, files) if made.commit != base else None
+        return self._seeds.change(*sources) if sources else None
 
     def _reject(
         self,
@@ -109,8 +128,18 @@ class Admission:
         )
         self._record([(f"{name}/rejected", event)])
 
-    def found(self, state: StudyState, made: Candidate, origin: Origin, problem: str = "") -> None:
-        """Give a candidate its ref and its number; with a `problem`, that is also its end."""
+    def found(
+        self,
+        state: StudyState,
+        made: Candidate,
+        origin: Origin,
+        problem: str = "",
+        files: Mapping[str, str] | None = None,
+    ) -> None:
+        """Give a candidate its ref and its number; with a `problem`, that is also its end.
+
+        `files` is as for `enter`.
+        """
         experiment = state.next_experiment
         self._repository.keep_ref(experiment, made.commit)
         proposed = ev.ExperimentProposed(
@@ -129,6 +158,7 @@ class Admission:
             merge_of=origin.merge_of,
             chain=origin.chain,
             reverts=origin.reverts,
+            seeds=self._seed_change(origin.base_commit, made, files),
         )
         events: list[tuple[str, ev.Event]] = [(f"{experiment}/proposed", proposed)]
         if problem:

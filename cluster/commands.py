@@ -51,6 +51,8 @@ class QueueTrial(Command):
     """It is of what was promoted before, and changes nothing of that but its score."""
     rung_s: float | None = None
     """Budget of the rung that it is on; None for a run in full."""
+    is_repeat: bool = False
+    """Its tree was measured before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,7 @@ def _control(
         priority=PRIORITY,
         place=where,
         is_control=True,
+        is_repeat=bool(experiment.values_on(where.device_class)),
     )
 
 

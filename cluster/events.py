@@ -11,6 +11,15 @@ from datetime import datetime
 from cluster.event import Event
 from cluster.experiment import Kind
 from cluster.hidden_label_events import FinalBegun, FinalReported, FinalRunEnded, HoldoutScored
+from cluster.reducer_events import (
+    Carried,  # noqa: F401 - of which Promoted holds some
+    ChainMeasured,
+    MergeConflicted,
+    MergeRedundant,
+    Promoted,
+    WinnerDropped,
+    WinnerRequeued,
+)
 from cluster.request_events import (
     AcceptRequested,
     CancelRequested,
@@ -27,6 +36,7 @@ from cluster.staleness_events import (
 )
 from eval.beliefs import Belief, Learnt
 from eval.judge import Verdict
+from eval.seeds import SeedHabit
 from proposer.proposal import Scalar
 from trainer.trial import CommitId, ExperimentId, Place, SlotId, TrialId, TrialOutcome
 
@@ -115,6 +125,8 @@ class ExperimentProposed(Event):
     """For a link of a chain of merges: the chain's first."""
     reverts: ExperimentId = ExperimentId("")
     """For a revert: whose patch it takes out of the branch again."""
+    seeds: SeedHabit | None = None
+    """Where the patch changes how the seed is set: its tree's habit (eval.seeds); else null."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,78 +279,6 @@ class ExperimentSuspected(Event):
     reasons: tuple[str, ...]
     reference: ExperimentId
     """The experiment that it was compared with."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChainMeasured(Event):
-    """Every link of a chain of merges came to its end; the verdicts stand before this."""
-
-    chain: ExperimentId
-    """The first link."""
-    links: tuple[ExperimentId, ...]
-    best: ExperimentId = ExperimentId("")
-    """The link that is to be promoted, with all below it; empty if none is."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Carried:
-    """A commit that came onto the branch below the one that was promoted."""
-
-    experiment: ExperimentId
-    commit: CommitId
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Promoted(Event):
-    """A winner's tree became the head of the branch."""
-
-    experiment: ExperimentId
-    commit: CommitId
-    replaces: ExperimentId
-    lacks: tuple[ExperimentId, ...] = ()
-    """Promoted experiments whose patches its tree does not hold; they rejoin as candidates."""
-    carried: tuple[Carried, ...] = ()
-    """The links of its chain below it, each with a commit of its own, the first one first."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MergeConflicted(Event):
-    """A stale winner's patch and one that is on the branch touch the same lines."""
-
-    experiment: ExperimentId
-    against: ExperimentId
-    """The promoted experiment whose patch is in the way."""
-    paths: tuple[str, ...]
-    onto: CommitId = CommitId("")
-    """The branch's head then, onto which both are wanted; empty in ledgers of earlier versions."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MergeRedundant(Event):
-    """A stale winner's patch is already in the incumbent."""
-
-    experiment: ExperimentId
-    against: ExperimentId
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WinnerRequeued(Event):
-    """A chain of merges ended without a winner's patch, which may still be worth merging."""
-
-    experiment: ExperimentId
-    link: ExperimentId
-    """The merge that carried it."""
-    reason: str
-    effect: Belief | None = None
-    """What the chain told of its patch's effect; null if nothing."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WinnerDropped(Event):
-    """A stale winner was merged as often as is allowed, or its merge brought nothing."""
-
-    experiment: ExperimentId
-    reason: str
 
 
 EVENT_TYPES: Mapping[str, type[Event]] = {

@@ -14,6 +14,7 @@ from eval.beliefs import Belief
 from eval.conditions import Mark
 from eval.judge import Evidence, Verdict
 from eval.score import Score
+from eval.seeds import SeedHabit
 from eval.suspicion import Run
 from proposer.proposal import Scalar
 from trainer.trial import CommitId, Ending, ExperimentId, Probe, SlotId, TrialId, TrialOutcome
@@ -167,6 +168,8 @@ class Experiment:
     """For a revert: whose patch it takes out of the branch again."""
     merges: int = 0
     """How many measured merges it came back from, neither on the branch nor dropped."""
+    seeds: SeedHabit | None = None
+    """What its tree does about its seed, where its patch changes that; None where it does not."""
     trials: tuple[Trial, ...] = ()
     controls: tuple[Trial, ...] = ()
     """Its trials after it was promoted: they say what its tree scores, and change no status."""
@@ -202,8 +205,12 @@ class Experiment:
     """Sequence number and name of every event that concerned it."""
 
     def scored_on(self, device_class: str) -> tuple[tuple[Trial, TrialOutcome, float], ...]:
-        """Return each trial that was scored on a class and counts: its outcome, and its metric."""
-        return tuple(
+        """Return each trial that was scored on a class and counts: its outcome, and its metric.
+
+        Of a candidate that changes the seed, the first run is on one that it chose: it counts while
+        there is no other.
+        """
+        scored = tuple(
             (trial, found, found.value)
             for trial in (*self.trials, *self.controls)
             if not trial.is_set_aside
@@ -211,6 +218,20 @@ class Experiment:
             and found.value is not None
             and found.device_class == device_class
         )
+        if self.seeds is None:
+            return scored
+        return tuple(run for run in scored if run[0].id != self.chosen_run) or scored
+
+    @property
+    def chosen_run(self) -> TrialId:
+        """Its first scored trial, on the seed that its tree says; empty before there was one."""
+        scored = (t for t in self.trials if t.outcome and t.outcome.value is not None)
+        return next((trial.id for trial in scored if not trial.is_set_aside), TrialId(""))
+
+    @property
+    def is_on_other_seeds(self) -> bool:
+        """Say whether its score rests on none that its tree chose."""
+        return any(trial.id != self.chosen_run for trial, _, _ in self.scored)
 
     def values_on(self, device_class: str) -> tuple[float, ...]:
         """Return the metric of each trial that was scored on a class and counts."""

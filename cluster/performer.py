@@ -29,6 +29,7 @@ from eval.metric import Metric
 from proposer.proposal import Context, Proposal
 from trainer.git_command import GitError
 from trainer.preflight import Preflight
+from trainer.reseed import SeedReader
 from trainer.trial import CommitId, ExperimentId, TrialSpec
 
 
@@ -49,6 +50,7 @@ class Performer:
         epoch: int,
         clock: Callable[[], datetime],
         preflight: Preflight | None = None,
+        seeds: SeedReader | None = None,
     ) -> None:
         self._ledger = ledger
         self._queue = queue
@@ -60,7 +62,11 @@ class Performer:
         self._epoch = epoch
         self._now = clock
         self._admission = Admission(
-            repository=repository, editable=editable, preflight=preflight, record=self._record
+            repository=repository,
+            editable=editable,
+            preflight=preflight,
+            seeds=seeds or SeedReader(),
+            record=self._record,
         )
         self._people = PersonCommits(
             repository=repository, source=source, editable=editable, record=self.record
@@ -177,6 +183,7 @@ class Performer:
             smoke=command.smoke,
             place=command.place,
             is_control=command.is_control,
+            is_repeat=command.is_repeat,
         )
         self._queue.put(spec, priority=command.priority, now=self._now(), epoch=self._epoch)
 

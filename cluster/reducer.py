@@ -79,22 +79,30 @@ class Chained:
         if queue.incumbent.belief is None:
             yield from OneAtATime().arrange(queue)
             return
-        winners, rejoining = _unbelieved(queue.winners), _unbelieved(queue.rejoining)
+        winners, rejoining = _single(queue.winners), _single(queue.rejoining)
         yield from OneAtATime().arrange(replace(queue, winners=winners, rejoining=rejoining))
         links = []
         for one in (*queue.winners, *queue.rejoining):
             if one.generation + one.merges >= MOST_MERGES:
                 yield DropWinner(winner=one.id, reason=_STALE)
-            elif one.effect is not None:
+            elif one.effect is not None and not _is_single(one):
                 links.append((-one.effect.mean, number(one), one))
         if not queue.has_chain:
             for _, _, one in sorted(links)[:MOST_LINKS]:
                 yield Merge(winner=one, incumbent=queue.incumbent, in_chain=True)
 
 
-def _unbelieved(experiments: tuple[Experiment, ...]) -> tuple[Experiment, ...]:
-    """Return those of whose patches nothing is believed: judged while another judge was set."""
-    return tuple(one for one in experiments if one.effect is None)
+def _single(experiments: tuple[Experiment, ...]) -> tuple[Experiment, ...]:
+    return tuple(filter(_is_single, experiments))
+
+
+def _is_single(one: Experiment) -> bool:
+    """Say whether a patch is merged by itself.
+
+    Of one that was judged while another judge was set, nothing is believed; one that changes the
+    seed has to be run on others, and the links of a chain are run once.
+    """
+    return one.effect is None or one.seeds is not None
 
 
 class BestOfWave:

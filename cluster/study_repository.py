@@ -271,20 +271,12 @@ class StudyRepository:
             self._loose_refs = 0
 
     def move_refs(self, candidates: Mapping[ExperimentId, CommitId]) -> None:
-        """Let refs of candidates that have become others name these, by compare-and-set.
-
-        What they were stays reachable, as a parent. May be repeated.
-        """
+        """Let refs name what candidates have become, by compare-and-set. May be repeated."""
         if not candidates:
             return
-        only = next(iter(candidates)) if len(candidates) == 1 else ""
-        shown = self.git.text(
-            *(
-                "for-each-ref",
-                "--format=%(refname) %(objectname)",
-                f"{self.experiments_prefix}{only}",
-            )
-        )
+        pattern = self.experiments_prefix
+        pattern += next(iter(candidates)) if len(candidates) == 1 else ""
+        shown = self.git.text("for-each-ref", "--format=%(refname) %(objectname)", pattern)
         found = dict(line.split() for line in shown.splitlines())
         for experiment, commit in candidates.items():
             ref = f"{self.experiments_prefix}{experiment}"

@@ -62,6 +62,7 @@ def _proposed(state: StudyState, event: ev.ExperimentProposed, rec: ev.Recorded)
         generation=source.generation + 1 if source else 0,
         chain=event.chain,
         reverts=event.reverts,
+        seeds=event.seeds,
         story=((rec.seq, type(event).__name__),),
     )
     if event.experiment != state.next_experiment:

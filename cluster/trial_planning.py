@@ -12,6 +12,8 @@ from trainer.trial import ExperimentId, Smoke, TrialId
 _PRIORITY = {Kind.BASELINE: 2_000_000, Kind.MERGE: 1_000_000, Kind.PROPOSAL: 0}
 MOST_PRIORITY = 900_000
 """Priorities of submissions stay within plus and minus this."""
+OTHER_SEEDS = 1_000_000
+"""Added to the seeds of a candidate that changes the seed: nobody else is run with those."""
 
 
 def due(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
@@ -83,22 +85,26 @@ def _queue_trial(state: StudyState, experiment: Experiment, plan: StudyPlan) -> 
     else:
         number, attempt = experiment.next_trial, 1
     trial = TrialId(f"{experiment.id}.{number}")
+    is_repeat = bool(experiment.values)
     bounded = max(-MOST_PRIORITY, min(MOST_PRIORITY, experiment.priority))
     return QueueTrial(
         experiment=experiment,
         trial=trial,
         attempt=attempt,
-        seed=plan.seed + number - _rung_runs(experiment, trial),
+        seed=_seed(plan, experiment, trial, is_repeat=is_repeat),
         priority=_PRIORITY[experiment.kind] + bounded,
         place=device_classes.place(state, plan, experiment),
         rung_s=ladder.next_rung(state, plan, experiment),
         smoke=_smoke(state, experiment, plan),
+        is_repeat=is_repeat,
     )
 
 
-def _rung_runs(experiment: Experiment, trial: TrialId) -> int:
-    """Return how many runs on rungs came before: the run in full has the seed of the first one."""
-    return len({t.id for t in experiment.trials if t.rung_s is not None and t.id != trial})
+def _seed(plan: StudyPlan, experiment: Experiment, trial: TrialId, *, is_repeat: bool) -> int:
+    """Return a trial's seed, by its number; the first run in full has that of those on rungs."""
+    rung_runs = {t.id for t in experiment.trials if t.rung_s is not None and t.id != trial}
+    others = OTHER_SEEDS if experiment.seeds and is_repeat else 0
+    return plan.seed + int(trial.rpartition(".")[2]) - len(rung_runs) + others
 
 
 def _smoke(state: StudyState, experiment: Experiment, plan: StudyPlan) -> Smoke | None:

@@ -6,7 +6,7 @@ Knows what a judge is shown and when a score is looked at twice. What is better 
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cluster import device_classes
+from cluster import device_classes, seed_verdicts
 from cluster.commands import Command, RecordJudgement, RecordSuspicion
 from cluster.experiment import Experiment, Kind, Status
 from cluster.state import StudyState
@@ -14,7 +14,6 @@ from cluster.study_plan import StudyPlan
 from cluster.winners import root
 from eval.judge import Circumstance, Judgement, Verdict
 from eval.noise import Noise, pooled_noise
-from eval.seeds import SeedHabit
 from eval.suspicion import implausible, suspicions
 from trainer.trial import ExperimentId
 
@@ -53,10 +52,10 @@ def _objections(state: StudyState, link: Experiment, plan: StudyPlan) -> Iterato
 
 def _verdict(state: StudyState, experiment: Experiment, plan: StudyPlan) -> Command:
     found, reference = judgement(state, experiment, plan)
-    if plan.seeds is SeedHabit.FIXED and len(experiment.values) > 1:
-        words = f"{found.reason}; its runs share one seed and tell of repeatability alone"
-        found = replace(found, reason=words)
+    found = seed_verdicts.told(found, experiment, plan)
     reasons = () if experiment.is_accepted else _suspicions(state, experiment, plan)
+    if found.verdict is Verdict.KEEP and not experiment.is_accepted:
+        reasons = (*reasons, *seed_verdicts.objections(experiment))
     if reasons and found.verdict is not Verdict.DISCARD:
         return RecordSuspicion(
             experiment=experiment.id,

@@ -20,7 +20,8 @@ from eval.metric import MOST, Goal, Metric
 from eval.sequential import SequentialJudge
 
 
-def _one_group(pattern: str) -> str:
+def one_group(pattern: str) -> str:
+    """Return a pattern that has one group; raises ValueError, in words that follow its key."""
     if not pattern:
         return pattern  # the default, which depends on the name
     try:
@@ -43,7 +44,7 @@ class MetricConfig(BaseModel):
     """Name of the metric, as the log and `results.tsv` call it."""
     goal: Literal["minimize", "maximize"]
     """The direction in which it improves."""
-    pattern: Annotated[str, AfterValidator(_one_group)] = ""
+    pattern: Annotated[str, AfterValidator(one_group)] = ""
     """Regular expression with one group, searched in each line; default `^name:\\s+(\\S+)`."""
     plausible: tuple[float, ...] = ()
     """`[lo, hi]`: a better value outside is not kept before somebody has looked; default any."""

@@ -18,7 +18,7 @@ from cluster.redis_store import RedisStore, connect
 from cluster.state import StudyState
 from cluster.study_plan import StudyPlan
 from cluster.study_repository import StudyRepository
-from eval.seeds import SeedHabit, seed_habit
+from eval.seeds import SeedHabit
 from infra.holdout_watch import HoldoutWatch
 from infra.picture import PictureObserver
 from infra.prometheus import MetricsObserver
@@ -31,6 +31,7 @@ from trainer.environment import Environment
 from trainer.interpreter import interpreter_of
 from trainer.paths import WorkerPaths
 from trainer.preflight import Preflight
+from trainer.reseed import SeedReader
 from trainer.slot_parts import WorkerSettings, beside
 
 
@@ -64,8 +65,9 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
     study, config = ingredients.study, ingredients.config
     metric = config.metric.metric()
     repository = StudyRepository.open(study.home.git, study=config.study.name)
+    seeds = SeedReader(pattern=config.trial.seed_pattern, command=config.trial.command)
     plan = StudyPlan(
-        seeds=_seeds(repository, state, config),
+        seeds=_habit(seeds, repository, state, config),
         reference_class=config.judge.reference_class,
         control_every=config.judge.control_every,
         replicate_share=config.judge.replicate_share,
@@ -95,6 +97,7 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
         epoch=ingredients.epoch,
         clock=now,
         preflight=ingredients.preflight,
+        seeds=seeds,
     )
     rule = pruning_rule(config.pruner, metric.goal)
     curves = CurveBook(study.progress, rule, config.trial.budget_s) if rule else None
@@ -119,13 +122,15 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
     return Controller(parts, state)
 
 
-def _seeds(repository: StudyRepository, state: StudyState, config: StudyConfig) -> SeedHabit:
+def _habit(
+    seeds: SeedReader, repository: StudyRepository, state: StudyState, config: StudyConfig
+) -> SeedHabit:
     """Tell from the script and its command whether further runs have other seeds."""
     try:
         files = repository.read_files(state.base_commit, config.study.editable)
     except (LookupError, ValueError):  # what is wrong with them is told where they are needed
         return SeedHabit.FREE
-    return seed_habit([*files.values(), config.trial.command])
+    return seeds.habit(files)
 
 
 def _instructions(repository: StudyRepository, state: StudyState, config: StudyConfig) -> str:

@@ -25,7 +25,8 @@ def render(detected: Detected) -> str:
     for section in ("study", "metric", "trial"):
         answers = [_answer(item) for item in detected.findings if item.section == section]
         open_ones = [_open(item) for item in detected.questions if item.section == section]
-        parts.append("\n".join([f"[{section}]", *answers, *open_ones, ""]))
+        hints = [f"# {_answer(item)}" for item in detected.hints if item.section == section]
+        parts.append("\n".join([f"[{section}]", *answers, *open_ones, *hints, ""]))
     parts.append(_LIMITS)
     return "\n".join(parts)
 

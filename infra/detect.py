@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from eval.seeds import VARIABLE, suggested_pattern
 from infra.detect_metric import Hints, PrintedMetric, find_metric
 from infra.source import (
     Source,
@@ -91,6 +92,8 @@ class Detected:
     findings: tuple[Finding, ...]
     questions: tuple[Question, ...]
     """Empty for a repository that needs no editing."""
+    hints: tuple[Finding, ...] = ()
+    """Keys that may be worth setting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +139,7 @@ def detect(repository: Path, *, has_gpu: bool) -> Detected:
     return Detected(
         findings=tuple(item for item in found if isinstance(item, Finding)),
         questions=tuple(item for item in found if isinstance(item, Question)),
+        hints=tuple(_seed(entry)),
     )
 
 
@@ -229,6 +233,19 @@ def _command(repository: Path, entry: _Entry) -> Iterator[Finding | Question]:
         text = "what runs one experiment? there is no train.py and no shell script"
         yield Question(section="trial", key="command", text=text, example='"python train.py"')
     yield Finding(section="trial", key="environment", value=environment, why=why)
+
+
+def _seed(entry: _Entry) -> Iterator[Finding]:
+    """Point at the first seed that a script sets for itself."""
+    sources = [source for source in entry.sources if source.path in entry.editable]
+    if any(VARIABLE in source.text for source in entry.sources):
+        return
+    for source in sources:
+        for at, line in enumerate(source.text.splitlines(), start=1):
+            if pattern := suggested_pattern(line):
+                why = f"{source.path}:{at} sets the seed; this gives repeats others"
+                yield Finding(section="trial", key="seed_pattern", value=pattern, why=why)
+                return
 
 
 def _environment(repository: Path) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from cluster.winners import takes_out
 from eval.judge import Verdict
 from infra.plain_text import number, one_line, signed
 from infra.probe_text import probe_words
+from infra.seed_text import CHANGES_SEED, reseed_words
 from trainer.trial import Ending, ExperimentId
 
 
@@ -99,7 +100,9 @@ def _(event: ev.ExperimentProposed, _state: StudyState) -> str:
     if event.kind is Kind.MERGE:
         return f"merging {event.merge_of} onto {event.base} as {event.experiment}"
     without = f", without {event.reverts}" if event.reverts else ""
-    return f"proposed {event.experiment} by {event.proposer}{without}: {event.hypothesis}"
+    changes = f" ({CHANGES_SEED})" if event.seeds else ""
+    who = f"{event.proposer}{without}"
+    return f"proposed {event.experiment} by {who}: {event.hypothesis}{changes}"
 
 
 @_line.register
@@ -157,8 +160,9 @@ def _(event: ev.TrialGivenUp, _state: StudyState) -> str:
 def _(event: ev.TrialFinished, state: StudyState) -> str:
     outcome = event.outcome
     if outcome.ending is Ending.SCORED:
-        told = f"; {probe_words(to_plain(outcome.probe))}" if outcome.probe else ""
-        return f"scored {event.trial}: {state.metric} {number(outcome.value)}{told}"
+        probe = probe_words(to_plain(outcome.probe)) if outcome.probe else ""
+        told = (f"; {words}" for words in (reseed_words(outcome.reseeds), probe) if words)
+        return f"scored {event.trial}: {state.metric} {number(outcome.value)}{''.join(told)}"
     if outcome.ending is Ending.SHORT:
         rung_s = state.experiments[event.experiment].trial(event.trial, event.attempt).rung_s or 0.0
         reached = f"{state.metric} {number(outcome.short_value)}"

@@ -167,7 +167,8 @@ class ExperimentFacts(TypedDict):
     crash: str
     """What kind of crash it was (trainer.trial.CrashKind); empty if it did not crash."""
     marks: list[str]
-    """What was odd about the conditions of any of its trials (eval.conditions.Mark)."""
+    """What was odd about the conditions of any of its trials (eval.conditions.Mark); and
+    "changes the seed", where its patch does."""
 
 
 class StatusFacts(TypedDict):
@@ -304,6 +305,8 @@ class ShowFacts(ExperimentFacts):
     generation: int
     merge_of: str
     merged_as: str
+    seeds: str | None
+    """What its tree does about its seed, where its patch changes that (eval.seeds.SeedHabit)."""
     chain: str
     """For a link of a chain of merges: the chain's first."""
     person_commit: str

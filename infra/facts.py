@@ -44,6 +44,7 @@ from infra.final_facts import final_facts
 from infra.hints import NOTHING_KNOWN, Known, next_step
 from infra.holdout_facts import holdout_facts
 from infra.rung_facts import rung_facts
+from infra.seed_text import CHANGES_SEED
 from infra.time_facts import spent_facts, stage_facts, start_facts
 from trainer.ports import Progress
 from trainer.trial import ExperimentId, TrialId
@@ -171,6 +172,7 @@ def show_facts(
         "generation": found.generation,
         "merge_of": found.merge_of,
         "merged_as": found.merged_as,
+        "seeds": found.seeds.value if found.seeds else None,
         "chain": found.chain,
         "person_commit": person_commit_of(state, found.id),
         "reverts": takes_out(state, found),
@@ -319,7 +321,7 @@ def _experiment(experiment: Experiment) -> ExperimentFacts:
         "node": ran[-1].node if ran else "",
         "reason": experiment.reason,
         "crash": _crash(experiment),
-        "marks": _marks(experiment.trials),
+        "marks": [*_marks(experiment.trials), *([CHANGES_SEED] if experiment.seeds else [])],
     }
 
 

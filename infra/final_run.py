@@ -134,6 +134,7 @@ class FinalRun:
             seed=seed,
             budget_s=trial.budget_s,
             timeout_s=trial.timeout_s,
+            is_repeat=seed > 1,
         )
 
     # --- training --------------------------------------------------------------------------------

@@ -21,7 +21,9 @@ from infra.holdout_facts import holdout_words
 from infra.plain_text import duration, number, one_line, printable_lines, rate, signed
 from infra.probe_text import smoke_words
 from infra.rung_facts import remark, rung_words
+from infra.seed_text import seed_lines
 from infra.slots_text import blocked, in_use, promotes, shifted, spent
+from infra.status_text import believed, noise, queue
 from trainer.trial import CrashKind
 
 WIDEST_SCREEN = 1000
@@ -125,15 +127,15 @@ def status_view(facts: StatusFacts, *, most_slots: int = 0) -> RenderableType:
     grid = _grid()
     _add(grid, "best", _best(facts))
     _add(grid, "", one_line(facts["incumbent"]["hypothesis"]))
-    _add(grid, "believed", _believed(facts))
-    _add(grid, "noise", _noise(facts))
+    _add(grid, "believed", believed(facts))
+    _add(grid, "noise", noise(facts))
     _add(grid, "holdout", one_line(holdout_words(facts["holdout"])))
     if facts["holdout"] and facts["holdout"]["warning"]:
         _add(grid, "", Text(facts["holdout"]["warning"], style="yellow"))
     for final in facts["finals"]:
         _add(grid, final["final"], one_line(f"{final['experiment']}: {final_words(final)}"))
     _add(grid, "judged", _judged(facts))
-    _add(grid, "queue", _queue(facts))
+    _add(grid, "queue", queue(facts))
     _add(grid, "rungs", rung_words(facts["rungs"]))
     _add(grid, "spent on", spent(facts))
     _add(grid, "time", time_spent(facts["time"]))
@@ -164,21 +166,6 @@ def _best(facts: StatusFacts) -> Text:
     return text
 
 
-def _believed(facts: StatusFacts) -> str:
-    """Say what the incumbent is taken to score truly, where a judge has beliefs."""
-    belief = facts["incumbent"]["belief"]
-    return f"{number(belief['mean'])} ± {belief['sd']:.2g}" if belief else ""
-
-
-def _noise(facts: StatusFacts) -> str:
-    """Say how much two runs of one tree differ, and how well that is known."""
-    noise = facts["noise"]
-    if noise is None:
-        return ""
-    sure = f"{noise['sigma']:.2g} a run, known within {100 / (2 * noise['dof']) ** 0.5:.0f} %"
-    return sure + (", one outlier left out" if noise["outlier"] else "")
-
-
 def _judged(facts: StatusFacts) -> Text:
     limit = facts["limits"].get("experiments")
     of = f" of {limit:.0f}" if limit else ""
@@ -189,14 +176,6 @@ def _judged(facts: StatusFacts) -> Text:
     for status in (status for status in ended if facts["experiments"].get(status)):
         text.append(f", {facts['experiments'][status]} {_words(status)}", style=_STYLES[status])
     return text
-
-
-def _queue(facts: StatusFacts) -> Text:
-    queue = facts["queue"]
-    used = duration(3600 * facts["slot_hours"])
-    submitted = f"{queue['submitted']} submitted, " if queue["submitted"] else ""
-    said = f"{queue['ready']} ready, {queue['running']} running, {used} of slots used"
-    return Text(submitted + said)
 
 
 def _slots(slots: list[SlotFacts], most: int) -> Table:
@@ -272,6 +251,7 @@ def _show(facts: ShowFacts, metric: str) -> RenderableType:
     _add(grid, "limited by", str(_last_outcome(facts).get("limits_by", "")))
     _add(grid, "ran in", how_started(_last_outcome(facts)))
     _add(grid, "short runs", smoke_words(facts["trials"]))
+    _add(grid, "seeds", "\n".join(seed_lines(facts)))
     for name, path in facts["paths"].items():
         _add(grid, name, path)
     for name, value in sorted(facts["parameters"].items()):

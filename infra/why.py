@@ -36,6 +36,8 @@ class StepFacts(TypedDict):
     proposer: str
     carries: str
     """For a merge: the proposal whose patch it brought; else empty."""
+    changes_seed: bool
+    """Its patch changes the seed, and it was judged on others than its own."""
     base: str
     """What its patch was made on, or merged onto."""
     rebased_from: list[str]
@@ -135,6 +137,7 @@ def _step(state: StudyState, experiment: Experiment, commit: str) -> StepFacts:
         "hypothesis": experiment.hypothesis,
         "proposer": experiment.proposer,
         "carries": brought(state, experiment)[-1] if experiment.merge_of else "",
+        "changes_seed": experiment.seeds is not None,
         "base": experiment.base,
         "rebased_from": list(experiment.rebased_from),
         "replaces": "",

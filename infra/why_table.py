@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from infra.plain_text import number, one_line, signed
+from infra.seed_text import CHANGES_SEED
 from infra.tables import make_console
 from infra.why import StepFacts, WhyFacts
 
@@ -69,6 +70,8 @@ def _words(step: StepFacts) -> str:
         words += f"; takes out {step['takes_out']}"
     if step["taken_out_by"]:
         words += f"; taken out by {step['taken_out_by']}"
+    if step["changes_seed"]:
+        words += f" ({CHANGES_SEED})"
     if step["superseded"]:
         words += f"; superseded {', '.join(step['superseded'])}"
     return f"{words}: {step['reason']}" if step["reason"] else words

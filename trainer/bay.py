@@ -5,6 +5,7 @@ Knows a supervisor of its own, and the materialiser that both halves share. Does
 
 from pathlib import Path
 
+from eval.seeds import Reseed
 from trainer.frozen import FrozenCheck
 from trainer.materialise import Materialiser
 from trainer.run_records import RunProgress, RunReport, RunRequest
@@ -61,6 +62,11 @@ class Bay:
         if self._spec is None:
             raise RuntimeError("there is no trial that could have left anything")
         return self._materialiser.out(self._spec)
+
+    @property
+    def reseeds(self) -> tuple[Reseed, ...]:
+        """See Materialiser.reseeds, of a trial that it holds."""
+        return self._materialiser.reseeds(self._spec) if self._spec is not None else ()
 
     def inspect(self) -> FrozenCheck:
         """Say what became of the frozen files of a trial that has ended: Materialiser.inspect."""

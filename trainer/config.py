@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from eval.config import one_group
 from eval.trusted_metrics import RECALL, TRUSTED_METRICS
 
 READABLE = (".npy", ".npz", ".safetensors", ".jsonl")
@@ -57,6 +58,8 @@ class TrialConfig(BaseModel):
     """Look at candidates before they cost anything, and reject those that can only fail."""
     preload: tuple[str, ...] | None = None
     """Modules imported before a trial's turn; unset: torch where it is used; empty: none."""
+    seed_pattern: Annotated[str, Field(max_length=200), AfterValidator(one_group)] = ""
+    """Regular expression whose one group is the seed in an editable file; repeats get another."""
     sandbox: Literal["bubblewrap", "none"] = "bubblewrap"
     """`bubblewrap`: no network, no files but its own and `data`; `none`: it runs as your user."""
 

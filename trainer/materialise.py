@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from eval.metric import Metric
+from eval.seeds import Reseed
 from trainer.compile_caches import CacheSeed
 from trainer.environment import Environment
 from trainer.frozen import FrozenCheck, check_folder
@@ -18,6 +19,7 @@ from trainer.paths import WorkerPaths
 from trainer.plan_apart import plan_apart
 from trainer.ports import CodeSource, Slot
 from trainer.removal import Trash
+from trainer.reseed import reseed
 from trainer.run_folder import RunFolder
 from trainer.run_records import Limits, RunRequest
 from trainer.sandbox.port import Sandbox
@@ -47,6 +49,7 @@ class Materialiser:
         editable: Sequence[str] = (),
         preload: Sequence[str] | None = None,
         seed: CacheSeed | None = None,
+        seed_pattern: str = "",
     ) -> None:
         """`preload` is as trainer.warm_plan.plan has it; without `seed` all trials compile anew."""
         self.mark_prefix = f"{study}/{slot.id}/"
@@ -62,9 +65,11 @@ class Materialiser:
         self._editable = tuple(editable)
         self._preload = preload
         self._seed = seed
+        self._seed_pattern = seed_pattern
         self._trash = Trash(paths.trash(slot.id))
         self._worktree: SlotWorktree | None = None
         self._runs: dict[TrialSpec, RunFolder] = {}
+        self._reseeds: dict[TrialSpec, tuple[Reseed, ...]] = {}
 
     def materialise(self, spec: TrialSpec, *, is_ahead: bool = False) -> RunRequest:
         """Check the trial's commit out, fill a run folder with it, and return how to run it there.
@@ -79,9 +84,10 @@ class Materialiser:
         run.discard(self._trash)  # what an earlier worker has left, or could not move away
         seed = self._seed.path() if self._seed else None
         run.fill(tree, owner=self._sandbox.owner, seed=seed)
+        reseeds = self._reseed(spec, run)
         request = self._sandbox.confine(self._request(spec, run), run)
-        self._runs[spec] = run
-        return self._warm(request, tree) if is_ahead else request
+        self._runs[spec], self._reseeds[spec] = run, reseeds
+        return self._warm(request, run.src) if is_ahead else request
 
     def keep_caches(self, spec: TrialSpec) -> None:
         """Let later trials start with what was compiled for this one, if CacheSeed.keep allows it.
@@ -90,6 +96,10 @@ class Materialiser:
         """
         if self._seed:
             self._seed.keep(self._runs[spec].cache, spec.commit)
+
+    def reseeds(self, spec: TrialSpec) -> tuple[Reseed, ...]:
+        """Return the seeds that were written into the trial's copy of its tree, before `tidy`."""
+        return self._reseeds[spec]
 
     def out(self, spec: TrialSpec) -> Path:
         """Return the trial's output folder, to be read as an enemy's, before `tidy`."""
@@ -101,7 +111,7 @@ class Materialiser:
         To be called once, when nothing of the trial is alive any more. What cannot be moved away is
         in the way of the next trial in this run folder, which then says so.
         """
-        kept, run = self._paths.out(spec), self._runs.pop(spec)
+        kept, run = self._paths.out(spec), self._taken(spec)
         with suppress(OSError):
             self._trash.throw(kept)
             run.keep(kept)
@@ -109,13 +119,23 @@ class Materialiser:
 
     def drop(self, spec: TrialSpec) -> None:
         """Throw away what was prepared for a trial that will not run here."""
-        run = self._runs.pop(spec)
+        run = self._taken(spec)
         with suppress(OSError):
             run.discard(self._trash)
 
     def close(self) -> None:
         """End what is still being thrown away."""
         self._trash.close()
+
+    def _taken(self, spec: TrialSpec) -> RunFolder:
+        del self._reseeds[spec]
+        return self._runs.pop(spec)
+
+    def _reseed(self, spec: TrialSpec, run: RunFolder) -> tuple[Reseed, ...]:
+        """Give a repeat another seed than the first run had, in its copy and nowhere else."""
+        if not (spec.is_repeat and self._seed_pattern):
+            return ()
+        return reseed(run.src, self._editable, pattern=self._seed_pattern, seed=spec.seed)
 
     def _free_folder(self) -> RunFolder:
         folders = (RunFolder.at(self._paths.run(self._slot.id, turn)) for turn in range(_TURNS))

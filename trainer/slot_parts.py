@@ -195,6 +195,7 @@ class SlotParts:
             editable=settings.editable,
             preload=settings.trial.preload,
             seed=self._seed(),
+            seed_pattern=settings.trial.seed_pattern,
         )
 
     def _gpu_watch(self, mark_prefix: str) -> GpuWatch:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
+from eval.seeds import Reseed
 from eval.suspicion import Conduct
 from trainer.run_start import Start
 from trainer.telemetry import Telemetry
@@ -116,6 +117,8 @@ class TrialSpec:
     """Where it may run."""
     is_control: bool = False
     """It is of what was promoted before: it is never cut short."""
+    is_repeat: bool = False
+    """Its tree was measured before; `[trial] seed_pattern`, if there is one, applies."""
     rung: Rung = Rung.FULL
     """Which of a trial's runs is meant, where it consists of several."""
     is_short: bool = False
@@ -173,6 +176,8 @@ class TrialOutcome:
     had."""
     short_value: float | None = None
     """What the metric was at the end of a run on a rung; set if and only if `ending` is SHORT."""
+    reseeds: tuple[Reseed, ...] = ()
+    """Seeds that were written into its copy of the tree, by `[trial] seed_pattern`."""
 
     def __post_init__(self) -> None:
         if (self.value is not None) != (self.ending is Ending.SCORED):

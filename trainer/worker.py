@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from eval.seeds import Reseed
 from trainer.bay import Bay
 from trainer.endings import checked, classify, given_back, has_ended_well, lost, pruned
 from trainer.frozen import FrozenCheck
@@ -74,6 +75,7 @@ class _Running:
     due: _Due
     bay: Bay
     started_at: float
+    reseeds: tuple[Reseed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +216,7 @@ class Worker:
             return _Failed(lease=due.hold.lease, outcome=outcome)
         due.hold.note(RunProgress(elapsed_s=0.0), due.run.rung)
         self._busy, self._spare = bay, self._busy
-        return _Running(due=due, bay=bay, started_at=started_at)
+        return _Running(due=due, bay=bay, started_at=started_at, reseeds=bay.reseeds)
 
     def _begin_further(self, ended: _Ended) -> _Running | _Failed | None:
         """Start the same trial's full run, if what has ended was a smoke run that allows it."""
@@ -367,6 +369,7 @@ class Worker:
         outcome = classify(
             report, device_class=device_class, stages_s=ended.stages_s, gpu=ended.gpu, score=score
         )
+        outcome = replace(outcome, reseeds=ended.running.reseeds)
         return pruned(outcome) if ended.due.hold.order is Heartbeat.PRUNE else outcome
 
     def _unscored(self, ended: _Ended) -> ScoreReport | None:

@@ -36,6 +36,7 @@ def init(
                     for f in detected.findings
                 ],
                 "questions": [f"{q.section}.{q.key}: {q.text}" for q in detected.questions],
+                "hints": [f"{h.section}.{h.key} = {h.value!r}: {h.why}" for h in detected.hints],
             }
         )
         return
@@ -44,6 +45,8 @@ def init(
         say(f"  [{finding.section}] {finding.key} = {toml(finding.value)}  ({finding.why})")
     for question in detected.questions:
         say(f"  please answer: [{question.section}] {question.key}: {question.text}")
+    for hint in detected.hints:
+        say(f"  maybe: [{hint.section}] {hint.key} = '{hint.value}'  ({hint.why})")
     if detected.questions:
         say("answer what is asked in the file, then: incumbent run")
         raise typer.Exit(1)

@@ -33,6 +33,7 @@ from cluster.trial_queue import QueueMode
 from eval.config import PrunerConfig
 from eval.judge import GreedyJudge
 from eval.metric import Goal, Metric
+from eval.seeds import SeedHabit
 from proposer.proposal import Context, Proposal
 from trainer.ports import Heartbeat, Lease, Progress, Slot
 from trainer.preflight import Preflight
@@ -553,3 +554,13 @@ def test_unlike_slots_screen_and_are_checked_and_one_class_alone_promotes(bench:
     assert any(trial.outcome and trial.outcome.value is not None for trial in controls)
     assert not dict(state.controls)
     assert controller.state.judged == 10
+
+
+def test_a_patch_that_sets_a_seed_of_its_own_is_noticed_and_not_kept(bench: Bench) -> None:
+    script = Script([edited(A=3) + "torch.manual_seed(1337)\n"])
+    controller = bench.controller(lambda b: ThreadFleet(b, 1), script, experiments=1)
+    controller.run()
+    proposed = [r.event for r in bench.ledger.read(0) if isinstance(r.event, ev.ExperimentProposed)]
+    assert [event.seeds for event in proposed] == [None, SeedHabit.FIXED]
+    assert statuses(controller.state)["e1"] is Status.SUSPECT
+    assert "A = 1" in bench.head_text()

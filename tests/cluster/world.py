@@ -20,6 +20,7 @@ from cluster.study_plan import Circumstances, StudyPlan
 from cluster.winners import lacks
 from eval.judge import GreedyJudge, Judge
 from eval.metric import Goal, Metric
+from eval.seeds import SeedHabit
 from eval.suspicion import Conduct
 from trainer.trial import (
     CommitId,
@@ -87,6 +88,8 @@ class World:
         """What curves say, by trial and attempt."""
         self.probe: Probe | None = None
         """What the baseline tells of its script."""
+        self.repeats: dict[TrialId, bool] = {}
+        """Whether each trial was to repeat a measured tree."""
         self.claims: list[tuple[ExperimentId, float, float]] = []
         self.happen(
             "start",
@@ -144,6 +147,7 @@ class World:
             is_control=command.is_control,
             rung_s=command.rung_s,
         )
+        self.repeats[command.trial] = command.is_repeat
         self.happen(f"{command.trial}/{command.attempt}/queued", event)
 
     def _recordrung(self, command: cmd.RecordRung) -> None:
@@ -292,6 +296,7 @@ class World:
         submission: str = "",
         proposer: str = "test",
         parameters: dict[str, float] | None = None,
+        seeds: SeedHabit | None = None,
     ) -> ExperimentId:
         experiment = self.state.next_experiment
         first = next(iter(self.state.chain), experiment)
@@ -309,6 +314,7 @@ class World:
             parameters=parameters or {},
             merge_of=merge_of,
             chain=first if in_chain else ExperimentId(""),
+            seeds=seeds,
         )
         self.happen(f"{experiment}/proposed", event)
         return experiment
@@ -320,6 +326,7 @@ class World:
         submission: str = "",
         proposer: str = "test",
         parameters: dict[str, float] | None = None,
+        seeds: SeedHabit | None = None,
     ) -> ExperimentId:
         self.asked = max(0, self.asked - 1)
         base = self.state.lineage[-1] if self.state.lineage else ExperimentId("e0")
@@ -332,6 +339,7 @@ class World:
             submission=submission,
             proposer=proposer,
             parameters=parameters,
+            seeds=seeds,
         )
         if lines != 100:
             experiment = replace(self.state.experiments[event_base], lines=lines)

@@ -15,6 +15,7 @@ from cluster.transitions import MOST_LOSSES, apply
 from eval.beliefs import Belief, Learnt
 from eval.judge import Verdict
 from eval.metric import Goal, Metric
+from eval.seeds import SeedHabit
 from trainer.telemetry import GpuTelemetry, Telemetry
 from trainer.trial import (
     CommitId,
@@ -93,6 +94,7 @@ class Study:
         merge_of: str = "",
         proposer: str = "tuner",
         chain: str = "",
+        seeds: SeedHabit | None = None,
     ) -> ExperimentId:
         experiment = self.state.next_experiment
         incumbent = self.state.incumbent
@@ -110,6 +112,7 @@ class Study:
                 parameters={"LR": 0.1},
                 merge_of=ExperimentId(merge_of),
                 chain=ExperimentId(chain),
+                seeds=seeds,
             )
         )
         return experiment

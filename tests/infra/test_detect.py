@@ -1,5 +1,6 @@
 """Looking at repositories: what is found, where from, and what is left to ask."""
 
+import re
 import runpy
 from pathlib import Path
 
@@ -442,3 +443,22 @@ def test_what_documents_hold_cannot_break_the_file(tmp_path: Path) -> None:
     }
     config = written(tmp_path, looked_at(tmp_path / "study", files))
     assert config.metric.name == "zork"
+
+
+def test_a_seed_that_the_script_sets_itself_is_pointed_at_with_a_pattern(tmp_path: Path) -> None:
+    script = "import torch\ntorch.manual_seed(42)\nprint(f'val_loss: {1.0:.4f}')\n"
+    detected = looked_at(tmp_path, {"train.py": script})
+    (hint,) = detected.hints
+    assert (hint.section, hint.key) == ("trial", "seed_pattern")
+    assert hint.why.startswith("train.py:2 ")
+    assert written(tmp_path, detected).trial.seed_pattern == ""  # it is the user's to take
+    path = tmp_path / "incumbent.toml"
+    path.write_text(path.read_text().replace("# seed_pattern", "seed_pattern"))
+    assert re.findall(load_config(path).trial.seed_pattern, script) == ["42"]
+
+
+@pytest.mark.parametrize(
+    "line", ["torch.manual_seed(int(os.environ['INCUMBENT_SEED']))", "DEPTH = 8"]
+)
+def test_no_pattern_is_suggested_where_none_is_needed(line: str, tmp_path: Path) -> None:
+    assert looked_at(tmp_path, {"train.py": f"{line}\nprint('val_loss: 1.0')\n"}).hints == ()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from eval.metric import Goal, Metric
+from eval.seeds import Reseed
 from trainer.environment import Environment
 from trainer.materialise import Materialiser
 from trainer.paths import WorkerPaths
@@ -51,7 +52,12 @@ def spec(research: Any) -> TrialSpec:
     )
 
 
-def make(paths: WorkerPaths, *repositories: Path, limits: Limits | None = None) -> Materialiser:
+def make(
+    paths: WorkerPaths,
+    *repositories: Path,
+    limits: Limits | None = None,
+    seed_pattern: str = "",
+) -> Materialiser:
     return Materialiser(
         study="mar5",
         slot=SLOT,
@@ -63,6 +69,7 @@ def make(paths: WorkerPaths, *repositories: Path, limits: Limits | None = None) 
         threads=2,
         limits=limits,
         editable=("train.py",),
+        seed_pattern=seed_pattern,
     )
 
 
@@ -270,3 +277,28 @@ def test_no_source_is_read_through_a_link(
     warm = make(paths, research.bare).materialise(spec, is_ahead=True).warm
     assert warm is not None
     assert warm.argv[0] == "/bin/sh"
+
+
+def test_a_repeat_has_another_seed_in_its_own_copy_alone(
+    paths: WorkerPaths, research: Any, spec: TrialSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("reseed", "plan_apart"):  # however busy the machine is
+        monkeypatch.setattr(f"trainer.{module}._PATIENCE_S", 60.0)
+    script = "import torch\nmanual_seed(42)\n"
+    commit = CommitId(research.commit({"train.py": script, "prepare.py": "manual_seed(42)\n"}))
+    materialiser = make(paths, research.bare, seed_pattern=r"manual_seed\((\d+)\)")
+    first = replace(spec, commit=commit)
+    repeat = replace(first, trial=TrialId("e1.2"), seed=2, is_repeat=True)
+
+    as_it_is = materialiser.materialise(first)
+    request = materialiser.materialise(repeat, is_ahead=True)
+
+    assert Path(as_it_is.cwd, "train.py").read_text() == script
+    assert materialiser.reseeds(first) == ()
+    assert Path(request.cwd, "train.py").read_text() == "import torch\nmanual_seed(2)\n"
+    assert materialiser.reseeds(repeat) == (Reseed(path="train.py", line=2, old="42", new="2"),)
+    assert request.warm is not None
+    assert not request.warm.without_imports
+    assert Path(request.cwd, "prepare.py").read_text() == "manual_seed(42)\n"
+    assert (paths.worktree(SLOT.id) / "train.py").read_text() == script
+    assert materialiser.inspect(repeat).changed == ()

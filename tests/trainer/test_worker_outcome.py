@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from eval.seeds import Reseed
 from tests.trainer.worker_bench import PATIENCE_S, TTL_S, Bench, FakeCards
 from trainer.compile_caches import CacheSeed
 from trainer.materialise import Materialiser
@@ -202,3 +203,21 @@ def test_later_trials_start_with_what_a_baseline_that_was_scored_has_compiled(
         said = (bench.paths.study / f"logs/{trial}.log").read_text()
         assert said.startswith("compiled\n") == is_kept
         assert "poison" not in said
+
+
+def test_the_seed_that_a_repeat_was_given_is_part_of_its_outcome(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.reseed._PATIENCE_S", 60.0)  # however busy the machine is
+    bench.editable, bench.seed_pattern = ("train.sh",), r"^seed=(\d+)$"
+    script = 'seed=42\necho "loss: $seed"'
+    leases = bench.serve(
+        bench.lease(script, seed=1),
+        bench.lease(script, trial="e1.2", seed=2, is_repeat=True),
+        bench.lease("echo 'loss: 7'", trial="e2.2", seed=2, is_repeat=True),
+    )
+    first, repeat, without = (leases.outcomes[name] for name in ("e1.1", "e1.2", "e2.2"))
+    assert (first.value, first.reseeds) == (42.0, ())
+    assert repeat.value == 2.0
+    assert repeat.reseeds == (Reseed(path="train.sh", line=2, old="42", new="2"),)
+    assert (without.value, without.reseeds) == (7.0, ())

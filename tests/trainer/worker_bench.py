@@ -147,6 +147,8 @@ class Bench:
     obstacle: Callable[[], str] = str
     scorer: Scorer | None = None
     predictor: Predictor | None = None
+    editable: tuple[str, ...] = ()
+    seed_pattern: str = ""
 
     def serve(
         self, *waiting: Lease | NoWork | type[ConnectionError], **hooks: Any
@@ -166,6 +168,8 @@ class Bench:
             preload=("decimal",),
             seed=self.seed,
             limits=self.limits,
+            editable=self.editable,
+            seed_pattern=self.seed_pattern,
         )
         Worker(
             slot=SLOT,
