@@ -10,8 +10,10 @@ import pytest
 from infra.embedded_server import EmbeddedServer
 from infra.home import StudyHome
 
+_FOR_TESTS = {"INCUMBENT_REDUCER_EXAMPLES"}
 for _name in [name for name in os.environ if name.startswith("INCUMBENT_")]:
-    del os.environ[_name]
+    if _name not in _FOR_TESTS:
+        del os.environ[_name]
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Rebases in a real repository: commit, ref, queue and constants, and crashes in between."""
 
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from cluster.trial_queue import InMemoryTrialQueue
 from eval.judge import GreedyJudge
 from proposer.constants import change, read_constants
 from proposer.proposal import Context, Proposal, Scalar
+from tests.cluster.test_controller import Bench, Script, ThreadFleet, bench, edited
 from tests.cluster.world import METRIC, scored
 from trainer.git_command import GitCommand
 from trainer.ports import Lease, Slot
@@ -44,6 +46,7 @@ def step(x):
 
 print('loss:', step(1))
 """
+__all__ = ["bench"]  # the fixture
 EDITABLE = ("train.py",)
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -318,3 +321,35 @@ def test_what_can_only_fail_on_the_new_incumbent_is_rejected(study: Study) -> No
     assert rejected.status is Status.REJECTED
     assert rejected.reason == f"train.py:6: undefined name 'step' (rebased onto {first})"
     assert study.queue.depth().ready == 0
+
+
+# --- with a real controller, server and mirror ----------------------------------------------------
+
+
+class OneWaits(ThreadFleet):
+    """Two slots: the first candidate wins while two others run and a fourth waits."""
+
+    def hold(self, lease: Lease) -> None:
+        awaited = {"e1": "e4.1/1/queued", "e2": "e4/rebased/", "e3": "e4/rebased/"}
+        wanted = awaited.get(lease.spec.experiment)
+        for _ in range(2000 if wanted else 0):
+            if any(told.id.startswith(wanted) for told in self._bench.ledger.read(0)):
+                return
+            threading.Event().wait(0.01)
+
+
+def test_a_study_brings_what_waits_onto_its_new_best_and_needs_no_merge_of_it(
+    bench: Bench,
+) -> None:
+    script = Script([edited(A=3)], [edited(A=2)], [edited(A=4)], [edited(B=5)])
+    controller = bench.controller(lambda b: OneWaits(b, 2), script, experiments=4)
+    assert controller.run() == "4 experiments were judged"
+    state = controller.state
+    moved = state.experiments[ExperimentId("e4")]
+    assert (moved.rebased_from, moved.status) == (("e0",), Status.KEPT)
+    assert state.lineage == ("e0", "e1", "e4")
+    assert not any(e.merge_of == moved.id for e in state.experiments.values())
+    shown = bench.repository.git.text("show", f"{state.incumbent_commit}:train.py")
+    assert shown == edited(A=3, B=5).strip()
+    mirrored = GitCommand(bench.user).text("rev-parse", "refs/incumbent/s/e4")
+    assert mirrored.strip() == moved.commit
