@@ -60,7 +60,7 @@ class Study:
     # --- what the user does ----------------------------------------------------------------------
 
     def incumbent(
-        self, *args: str, code: int | None = 0, stdin: str | None = None, timeout_s: float = 100
+        self, *args: str, code: int | None = 0, stdin: str | None = None, timeout_s: float = 250
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in the repository, which is to end with `code`; None is any."""
         done = subprocess.run(
@@ -151,7 +151,7 @@ class Study:
                 continue  # it ended meanwhile, or is somebody else's
         return found
 
-    def wait(self, what: str, condition: Callable[[], object], seconds: float = 60) -> None:
+    def wait(self, what: str, condition: Callable[[], object], seconds: float = 150) -> None:
         """Wait until something is so; fail after that many seconds."""
         deadline = time.monotonic() + seconds
         while not condition():
@@ -206,7 +206,7 @@ class Prompt:
         """Press Ctrl-C."""
         self.process.send_signal(signal.SIGINT)
 
-    def wait(self, seconds: float = 60) -> int:
+    def wait(self, seconds: float = 150) -> int:
         """Return the exit code, once it ends."""
         try:
             return self.process.wait(seconds)

@@ -16,7 +16,7 @@ def test_the_demo_says_whether_it_improved_and_all_its_accounts_agree(
 ) -> None:
     shell = make_study(name="elsewhere")  # only for its variables and its command
     folder = tmp_path / "digits"
-    done = shell.incumbent("demo", str(folder), "-n", "6", "--json", code=None, timeout_s=250)
+    done = shell.incumbent("demo", str(folder), "-n", "6", "--json", code=None, timeout_s=500)
     facts = json.loads(done.stdout)
     study = make_study(folder=folder, name=facts["study"])
     log, status = study.json("log"), study.json("status")

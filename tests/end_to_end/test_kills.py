@@ -64,7 +64,7 @@ class Study:
     def home(self) -> StudyHome:
         return StudyHome.locate(self.repository, "kills")
 
-    def command(self, *args: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def command(self, *args: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(PROGRAM), *args],
             cwd=self.repository,
@@ -75,7 +75,7 @@ class Study:
         )
 
     def run(self) -> subprocess.CompletedProcess[str]:
-        return self.command("run", "-n", str(EXPERIMENTS), timeout=240)
+        return self.command("run", "-n", str(EXPERIMENTS), timeout=500)
 
     def detach(self) -> None:
         done = self.command("run", "-n", str(EXPERIMENTS), "--detach")
@@ -201,7 +201,7 @@ TARGETS = ["WorkerActor", "QueueActor", "redis", "fleet", "raylet", "gcs_server"
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.timeout(300 * ROUNDS)
+@pytest.mark.timeout(600 * ROUNDS)
 @pytest.mark.parametrize("seed", range(ROUNDS))
 def test_a_study_survives_the_death_of_each_of_its_processes(study: Study, seed: int) -> None:
     moments = random.Random(seed)

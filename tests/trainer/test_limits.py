@@ -195,7 +195,7 @@ import os, time
 shared = bytearray(b"x") * (100 << 20)
 children = [os.fork() for _ in range(3)]
 if all(children):
-    time.sleep(1.2)
+    time.sleep(4)
     for child in children: os.kill(child, 9)
     print("val_bpb: 1")
 else:
