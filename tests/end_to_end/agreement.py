@@ -19,6 +19,7 @@ LOG_KEYS = {
 TRAILERS = ["Experiment", "Metric", "Trials", "Proposer", "Hypothesis"]
 WORDS = {
     "kept": "keep", "crashed": "crash", "timed_out": "crash", "rejected": "crash", "merged": "",
+    "cancelled": "",
 }  # fmt: skip
 """Statuses in the words of results.tsv; all others that can come up here are a discard."""
 
@@ -98,7 +99,7 @@ def verify_picture(study: Study, log: list[dict[str, Any]], status: dict[str, An
     labels = set(re.findall(r'id="label-(e\d+)"', drawing))
     assert labels <= promoted | {"e0"}
     assert status["incumbent"]["experiment"] in labels
-    tried = sum(row["kind"] != "merge" for row in log) - 1
+    tried = sum(row["kind"] != "merge" and row["status"] != "cancelled" for row in log) - 1
     (title,) = (text for text in words if re.match(r"\d+ experiments?\b", text))
     assert title.startswith(f"{tried} experiment")
     assert f" {len(promoted)} kept: {status['metric']['name']} " in title
