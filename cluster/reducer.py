@@ -83,9 +83,11 @@ class Chained:
         yield from OneAtATime().arrange(replace(queue, winners=winners, rejoining=rejoining))
         links = []
         for one in (*queue.winners, *queue.rejoining):
+            if one.effect is None or _is_single(one):
+                continue
             if one.generation + one.merges >= MOST_MERGES:
                 yield DropWinner(winner=one.id, reason=_STALE)
-            elif one.effect is not None and not _is_single(one):
+            else:
                 links.append((-one.effect.mean, number(one), one))
         if not queue.has_chain:
             for _, _, one in sorted(links)[:MOST_LINKS]:

@@ -3,7 +3,9 @@
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,9 +14,12 @@ from world import CRASHED, METRIC, World, gamed, scored
 
 from cluster import commands as cmd
 from cluster import events as ev
+from cluster.chain import MOST_MERGES
 from cluster.codec import decode_event
 from cluster.experiment import Status
+from cluster.reducer import Chained, Queue
 from eval.bayes import BayesJudge
+from eval.seeds import SeedHabit
 from trainer.trial import ExperimentId, TrialOutcome
 
 BAYES = BayesJudge(metric=METRIC, simplicity=False)
@@ -226,3 +231,13 @@ def test_what_was_written_before_there_were_chains_is_read(kind, body, new) -> N
     record = {"v": 1, "id": "x", "kind": kind, "at": "2026-03-01T00:00:00Z", "body": body}
     event = decode_event(1, json.dumps(record).encode()).event
     assert {name: getattr(event, name) for name in new} == new
+
+
+@pytest.mark.parametrize("changes", [{"effect": None}, {"seeds": SeedHabit.TAKEN}])
+def test_what_is_merged_by_itself_is_dropped_once(world: World, changes: dict[str, Any]) -> None:
+    _, stale = wave(world, 0.7, 0.8)
+    incumbent = world.state.incumbent
+    assert incumbent is not None
+    spent = replace(world.state.experiments[stale], merges=MOST_MERGES, **changes)
+    found = list(Chained().arrange(Queue(incumbent=incumbent, winners=(spent,))))
+    assert [type(command) for command in found] == [cmd.DropWinner]
