@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pwd
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -188,7 +189,7 @@ def attempt(what, function, *arguments):
     except OSError as error:
         print(what, f"errno {error.errno}", flush=True)
 def found(name):
-    tops = ("/home", "/inputs", "/labels", "/model", "/out", "/experiment", "/tmp", "/root")
+    tops = ("/home", "/inputs", "/labels", "/model", "/out", "/experiment", "/tmp", "ROOTS_HOME")
     return [f"{top}/{name}" for top in tops for _, _, names in os.walk(top) if name in names]
 def apply(slope, inputs):
     print("inputs", [int(each) for each in inputs])
@@ -200,7 +201,7 @@ def apply(slope, inputs):
     attempt("model", open, "/model/slope", "w")
     attempt("inputs", open, "/inputs/inputs.npy", "a")
     return inputs
-"""
+""".replace("ROOTS_HOME", pwd.getpwuid(0).pw_dir)
 
 
 def test_who_is_asked_finds_no_labels_no_network_and_nothing_of_the_other_question(
