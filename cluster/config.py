@@ -18,7 +18,13 @@ from cluster.study_plan import Policy
 from eval.config import GuardConfig, JudgeConfig, MetricConfig, PrunerConfig, RungConfig
 from eval.ladder import Step
 from eval.trusted_metrics import goal_of
-from proposer.config import ProposerConfig, TunerConfig
+from proposer.config import (
+    PriceConfig,
+    ProposalsConfig,
+    ProposerConfig,
+    TunerConfig,
+    TunerSource,
+)
 from trainer.config import FinalConfig, HoldoutConfig, ScoreConfig, TrialConfig
 from trainer.editable import named_editable
 
@@ -113,6 +119,10 @@ class LimitsConfig(BaseModel):
     """Wall-clock hours that the study may run; while it is stopped they do not count."""
     gpu_hours: Annotated[float, Field(ge=0)] = 0.0
     """Hours of trials, summed over slots (of CPU slots where there are no GPUs)."""
+    usd: Annotated[float, Field(ge=0)] = 0.0
+    """US dollars that calls of models may cost."""
+    tokens: Annotated[int, Field(ge=0)] = 0
+    """Tokens that calls of models may use, of all kinds together."""
 
 
 @contextmanager
@@ -144,8 +154,11 @@ class StudyConfig(BaseModel):
     pruner: PrunerConfig = PrunerConfig()
     rung: tuple[RungConfig, ...] = ()
     """Runs with less than the full budget that a candidate has to get through first."""
-    proposer: tuple[ProposerConfig, ...] = (ProposerConfig(kind="tuner"),)
+    proposer: tuple[ProposerConfig, ...] = (TunerSource(kind="tuner"),)
     """Sources of candidates; an empty list leaves the queue to `incumbent submit`."""
+    proposals: ProposalsConfig = ProposalsConfig()
+    price: tuple[PriceConfig, ...] = ()
+    """What models cost, where Incumbent does not know, or knows it wrong."""
     tuner: TunerConfig = TunerConfig()
     cluster: ClusterConfig = ClusterConfig()
     limits: LimitsConfig = LimitsConfig()

@@ -11,6 +11,17 @@ from datetime import datetime
 from cluster.event import Event
 from cluster.experiment import Kind
 from cluster.hidden_label_events import FinalBegun, FinalReported, FinalRunEnded, HoldoutScored
+from cluster.proposing_events import (
+    AnswerUsed,
+    ApproveRequested,
+    CallRefused,
+    CallReserved,
+    CallSettled,
+    NoteGiven,
+    ProposerFailed,
+    RejectRequested,
+    TaskClosed,
+)
 from cluster.reducer_events import (
     Carried,  # noqa: F401 - of which Promoted holds some
     ChainMeasured,
@@ -127,6 +138,18 @@ class ExperimentProposed(Event):
     """For a revert: whose patch it takes out of the branch again."""
     seeds: SeedHabit | None = None
     """Where the patch changes how the seed is set: its tree's habit (eval.seeds); else null."""
+    category: str = ""
+    """Its proposer's word for the kind of change."""
+    expected_effect: float | None = None
+    """By how much its proposer expects the metric to improve; positive is better."""
+    origin: str = ""
+    """Which recorded answer it is of, and which of it, e.g. "c12/0"; else empty."""
+    task: str = ""
+    """Which task it answers, e.g. "fix/e12" or "compose/e7"; else empty."""
+    syntax: str = ""
+    """Digest of the syntax trees of its editable files; empty in older ledgers."""
+    is_held: bool = False
+    """It waits for somebody's approval."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +161,10 @@ class ProposalRejected(Event):
     reason: str
     duplicate_of: ExperimentId = ExperimentId("")
     submission: str = ""
+    origin: str = ""
+    """As of ExperimentProposed."""
+    task: str = ""
+    """As of ExperimentProposed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,6 +331,15 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
         RebaseConflicted,
         ExperimentReturned,
         ProposerExhausted,
+        ProposerFailed,
+        CallReserved,
+        CallSettled,
+        CallRefused,
+        AnswerUsed,
+        TaskClosed,
+        NoteGiven,
+        ApproveRequested,
+        RejectRequested,
         TrialQueued,
         TrialStarted,
         TrialGivenUp,

@@ -31,6 +31,7 @@ class Kind(StrEnum):
 class Status(StrEnum):
     """Where an experiment stands."""
 
+    HELD = "held"  # waits for somebody's approval
     PROPOSED = "proposed"  # a commit exists; no trial of it is queued
     QUEUED = "queued"  # a trial waits for a slot
     RUNNING = "running"  # a trial is on a slot
@@ -63,6 +64,7 @@ class Status(StrEnum):
 
 _OPEN = frozenset(
     {
+        Status.HELD,
         Status.PROPOSED,
         Status.QUEUED,
         Status.RUNNING,
@@ -144,6 +146,16 @@ class Experiment:
     proposer: str
     hypothesis: str
     proposed_at: datetime
+    category: str = ""
+    """Its proposer's word for the kind of change."""
+    expected_effect: float | None = None
+    """By how much its proposer expects the metric to improve; positive is better."""
+    origin: str = ""
+    """Which recorded answer it is of, e.g. "c12/0"; else empty."""
+    task: str = ""
+    """Which task it answers, e.g. "fix/e12"; else empty."""
+    fixes: int = 0
+    """How many experiments before it were fixed for it: 1 for the first fix of a crash."""
     priority: int = 0
     """Higher runs earlier among proposals."""
     parameters: Mapping[str, Scalar] = field(default_factory=dict)

@@ -14,8 +14,10 @@ from cluster.events import SubmissionReceived
 from cluster.experiment import Experiment, Status
 from cluster.final_runs import Final
 from cluster.hidden_label_events import HoldoutScored
+from cluster.proposing_events import CallRefused
 from cluster.slot_time import SlotTime
 from eval.beliefs import Memory
+from proposer.purse import CallId, CallPlan, Usage
 from trainer.trial import CommitId, ExperimentId, Place, SlotId, TrialId
 
 
@@ -78,6 +80,28 @@ class PersonCommit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """Why a proposer is left alone, and until when."""
+
+    reason: str
+    until: datetime
+    in_a_row: int
+    """How often it could not answer since it last did."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposerAccount:
+    """What one proposer brought and what it cost, as of now."""
+
+    proposals: int = 0
+    """Experiments and refusals that came of its answers, tasks included."""
+    calls: int = 0
+    """Calls of models that have ended."""
+    usd: float = 0.0
+    usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudyState:
     """All that the events of a study say."""
 
@@ -136,6 +160,24 @@ class StudyState:
     """Commits that people put onto the branch in their repository."""
     exhausted: Map[str, str] = field(default_factory=Map)
     """Why a proposer has nothing more, by its name."""
+    troubled: Map[str, Trouble] = field(default_factory=Map)
+    """Proposers that could not answer when they were last asked, by name."""
+    accounts: Map[str, ProposerAccount] = field(default_factory=Map)
+    """By the proposer's name."""
+    calls: int = 0
+    """Calls of models that were reserved."""
+    reserved: Map[CallId, CallPlan] = field(default_factory=Map)
+    """Calls that have not ended."""
+    replies: Map[CallId, CallPlan] = field(default_factory=Map)
+    """Calls that brought a reply, of which not all is recorded that is made of it."""
+    refused: CallRefused | None = None
+    """The last call that a limit did not allow."""
+    tasks: tuple[str, ...] = ()
+    """Keys of what a proposer could be asked to mend or compose, the oldest first; the latest."""
+    notes: tuple[str, ...] = ()
+    """What people told all proposers, the oldest first."""
+    syntaxes: Map[str, ExperimentId] = field(default_factory=Map)
+    """The first experiment of each digest of syntax trees."""
     rejections_in_a_row: int = 0
     """Proposals that cost nothing since the last trial was queued."""
     slot_seconds: float = 0.0

@@ -18,7 +18,10 @@ RECENT = 32
 
 S = Status
 TRANSITIONS: dict[type[ev.Event], dict[Status, frozenset[Status]]] = {
-    ev.ExperimentRejected: {S.PROPOSED: frozenset({S.REJECTED})},
+    ev.ExperimentRejected: {
+        S.PROPOSED: frozenset({S.REJECTED}),
+        S.HELD: frozenset({S.REJECTED}),
+    },
     # A request to cancel may come between the decision and what came of it.
     ev.ExperimentRebased: {
         S.PROPOSED: frozenset({S.PROPOSED}),
@@ -68,7 +71,10 @@ TRANSITIONS: dict[type[ev.Event], dict[Status, frozenset[Status]]] = {
         S.MERGING: frozenset({S.DROPPED}),
         S.KEPT: frozenset({S.KEPT}),
     },
+    ev.ApproveRequested: {S.HELD: frozenset({S.PROPOSED})},
+    ev.RejectRequested: {S.HELD: frozenset({S.REJECTED})},
     ev.CancelRequested: {
+        S.HELD: frozenset({S.CANCELLED}),
         S.PROPOSED: frozenset({S.CANCELLED}),
         S.QUEUED: frozenset({S.QUEUED}),
         S.RUNNING: frozenset({S.RUNNING}),
@@ -144,5 +150,14 @@ def _count_judged(state: StudyState, new: Experiment, before: Status, at: dateti
 
 def is_judged(kind: Kind, status: Status) -> bool:
     """Say whether an experiment counts against `--experiments`: a proposal that came to an end."""
-    unjudged = {S.PROPOSED, S.QUEUED, S.RUNNING, S.MEASURED, S.REJECTED, S.CANCELLED, S.LOST}
+    unjudged = {
+        S.HELD,
+        S.PROPOSED,
+        S.QUEUED,
+        S.RUNNING,
+        S.MEASURED,
+        S.REJECTED,
+        S.CANCELLED,
+        S.LOST,
+    }
     return kind is Kind.PROPOSAL and status not in unjudged

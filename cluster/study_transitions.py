@@ -52,6 +52,8 @@ def _controller_started(
         finished="",
         is_failed=False,
         exhausted=Map(),
+        troubled=Map(),
+        refused=None,
         rejections_in_a_row=0,
     )
 
@@ -115,7 +117,7 @@ def _cancel_requested(state: StudyState, event: ev.CancelRequested, rec: ev.Reco
     experiment = state.experiments.get(event.experiment)
     if experiment is None or experiment.status not in TRANSITIONS[ev.CancelRequested]:
         return state  # it ended meanwhile: a request is a wish, not a fact about the experiment
-    if experiment.status is S.PROPOSED:
+    if experiment.status in {S.PROPOSED, S.HELD}:
         return step(state, rec, experiment.id, S.CANCELLED, is_cancelled=True, reason="cancelled")
     return step(state, rec, experiment.id, experiment.status, is_cancelled=True)
 

@@ -11,6 +11,13 @@ from cluster import events as ev
 from cluster import rung_transitions as rungs
 from cluster.conditions import marks_of
 from cluster.experiment import STATUS_OF_ENDING, Experiment, Kind, Status, Trial, TrialPhase
+from cluster.proposing_transitions import (
+    PROPOSING_HANDLERS,
+    brought,
+    fixes_before,
+    with_task,
+    without_task,
+)
 from cluster.staleness_transitions import STALENESS_HANDLERS
 from cluster.state import PersonCommit, StudyState
 from cluster.steps import step
@@ -42,10 +49,11 @@ def apply(state: StudyState, recorded: ev.Recorded) -> StudyState:
 
 def _proposed(state: StudyState, event: ev.ExperimentProposed, rec: ev.Recorded) -> StudyState:
     source = state.experiments.get(event.merge_of)
+    status = S.HELD if event.is_held else S.PROPOSED
     new = Experiment(
         id=event.experiment,
         kind=event.kind,
-        status=S.PROPOSED,
+        status=status,
         commit=event.commit,
         tree=event.tree,
         base=event.base,
@@ -54,6 +62,11 @@ def _proposed(state: StudyState, event: ev.ExperimentProposed, rec: ev.Recorded)
         proposer=event.proposer,
         hypothesis=event.hypothesis,
         proposed_at=rec.at,
+        category=event.category,
+        expected_effect=event.expected_effect,
+        origin=event.origin,
+        task=event.task,
+        fixes=fixes_before(state, event.task),
         priority=event.priority,
         parameters=event.parameters,
         skips_rungs=any(s.in_full for s in state.submissions if s.submission == event.submission),
@@ -67,11 +80,16 @@ def _proposed(state: StudyState, event: ev.ExperimentProposed, rec: ev.Recorded)
     )
     if event.experiment != state.next_experiment:
         raise ValueError(f"{event.experiment} cannot follow {len(state.experiments)} experiments")
+    state = without_task(brought(state, event.proposer), event.task)
+    syntaxes = state.syntaxes
+    if event.syntax and event.syntax not in syntaxes:
+        syntaxes = syntaxes.set(event.syntax, new.id)
     state = replace(
         _answered(state, event.submission, experiment=new.id),
         experiments=state.experiments.set(new.id, new),
-        open=state.open.set(new.id, S.PROPOSED),
-        counts=state.counts.set(S.PROPOSED, state.counts.get(S.PROPOSED, 0) + 1),
+        open=state.open.set(new.id, status),
+        counts=state.counts.set(status, state.counts.get(status, 0) + 1),
+        syntaxes=syntaxes,
         trees=state.trees if new.tree in state.trees else state.trees.set(new.tree, new.id),
         chain=(*state.chain, new.id) if new.chain else state.chain,
     )
@@ -104,6 +122,7 @@ def _left_behind(state: StudyState, experiment: ExperimentId) -> StudyState:
 
 def _rejected(state: StudyState, event: ev.ProposalRejected, _: ev.Recorded) -> StudyState:
     in_a_row = state.rejections_in_a_row + (0 if event.submission else 1)
+    state = without_task(brought(state, event.proposer), event.task)
     state = _answered(state, event.submission, reason=event.reason)
     return replace(state, rejections_in_a_row=in_a_row)
 
@@ -117,6 +136,7 @@ def _experiment_rejected(
     # A trial that is queued ends the row. Merges are nobody's proposals.
     in_a_row = state.rejections_in_a_row + (experiment.kind is Kind.PROPOSAL)
     state = step(state, rec, event.experiment, S.REJECTED, reason=event.reason)
+    state = with_task(state, f"fix/{experiment.id}")
     return replace(state, rejections_in_a_row=in_a_row)
 
 
@@ -196,6 +216,8 @@ def _trial_finished(state: StudyState, event: ev.TrialFinished, rec: ev.Recorded
     if ending is Ending.SHORT and state.experiments[event.experiment].is_cancelled:
         after, reason = S.CANCELLED, "cancelled"
     state = _with_trial(state, rec, event.experiment, trial, after, reason=reason, given_up="")
+    if after is S.CRASHED:
+        state = with_task(state, f"fix/{event.experiment}")
     state = rungs.completed(state, event.experiment, trial)
     return slot_freed(replicated(state, event.experiment), trial.slot, event.experiment, trial)
 
@@ -318,7 +340,8 @@ def _merge_conflicted(state: StudyState, event: ev.MergeConflicted, rec: ev.Reco
     reason = f"conflicts with {event.against} in {', '.join(event.paths)}"
     if source.status is S.KEPT:
         return _left_behind(step(state, rec, source.id, S.KEPT), source.id)
-    return step(state, rec, source.id, S.CONFLICTED, reason=reason)
+    state = step(state, rec, source.id, S.CONFLICTED, reason=reason)
+    return with_task(state, f"compose/{source.id}")
 
 
 def _merge_redundant(state: StudyState, event: ev.MergeRedundant, rec: ev.Recorded) -> StudyState:
@@ -352,6 +375,7 @@ def _winner_dropped(state: StudyState, event: ev.WinnerDropped, rec: ev.Recorded
 _HANDLERS: dict[type[ev.Event], Handler] = {
     **STUDY_HANDLERS,
     **STALENESS_HANDLERS,
+    **PROPOSING_HANDLERS,
     ev.ExperimentProposed: _proposed,
     ev.ProposalRejected: _rejected,
     ev.ExperimentRejected: _experiment_rejected,

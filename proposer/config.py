@@ -1,22 +1,139 @@
-"""The sections of `incumbent.toml` that proposer owns: `[[proposer]]` and `[tuner]`."""
+"""The sections of `incumbent.toml` that proposer owns: its kinds, and what goes for all of them."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Scalar = bool | int | float | str
 
 
-class ProposerConfig(BaseModel):
-    """`[[proposer]]`: one source of candidates."""
+class _Source(BaseModel):
+    """What every `[[proposer]]` has."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
     )
 
+    name: Annotated[str, Field(pattern=r"^([a-z][a-z0-9-]*)?$", max_length=32)] = ""
+    """What it is called in the log and in commits; the kind, unless two are of one kind."""
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """Its share of the proposals, relative to the other proposers."""
+
+
+class TunerSource(_Source):
+    """`[[proposer]] kind = "tuner"`: an optimiser over the constants in the editable files."""
+
     kind: Literal["tuner"]
-    """`tuner`: an optimiser over the constants in the editable files."""
+
+
+class ClaudeSource(_Source):
+    """`[[proposer]] kind = "claude"`: a language model behind Anthropic's Messages API."""
+
+    kind: Literal["claude"]
+    model: str = "claude-opus-5-5"
+    """The model's name, as the API knows it."""
+    effort: Literal["low", "medium", "high", "xhigh", "max", ""] = ""
+    """How much the model thinks; empty leaves it to the API's default."""
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    """Sampling temperature, for servers and models that take one."""
+    max_tokens: Annotated[int, Field(ge=1024)] = 32_000
+    """The most tokens of one answer, thinking included."""
+    batch: Annotated[int, Field(ge=1, le=16)] = 4
+    """How many proposals one call asks for at most."""
+    context_tokens: Annotated[int, Field(ge=4000)] = 60_000
+    """The most tokens of one prompt, roughly; what does not fit is folded together."""
+    timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    """How long one answer may take."""
+    base_url: str = ""
+    """Address of another server that speaks the Messages API; empty is Anthropic's."""
+    key: str = "ANTHROPIC_API_KEY"
+    """Name of the environment variable that holds the API key; empty where none is needed."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_url(cls, url: str) -> str:
+        if url and not url.startswith(("http://", "https://")):
+            raise ValueError("is not the address of a server, e.g. http://127.0.0.1:8000")
+        return url
+
+
+class AgentSource(_Source):
+    """`[[proposer]] kind = "agent"`: a coding agent, or any command that edits files."""
+
+    kind: Literal["agent"]
+    command: Annotated[str, Field(min_length=1)]
+    """Run by a shell in a scratch worktree of the incumbent; what it changes of the editable files
+    is the proposal. The context lies in files under `.incumbent/`."""
+    timeout_s: Annotated[float, Field(gt=0)] = 900.0
+    """How long one run may take; then its processes are ended."""
+    network: bool = False
+    """Give it the network."""
+    environment: tuple[str, ...] = ()
+    """Environment variables that it is given, by name, e.g. its own API key."""
+    mounts: tuple[str, ...] = ()
+    """Paths that it may read, e.g. its own configuration and binaries, beside the system's."""
+    usd: Annotated[float, Field(ge=0)] = 0.0
+    """The most that one run can cost, where it reports none itself; counts against the limit."""
+
+
+class CrossoverSource(_Source):
+    """`[[proposer]] kind = "crossover"`: two winners or near-misses merged into one candidate."""
+
+    kind: Literal["crossover"]
+    resolver: str = ""
+    """Name of the proposer, of kind claude or agent, that resolves conflicts; empty for none."""
+
+
+class ReplaySource(_Source):
+    """`[[proposer]] kind = "replay"`: the recorded proposals of another study, in order."""
+
+    kind: Literal["replay"]
+    study: Annotated[str, Field(min_length=1)]
+    """Name of the study on this machine, or the file that `incumbent log --proposals` wrote."""
+
+
+ProposerConfig = Annotated[
+    TunerSource | ClaudeSource | AgentSource | CrossoverSource | ReplaySource,
+    Field(discriminator="kind"),
+]
+
+
+class ProposalsConfig(BaseModel):
+    """`[proposals]`: what goes for the proposals of all proposers."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
+
+    max_fixes: Annotated[int, Field(ge=0)] = 2
+    """How often a candidate that crashed for a trivial reason goes back to its author."""
+    likeness: Annotated[float, Field(ge=0, le=100)] = 92.0
+    """A proposal whose words and diff are like an earlier one's to this degree, in percent, is sent
+    back once; 100 spares the look."""
+    approve: bool = False
+    """Candidates wait for `incumbent approve` or `incumbent reject`."""
+    scratchpad_chars: Annotated[int, Field(ge=0)] = 12_000
+    """The scratchpad is summarised when it is longer than this."""
+
+
+class PriceConfig(BaseModel):
+    """`[[price]]`: what a model costs, in US dollars per million tokens."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
+
+    model: Annotated[str, Field(min_length=1)]
+    """The model's name."""
+    input: Annotated[float, Field(ge=0)]
+    """Tokens that are neither read from the cache nor written to it."""
+    output: Annotated[float, Field(ge=0)]
+    """Tokens of answers, thinking included."""
+    cache_read: Annotated[float, Field(ge=0)] | None = None
+    """Tokens read from the cache; a tenth of `input` unless said."""
+    cache_write: Annotated[float, Field(ge=0)] | None = None
+    """Tokens written to the cache; 1.25 times `input` unless said."""
 
 
 class SpaceConfig(BaseModel):

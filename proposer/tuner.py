@@ -15,7 +15,7 @@ from proposer.config import TunerConfig
 from proposer.constants import LOOKED_FOR, change, read_constants
 from proposer.knob import Knob
 from proposer.optuna_model import OptunaModel, Standing
-from proposer.proposal import Context, Proposal, Result, Scalar
+from proposer.proposal import Context, Proposal, Result, Scalar, TaskKind
 from proposer.ranges import check_names, choose_space, neighbours
 from proposer.space import Space
 from trainer.trial import CommitId, Ending, ExperimentId
@@ -103,6 +103,16 @@ class Tuner:
     def name(self) -> str:
         """The tuner's name in logs and trailers."""
         return "tuner"
+
+    @property
+    def tasks(self) -> frozenset[TaskKind]:
+        """None: constants mend nothing."""
+        return frozenset()
+
+    @property
+    def advice(self) -> str:
+        """Nothing yet."""
+        return ""
 
     def propose(self, context: Context, count: int) -> Sequence[Proposal]:
         """Return up to `count` configurations near the incumbent's that were never tried.
