@@ -1,0 +1,295 @@
+"""The proposer `claude`: a language model that is shown the study and calls a tool with patches.
+
+Knows the conversation: a question, one round to mend what cannot be applied or repeats something,
+and what is made of the answer. Pays for each call before it makes it and writes down what came of
+it (`proposer.purse`), so that a crash loses no answer that was paid for. Does not know how the
+prompt looks (`proposer.prompt`), nor HTTP (`proposer.anthropic_model`).
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from proposer.anthropic_model import (
+    AnthropicModel,
+    ModelAnswer,
+    ModelRefused,
+    ModelTroubled,
+    Question,
+)
+from proposer.config import ClaudeSource
+from proposer.constants_only import parameters_of
+from proposer.edits import EditProblem, apply_edits
+from proposer.likeness import twin, unified
+from proposer.prices import Price
+from proposer.prompt import CHARS_PER_TOKEN, render
+from proposer.proposal import Context, Past, Proposal, ProposerDone, ProposerTroubled, TaskKind
+from proposer.purse import CallId, CallPlan, Purse, Settlement, Usage
+from proposer.reply import BadReply, ExperimentReply, Reply, read_reply, tool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """What one answer came to."""
+
+    proposals: Sequence[Proposal]
+    problems: Sequence[str]
+    """What its author has to be told of the others."""
+
+
+class Claude:
+    """See Proposer for the contract. Everything that is asked goes through `purse`."""
+
+    def __init__(
+        self,
+        config: ClaudeSource,
+        *,
+        name: str,
+        purse: Purse,
+        price: Price | None,
+        api_key: str,
+        max_repairs: int = 1,
+        likeness: float = 92.0,
+        model: AnthropicModel | None = None,
+    ) -> None:
+        self._config = config
+        self._name = name
+        self._purse = purse
+        self._price = price
+        self._max_repairs = max_repairs
+        self._likeness = likeness
+        self._model = model or AnthropicModel(config, api_key)
+
+    @property
+    def name(self) -> str:
+        """See Proposer."""
+        return self._name
+
+    @property
+    def tasks(self) -> frozenset[TaskKind]:
+        """It mends what crashed and composes what conflicts."""
+        return frozenset({TaskKind.FIX, TaskKind.COMPOSE})
+
+    @property
+    def advice(self) -> str:
+        """None: what it has to say stands on the scratchpad and in its hints."""
+        return ""
+
+    def propose(self, context: Context, count: int) -> Sequence[Proposal]:
+        """See Proposer; replies that were paid for before a crash come first.
+
+        Raises:
+            ProposerTroubled: no answer, or none of use; more may come of the next question.
+            ProposerDone: the key or the model is wrong.
+            OverLimit: a call could cost more than what is left.
+        """
+        if context.task is None and (found := self._recorded(context)):
+            return found
+        wanted = 1 if context.task else min(count, self._config.batch)
+        prompt = render(context, tokens=self._config.context_tokens, count=wanted)
+        messages: list[Mapping[str, Any]] = [{"role": "user", "content": prompt.dynamic}]
+        purpose = context.task.kind.value if context.task else "propose"
+        good: list[Proposal] = []
+        problems: Sequence[str] = ()
+        for turn in range(self._max_repairs + 1):
+            call, answer = self._call(prompt.static, messages, context, purpose)
+            made = self._made(answer, context, call, good, is_first=not turn)
+            good += made.proposals
+            problems = made.problems
+            if not problems or turn == self._max_repairs:
+                break
+            messages += _again(answer, problems)
+            purpose = "repair"
+        if not good and problems:
+            raise ProposerTroubled(f"nothing of use came back: {problems[0]}")
+        return good
+
+    # --- calls -----------------------------------------------------------------------------------
+
+    def _call(
+        self,
+        static: str,
+        messages: Sequence[Mapping[str, Any]],
+        context: Context,
+        purpose: str,
+    ) -> tuple[CallId, ModelAnswer]:
+        """Reserve, ask and settle: each call is settled exactly once, however it ends."""
+        plan = self._plan(static, messages, context, purpose)
+        call = self._purse.reserve(plan)
+        begun = time.monotonic()
+        try:
+            answer = self._model.ask(Question(static=static, messages=messages, tool=tool()))
+        except ModelTroubled as error:
+            # Of a call whose end is unknown the provider may have counted everything.
+            usage = error.usage
+            usd = plan.usd if usage is None else self._usd(usage)
+            self._settle(call, usage or Usage(), usd, begun, problem=str(error))
+            raise ProposerTroubled(str(error), retry_after_s=error.retry_after_s) from None
+        except ModelRefused as error:
+            self._settle(call, Usage(), 0.0, begun, problem=str(error))
+            raise ProposerDone(str(error)) from None
+        except BaseException as error:
+            self._settle(call, Usage(), plan.usd, begun, problem=type(error).__name__)
+            raise
+        self._settle(call, answer.usage, self._usd(answer.usage), begun, data=answer.data)
+        return call, answer
+
+    def _plan(
+        self,
+        static: str,
+        messages: Sequence[Mapping[str, Any]],
+        context: Context,
+        purpose: str,
+    ) -> CallPlan:
+        sent = len(static) + len(json.dumps([*messages, tool()], ensure_ascii=False))
+        # At least half of these characters would have to be tokens of their own to exceed it.
+        tokens = int(2 * sent / CHARS_PER_TOKEN)
+        usd = self._price.most_usd(tokens, self._config.max_tokens) if self._price else 0.0
+        return CallPlan(
+            proposer=self._name,
+            model=self._config.model,
+            purpose=purpose,
+            commit=context.commit,
+            incumbent=context.incumbent,
+            usd=usd,
+            tokens=tokens + self._config.max_tokens,
+        )
+
+    def _usd(self, usage: Usage) -> float:
+        return self._price.usd(usage) if self._price else 0.0
+
+    def _settle(
+        self,
+        call: CallId,
+        usage: Usage,
+        usd: float,
+        begun: float,
+        *,
+        problem: str = "",
+        data: object = None,
+    ) -> None:
+        try:
+            reply = read_reply(data) if data is not None else None
+        except BadReply:
+            reply = None
+        settlement = Settlement(
+            usage=usage,
+            usd=usd,
+            seconds=time.monotonic() - begun,
+            reply=json.dumps(data) if data is not None else "",
+            proposals=len(reply.experiments) if reply else 0,
+            problem=problem,
+        )
+        self._purse.settle(call, settlement)
+
+    # --- answers ---------------------------------------------------------------------------------
+
+    def _recorded(self, context: Context) -> list[Proposal]:
+        """Make proposals of replies that were paid for, and of which a crash made nothing."""
+        found: list[Proposal] = []
+        for recorded in self._purse.unused(self._name):
+            if recorded.plan.commit != context.commit:
+                continue  # they are patches on what is no longer the incumbent
+            try:
+                reply = read_reply(json.loads(recorded.reply))
+            except ValueError:
+                continue
+            found += self._applied(reply, context, recorded.call, found, knows_twins=True).proposals
+        return found
+
+    def _made(
+        self,
+        answer: ModelAnswer,
+        context: Context,
+        call: CallId,
+        good: Sequence[Proposal],
+        *,
+        is_first: bool,
+    ) -> _Made:
+        if answer.data is None:
+            return _Made(proposals=(), problems=["the tool was not called; call it"])
+        try:
+            reply = read_reply(answer.data)
+        except BadReply as error:
+            return _Made(proposals=(), problems=[f"the tool's input is malformed: {error}"])
+        # A twin is sent back once: who insists has a reason.
+        return self._applied(reply, context, call, good, knows_twins=not is_first)
+
+    def _applied(
+        self,
+        reply: Reply,
+        context: Context,
+        call: CallId,
+        good: Sequence[Proposal],
+        *,
+        knows_twins: bool,
+    ) -> _Made:
+        proposals: list[Proposal] = []
+        problems: list[str] = []
+        seen = [proposal.edits for proposal in good]
+        for place, experiment in enumerate(reply.experiments):
+            label = f"experiment {place + 1} ({experiment.subject[:80]})"
+            try:
+                edits = apply_edits(context.files, experiment.all_edits())
+            except EditProblem as error:
+                problems.append(f"{label}: {error}")
+                continue
+            if edits in seen:
+                continue
+            likely = None if knows_twins else self._twin(context, experiment, edits)
+            if likely is not None:
+                problems.append(f"{label}: {_told_twin(likely)}")
+                continue
+            seen.append(edits)
+            proposals.append(
+                Proposal(
+                    edits=edits,
+                    hypothesis=experiment.subject,
+                    parameters=parameters_of(context.files, edits),
+                    category=experiment.category,
+                    expected_effect=experiment.expected_effect,
+                    # What goes for the whole answer is written down once.
+                    notes="" if proposals or good else reply.notes,
+                    hints=() if proposals or good else tuple(reply.hints),
+                    origin=f"{call}/{place}",
+                )
+            )
+        return _Made(proposals=proposals, problems=problems)
+
+    def _twin(
+        self, context: Context, experiment: ExperimentReply, edits: Mapping[str, str]
+    ) -> Past | None:
+        before = {path: context.files[path] for path in edits}
+        return twin(
+            context.history,
+            hypothesis=experiment.subject,
+            patch=unified(before, edits),
+            likeness=self._likeness,
+        )
+
+
+def _told_twin(past: Past) -> str:
+    came = f"{past.status}: {past.reason}" if past.reason else past.status
+    return (
+        f"it is much like {past.experiment} ({past.hypothesis[:120]}), which was {came[:300]}; "
+        f"hand in something else, or the same again if you know why it should differ"
+    )
+
+
+def _again(answer: ModelAnswer, problems: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    """Yield what goes on the conversation: the answer, and what is wrong with it."""
+    told = "\n".join(
+        [
+            "These could not be taken:",
+            *(f"- {problem}" for problem in problems),
+            "Call the tool once more with these alone, mended; the others are taken.",
+        ]
+    )
+    yield {"role": "assistant", "content": list(answer.content) or "(nothing)"}
+    if answer.tool_use:
+        result = {"type": "tool_result", "tool_use_id": answer.tool_use, "content": told}
+        yield {"role": "user", "content": [{**result, "is_error": True}]}
+    else:
+        yield {"role": "user", "content": told}

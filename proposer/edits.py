@@ -1,0 +1,149 @@
+"""Changes to texts, as language models write them, applied as a whole or not at all. Pure.
+
+Three forms: an exact piece of text and what comes in its place, a unified diff, or a whole file.
+The only tolerance is for white space at the ends of lines, and it is used where the exact text is
+nowhere: models drop it, and no program means anything by it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from proposer.hunks import Hunk, read_hunks
+
+_MOST_QUOTED = 80
+
+
+class EditProblem(ValueError):
+    """An edit that cannot be applied; the message says exactly why, for its author."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """One change to one file: exactly one of the three forms."""
+
+    path: str
+    search: str = ""
+    """Text that stands in the file exactly once."""
+    replace: str = ""
+    """What comes in its place."""
+    diff: str = ""
+    """A unified diff of the file."""
+    content: str | None = None
+    """The whole new text; None for the other forms."""
+
+
+def apply_edits(files: Mapping[str, str], edits: Sequence[Edit]) -> dict[str, str]:
+    """Return the new text of each file that changes; the edits apply one after the other.
+
+    Args:
+        files: text of every file that may be changed, by path.
+        edits: at least one.
+
+    Raises:
+        EditProblem: a file that may not be changed, a text that is not there or there twice, a diff
+            that does not fit, or nothing that changes. Nothing is applied then.
+    """
+    if not edits:
+        raise EditProblem("it has no edits")
+    texts = dict(files)
+    for edit in edits:
+        if edit.path not in files:
+            allowed = ", ".join(sorted(files))
+            raise EditProblem(f"{edit.path} may not be changed; only {allowed} may")
+        texts[edit.path] = _applied(texts[edit.path], edit)
+    changed = {path: text for path, text in texts.items() if text != files[path]}
+    if not changed:
+        raise EditProblem("its edits change nothing")
+    return changed
+
+
+def _applied(text: str, edit: Edit) -> str:
+    if edit.content is not None:
+        return edit.content
+    if edit.diff:
+        try:
+            hunks = read_hunks(edit.path, edit.diff)
+        except ValueError as error:
+            raise EditProblem(str(error)) from error
+        return _patched(text, hunks, edit.path)
+    if not edit.search:
+        raise EditProblem(f"{edit.path}: an edit needs search, diff or content")
+    return _replaced(text, edit.search, edit.replace, edit.path)
+
+
+def _replaced(text: str, search: str, replace: str, path: str) -> str:
+    found = text.count(search)
+    if found == 1:
+        return text.replace(search, replace)
+    if found > 1:
+        raise EditProblem(
+            f"{path}: the text {_quoted(search)} stands there {found} times; quote more around it"
+        )
+    lines, wanted = text.splitlines(keepends=True), search.splitlines()
+    places = _places(lines, wanted)
+    if len(places) > 1:
+        raise EditProblem(
+            f"{path}: but for white space at the ends of lines, the text {_quoted(search)} stands "
+            f"there {len(places)} times; quote more around it"
+        )
+    if not places:
+        raise EditProblem(f"{path}: the text {_quoted(search)} is not there{_near(text, search)}")
+    start, end = places[0], places[0] + len(wanted)
+    put = replace if replace.endswith("\n") or not replace else f"{replace}\n"
+    return "".join([*lines[:start], put, *lines[end:]])
+
+
+def _places(lines: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """Return where others begin that are the same but for white space at the ends of lines."""
+    stripped = [line.rstrip() for line in lines]
+    sought = [line.rstrip() for line in wanted]
+    if not sought:
+        return []
+    last = len(stripped) - len(sought)
+    return [at for at in range(last + 1) if stripped[at : at + len(sought)] == sought]
+
+
+def _near(text: str, search: str) -> str:
+    """Return where the first line of what was sought is, if that is there."""
+    first = next((line.strip() for line in search.splitlines() if line.strip()), "")
+    for number, line in enumerate(text.splitlines(), start=1):
+        if first and line.strip() == first:
+            return f"; its first line is line {number}, and what follows there differs"
+    return ""
+
+
+def _patched(text: str, hunks: Sequence[Hunk], path: str) -> str:
+    lines = text.splitlines(keepends=True)
+    done: list[str] = []
+    at = 0
+    for number, hunk in enumerate(hunks, start=1):
+        place = _place(lines, hunk, at)
+        if place is None:
+            first = next((line for line in hunk.before if line.strip()), "")
+            raise EditProblem(
+                f"{path}: hunk {number} of the diff does not fit: {_quoted(first)} and what "
+                f"follows it are not there, or there more than once"
+            )
+        done += lines[at:place]
+        done += [f"{line}\n" for line in hunk.after]
+        at = place + len(hunk.before)
+    return "".join([*done, *lines[at:]])
+
+
+def _place(lines: Sequence[str], hunk: Hunk, after: int) -> int | None:
+    """Return the line at which a hunk belongs: where its lines stand, nearest to where it says.
+
+    Models count lines badly, so the number decides only between several places.
+    """
+    if not hunk.before:
+        return min(max(hunk.line, after), len(lines))
+    found = [at for at in _places(lines, hunk.before) if at >= after]
+    if len(found) <= 1:
+        return found[0] if found else None
+    nearest = [at for at in found if at == hunk.line - 1]
+    return nearest[0] if nearest else None
+
+
+def _quoted(text: str) -> str:
+    flat = " ".join(text.split())
+    return repr(flat if len(flat) <= _MOST_QUOTED else f"{flat[:_MOST_QUOTED]}...")

@@ -1,0 +1,74 @@
+"""Whether a proposal repeats an earlier one in other words. The edge to rapidfuzz.
+
+Two proposals are alike if they say the same and do the same: the degree is the mean of how alike
+their hypotheses and their diffs are, each from 0 to 100. Where the earlier diff is not at hand, the
+words alone decide.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+
+from rapidfuzz import fuzz, process
+
+from proposer.proposal import Past
+
+MOST_COMPARED = 40
+"""Earlier proposals whose diffs are looked at: those with the most similar words."""
+
+
+def twin(history: Sequence[Past], *, hypothesis: str, patch: str, likeness: float) -> Past | None:
+    """Return the earlier proposal that this one is most like, if it is to that degree.
+
+    Args:
+        history: earlier proposals, in any order.
+        hypothesis: what this one says.
+        patch: its unified diff.
+        likeness: the degree from which on it is a twin, in percent; 100 finds none.
+    """
+    if likeness >= 100 or not history:
+        return None
+    # Half of the degree is the words', so less than this cannot be made up for.
+    near = process.extract(
+        _words(hypothesis),
+        [_words(past.hypothesis) for past in history],
+        scorer=fuzz.token_sort_ratio,
+        score_cutoff=max(0.0, 2 * likeness - 100),
+        limit=MOST_COMPARED,
+    )
+    changed = "\n".join(_changed(patch))
+    best: tuple[float, Past] | None = None
+    for _, words, index in near:
+        past = history[index]
+        degree = words
+        if past.patch:
+            code = fuzz.ratio(changed, "\n".join(_changed(past.patch)))
+            degree = (words + code) / 2
+        if degree >= likeness and (best is None or degree > best[0]):
+            best = (degree, past)
+    return best[1] if best else None
+
+
+def unified(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """Return the unified diff between two versions of files; empty where they are the same."""
+    return "".join(
+        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
+        for path in sorted({*before, *after})
+        if before.get(path, "") != after.get(path, "")
+        for line in difflib.unified_diff(
+            before.get(path, "").splitlines(keepends=True),
+            after.get(path, "").splitlines(keepends=True),
+            f"a/{path}",
+            f"b/{path}",
+        )
+    )
+
+
+def _words(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
+def _changed(patch: str) -> Iterator[str]:
+    """Yield the lines that a patch takes out and puts in, without where that is."""
+    for line in patch.splitlines():
+        if line.startswith(("+", "-")) and not line.startswith(("+++", "---")):
+            yield line[0] + " ".join(line[1:].split())
