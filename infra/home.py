@@ -8,6 +8,8 @@ STATE/studies/NAME-HASH-failed-COMMIT/    what was there before it was begun ane
     redis/                   the embedded server's append-only file, configuration and log
     logs/ out/ worktrees/    of the trials and of what prepares them
     results.tsv progress.png progress.svg
+    scratchpad.md            what proposers and people wrote down for each other
+    calls/                   replies of models, mode 0600
     controller.log fleet.log final.log
 STATE/envs/                  virtual environments of trials, by hash of their lock files
 RUNTIME/HASH/                sockets and Ray's temporary files: a socket's path must be short
@@ -168,6 +170,16 @@ class StudyHome:
     def settings(self) -> Path:
         """What the controller was last started with."""
         return self.directory / "settings.json"
+
+    @property
+    def scratchpad(self) -> Path:
+        """What proposers and people wrote down for each other."""
+        return self.directory / "scratchpad.md"
+
+    @property
+    def calls(self) -> Path:
+        """Replies of models, one file each."""
+        return self.directory / "calls"
 
     @property
     def controller(self) -> Path:

@@ -34,6 +34,7 @@ _STYLES = {
     "merged": "green",
     "winner": "cyan",
     "merging": "cyan",
+    "held": "cyan",
     "running": "bold",
     "busy": "bold",
     "discarded": "dim",
