@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
 
-from platformdirs import user_state_path
+from platformdirs import user_config_path, user_state_path
 
 from cluster.codec import SCHEMA_VERSION
 
@@ -38,6 +38,11 @@ def state_directory() -> Path:
     """Return where studies are kept: $INCUMBENT_HOME, or the platform's state directory."""
     override = os.environ.get("INCUMBENT_HOME", "")
     return Path(override).expanduser().absolute() if override else user_state_path("incumbent")
+
+
+def config_directory() -> Path:
+    """Return where a user's own settings are, beside those of studies; creates nothing."""
+    return user_config_path("incumbent")
 
 
 def _runtime_directory() -> Path:

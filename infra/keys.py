@@ -14,10 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from platformdirs import user_config_path
-
 from cluster.config import StudyConfig
-from infra.home import StudyProblem
+from infra.home import StudyProblem, config_directory
 from proposer.config import AgentSource, ClaudeSource, names_of
 
 MOST_BYTES = 32_768
@@ -28,7 +26,7 @@ _PLACE_OF_DESCRIPTOR = 2
 
 def key_file() -> Path:
     """Return where keys may lie: NAME = "VALUE", in TOML, readable by nobody else."""
-    return user_config_path("incumbent") / "keys.toml"
+    return config_directory() / "keys.toml"
 
 
 def key_names(config: StudyConfig) -> tuple[str, ...]:
