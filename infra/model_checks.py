@@ -3,20 +3,20 @@
 from proposer.prices import price_of
 
 from cluster.config import StudyConfig
-from infra.home import StudyProblem
+from cluster.config_file import ConfigError
 from infra.night import MostUsd
 from proposer.config import ClaudeSource
 from proposer.model_names import known_models
 
 
 def require_prices(config: StudyConfig) -> None:
-    """Raise StudyProblem, with the lines to add, where a limit in dollars could not be held."""
+    """Raise ConfigError, with the lines to add, where a limit in dollars could not be held."""
     if not config.limits.usd:
         return
     for source in _models(config):
         if price_of(source.model, config.price) is None:
             hint = "; a server of your own costs 0" if source.base_url else ""
-            raise StudyProblem(
+            raise ConfigError(
                 f"[limits] usd cannot be held: nobody knows what {source.model} costs. Add to "
                 f"incumbent.toml, in dollars per million tokens{hint}:\n[[price]]\nmodel = "
                 f'"{source.model}"\ninput = 3\noutput = 15'

@@ -108,3 +108,10 @@ def test_the_scratchpad_is_printed_with_its_place(user: User) -> None:
     assert user.done("scratchpad") == "warmup helps\n"
     facts = json.loads(user.done("scratchpad", "--json"))
     assert facts == {"path": str(user.home.scratchpad), "text": "warmup helps\n"}
+
+
+def test_proposals_are_written_one_a_line_with_their_patches(user: User) -> None:
+    (line,) = user.done("log", "--proposals").splitlines()
+    found = json.loads(line)
+    assert found["hypothesis"] == "LR 0.1 -> 0.2"
+    assert "+LR = 0.2" in found["patch"]
