@@ -19,14 +19,21 @@ from eval.config import GuardConfig, JudgeConfig, MetricConfig, PrunerConfig, Ru
 from eval.ladder import Step
 from eval.trusted_metrics import goal_of
 from proposer.config import (
+    AgentSource,
+    ClaudeSource,
+    CrossoverSource,
     PriceConfig,
     ProposalsConfig,
     ProposerConfig,
     TunerConfig,
     TunerSource,
+    names_of,
 )
 from trainer.config import FinalConfig, HoldoutConfig, ScoreConfig, TrialConfig
 from trainer.editable import named_editable
+
+RESERVED_NAMES = frozenset({"baseline", "user"})
+"""Who proposes beside proposers, in the log and in commits."""
 
 
 class StudySection(BaseModel):
@@ -216,6 +223,41 @@ class StudyConfig(BaseModel):
                 f"({budgets[0]:g}), or unset"
             )
         return self
+
+    @model_validator(mode="after")
+    def _proposers_have_names_of_their_own(self) -> "StudyConfig":
+        names = names_of(self.proposer)
+        for number, name in enumerate(names, start=1):
+            if name in RESERVED_NAMES:
+                raise ValueError(f'[[proposer]] {number} name: "{name}" is taken; choose another')
+            if names.index(name) < number - 1:
+                raise ValueError(
+                    f'[[proposer]] {number} name: "{name}" is what [[proposer]] '
+                    f'{names.index(name) + 1} is called; give it another, e.g. name = "{name}-b"'
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _resolvers_are_proposers(self) -> "StudyConfig":
+        named = zip(names_of(self.proposer), self.proposer, strict=True)
+        able = [name for name, source in named if isinstance(source, ClaudeSource | AgentSource)]
+        for number, source in enumerate(self.proposer, start=1):
+            wanted = source.resolver if isinstance(source, CrossoverSource) else ""
+            if wanted and wanted not in able:
+                cure = f"there is {' and '.join(able)}" if able else "add one, or leave it out"
+                raise ValueError(
+                    f'[[proposer]] {number} resolver: "{wanted}" is no proposer of kind claude or '
+                    f"agent; {cure}"
+                )
+        return self
+
+    @field_validator("price")
+    @classmethod
+    def _are_told_once(cls, prices: tuple[PriceConfig, ...]) -> tuple[PriceConfig, ...]:
+        models = [price.model for price in prices]
+        if twice := [model for model in models if models.count(model) > 1]:
+            raise ValueError(f'there are two for "{twice[0]}"; leave one')
+        return prices
 
     def rungs(self) -> tuple[Step, ...]:
         """Return the rungs, the lowest budget first."""

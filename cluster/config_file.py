@@ -21,10 +21,13 @@ from pydantic_core import ErrorDetails
 
 from cluster.config import StudyConfig
 from cluster.config_keys import (
+    KIND,
+    ConfigKey,
     describe_keys,
     is_list,
     is_table_of_tables,
     item_words,
+    kinds_of,
     models_of,
     toml,
     type_words,
@@ -38,6 +41,11 @@ _EXAMPLES = {
     ("[holdout]", "labels"): '"~/labels/holdout.npy"',
     ("[[guard]]", "name"): '"peak_vram_mb"',
     ("[[rung]]", "budget_s"): "30",
+    ("[[proposer]]", "command"): "'claude -p \"$(cat .incumbent/prompt.md)\"'",
+    ("[[proposer]]", "study"): '"mar5"',
+    ("[[price]]", "model"): '"my-model"',
+    ("[[price]]", "input"): "3",
+    ("[[price]]", "output"): "15",
 }
 """What a required key could say; a choice's first word serves for the others."""
 
@@ -45,6 +53,7 @@ _PATTERN_WORDS = {
     ("[study]", "name"): 'letters, digits, ".", "_" and "-", the first a letter or digit',
     ("[metric]", "name"): 'letters, digits, "_", ".", "@" and "-", the first a letter or "_"',
     ("[[guard]]", "name"): 'letters, digits, "_" and ".", the first a letter or "_"',
+    ("[[proposer]]", "name"): 'small letters, digits and "-", the first a letter',
     ("[pruner]", "curve"): 'letters, digits, "_", ".", "/" and "-", the first a letter or "_"',
 }
 _BOUNDS = {
@@ -145,6 +154,8 @@ class _Place:
     """What is meant; None for an unknown key."""
     models: tuple[type[BaseModel], ...] = ()
     """Whose keys may stand in the section."""
+    kind: str = ""
+    """What the section's key `kind` says, where that decides which keys may stand there."""
 
     def __str__(self) -> str:
         return f"{self.section}{self.number} {self.key}{self.item}".strip()
@@ -161,6 +172,8 @@ def _locate(location: tuple[str | int, ...]) -> _Place:
             )
         elif place.key:
             break  # which member of a union the report speaks of
+        elif place.number and not place.kind and step in kinds_of(place.models):
+            place = replace(place, kind=step, models=(kinds_of(place.models)[step],))
         elif is_named:
             path, is_named = f"{path}.{step}", False
             place = replace(place, section=f"[{path}]")
@@ -183,6 +196,8 @@ def _field(models: tuple[type[BaseModel], ...], name: str) -> FieldInfo | None:
 def _tell(error: ErrorDetails) -> str:
     """Put one reported error into words."""
     place = _locate(error["loc"])
+    if error["type"] in {"union_tag_not_found", "union_tag_invalid"}:
+        place = replace(place, key=KIND)
     if error["type"] == "extra_forbidden":
         return _unknown(place, error["input"])
     problem = _problem(place, error)
@@ -194,8 +209,11 @@ def _problem(place: _Place, error: ErrorDetails) -> str:
     match kind:
         case "value_error":
             problem = str(context["error"])
-        case "missing":
+        case "missing" | "union_tag_not_found":
             problem = _missing(place)
+        case "union_tag_invalid":
+            words = " or ".join(map(toml, kinds_of(place.models)))
+            problem = f"must be {words}, not {_shown(value[KIND])}"
         case "literal_error":
             problem = f"must be {_words(place)}, not {_shown(value)}"
         case "string_pattern_mismatch":
@@ -216,6 +234,8 @@ def _problem(place: _Place, error: ErrorDetails) -> str:
 
 
 def _missing(place: _Place) -> str:
+    if place.key == KIND and kinds_of(place.models):
+        return f'is missing, e.g. {KIND} = "{next(iter(kinds_of(place.models)))}"'
     if place.key:
         return f"is missing, e.g. {_example(place.section, place.key)}"
     keys = [key for key in describe_keys() if key.section == place.section and key.is_required]
@@ -234,13 +254,22 @@ def _unknown(place: _Place, value: object) -> str:
     if not place.section and isinstance(value, dict | list):
         hint = f"did you mean [{near[0]}]?" if near else f"there are {_headers()}"
         return f"[{place.key}]: unknown section; {hint}"
-    homes = [key.section for key in describe_keys() if key.name == place.key]
+    homes = dict.fromkeys(map(_home, (k for k in describe_keys() if k.name == place.key)))
     if homes:
-        return f"{place}: belongs in {' or '.join(homes)}"
+        return f"{place}: {_not_of(place)}belongs in {' or '.join(homes)}"
     if not place.section:
         return f"{place}: stands above the first section; there are {_headers()}"
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(valid)}"
     return f"{place}: unknown key; {hint}"
+
+
+def _home(key: ConfigKey) -> str:
+    return f'{key.section} of kind "{key.kind}"' if key.kind else key.section
+
+
+def _not_of(place: _Place) -> str:
+    """Say that a section of this kind has no such key, where one of another kind might."""
+    return f'there is none for kind "{place.kind}"; it ' if place.kind else ""
 
 
 def _headers() -> str:

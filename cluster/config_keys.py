@@ -6,8 +6,8 @@ what is accepted.
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -17,6 +17,8 @@ from pydantic.fields import FieldInfo
 from cluster.config import StudyConfig
 
 _WORDS: Mapping[Any, str] = {bool: "true or false", int: "whole number", float: "number"}
+KIND = "kind"
+"""The key that says which of several models a section is to be read as."""
 _BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 
 
@@ -33,6 +35,8 @@ class ConfigKey:
     """As TOML; empty for a key that must be given."""
     text: str
     """The docstring under the attribute."""
+    kind: str = ""
+    """Which `kind` the section must have; empty for a key of all kinds, or where there are none."""
 
     @property
     def is_required(self) -> bool:
@@ -42,18 +46,14 @@ class ConfigKey:
 
 def describe_keys() -> list[ConfigKey]:
     """Return every key of the configuration file, in the order of the models."""
-    return [
-        ConfigKey(
-            section=header,
-            name=name,
-            type=", ".join((type_words(field), *_bounds(field))),
-            default="" if field.is_required() else toml(field.get_default()) or "unset",
-            text=" ".join((field.description or "").split()),
-        )
-        for header, model in _sections(StudyConfig, "")
-        for name, field in model.model_fields.items()
-        if not models_of(field)
-    ]
+    return [key for header, models in _sections(StudyConfig, "") for key in _keys(header, models)]
+
+
+def kinds_of(models: Sequence[type[BaseModel]]) -> dict[str, type[BaseModel]]:
+    """Return the models among which a section's key `kind` chooses, by its word."""
+    if len(models) < 2:
+        return {}
+    return {get_args(model.model_fields[KIND].annotation)[0]: model for model in models}
 
 
 def models_of(field: FieldInfo) -> tuple[type[BaseModel], ...]:
@@ -101,12 +101,42 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401 - any
         yield from _models(argument)
 
 
-def _sections(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, type[BaseModel]]]:
+def _sections(
+    model: type[BaseModel], prefix: str
+) -> Iterator[tuple[str, tuple[type[BaseModel], ...]]]:
     for name, field in model.model_fields.items():
-        for inner in models_of(field):
+        if models := models_of(field):
             path = f"{prefix}{name}.NAME" if is_table_of_tables(field) else f"{prefix}{name}"
-            yield (f"[[{path}]]" if is_list(field) else f"[{path}]"), inner
-            yield from _sections(inner, f"{path}.")
+            yield (f"[[{path}]]" if is_list(field) else f"[{path}]"), models
+            for inner in models:
+                yield from _sections(inner, f"{path}.")
+
+
+def _keys(header: str, models: Sequence[type[BaseModel]]) -> Iterator[ConfigKey]:
+    """Yield the keys of a section: of one with kinds first those that all of them have."""
+    kinds, first = kinds_of(models), models[0]
+    own = [name for name, field in first.model_fields.items() if not models_of(field)]
+    shared = [name for name in own if all(name in model.model_fields for model in models)]
+    if not kinds:
+        yield from (_key(header, name, first.model_fields[name]) for name in shared)
+        return
+    words = " or ".join(map(toml, kinds))
+    yield replace(_key(header, KIND, first.model_fields[KIND]), type=words)
+    yield from (_key(header, n, first.model_fields[n]) for n in shared if n != KIND)
+    for kind, model in kinds.items():
+        for name, field in model.model_fields.items():
+            if name not in shared:
+                yield replace(_key(header, name, field), kind=kind)
+
+
+def _key(header: str, name: str, field: FieldInfo) -> ConfigKey:
+    return ConfigKey(
+        section=header,
+        name=name,
+        type=", ".join((type_words(field), *_bounds(field))),
+        default="" if field.is_required() else toml(field.get_default()) or "unset",
+        text=" ".join((field.description or "").split()),
+    )
 
 
 def _words(annotation: Any) -> str:  # noqa: ANN401 - any type expression

@@ -11,13 +11,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import IO
 
 from cluster.environment import allowed_environment, ray_access
 from infra.home import StudyHome
+from infra.keys import keys_pipe
 
 LOCK_S = 2.0
 PROGRAM = "from infra.controller_main import main; raise SystemExit(main())"
@@ -99,11 +100,17 @@ def wait_until_it_runs(home: StudyHome, process: subprocess.Popen[bytes]) -> boo
     return True
 
 
-def start_controller(home: StudyHome) -> subprocess.Popen[bytes]:
-    """Start the controller in its own session, from an empty directory and a clean environment."""
-    with home.controller_log.open("ab") as log:
+def start_controller(
+    home: StudyHome, keys: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start the controller in its own session, from an empty directory and a clean environment.
+
+    It is handed the API keys through a pipe, which no other process has a part in.
+    """
+    with home.controller_log.open("ab") as log, keys_pipe(keys or {}) as descriptor:
         return subprocess.Popen(
-            [sys.executable, "-I", "-c", PROGRAM, str(home.directory)],
+            [sys.executable, "-I", "-c", PROGRAM, str(home.directory), str(descriptor)],
+            pass_fds=[descriptor],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -8,13 +8,15 @@ from functools import singledispatch
 
 from cluster import events as ev
 from cluster import hidden_label_events as hidden
+from cluster import proposing_events as proposing
 from cluster.codec import to_plain
 from cluster.experiment import Kind
 from cluster.state import StudyState
 from cluster.winners import takes_out
 from eval.judge import Verdict
-from infra.plain_text import number, one_line, signed
+from infra.plain_text import dollars, number, one_line, signed
 from infra.probe_text import probe_words
+from infra.proposer_text import task_words
 from infra.seed_text import CHANGES_SEED, reseed_words
 from trainer.trial import Ending, ExperimentId
 
@@ -102,7 +104,9 @@ def _(event: ev.ExperimentProposed, _state: StudyState) -> str:
     without = f", without {event.reverts}" if event.reverts else ""
     changes = f" ({CHANGES_SEED})" if event.seeds else ""
     who = f"{event.proposer}{without}"
-    return f"proposed {event.experiment} by {who}: {event.hypothesis}{changes}"
+    held = ", held until somebody approves it" if event.is_held else ""
+    task = f", to {task_words(event.task)}" if event.task else ""
+    return f"proposed {event.experiment} by {who}{task}: {event.hypothesis}{changes}{held}"
 
 
 @_line.register
@@ -275,6 +279,61 @@ def _(event: hidden.FinalReported, state: StudyState) -> str:
     test = ", ".join(map(number, event.test))
     told = f"test {state.metric} {test}, look {event.looks} at these labels" if test else "no test"
     return f"reported final-{event.final}: {told}{f': {event.problem}' if event.problem else ''}"
+
+
+@_line.register
+def _(event: proposing.CallReserved, _state: StudyState) -> str:
+    plan = event.plan
+    cost = f", at most {dollars(plan.usd)}" if plan.usd else ""
+    return f"call {event.call}: {plan.proposer} asks {plan.model} to {plan.purpose}{cost}"
+
+
+@_line.register
+def _(event: proposing.CallSettled, _state: StudyState) -> str:
+    cost = f"{event.usage.total} tokens, {dollars(event.usd)}"
+    if event.is_lost:
+        return f"lost {event.call}: its process died, so it counts as what was reserved ({cost})"
+    if event.problem:
+        return f"failed {event.call}: {event.problem} ({cost})"
+    many = "" if event.proposals == 1 else "s"
+    return f"answered {event.call}: {event.proposals} proposal{many} ({cost})"
+
+
+@_line.register
+def _(event: proposing.CallRefused, _state: StudyState) -> str:
+    most = f"{dollars(event.usd)} or {event.tokens} tokens"
+    return f"no call of {event.proposer}: {most} could be more than the limit leaves"
+
+
+@_line.register
+def _(event: proposing.AnswerUsed, _state: StudyState) -> str:
+    return f"used {', '.join(event.calls)}"
+
+
+@_line.register
+def _(event: proposing.ProposerFailed, _state: StudyState) -> str:
+    until = event.retry_at.astimezone()
+    return f"in trouble {event.proposer}: {event.reason}; asked again at {until:%H:%M:%S}"
+
+
+@_line.register
+def _(event: proposing.TaskClosed, _state: StudyState) -> str:
+    return f"gave up {event.proposer}, to {task_words(event.task)}: {event.reason}"
+
+
+@_line.register
+def _(event: proposing.NoteGiven, _state: StudyState) -> str:
+    return f"told all proposers: {event.text}"
+
+
+@_line.register
+def _(event: proposing.ApproveRequested, _state: StudyState) -> str:
+    return f"approve {event.experiment}"
+
+
+@_line.register
+def _(event: proposing.RejectRequested, _state: StudyState) -> str:
+    return f"reject {event.experiment}{f': {event.reason}' if event.reason else ''}"
 
 
 def _attempt(attempt: int) -> str:

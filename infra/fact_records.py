@@ -7,6 +7,7 @@ from typing import Any, NotRequired, TypedDict
 
 from infra.final_facts import FinalFacts
 from infra.holdout_facts import HoldoutFacts
+from infra.proposer_records import CallFacts, CostFacts, ProposerFacts, TaskFacts
 
 
 class MetricFacts(TypedDict):
@@ -140,6 +141,8 @@ class QueueFacts(TypedDict):
 
     submitted: int
     """By people, and no experiment yet."""
+    held: int
+    """Wait for somebody's approval."""
     ready: int
     running: int
 
@@ -214,6 +217,9 @@ class StatusFacts(TypedDict):
     slot_hours: float
     """Of trials that have ended."""
     spent: SpentFacts
+    proposers: list[ProposerFacts]
+    """By name."""
+    models: CostFacts
     time: TimeFacts
     starts: StartFacts
     limits: dict[str, float]
@@ -281,6 +287,16 @@ class ShowFacts(ExperimentFacts):
 
     next: str
     """What to do about it, in one line, where its last words tell (infra.hints); else empty."""
+    category: str
+    """Its proposer's word for the kind of change; may be empty."""
+    expected_effect: float | None
+    """By how much its proposer expected the metric to improve; positive is better."""
+    call: CallFacts | None
+    """Null where no model was asked, or its call is not at hand."""
+    task: TaskFacts | None
+    """Null for an idea of its proposer's own."""
+    notes: str
+    """What its author wrote onto the scratchpad with it."""
     tree: str
     base_commit: str
     rebased_from: list[str]

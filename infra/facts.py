@@ -9,15 +9,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from cluster.codec import to_plain
 from cluster.device_classes import open_classes
 from cluster.events import Recorded
-from cluster.experiment import Experiment, Status, Trial
+from cluster.experiment import Experiment, Status
 from cluster.proposal_planning import verdicts_per_s
 from cluster.state import SlotState, StudyState
 from cluster.verdicts import noise
 from cluster.winners import takes_out
-from eval.conditions import Mark
 from eval.ladder import Step
 from eval.metric import Goal
 from infra.event_lines import event_line
@@ -37,15 +35,17 @@ from infra.fact_records import (
     SlotFacts,
     StatusFacts,
     StoryFacts,
-    TrialFacts,
 )
 from infra.fates import end_seq
 from infra.final_facts import final_facts
 from infra.hints import NOTHING_KNOWN, Known, next_step
 from infra.holdout_facts import holdout_facts
+from infra.proposer_facts import cost_facts, proposer_facts, task_facts
+from infra.proposer_records import CallFacts
 from infra.rung_facts import rung_facts
 from infra.seed_text import CHANGES_SEED
 from infra.time_facts import spent_facts, stage_facts, start_facts
+from infra.trial_facts import crash_of, finite, marks_of, trial_facts
 from trainer.ports import Progress
 from trainer.trial import ExperimentId, TrialId
 
@@ -108,6 +108,7 @@ def status_facts(  # noqa: PLR0913 - whatever is told of a moment beside the sta
         "rate_per_hour": 3600 * verdicts_per_s(state, now) if is_running else 0.0,
         "queue": {
             "submitted": len(state.submissions),
+            "held": state.counts.get(Status.HELD, 0),
             "ready": sum(state.counts.get(status, 0) for status in queued),
             "running": state.counts.get(Status.RUNNING, 0),
         },
@@ -116,6 +117,8 @@ def status_facts(  # noqa: PLR0913 - whatever is told of a moment beside the sta
         "slots": [_slot(state, slot, progress, now) for slot in _by_name(state)],
         "slot_hours": state.slot_seconds / 3600,
         "spent": spent_facts(state.spent),
+        "proposers": proposer_facts(state),
+        "models": cost_facts(state),
         "time": stage_facts(latest),
         "starts": start_facts(latest),
         "limits": dict(limits or {}),
@@ -135,6 +138,10 @@ def show_facts(
     events: Iterable[Recorded],
     known: Known = NOTHING_KNOWN,
     paths: Mapping[str, str] | None = None,
+    *,
+    call: CallFacts | None = None,
+    notes: str = "",
+    max_fixes: int = 0,
 ) -> ShowFacts:
     """Return everything about one experiment.
 
@@ -144,6 +151,9 @@ def show_facts(
         events: the study's events, or as many of them as are at hand: they give its story times.
         known: what a hint may rest on.
         paths: where things are, by name; passed through.
+        call: the call that it came of; passed through.
+        notes: what its author wrote with it; passed through.
+        max_fixes: how many fixes in a row there may be; 0 if that is not known.
 
     Raises:
         KeyError: there is no such experiment.
@@ -153,6 +163,11 @@ def show_facts(
     return {
         **_experiment(found),
         "next": next_step(found, known),
+        "category": found.category,
+        "expected_effect": finite(found.expected_effect),
+        "call": call,
+        "task": task_facts(found, max_fixes),
+        "notes": notes,
         "tree": found.tree,
         "base_commit": found.base_commit,
         "rebased_from": list(found.rebased_from),
@@ -164,7 +179,7 @@ def show_facts(
         "judged_at": _time(found.judged_at),
         "verdict": found.verdict.value if found.verdict else None,
         "values": list(found.values),
-        "standard_error": _finite(score.standard_error) if score else None,
+        "standard_error": finite(score.standard_error) if score else None,
         "belief": belief_facts(found.belief),
         "effect": belief_facts(found.effect),
         "chance": found.chance,
@@ -179,8 +194,8 @@ def show_facts(
         "reverted_by": reverts_of(state, found),
         "merges": merges_of(state, found),
         "paths": dict(paths or {}),
-        "trials": [_trial(trial) for trial in found.trials],
-        "controls": [_trial(trial) for trial in found.controls],
+        "trials": [trial_facts(trial) for trial in found.trials],
+        "controls": [trial_facts(trial) for trial in found.controls],
         "story": _story(state, found, events),
     }
 
@@ -233,8 +248,8 @@ def _incumbent(state: StudyState) -> IncumbentFacts:
         "commit": state.incumbent_commit,
         "score": score,
         "hypothesis": incumbent.hypothesis if incumbent else "",
-        "improvement": _finite(gain),
-        "improvement_percent": _finite(percent),
+        "improvement": finite(gain),
+        "improvement_percent": finite(percent),
         "belief": belief_facts(incumbent.belief) if incumbent else None,
     }
 
@@ -310,7 +325,7 @@ def _experiment(experiment: Experiment) -> ExperimentFacts:
         "kind": experiment.kind.value,
         "status": experiment.status.value,
         "score": score_of(experiment),
-        "delta": _finite(experiment.delta),
+        "delta": finite(experiment.delta),
         "commit": experiment.commit,
         "promoted": experiment.promoted,
         "base": experiment.base,
@@ -320,48 +335,9 @@ def _experiment(experiment: Experiment) -> ExperimentFacts:
         "slot": ran[-1].slot if ran else "",
         "node": ran[-1].node if ran else "",
         "reason": experiment.reason,
-        "crash": _crash(experiment),
-        "marks": [*_marks(experiment.trials), *([CHANGES_SEED] if experiment.seeds else [])],
+        "crash": crash_of(experiment),
+        "marks": [*marks_of(experiment.trials), *([CHANGES_SEED] if experiment.seeds else [])],
     }
-
-
-def _crash(experiment: Experiment) -> str:
-    outcome = experiment.trials[-1].outcome if experiment.trials else None
-    has_crashed = experiment.status is Status.CRASHED
-    return outcome.crash.value if has_crashed and outcome and outcome.crash else ""
-
-
-def _marks(trials: Iterable[Trial]) -> list[str]:
-    found = {mark for trial in trials for mark in trial.marks}
-    return [mark.value for mark in Mark if mark in found]
-
-
-def _trial(trial: Trial) -> TrialFacts:
-    return {
-        "trial": trial.id,
-        "attempt": trial.attempt,
-        "phase": trial.phase.value,
-        "seed": trial.seed,
-        "slot": trial.slot,
-        "node": trial.node,
-        "queued_at": trial.queued_at.isoformat(),
-        "started_at": _time(trial.started_at),
-        "finished_at": _time(trial.finished_at),
-        "seconds": trial.seconds,
-        "rung_s": trial.rung_s,
-        "marks": _marks([trial]),
-        "set_aside": trial.is_set_aside,
-        "outcome": _outcome(trial),
-    }
-
-
-def _outcome(trial: Trial) -> dict[str, object] | None:
-    if trial.outcome is None:
-        return None
-    plain: dict[str, object] = to_plain(trial.outcome)
-    # A script may print 1e999, which is infinite, and JSON holds no such number.
-    plain["metrics"] = {k: _finite(v) for k, v in trial.outcome.metrics.items()}
-    return plain
 
 
 def _story(
@@ -377,10 +353,6 @@ def _story(
             line["text"] = event_line(found[seq].event, state)
         story.append(line)
     return story
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 def _time(at: datetime | None) -> str | None:

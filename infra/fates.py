@@ -62,6 +62,8 @@ class End:
     @property
     def fate(self) -> Fate:
         """What became of the patch."""
+        if self.status is Status.REJECTED and _is_turned_down(self.experiment):
+            return Fate.UNKNOWN  # by somebody who did not want it run
         return FATE_OF_STATUS[self.status]
 
     @property
@@ -131,6 +133,7 @@ _ENDS = {
     "ExperimentSuspected": Status.SUSPECT,
     _JUDGED: Status.DISCARDED,
     "ExperimentRejected": Status.REJECTED,
+    "RejectRequested": Status.REJECTED,
     _RUNG_JUDGED: Status.PRUNED,
     "ExperimentReturned": Status.CANCELLED,
 }
@@ -148,6 +151,10 @@ def _status_after(story: tuple[tuple[int, str], ...], outcomes: tuple[TrialOutco
         is_short = ending is Ending.SHORT  # and it did not go on
         return Status.CANCELLED if is_short and is_cancelled else STATUS_OF_ENDING[ending]
     return Status.CANCELLED if is_cancelled else Status.LOST
+
+
+def _is_turned_down(experiment: Experiment) -> bool:
+    return any(name == "RejectRequested" for _, name in experiment.story)
 
 
 def _concerned(event: Event, state: StudyState) -> Iterator[Experiment]:

@@ -88,6 +88,9 @@ NOTHING_KNOWN = Known()
 
 def next_step(experiment: Experiment, known: Known) -> str:
     """Return what to do about an experiment; empty where nothing is to be done, or known."""
+    if experiment.status is Status.HELD:
+        name = experiment.id
+        return f"`incumbent approve {name}` lets it run, or `incumbent reject {name}` does not"
     if experiment.status is Status.SUSPECT:
         return _suspect_cure(experiment.id)
     if experiment.status is Status.PRUNED:

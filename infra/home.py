@@ -8,6 +8,8 @@ STATE/studies/NAME-HASH-failed-COMMIT/    what was there before it was begun ane
     redis/                   the embedded server's append-only file, configuration and log
     logs/ out/ worktrees/    of the trials and of what prepares them
     results.tsv progress.png progress.svg
+    scratchpad.md            what proposers and people wrote down for each other
+    calls/                   replies of models, mode 0600
     controller.log fleet.log final.log
 STATE/envs/                  virtual environments of trials, by hash of their lock files
 RUNTIME/HASH/                sockets and Ray's temporary files: a socket's path must be short
@@ -23,7 +25,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
 
-from platformdirs import user_state_path
+from platformdirs import user_config_path, user_state_path
 
 from cluster.codec import SCHEMA_VERSION
 
@@ -36,6 +38,11 @@ def state_directory() -> Path:
     """Return where studies are kept: $INCUMBENT_HOME, or the platform's state directory."""
     override = os.environ.get("INCUMBENT_HOME", "")
     return Path(override).expanduser().absolute() if override else user_state_path("incumbent")
+
+
+def config_directory() -> Path:
+    """Return where a user's own settings are, beside those of studies; creates nothing."""
+    return user_config_path("incumbent")
 
 
 def _runtime_directory() -> Path:
@@ -168,6 +175,16 @@ class StudyHome:
     def settings(self) -> Path:
         """What the controller was last started with."""
         return self.directory / "settings.json"
+
+    @property
+    def scratchpad(self) -> Path:
+        """What proposers and people wrote down for each other."""
+        return self.directory / "scratchpad.md"
+
+    @property
+    def calls(self) -> Path:
+        """Replies of models, one file each."""
+        return self.directory / "calls"
 
     @property
     def controller(self) -> Path:

@@ -19,7 +19,13 @@ from infra.plain_text import json_text, one_line
 from infra.tables import make_console, status_view
 
 _LINES_BESIDE_SLOTS = 20
-_UNSHOWN = (ev.TrialQueued, ev.SubmissionReceived, ev.StudyStarted)
+_UNSHOWN = (
+    ev.TrialQueued,
+    ev.SubmissionReceived,
+    ev.StudyStarted,
+    ev.CallReserved,
+    ev.AnswerUsed,
+)
 """Events of which nobody waits to hear."""
 
 
@@ -110,7 +116,9 @@ def _live(console: Console) -> Live:
 
 def _is_shown(event: ev.Event) -> bool:
     if isinstance(event, ev.ExperimentProposed):
-        return event.kind is Kind.MERGE
+        return event.kind is Kind.MERGE or event.is_held
     if isinstance(event, ev.ProposalRejected):
         return bool(event.submission)
+    if isinstance(event, ev.CallSettled):
+        return bool(event.problem) or event.is_lost
     return not isinstance(event, _UNSHOWN)

@@ -67,3 +67,8 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours}h{minutes:02}m"
     return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
+
+
+def dollars(usd: float) -> str:
+    """Return an amount of US dollars: in cents, and to two digits where it is less than that."""
+    return f"${usd:,.2f}" if usd >= 0.1 or not usd else f"${usd:.2g}"

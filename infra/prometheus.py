@@ -29,6 +29,8 @@ from infra.fates import End, ends, ends_by
 from infra.holdout_metrics import METRICS as _HOLDOUT
 from infra.holdout_metrics import samples as holdout_samples
 from infra.metric_description import MetricDescription, Samples
+from infra.proposer_metrics import METRICS as _PROPOSERS
+from infra.proposer_metrics import samples as proposer_samples
 from infra.telemetry_metrics import METRICS as _TELEMETRY
 from infra.telemetry_metrics import TelemetryMetrics
 from trainer.trial import Ending, SlotId
@@ -132,6 +134,7 @@ _METRICS = (
     ),
     *_TELEMETRY,
     *_HOLDOUT,
+    *_PROPOSERS,
 )
 
 
@@ -280,6 +283,7 @@ class _StudyCollector(Collector):
                 **self._slot_seconds(self._clock()),
                 **self._telemetry.samples(),
                 **holdout_samples(self._state),
+                **proposer_samples(self._state),
             }
             stages = HistogramMetricFamily(_STAGES.name, _STAGES.help, labels=_STAGES.labels)
             for stage, histogram in sorted(self._stages.items()):

@@ -41,12 +41,16 @@ def overridden(
     *,
     experiments: int | None = None,
     hours: float | None = None,
+    usd: float | None = None,
+    tokens: int | None = None,
     slots: int | None = None,
     address: str | None = None,
     sandbox: str | None = None,
 ) -> StudyConfig:
     """Return the configuration with what the command line says instead."""
-    limits = _updated(config.limits, {"experiments": experiments, "hours": hours})
+    limits = _updated(
+        config.limits, {"experiments": experiments, "hours": hours, "usd": usd, "tokens": tokens}
+    )
     cluster = config.cluster.model_copy(
         update={k: v for k, v in {"slots": slots, "address": address}.items() if v is not None}
     )

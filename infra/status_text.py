@@ -24,5 +24,6 @@ def queue(facts: StatusFacts) -> str:
     counts = facts["queue"]
     used = duration(3600 * facts["slot_hours"])
     submitted = f"{counts['submitted']} submitted, " if counts["submitted"] else ""
+    submitted += f"{counts['held']} held for approval, " if counts["held"] else ""
     said = f"{counts['ready']} ready, {counts['running']} running, {used} of slots used"
     return submitted + said

@@ -20,53 +20,26 @@ from infra.final_facts import final_words
 from infra.holdout_facts import holdout_words
 from infra.plain_text import duration, number, one_line, printable_lines, rate, signed
 from infra.probe_text import smoke_words
+from infra.proposer_text import (
+    asked_words,
+    call_words,
+    expectation,
+    models,
+    per_win,
+    proposers,
+)
 from infra.rung_facts import remark, rung_words
 from infra.seed_text import seed_lines
 from infra.slots_text import blocked, in_use, promotes, shifted, spent
+from infra.status_styles import STYLES, WITH_REASON
 from infra.status_text import believed, noise, queue
 from trainer.trial import CrashKind
 
 WIDEST_SCREEN = 1000
 WIDTH_OF_A_PIPE = 2000
 """Nothing is cut for a program that reads, nor padded to fill a screen that is not there."""
-_STYLES = {
-    "kept": "green",
-    "merged": "green",
-    "winner": "cyan",
-    "merging": "cyan",
-    "running": "bold",
-    "busy": "bold",
-    "discarded": "dim",
-    "idle": "dim",
-    "closed": "dim",
-    "suspect": "magenta",
-    "rejected": "red",
-    "crashed": "red",
-    "timed_out": "red",
-    "pruned": "dim",
-    "short": "dim",
-    "blocked": "red",
-    "lost": "yellow",
-    "conflicted": "yellow",
-    "dropped": "yellow",
-    "cancelled": "yellow",
-}
 _PLAIN_CRASHES = frozenset({"", CrashKind.EXCEPTION, CrashKind.SIGNAL})
 """Kinds of which the reason tells all."""
-_WITH_REASON = frozenset(
-    {
-        "suspect",
-        "rejected",
-        "crashed",
-        "timed_out",
-        "pruned",
-        "cancelled",
-        "lost",
-        "conflicted",
-        "dropped",
-    }
-)
-"""Statuses of which a list tells why."""
 
 
 def render_status(facts: StatusFacts, *, file: TextIO | None = None) -> None:
@@ -138,6 +111,11 @@ def status_view(facts: StatusFacts, *, most_slots: int = 0) -> RenderableType:
     _add(grid, "queue", queue(facts))
     _add(grid, "rungs", rung_words(facts["rungs"]))
     _add(grid, "spent on", spent(facts))
+    _add(grid, "models", models(facts))
+    _add(grid, "per win", per_win(facts))
+    for label, brought, trouble in proposers(facts):
+        _add(grid, label, brought)
+        _add(grid, "", Text(trouble, style="yellow"))
     _add(grid, "time", time_spent(facts["time"]))
     _add(grid, "starts", starts(facts["starts"]))
     _add(grid, "shifted", Text(shifted(facts), style="yellow"))
@@ -174,7 +152,7 @@ def _judged(facts: StatusFacts) -> Text:
         text.append(f", {rate(facts['rate_per_hour'])} an hour")
     ended = ("suspect", "rejected", "crashed", "timed_out", "pruned", "lost", "conflicted")
     for status in (status for status in ended if facts["experiments"].get(status)):
-        text.append(f", {facts['experiments'][status]} {_words(status)}", style=_STYLES[status])
+        text.append(f", {facts['experiments'][status]} {_words(status)}", style=STYLES[status])
     return text
 
 
@@ -186,7 +164,7 @@ def _slots(slots: list[SlotFacts], most: int) -> Table:
         is_busy = slot["state"] == "busy"
         table.add_row(
             Text(one_line(slot["slot"])),
-            Text(slot["trial"] if is_busy else slot["state"], style=_STYLES[slot["state"]]),
+            Text(slot["trial"] if is_busy else slot["state"], style=STYLES[slot["state"]]),
             Text(duration(slot["seconds"]) if is_busy and slot["seconds"] is not None else ""),
             Text(one_line(slot["hypothesis"] if is_busy else slot["note"])),
             Text(one_line(slot["last_line"]), style="dim"),
@@ -216,13 +194,13 @@ def _experiments(rows: Iterable[ExperimentFacts], metric: str) -> Table:
 def _ending(row: ExperimentFacts) -> Text:
     """Return the status, or what kind of crash it was where that says more."""
     kind = row["status"] if row["crash"] in _PLAIN_CRASHES else row["crash"]
-    return Text(_words(kind), style=_STYLES.get(row["status"], ""))
+    return Text(_words(kind), style=STYLES.get(row["status"], ""))
 
 
 def _hypothesis(row: ExperimentFacts) -> Text:
     """Return what was tried; behind what went wrong, where something did."""
     hypothesis, reason = one_line(row["hypothesis"]), one_line(row["reason"])
-    if row["status"] not in _WITH_REASON or not reason:
+    if row["status"] not in WITH_REASON or not reason:
         return Text(hypothesis)
     return Text.assemble(reason, (f" ({hypothesis})", "dim"))
 
@@ -245,7 +223,12 @@ def _show(facts: ShowFacts, metric: str) -> RenderableType:
     _add(grid, "commit", facts["commit"])
     _add(grid, "promoted", facts["promoted"])
     _add(grid, "base", _base(facts))
-    _add(grid, "proposer", one_line(facts["proposer"]))
+    by = facts["proposer"] + (f" ({facts['category']})" if facts["category"] else "")
+    _add(grid, "proposer", one_line(by))
+    _add(grid, "expected", expectation(facts))
+    _add(grid, "call", call_words(facts["call"]))
+    _add(grid, "task", asked_words(facts["task"]))
+    _add(grid, "notes", one_line(facts["notes"]))
     for name, others in relations(facts):
         _add(grid, name, others)
     _add(grid, "limited by", str(_last_outcome(facts).get("limits_by", "")))
@@ -338,7 +321,7 @@ def _tail(facts: ShowFacts) -> Iterable[RenderableType]:
 
 
 def _status(status: str) -> Text:
-    return Text(_words(status), style=_STYLES.get(status, ""))
+    return Text(_words(status), style=STYLES.get(status, ""))
 
 
 def _marks(marks: list[str]) -> Text:

@@ -1,6 +1,7 @@
 """The sections of `incumbent.toml` that proposer owns: its kinds, and what goes for all of them."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -25,12 +26,14 @@ class TunerSource(_Source):
     """`[[proposer]] kind = "tuner"`: an optimiser over the constants in the editable files."""
 
     kind: Literal["tuner"]
+    """What kind of proposer it is; what else may be said depends on it."""
 
 
 class ClaudeSource(_Source):
     """`[[proposer]] kind = "claude"`: a language model behind Anthropic's Messages API."""
 
     kind: Literal["claude"]
+    """What kind of proposer it is; what else may be said depends on it."""
     model: str = "claude-opus-5-5"
     """The model's name, as the API knows it."""
     effort: Literal["low", "medium", "high", "xhigh", "max", ""] = ""
@@ -62,6 +65,7 @@ class AgentSource(_Source):
     """`[[proposer]] kind = "agent"`: a coding agent, or any command that edits files."""
 
     kind: Literal["agent"]
+    """What kind of proposer it is; what else may be said depends on it."""
     command: Annotated[str, Field(min_length=1)]
     """Run by a shell in a scratch worktree of the incumbent; what it changes of the editable files
     is the proposal. The context lies in files under `.incumbent/`."""
@@ -81,6 +85,7 @@ class CrossoverSource(_Source):
     """`[[proposer]] kind = "crossover"`: two winners or near-misses merged into one candidate."""
 
     kind: Literal["crossover"]
+    """What kind of proposer it is; what else may be said depends on it."""
     resolver: str = ""
     """Name of the proposer, of kind claude or agent, that resolves conflicts; empty for none."""
 
@@ -89,6 +94,7 @@ class ReplaySource(_Source):
     """`[[proposer]] kind = "replay"`: the recorded proposals of another study, in order."""
 
     kind: Literal["replay"]
+    """What kind of proposer it is; what else may be said depends on it."""
     study: Annotated[str, Field(min_length=1)]
     """Name of the study on this machine, or the file that `incumbent log --proposals` wrote."""
 
@@ -97,6 +103,20 @@ ProposerConfig = Annotated[
     TunerSource | ClaudeSource | AgentSource | CrossoverSource | ReplaySource,
     Field(discriminator="kind"),
 ]
+
+
+def names_of(sources: Sequence[ProposerConfig]) -> tuple[str, ...]:
+    """Return what each proposer is called: as it says, else its kind, "-2" behind a second one."""
+    unnamed: Counter[str] = Counter()
+    names = []
+    for source in sources:
+        name = source.name
+        if not name:
+            unnamed[source.kind] += 1
+            count = unnamed[source.kind]
+            name = source.kind if count == 1 else f"{source.kind}-{count}"
+        names.append(name)
+    return tuple(names)
 
 
 class ProposalsConfig(BaseModel):

@@ -1,24 +1,37 @@
 """`incumbent log`."""
 
-from typing import Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from infra.cli.output import print_json
 from infra.cli.study_choice import JsonOption, StudyOption, choose_study
 
+if TYPE_CHECKING:
+    from cluster.state import StudyState
+    from infra.home import StudyHome
+
 
 def log(
     study: StudyOption = "",
     last: Annotated[int, typer.Option("--last", "-n", min=0, help="Only so many; 0: all.")] = 0,
+    proposals: Annotated[
+        bool,
+        typer.Option("--proposals", help='One JSON line for each proposal, for kind = "replay".'),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """List the experiments of a study, oldest first."""
     from infra.facts import log_facts
     from infra.study import opened
 
-    with opened(choose_study(study)) as found:
+    home = choose_study(study)
+    with opened(home) as found:
         state = found.state()
+    if proposals:
+        _print_proposals(home, state, last)
+        return
     facts = log_facts(state)[-last:]
     if as_json:
         print_json(facts)
@@ -26,3 +39,23 @@ def log(
         from infra.tables import render_log
 
         render_log(facts, metric=state.metric)
+
+
+def _print_proposals(home: "StudyHome", state: "StudyState", last: int) -> None:
+    from proposer.replay import record
+
+    from cluster.experiment import Kind
+    from cluster.study_repository import StudyRepository
+
+    repository = StudyRepository.open(home.git, study=home.name)
+    by_age = sorted(state.experiments.values(), key=lambda one: int(one.id[1:]))
+    for each in [one for one in by_age if one.kind is Kind.PROPOSAL and not one.reverts][-last:]:
+        line = record(
+            experiment=each.id,
+            proposer=each.proposer,
+            hypothesis=each.hypothesis,
+            category=each.category,
+            patch=repository.diff(each.base_commit, each.commit),
+            parameters=each.parameters,
+        )
+        sys.stdout.write(line.rstrip("\n") + "\n")

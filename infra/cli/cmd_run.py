@@ -23,6 +23,14 @@ def run(
         float | None,
         typer.Option("--hours", min=0, help="Stop when it has run so long in all."),
     ] = None,
+    usd: Annotated[
+        float | None,
+        typer.Option("--usd", min=0, help="Stop when models have cost so many dollars in all."),
+    ] = None,
+    tokens: Annotated[
+        int | None,
+        typer.Option("--tokens", min=0, help="Stop when models have used so many tokens in all."),
+    ] = None,
     slots: Annotated[
         int | None, typer.Option("--slots", min=1, help="CPU slots, or fewer GPUs than there are.")
     ] = None,
@@ -38,7 +46,7 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run a study (baseline, propose, train, judge, merge), or attach to one that runs."""
-    prepared = _prepare(path, experiments, hours, slots, address, sandbox)
+    prepared = _prepare(path, experiments, hours, usd, tokens, slots, address, sandbox)
     try:
         for line in prepared.notes:
             note(line)
@@ -52,11 +60,14 @@ def _prepare(
     path: Path,
     experiments: int | None,
     hours: float | None,
+    usd: float | None,
+    tokens: int | None,
     slots: int | None,
     address: str | None,
     sandbox: str | None,
 ) -> "Prepared":
     from cluster.config_file import load_config
+    from infra.keys import needs_models
     from infra.launch import find_config, prepare_run
     from infra.settings import overridden
 
@@ -69,10 +80,16 @@ def _prepare(
         load_config(file),
         experiments=experiments,
         hours=hours,
+        usd=usd,
+        tokens=tokens,
         slots=slots,
         address=address,
         sandbox=sandbox,
     )
+    if needs_models(config):
+        from infra.model_checks import require_prices
+
+        require_prices(config)
     return prepare_run(source, config)
 
 
@@ -81,33 +98,58 @@ def start(prepared: "Prepared", *, detach: bool, as_json: bool) -> int:
     from infra.attach import Follower, Left, counted_interrupts, follow, gather
     from infra.closing import last_words
     from infra.controller_process import find_controller, start_controller, wait_until_it_runs
+    from infra.keys import collect_keys, key_names, keyless_words
     from infra.live_view import make_view
     from infra.settings import load_settings, save_settings
 
     study, config = prepared.study, prepared.config
+    keys: dict[str, str] = {}
     running = find_controller(study.home)
     if running is not None:
         note(f"attached to the controller that runs already (process {running.pid})")
         _warn_of_changes(load_settings(study.home), config)
     else:
+        keys = collect_keys(key_names(config))
         save_settings(study.home, config)
+        _say_what_to_expect(prepared, keyless_words(config, keys))
         if config.trial.sandbox == "none":
             note("sandbox: none - trials run as you, with your files and network")
     # From here on Ctrl-C is a request: no controller that was started is left to itself.
     with counted_interrupts() as presses:
         if detach:
             # Whoever says `stop` next is to find it.
-            if not running and not wait_until_it_runs(study.home, start_controller(study.home)):
+            if not running and not wait_until_it_runs(
+                study.home, start_controller(study.home, keys)
+            ):
                 return last_words(study, Left.DIED, study.state(), config)
             _say_detached(study.home.name, study.home.directory, as_json=as_json)
             return 0
         with make_view(as_json=as_json) as view:
             follower = Follower(study, view, config)
-            process = None if running else start_controller(study.home)
+            process = None if running else start_controller(study.home, keys)
             left = follow(follower, presses, process=process)
     if as_json:
         print_json(gather(study, follower.state, config))
     return last_words(study, left, follower.state, config)
+
+
+def _say_what_to_expect(prepared: "Prepared", keyless: str) -> None:
+    """Say what the run will come to, and what is odd about its models."""
+    from infra.keys import needs_models
+    from infra.night import night_words, slots_of
+
+    config, state = prepared.config, prepared.study.state()
+    slots, odd = slots_of(config, state), ""
+    if needs_models(config):
+        from infra.model_checks import most_usd_of, unknown_models
+
+        words = night_words(config, state, slots=slots, price=most_usd_of(config))
+        odd = unknown_models(config)
+    else:
+        words = night_words(config, state, slots=slots, price=lambda _: None)
+    for line in (*words, odd, keyless):
+        if line:
+            note(line)
 
 
 def _say_detached(name: str, directory: Path, *, as_json: bool) -> None:

@@ -14,8 +14,10 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Tell all about an experiment: its trials, verdict, merges and story."""
+    from infra.author_notes import author_notes
     from infra.facts import show_facts
     from infra.hints import Known
+    from infra.proposer_facts import call_events, call_facts
     from infra.settings import settings_if_any
     from infra.study import opened
     from infra.trial_logs import paths_of
@@ -28,8 +30,18 @@ def show(
         if record is None:
             raise UsageProblem(f"there is no experiment {experiment} (see `incumbent log`)")
         events = found.ledger.get([seq for seq, _ in record.story])
-    known = Known.of(settings_if_any(home), home.repository)
-    facts = show_facts(state, record.id, events, known, paths_of(home, state, record.id))
+        call = call_facts(call_events(found.ledger, record))
+    settings = settings_if_any(home)
+    facts = show_facts(
+        state,
+        record.id,
+        events,
+        Known.of(settings, home.repository),
+        paths_of(home, state, record.id),
+        call=call,
+        notes=author_notes(home.calls, record.origin),
+        max_fixes=settings.proposals.max_fixes if settings else 0,
+    )
     if as_json:
         print_json(facts)
     else:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from infra.cli import (
+    cmd_approve,
     cmd_cancel,
     cmd_demo,
     cmd_diff,
@@ -28,6 +29,7 @@ from infra.cli import (
     cmd_status,
     cmd_stop,
     cmd_submit,
+    cmd_tell,
     cmd_top,
     cmd_watch,
     cmd_why,
@@ -82,6 +84,10 @@ app.command("resume")(cmd_pause.resume)
 app.command("cancel")(cmd_cancel.cancel)
 app.command("retry")(cmd_cancel.retry)
 app.command("accept")(cmd_cancel.accept)
+app.command("approve")(cmd_approve.approve)
+app.command("reject")(cmd_approve.reject)
+app.command("tell")(cmd_tell.tell)
+app.command("scratchpad")(cmd_tell.scratchpad)
 app.command("stop")(cmd_stop.stop)
 app.command("final")(cmd_final.final)
 app.command("demo")(cmd_demo.demo)

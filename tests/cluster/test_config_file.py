@@ -7,6 +7,7 @@ import pytest
 from cluster.config import StudyConfig
 from cluster.config_file import ConfigError, load_config
 from cluster.config_keys import ConfigKey, describe_keys
+from proposer.config import ClaudeSource, names_of
 
 LEAST = """
 [study]
@@ -73,6 +74,19 @@ def test_an_empty_list_of_proposers_is_possible(tmp_path: Path) -> None:
     assert read(tmp_path, "proposer = []\n" + LEAST).proposer == ()
 
 
+def test_proposers_of_several_kinds_have_keys_and_names_of_their_own(tmp_path: Path) -> None:
+    text = LEAST + (
+        '[[proposer]]\nkind = "claude"\nmodel = "claude-sonnet-5-5"\ntemperature = 1\n'
+        '[[proposer]]\nkind = "claude"\n[[proposer]]\nkind = "tuner"\n'
+        '[[proposer]]\nkind = "agent"\nname = "me"\ncommand = \'claude -p hello\'\n'
+        '[[proposer]]\nkind = "crossover"\nresolver = "claude-2"\n'
+    )
+    sources = read(tmp_path, text).proposer
+    assert names_of(sources) == ("claude", "claude-2", "tuner", "me", "crossover")
+    assert isinstance(sources[0], ClaudeSource)
+    assert (sources[0].model, sources[0].temperature) == ("claude-sonnet-5-5", 1.0)
+
+
 def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> None:
     path = tmp_path / "incumbent.toml"
     path.write_bytes(b"\xef\xbb\xbf" + LEAST.replace("\n", "\r\n").encode())
@@ -91,6 +105,34 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> N
         ('[[proposer]]\nkind = "tuner"\n[[proposer]]\nkind = "tuner"\nknd = 1',
          "[[proposer]] 2 knd: unknown key; did you mean kind?"),
         ("[[proposer]]", '[[proposer]] 1 kind: is missing, e.g. kind = "tuner"'),
+        ('[[proposer]]\nkind = "gpt"',
+         '[[proposer]] 1 kind: must be "tuner" or "claude" or "agent" or "crossover" or "replay"'),
+        ("[[proposer]]\nkind = 3", '[[proposer]] 1 kind: must be "tuner" or "claude" or'),
+        ('[[proposer]]\nkind = "claude"\nmodle = "x"',
+         "[[proposer]] 1 modle: unknown key; did you mean model?"),
+        ('[[proposer]]\nkind = "tuner"\neffort = "low"',
+         '[[proposer]] 1 effort: there is none for kind "tuner"; it belongs in [[proposer]] of'),
+        ('[[proposer]]\nkind = "agent"', "[[proposer]] 1 command: is missing, e.g. command = '"),
+        ('[[proposer]]\nkind = "replay"', '[[proposer]] 1 study: is missing, e.g. study = "mar5"'),
+        ('[[proposer]]\nkind = "claude"\nbatch = 99',
+         "[[proposer]] 1 batch: must be at most 16, not 99"),
+        ('[[proposer]]\nkind = "claude"\neffort = "much"',
+         '[[proposer]] 1 effort: must be "low" or "medium" or'),
+        ('[[proposer]]\nkind = "claude"\nbase_url = "localhost:8000"',
+         "[[proposer]] 1 base_url: is not the address of a server, e.g. http://127.0.0.1:8000"),
+        ('[[proposer]]\nkind = "claude"\nname = "My Model"',
+         '[[proposer]] 1 name: "My Model" is not possible; allowed are small letters, digits'),
+        ('[[proposer]]\nkind = "claude"\nname = "user"',
+         '[[proposer]] 1 name: "user" is taken; choose another'),
+        ('[[proposer]]\nkind = "tuner"\n[[proposer]]\nkind = "claude"\nname = "tuner"',
+         '[[proposer]] 2 name: "tuner" is what [[proposer]] 1 is called; give it another, e.g.'),
+        ('[[proposer]]\nkind = "crossover"\nresolver = "claude"',
+         '[[proposer]] 1 resolver: "claude" is no proposer of kind claude or agent; add one, or'),
+        ('[[proposer]]\nkind = "claude"\n[[proposer]]\nkind = "crossover"\nresolver = "x"',
+         '[[proposer]] 2 resolver: "x" is no proposer of kind claude or agent; there is claude'),
+        ('[[price]]\nmodel = "x"\ninput = 1', "[[price]] 1 output: is missing, e.g. output = 15"),
+        ('[[price]]\nmodel = "x"\ninput = 1\noutput = 2\n' * 2,
+         '[[price]]: there are two for "x"; leave one'),
         ('[[guard]]\nname = "vram"\nmx = 1', "[[guard]] 1 mx: unknown key; did you mean max?"),
         # sections
         ("[limts]\nhours = 1", "[limts]: unknown section; did you mean [limits]?"),
@@ -313,7 +355,9 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
         load_config(tmp_path)
 
 
-@pytest.mark.parametrize("key", describe_keys(), ids=lambda key: f"{key.section} {key.name}")
+@pytest.mark.parametrize(
+    "key", describe_keys(), ids=lambda key: f"{key.section} {key.kind} {key.name}"
+)
 def test_every_key_has_a_type_and_an_explanation(key: ConfigKey) -> None:
     assert key.type
     assert key.text.endswith(".") or key.text.endswith("`.")
@@ -329,6 +373,10 @@ def test_keys_are_described_section_by_section() -> None:
     assert keys["[trial]", "budget_s"].type == "number, above 0"
     assert keys["[trial]", "budget_s"].default == "300"
     assert keys["[[proposer]]", "kind"].is_required
+    assert (keys["[[proposer]]", "name"].kind, keys["[[proposer]]", "effort"].kind) == (
+        "",
+        "claude",
+    )
     assert keys["[tuner.space.NAME]", "low"].default == "unset"
     assert keys["[cluster]", "metrics_port"].type == "whole number, at least -1, at most 65535"
 

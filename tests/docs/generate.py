@@ -17,7 +17,7 @@ from pathlib import Path
 
 import typer
 
-from cluster.config_keys import ConfigKey, describe_keys
+from cluster.config_keys import KIND, ConfigKey, describe_keys, toml
 from cluster.events import EVENT_TYPES, ExperimentProposed
 from cluster.experiment import STATUS_OF_ENDING, Kind, Status, TrialPhase
 from cluster.simulation.landscape import SECTIONS, landscapes, load_landscape
@@ -92,9 +92,10 @@ def code(text: str) -> str:
 def configuration_keys() -> str:
     """Return every key of incumbent.toml, by section."""
     parts = []
-    for section, keys in groupby(describe_keys(), key=lambda key: key.section):
+    for (section, kind), keys in groupby(describe_keys(), key=lambda key: (key.section, key.kind)):
         rows = [(code(k.name), k.type, _default(k), k.text) for k in keys]
-        parts.append(f"### {code(section)}\n\n{table(('key', 'type', 'default', 'meaning'), rows)}")
+        head = f"#### {code(f'{KIND} = {toml(kind)}')}" if kind else f"### {code(section)}"
+        parts.append(f"{head}\n\n{table(('key', 'type', 'default', 'meaning'), rows)}")
     return "\n\n".join(parts)
 
 

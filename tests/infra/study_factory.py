@@ -16,6 +16,7 @@ from eval.beliefs import Belief, Learnt
 from eval.judge import Verdict
 from eval.metric import Goal, Metric
 from eval.seeds import SeedHabit
+from proposer.purse import CallId, CallPlan, Usage
 from trainer.telemetry import GpuTelemetry, Telemetry
 from trainer.trial import (
     CommitId,
@@ -484,6 +485,47 @@ def _suspects(study: Study) -> None:
     study.judge(suspects[2], Verdict.DISCARD)
 
 
+def calls(study: Study) -> None:
+    """Ask a model: twice with an answer, once without; then people and the budget have a say."""
+    for number, (usd, problem, is_lost) in enumerate(
+        [(0.25, "", False), (0.05, "529 overloaded", False), (0.5, "", True)],
+        start=study.state.calls + 1,
+    ):
+        call = CallId(f"c{number}")
+        plan = CallPlan(
+            proposer="claude",
+            model="claude-opus-5-5",
+            purpose="propose",
+            commit=study.state.incumbent_commit,
+            incumbent=study.state.lineage[-1],
+            usd=0.5,
+            tokens=9000,
+        )
+        usage = Usage(input=1000, cache_read=2000, cache_write=500, output=100)
+        study.tell(
+            ev.CallReserved(call=call, plan=plan),
+            ev.CallSettled(
+                call=call,
+                usd=usd,
+                usage=usage,
+                proposals=0 if problem or is_lost else 2,
+                problem=problem,
+                is_lost=is_lost,
+            ),
+        )
+    study.tell(
+        ev.AnswerUsed(calls=(CallId("c1"),)),
+        ev.ProposerFailed(
+            proposer="claude", reason="529 overloaded", retry_at=study.now + timedelta(minutes=1)
+        ),
+        ev.CallRefused(proposer="claude", usd=0.5, tokens=9000),
+        ev.TaskClosed(task="fix/e3", proposer="claude", reason="nothing came of it"),
+        ev.NoteGiven(text="leave the seed alone"),
+        ev.ApproveRequested(experiment=ExperimentId("e1")),
+        ev.RejectRequested(experiment=ExperimentId("e2"), reason="tried in May"),
+    )
+
+
 def _requests(study: Study) -> None:
     study.tell(
         ev.SubmissionReceived(submission="s1", hypothesis="mine", settings={"LR": "1"}),
@@ -495,6 +537,7 @@ def _requests(study: Study) -> None:
         ev.PauseRequested(),
         ev.ResumeRequested(),
     )
+    calls(study)
     given_back = study.propose("LR 0.2 -> 0.3")  # e18
     study.start(given_back)
     study.lose(given_back, is_given_back=True)

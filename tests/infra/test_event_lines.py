@@ -47,6 +47,16 @@ rejected e22: train.py:4: undefined name 'modle'
 exhausted tuner: every point of the grid was tried
 pause
 resume
+call c1: claude asks claude-opus-5-5 to propose, at most $0.50
+answered c1: 2 proposals (3600 tokens, $0.25)
+failed c2: 529 overloaded (3600 tokens, $0.05)
+lost c3: its process died, so it counts as what was reserved (3600 tokens, $0.50)
+used c1
+no call of claude: $0.50 or 9000 tokens could be more than the limit leaves
+gave up claude, to mend e3: nothing came of it
+told all proposers: leave the seed alone
+approve e1
+reject e2: tried in May
 queued e26.1, seed 1, on the rung of 30 s
 short e26.1: val_loss 0.3 on the rung of 30 s
 passed e26: rung of 30 s: place 1 of 5, of which the best 2 go on
@@ -76,6 +86,7 @@ def test_each_event_has_its_words() -> None:
             study.tell(event)
         lines.append(re.sub(r"\b[0-9a-f]{7}\b", "COMMIT", event_line(event, study.state)))
     assert [line for line in WORDS.splitlines() if line not in lines] == []
+    assert any(line.startswith("in trouble claude: 529 overloaded; asked again") for line in lines)
 
 
 def test_the_words_are_the_same_later() -> None:

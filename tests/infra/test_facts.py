@@ -150,7 +150,7 @@ def test_the_queue_counts_what_waits_and_what_runs() -> None:
     study.start(study.propose("runs"))
     study.propose("waits")
     study.tell(ev.SubmissionReceived(submission="s-1", hypothesis="by hand", branch="mine"))
-    assert status(study)["queue"] == {"submitted": 1, "ready": 1, "running": 1}
+    assert status(study)["queue"] == {"submitted": 1, "held": 0, "ready": 1, "running": 1}
 
 
 def test_the_rate_is_that_of_verdicts_while_a_controller_lives() -> None:

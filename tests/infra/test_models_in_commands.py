@@ -1,0 +1,40 @@
+"""What the command line says of models and writes of proposals, by way of prices and replays."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.infra.user import CONFIG, TRAIN, USAGE, User
+
+UNKNOWN = """
+[[proposer]]
+kind = "claude"
+model = "my-model"
+"""
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> User:
+    user = User.at(tmp_path)
+    user.commit({"train.py": TRAIN})
+    return user
+
+
+def test_a_limit_in_dollars_needs_a_price_and_says_what_to_add(user: User) -> None:
+    user.write({"incumbent.toml": CONFIG + UNKNOWN})
+    said = user.refused(USAGE, "run", "--usd", "5")
+    assert "nobody knows what my-model costs" in said
+    assert '[[price]]\nmodel = "my-model"\ninput = 3\noutput = 15' in said
+    assert not user.has_study()
+
+
+def test_a_limit_below_nothing_is_refused(user: User) -> None:
+    user.write({"incumbent.toml": CONFIG})
+    assert "--usd" in user.refused(USAGE, "run", "--usd", "-1")
+    assert "--tokens" in user.refused(USAGE, "run", "--tokens", "-1")
+
+
+def test_proposals_of_a_study_without_any_are_no_lines(user: User) -> None:
+    user.write({"incumbent.toml": CONFIG})
+    user.done("submit", "--set", "LR=0.3")
+    assert user.done("log", "--proposals") == ""
