@@ -103,10 +103,20 @@ def _ranged(
             start = first + math.ceil((low - first) / step - 1e-9) * step
             return _lattice(knob, start, step, high)
         case Interval(from_one=True):
-            return Interval(low=rounded(1 - high), high=rounded(1 - low), log=True, from_one=True)
+            near, far = rounded(1 - high), rounded(1 - low)
+            return _interval(knob, Interval(low=near, high=far, log=True, from_one=True))
         case Interval(is_integer=is_integer):
+            if is_integer:
+                low, high = float(math.ceil(low)), float(math.floor(high))
             is_log = low > 0 and (wanted.log or usual.log)
-            return Interval(low=low, high=high, log=is_log, is_integer=is_integer)
+            space = Interval(low=low, high=high, log=is_log, is_integer=is_integer)
+            return _interval(knob, space)
+
+
+def _interval(knob: Knob, space: Interval) -> Interval:
+    if space.low >= space.high or space.decode(space.low) == space.decode(space.high):
+        raise ValueError(f"{knob.name}: no two values that a source would tell apart")
+    return space
 
 
 def _powers(low: float, high: float) -> Powers | None:

@@ -85,7 +85,10 @@ class Tuner:
             file that cannot be read.
     """
 
-    def __init__(self, config: TunerConfig, files: Mapping[str, str], seed: int) -> None:
+    def __init__(
+        self, config: TunerConfig, files: Mapping[str, str], seed: int, *, name: str = "tuner"
+    ) -> None:
+        self._name = name
         self._config = config
         self._seed = seed
         self._random = random.Random(seed)  # noqa: S311 (chooses constants, guards nothing)
@@ -128,7 +131,7 @@ class Tuner:
     @property
     def name(self) -> str:
         """The tuner's name in logs and trailers."""
-        return "tuner"
+        return self._name
 
     @property
     def tasks(self) -> frozenset[TaskKind]:

@@ -261,8 +261,9 @@ def test_a_misspelt_constant_in_the_configuration_is_refused(new_game: NewGame) 
         Tuner(TunerConfig(exclude=("MATRIXLR",)), {"train.py": TRAIN}, 0)
 
 
-def test_it_is_called_tuner(new_game: NewGame) -> None:
+def test_it_is_called_tuner_unless_it_is_given_another_name(new_game: NewGame) -> None:
     assert new_game(SMALL, bowl).tuner.name == "tuner"
+    assert Tuner(TunerConfig(), {"train.py": SMALL}, 0, name="tuner-2").name == "tuner-2"
 
 
 def test_what_was_rebased_is_learnt_as_it_ran_and_what_was_proposed_is_free_again(

@@ -1,6 +1,8 @@
 """What texts to the tuner mean, and what they make of a constant's space."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from proposer.config import SpaceConfig, TunerConfig
 from proposer.constants import read_constants
@@ -144,3 +146,35 @@ def test_the_largest_numbers_that_floats_hold_do_no_harm(value: Scalar) -> None:
     knobs = read_constants({"train.py": f"WIDTH = {value}\n"})
     usual = choose_space(knobs["WIDTH"], TunerConfig())
     assert usual is None or usual.contains(value)
+
+
+NUMBERS = st.one_of(
+    st.floats().map(repr), st.integers(-(10**20), 10**20).map(str), st.sampled_from(["a", "2**9"])
+)
+CLAUSES = st.one_of(
+    st.builds("{} in [{}, {}]".format, st.sampled_from(sorted(KNOBS)), NUMBERS, NUMBERS),
+    st.builds("{} in {{{}, {}}}".format, st.sampled_from(sorted(KNOBS)), NUMBERS, NUMBERS),
+    st.builds("try {}={}".format, st.sampled_from(sorted(KNOBS)), NUMBERS),
+    st.text(alphabet="LR in[]{}=,.;0-19e*tryT \n\t\x00", max_size=40),
+)
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(st.lists(CLAUSES, max_size=4))
+def test_no_text_does_harm(texts: list[str]) -> None:
+    found, config = read_hints(texts, KNOBS), TunerConfig()
+    for name, wanted in found.wanted.items():
+        usual = choose_space(KNOBS[name], config)
+        assert usual is not None
+        try:
+            hinted = hinted_space(KNOBS[name], usual, wanted, config)
+        except ValueError:
+            continue
+        assert hinted.axis.low < hinted.axis.high
+        for at in (hinted.axis.low, hinted.axis.high):
+            end = hinted.decode(at)
+            assert type(end) is type(KNOBS[name].value)
+            KNOBS[name].spell(end)
+    for point in found.points:
+        for name, value in point.items():
+            KNOBS[name].spell(value)
