@@ -186,3 +186,22 @@ def test_results_of_a_model_that_turned_constants_alone_move_the_best_region(
     game.ask(1)
     assert "20 configurations" in game.tuner.advice or "21 configurations" in game.tuner.advice
     assert "Best of all, loss 0: LR=0.01" in game.tuner.advice
+
+
+def test_a_restarted_tuner_takes_levels_from_the_history() -> None:
+    study = Study(seed=3)
+    study.play()
+    known = study.tuner
+    known.propose(study.context(), 1)
+    study.tuner, study.shown = study.new_tuner(), 0
+    study.tuner.propose(study.context(), 1)
+    shared = "Best of all"
+    ends = [text.partition(shared)[2] for text in (known.advice, study.tuner.advice)]
+    assert ends[0] == ends[1] != ""
+
+
+@pytest.mark.parametrize("text", ["try DEPTH=9**9**9", "DEPTH in [9**9**9, 2]", "try DEPTH=1e400"])
+def test_a_hint_of_an_absurd_number_takes_no_time(new_game: NewGame, text: str) -> None:
+    game = with_hints(new_game("DEPTH = 8\n"), text)
+    assert len(game.ask(2)) == 2
+    assert "Hints that could not be used" in game.tuner.advice
