@@ -1,12 +1,11 @@
 """What is said of models before a run: unknown names, unknown prices, and what a call may cost."""
 
-from proposer.prices import price_of
-
 from cluster.config import StudyConfig
 from cluster.config_file import ConfigError
 from infra.night import MostUsd
 from proposer.config import ClaudeSource
 from proposer.model_names import known_models
+from proposer.prices import price_of
 
 
 def require_prices(config: StudyConfig) -> None:

@@ -20,12 +20,20 @@ from proposer.anthropic_model import (
     Question,
 )
 from proposer.config import ClaudeSource
-from proposer.constants_only import parameters_of
+from proposer.constants import turned_constants
 from proposer.edits import EditProblem, apply_edits
 from proposer.likeness import twin, unified
 from proposer.prices import Price
 from proposer.prompt import CHARS_PER_TOKEN, render
-from proposer.proposal import Context, Past, Proposal, ProposerDone, ProposerTroubled, TaskKind
+from proposer.proposal import (
+    Context,
+    Past,
+    Proposal,
+    ProposerDone,
+    ProposerTroubled,
+    Scalar,
+    TaskKind,
+)
 from proposer.purse import CallId, CallPlan, Purse, Settlement, Usage
 from proposer.reply import BadReply, ExperimentReply, Reply, read_reply, tool
 
@@ -247,7 +255,7 @@ class Claude:
                 Proposal(
                     edits=edits,
                     hypothesis=experiment.subject,
-                    parameters=parameters_of(context.files, edits),
+                    parameters=_turned(context.files, edits),
                     category=experiment.category,
                     expected_effect=experiment.expected_effect,
                     # What goes for the whole answer is written down once.
@@ -268,6 +276,14 @@ class Claude:
             patch=unified(before, edits),
             likeness=self._likeness,
         )
+
+
+def _turned(files: Mapping[str, str], edits: Mapping[str, str]) -> Mapping[str, Scalar]:
+    """Return what constants are after a change of nothing else, for the tuner; else nothing."""
+    try:
+        return turned_constants(files, {**files, **edits})
+    except ValueError:
+        return {}
 
 
 def _told_twin(past: Past) -> str:

@@ -197,8 +197,9 @@ class TunerConfig(BaseModel):
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
     )
 
-    sampler: Literal["tpe", "random", "grid", "cmaes", "gp"] = "tpe"
-    """Optuna's sampler; `grid` walks the grid points near the incumbent instead."""
+    sampler: Literal["tpe", "random", "grid", "cmaes", "evolution", "gp"] = "tpe"
+    """Optuna's sampler; `evolution` is NSGA-II with one objective, and `grid` walks the grid points
+    near the incumbent instead."""
     exclude: tuple[str, ...] = ()
     """Constants that the tuner leaves alone."""
     most_changes: Annotated[int, Field(ge=1)] = 4

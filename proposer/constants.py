@@ -66,6 +66,27 @@ def merged_values(
     }
 
 
+def turned_constants(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, Scalar]:
+    """Return the values of all constants of `after`, if it differs from `before` in these alone.
+
+    Whoever made the change: it is then one that an optimiser could have made, and can learn from.
+    Empty if anything else differs, a comment included, or nothing does.
+
+    Raises:
+        ValueError: as `read_constants`.
+    """
+    if before == after or before.keys() != after.keys():
+        return {}
+    old, new = read_constants(before), read_constants(after)
+    if old.keys() != new.keys():
+        return {}
+    for path, text in before.items():
+        literals = {knob: new[name].source for name, knob in old.items() if knob.path == path}
+        if splice(text, literals) != after[path]:
+            return {}
+    return {name: knob.value for name, knob in new.items()}
+
+
 def change(
     files: Mapping[str, str], knobs: Mapping[str, Knob], values: Mapping[str, Scalar]
 ) -> Proposal:

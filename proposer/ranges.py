@@ -100,6 +100,11 @@ def _is_beyond_floats(value: Scalar) -> bool:
     return isinstance(value, int) and abs(value) > 2**53
 
 
+def is_fraction(name: str) -> bool:
+    """Say whether a name speaks of a fraction or the weight of an average: of what is below 1."""
+    return bool(words(name) & (_FRACTIONS | _AVERAGES - _RATES))
+
+
 def _whole(name: str) -> str:
     """Return the name of the tuple that an element is part of."""
     return name.partition("[")[0]

@@ -1,4 +1,4 @@
-"""A loopback server that speaks the Messages API: streamed answers, usage, and every kind of trouble.
+"""A loopback server that speaks the Messages API: streamed answers, usage, every kind of trouble.
 
 What it answers is scripted, by a list of moves, or by a function that reads the request and edits
 the source that it was shown. `python -m tests.proposer.messages_server PORT_FILE` runs one by
@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -78,9 +79,8 @@ def edit(path: str = "train.py", **form: Any) -> dict[str, Any]:
 def shown(request: Request, path: str = "train.py") -> str:
     """Return the source that a request shows of a file: the last one, which is the incumbent's."""
     system = "".join(block["text"] for block in request["system"])
-    found = re.findall(
-        rf"^## {re.escape(path)}\n(`{{3,}})[a-z]*\n(.*?)\n\1$", system, re.DOTALL | re.MULTILINE
-    )
+    block = rf"(?ms)^## {re.escape(path)}\n(`{{3,}})[a-z]*\n(.*?)\n\1$"
+    found = re.findall(block, system)
     assert found, f"the prompt shows no {path}"
     return found[-1][1] + "\n"
 
@@ -127,12 +127,10 @@ class MessagesServer:
         request = json.loads(body)
         with self._lock:
             self.requests.append(request)
-            self.headers.append(dict(handler.headers))
+            self.headers.append({name.lower(): value for name, value in handler.headers.items()})
             move = self._answer(request)
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):  # the client gave up, as it may
             _respond(handler, move, request)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the client gave up, as some tests want it to
 
 
 def _respond(handler: BaseHTTPRequestHandler, move: Move, request: Request) -> None:

@@ -1,4 +1,4 @@
-"""A study on paper, for proposers that ask a model: its context, and a purse that keeps accounts."""
+"""A study on paper, for proposers that ask a model: its context, and a purse with accounts."""
 
 import threading
 from collections.abc import Mapping, Sequence

@@ -2,7 +2,8 @@
 
 import pytest
 
-from proposer.constants import change, merged_values, read_constants
+from proposer.constants import change, merged_values, read_constants, turned_constants
+from proposer.proposal import Scalar
 
 FILES = {
     "train.py": "LR = 3e-4  # peak\nDEPTH = 8\n",
@@ -67,3 +68,24 @@ def test_a_clean_merge_has_the_values_that_either_side_changed() -> None:
     # NEW is not among what the proposal named.
     assert merged_values(changed, before, after) == {"LR": 0.2, "DEPTH": 8, "WD": 0.5}
     assert merged_values({"NEW": 9}, before, after) == {"NEW": 9}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("LR = 3e-4\nD = 8\n", "LR = 1e-3\nD = 8\n", {"LR": 1e-3, "D": 8}),
+        ("LR = 3e-4\nD = 8\n", "LR = 0.001\nD = 2**4\n", {"LR": 1e-3, "D": 16}),
+        ("LR = 3e-4\n", "LR = 3e-4\n", {}),
+        ("LR = 3e-4\n", "LR = 1e-3  # better\n", {}),
+        ("LR = 3e-4\n", "LR = 1e-3\nD = 8\n", {}),
+        ("LR = 3e-4\nf(LR)\n", "LR = 1e-3\ng(LR)\n", {}),
+    ],
+)
+def test_a_patch_that_turns_constants_alone_is_told_from_others(
+    before: str, after: str, expected: dict[str, Scalar]
+) -> None:
+    assert turned_constants({"train.py": before}, {"train.py": after}) == expected
+
+
+def test_files_that_come_or_go_are_more_than_constants() -> None:
+    assert turned_constants(FILES, {**FILES, "new.py": "X = 1\n"}) == {}

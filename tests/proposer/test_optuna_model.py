@@ -1,5 +1,8 @@
 """The model: suggestions on the axes, and what it makes of what it is told."""
 
+import math
+import time
+
 import pytest
 
 from eval.metric import Goal
@@ -12,7 +15,7 @@ AXES = {
     "n": Axis(kind=AxisKind.WHOLE, low=2, high=5),
     "c": Axis(kind=AxisKind.UNORDERED, low=0, high=2),
 }
-SAMPLERS = ["tpe", "random", "cmaes", "gp"]
+SAMPLERS = ["tpe", "random", "cmaes", "evolution", "gp"]
 
 
 def model(sampler: str = "tpe", seed: int = 0, axes: dict[str, Axis] | None = None) -> OptunaModel:
@@ -79,6 +82,39 @@ def test_failures_and_what_runs_are_kept_away_from_and_the_unknown_is_not() -> N
     drawn = share_near_zero(taught(Standing.UNKNOWN))
     assert share_near_zero(taught(Standing.FAILED)) < drawn / 2
     assert share_near_zero(taught(Standing.RUNNING)) < drawn / 2
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_configuration_may_lack_axes(sampler: str) -> None:
+    search = model(sampler)
+    assert search.takes_parts
+    for number in range(14):
+        search.add({"x": number / 20}, Standing.SCORED, float(number))
+    assert set(search.suggest()[0]) == set(AXES)
+    search.add({"r": 0.1, "n": 3, "c": 1}, Standing.SCORED, 0.5)
+    assert set(search.suggest()[0]) == set(AXES)
+
+
+@pytest.mark.parametrize("goal", list(Goal))
+def test_the_axis_that_decides_is_the_most_important(goal: Goal) -> None:
+    search = OptunaModel(AXES, "random", goal, 3)
+    assert search.importances() == {}
+    for _ in range(80):
+        at = search.suggest()[0]
+        search.add(at, Standing.SCORED, at["x"] ** 2 + at["r"] / 100)
+    found = search.importances()
+    assert next(iter(found)) == "x"
+    assert sum(found.values()) == pytest.approx(1)
+
+
+def test_importances_of_thousands_of_scores_take_a_moment() -> None:
+    search = OptunaModel({f"x{n}": AXES["x"] for n in range(12)}, "random", Goal.MINIMIZE, 3)
+    for number in range(3000):
+        at = {f"x{n}": math.sin(number * (n + 1)) for n in range(12)}
+        search.add(at, Standing.SCORED, at["x3"])
+    start = time.process_time()
+    assert next(iter(search.importances())) == "x3"
+    assert time.process_time() - start < 2
 
 
 def test_cma_es_learns_from_results_that_it_did_not_ask_for() -> None:

@@ -159,6 +159,8 @@ NAMES = st.sampled_from(["LR", "DROPOUT", "BETAS", "WIDTH", "DEPTH", "WEIGHT_DEC
 
 @settings(deadline=None)  # the machine may be busy
 @example(name="WIDTH", value=2**53 + 1)
+@example(name="WIDTH", value=2**53 - 1)
+@example(name="DEPTH", value=-(2**53))
 @given(name=NAMES, value=st.one_of(st.integers(-(2**62), 2**62), st.floats(-1e9, 1e9)))
 def test_the_default_range_holds_the_present_value_and_keeps_its_sign(
     name: str, value: Scalar

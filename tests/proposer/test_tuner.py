@@ -85,7 +85,14 @@ def one_torch_thread() -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("sampler", "count"),
-    [("tpe", 30), ("random", 30), ("grid", 5 * 5 - 1), ("cmaes", 30), ("gp", 30)],
+    [
+        ("tpe", 30),
+        ("random", 30),
+        ("grid", 5 * 5 - 1),
+        ("cmaes", 30),
+        ("evolution", 30),
+        ("gp", 30),
+    ],
 )
 def test_proposals_in_batches_of_four_improve_on_the_baseline(
     new_game: NewGame, sampler: str, count: int
@@ -153,7 +160,7 @@ def test_most_changes_holds(new_game: NewGame) -> None:
     assert all(proposal.hypothesis.count("->") == 1 for proposal in game.play(20))
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "grid", "cmaes"])
+@pytest.mark.parametrize("sampler", ["tpe", "random", "grid", "cmaes", "evolution"])
 def test_a_small_space_is_used_up_without_a_repetition(new_game: NewGame, sampler: str) -> None:
     text = 'A = True\nB = "x"  # choices: x, y, z\nC = 4  # choices: 4, 8\n'
     game = new_game(text, config=TunerConfig.model_validate({"sampler": sampler}))
@@ -162,7 +169,7 @@ def test_a_small_space_is_used_up_without_a_repetition(new_game: NewGame, sample
     assert game.ask(1) == []
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes", "evolution"])
 def test_the_same_story_gives_the_same_proposals(new_game: NewGame, sampler: str) -> None:
     config = TunerConfig.model_validate({"sampler": sampler})
     games = (
@@ -254,8 +261,9 @@ def test_a_misspelt_constant_in_the_configuration_is_refused(new_game: NewGame) 
         Tuner(TunerConfig(exclude=("MATRIXLR",)), {"train.py": TRAIN}, 0)
 
 
-def test_it_is_called_tuner(new_game: NewGame) -> None:
+def test_it_is_called_tuner_unless_it_is_given_another_name(new_game: NewGame) -> None:
     assert new_game(SMALL, bowl).tuner.name == "tuner"
+    assert Tuner(TunerConfig(), {"train.py": SMALL}, 0, name="tuner-2").name == "tuner-2"
 
 
 def test_what_was_rebased_is_learnt_as_it_ran_and_what_was_proposed_is_free_again(
