@@ -14,6 +14,7 @@ from cluster.state import StudyState
 from cluster.study_repository import StudyRepository
 from eval.seeds import SeedHabit
 from proposer.proposal import Scalar
+from proposer.syntax import digest
 from trainer.preflight import Preflight
 from trainer.reseed import SeedReader
 from trainer.trial import CommitId, ExperimentId
@@ -34,6 +35,13 @@ class Origin:
     merge_of: ExperimentId = ExperimentId("")
     chain: ExperimentId = ExperimentId("")
     reverts: ExperimentId = ExperimentId("")
+    category: str = ""
+    expected_effect: float | None = None
+    part: str = ""
+    """Which part of which recorded answer it is: see ExperimentProposed.origin."""
+    task: str = ""
+    hints: tuple[str, ...] = ()
+    is_held: bool = False
 
 
 class Admission:
@@ -79,9 +87,28 @@ class Admission:
             self._reject(state, origin, made.reason)
         elif twin := twin_of(state, made.tree, origin.reverts):
             self._reject(state, origin, f"the same tree as {twin}", twin)
+        elif twin := self._same_code(state, made, origin, files):
+            reason = f"the same code as {twin} but for comments or formatting"
+            self._reject(state, origin, reason, twin)
         else:
             problem = self.problem(origin.base_commit, made, files)
             self.found(state, made, origin, problem, files)
+
+    def _same_code(
+        self,
+        state: StudyState,
+        made: Candidate,
+        origin: Origin,
+        files: Mapping[str, str] | None,
+    ) -> ExperimentId:
+        """Return the experiment whose code differs in nothing that is run; "" if there is none."""
+        if origin.reverts:
+            return ExperimentId("")
+        return state.syntaxes.get(self._syntax(origin.base_commit, made, files), ExperimentId(""))
+
+    def _syntax(self, base: CommitId, made: Candidate, files: Mapping[str, str] | None) -> str:
+        sources = self._sources(base, made, files)
+        return digest(sources[1]) if sources else ""
 
     def problem(
         self, base: CommitId, made: Candidate, files: Mapping[str, str] | None = None
@@ -125,6 +152,8 @@ class Admission:
             reason=reason,
             duplicate_of=duplicate_of,
             submission=origin.submission,
+            origin=origin.part,
+            task=origin.task,
         )
         self._record([(f"{name}/rejected", event)])
 
@@ -159,6 +188,13 @@ class Admission:
             chain=origin.chain,
             reverts=origin.reverts,
             seeds=self._seed_change(origin.base_commit, made, files),
+            category=origin.category,
+            expected_effect=origin.expected_effect,
+            origin=origin.part,
+            task=origin.task,
+            syntax=self._syntax(origin.base_commit, made, files),
+            hints=origin.hints,
+            is_held=origin.is_held,
         )
         events: list[tuple[str, ev.Event]] = [(f"{experiment}/proposed", proposed)]
         if problem:

@@ -224,9 +224,19 @@ class Materialise(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Propose(Command):
-    """Ask the proposers for more candidates."""
+    """Ask a proposer for more candidates."""
 
+    proposer: str
     count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskTask(Command):
+    """Ask a proposer to mend or to compose something."""
+
+    proposer: str
+    task: str
+    """Its key, as of proposer.proposal.Task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
 
 from cluster import commands as cmd
@@ -20,13 +20,13 @@ from cluster.experiment import Status
 from cluster.ledger import Ledger, LedgerAway
 from cluster.mirror import Mirror, Standing
 from cluster.performer import Performer
-from cluster.ports import Fleet, Observer
+from cluster.ports import ContextSource, Fleet, Observer
 from cluster.proposer_desk import Answer, ProposerDesk
 from cluster.state import StudyState
 from cluster.study_plan import Circumstances, StudyPlan
 from cluster.transitions import apply
 from cluster.trial_queue import QueueMode, TrialQueue
-from proposer.proposal import Context, Proposer
+from proposer.proposal import Proposer, Task
 from trainer.trial import CommitId, TrialId
 
 log = logging.getLogger("incumbent")
@@ -39,6 +39,8 @@ neither readers replay much nor snapshots cost more as a study grows."""
 AWAY_S = 120.0
 """How long the ledger's server may stay away before the controller gives up."""
 TICK_S = 0.5
+FIRST_WAIT_S, MOST_WAIT_S = 15.0, 900.0
+"""How long a proposer that could not answer is left alone: twice as long each time, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +57,15 @@ class Parts:
     proposers: Sequence[Proposer]
     observers: Sequence[Observer]
     plan: StudyPlan
-    instructions: str
+    contexts: ContextSource
     epoch: int
     clock: Callable[[], datetime]
     notify: Callable[[str], None]
     """Shows people a standing notice in place of the last; "" takes it away."""
     revive: Callable[[], None]
     """Brings an embedded server back that has died; raises if it cannot."""
+    note: Callable[[str, str], None] = lambda _author, _text: None
+    """Writes what a proposer noted onto the scratchpad."""
     curves: CurveBook | None = None
     """What looks at curves; one of the observers. None where no trial is given up for its curve."""
 
@@ -138,8 +142,7 @@ class Controller:
     def _decide(self) -> tuple[cmd.Command, ...]:
         circumstances = Circumstances(
             now=self._parts.clock(),
-            asking=self._desk.asking,
-            proposal_latency_s=self._desk.latency_s,
+            asked=self._desk.asked,
             hopeless=self._hopeless(),
         )
         return decide(self._state, self._parts.plan, circumstances)
@@ -150,7 +153,10 @@ class Controller:
 
     def _perform(self, command: cmd.Command) -> None:
         if isinstance(command, cmd.Propose):
-            self._ask(command.count)
+            self._ask(command.proposer, command.count)
+            return
+        if isinstance(command, cmd.AskTask):
+            self._ask_task(command)
             return
         if isinstance(command, cmd.QueueTrial) and not self._is_wanted(command):
             return
@@ -162,37 +168,77 @@ class Controller:
         status = self._state.experiments[command.experiment.id].status
         return command.is_control or status is Status.PROPOSED
 
-    def _ask(self, count: int) -> None:
+    def _ask(self, proposer: str, count: int, task: Task | None = None) -> None:
         state = self._state
-        incumbent, baseline = state.incumbent, state.baseline
-        base = incumbent or baseline
-        if base is None:
+        if state.baseline is None:
             return
         commit = state.incumbent_commit or state.base_commit
-        score = incumbent.score if incumbent else None
-        context = Context(
-            metric=self._parts.plan.metric,
-            incumbent=base.id,
-            incumbent_value=score.mean if score else None,
-            commit=commit,
-            files=self._parts.performer.files_at(commit),
-            instructions=self._parts.instructions,
-            seed=self._parts.plan.seed,
+        now = self._parts.clock()
+        files = self._parts.performer.files_at(commit)
+        context = self._parts.contexts.context(
+            state, self._parts.plan, commit=commit, files=files, now=now
         )
-        self._desk.ask(context, count, exhausted=state.exhausted)
+        advice = tuple(self._desk.advice)
+        self._desk.ask(proposer, replace(context, task=task, advice=advice), count, now=now)
+
+    def _ask_task(self, command: cmd.AskTask) -> None:
+        task = self._parts.performer.task(self._state, command.task)
+        if task is not None:
+            self._ask(command.proposer, 1, task)
+        else:
+            self._close_task(command.task, command.proposer, "there is nothing to do any more")
+
+    def _close_task(self, task: str, proposer: str, reason: str) -> None:
+        event = ev.TaskClosed(task=task, proposer=proposer, reason=reason)
+        self._parts.performer.record(f"{task}/closed/{self._state.seq}", event)
+        self._catch_up()
 
     def _accept(self, answer: Answer) -> None:
-        """Make experiments of an answer; an empty one says that its proposer has run dry."""
+        """Make experiments of an answer; what comes too late is used by the next controller."""
         if self._state.finished or self._state.stopping:
             return
+        is_held = self._parts.plan.approve
         for proposal in answer.proposals:
-            self._parts.performer.propose(self._state, answer.proposer, proposal, answer.context)
+            self._parts.performer.propose(
+                self._state, answer.proposer, proposal, answer.context, is_held=is_held
+            )
             self._catch_up()
-        if not answer.proposals:
+            if proposal.notes:
+                self._parts.note(answer.proposer, proposal.notes)
+        self._catch_up()
+        self._use_up(answer.proposer)
+        if not answer.proposals and not answer.is_over_limit:
+            self._without_proposals(answer)
+
+    def _use_up(self, proposer: str) -> None:
+        """Note that all was made of a proposer's replies that can be."""
+        calls = tuple(c for c, plan in self._state.replies.items() if plan.proposer == proposer)
+        if calls:
+            event = ev.AnswerUsed(calls=calls)
+            self._parts.performer.record(f"{'+'.join(sorted(calls))}/used", event)
+            self._catch_up()
+
+    def _without_proposals(self, answer: Answer) -> None:
+        """Note that a proposer is in trouble, gives a task up, or has run dry."""
+        task = answer.context.task
+        if answer.is_passing:
+            before = self._state.troubled.get(answer.proposer)
+            in_a_row = before.in_a_row if before else 0
+            wait_s = min(MOST_WAIT_S, FIRST_WAIT_S * 2**in_a_row)
+            event = ev.ProposerFailed(
+                proposer=answer.proposer,
+                reason=answer.problem,
+                retry_at=self._parts.clock() + timedelta(seconds=max(wait_s, answer.retry_after_s)),
+            )
+            name = f"{self._parts.epoch}/{answer.proposer}/failed/{self._state.seq}"
+            self._parts.performer.record(name, event)
+        elif task is not None:
+            self._close_task(task.key, answer.proposer, answer.problem or "nothing came of it")
+        else:
             reason = answer.problem or "has nothing more to suggest"
-            event = ev.ProposerExhausted(proposer=answer.proposer, reason=reason)
-            self._parts.performer.record(f"{self._parts.epoch}/{answer.proposer}/exhausted", event)
-            self._catch_up()
+            done = ev.ProposerExhausted(proposer=answer.proposer, reason=reason)
+            self._parts.performer.record(f"{self._parts.epoch}/{answer.proposer}/exhausted", done)
+        self._catch_up()
 
     def _catch_up(self) -> None:
         while events := self._parts.ledger.read(self._state.seq):
@@ -328,5 +374,5 @@ _TOLD = (
     ev.ExperimentSuspected,
 )
 """Events after which there may be something to tell the proposers."""
-_REPEATED = (cmd.Propose, cmd.CancelTrial, cmd.PruneTrial, cmd.GiveBackTrials)
+_REPEATED = (cmd.Propose, cmd.AskTask, cmd.CancelTrial, cmd.PruneTrial, cmd.GiveBackTrials)
 """Commands whose effect is seen only later, by an event of somebody else."""

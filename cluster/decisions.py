@@ -13,6 +13,7 @@ from cluster import (
     pruning,
     reducer,
     staleness,
+    tasks,
     trial_planning,
     verdicts,
 )
@@ -60,6 +61,7 @@ def decide(state: StudyState, plan: StudyPlan, circumstances: Circumstances) -> 
     if not state.is_paused:
         commands.extend(controls.due(state, plan))
         commands.extend(trial_planning.due(state, plan))
+        commands.extend(tasks.due(state, plan, circumstances))
         commands.extend(proposal_planning.due(state, plan, circumstances))
     if not commands:
         commands.extend(_ending(state, plan, circumstances))
@@ -108,14 +110,21 @@ def _ending(state: StudyState, plan: StudyPlan, circumstances: Circumstances) ->
         words = baseline.status.value.replace("_", " ")
         reason = f"the baseline {'was ' if words in ('lost', 'cancelled') else ''}{words}"
         yield FinishStudy(reason=f"{reason}: {baseline.reason}", failed=True)
-    elif state.open or circumstances.asking or state.is_paused:
+    elif circumstances.asking or state.is_paused or _is_under_way(state):
         return
     elif reached := proposal_planning.limit_reached(state, plan, circumstances.now):
         yield FinishStudy(reason=reached)
+    elif state.open:
+        return  # somebody may approve of what is held
     elif plan.proposers and not proposal_planning.can_propose(state, plan):
         why = "; ".join(f"{name}: {reason}" for name, reason in sorted(state.exhausted.items()))
         repeats = f"{state.rejections_in_a_row} proposals in a row were rejected"
         yield FinishStudy(reason=f"nothing more to try ({why or repeats})")
+
+
+def _is_under_way(state: StudyState) -> bool:
+    """Say whether something is open that needs nobody's approval."""
+    return any(status is not Status.HELD for status in state.open.values())
 
 
 def stop_is_complete(state: StudyState) -> bool:

@@ -150,6 +150,8 @@ class ExperimentProposed(Event):
     """Digest of the syntax trees of its editable files; empty in older ledgers."""
     is_held: bool = False
     """It waits for somebody's approval."""
+    hints: tuple[str, ...] = ()
+    """What its proposer suggests to the tuner."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cluster import commands as cmd
 from cluster import events as ev
+from cluster import tasks
 from cluster.admission import Admission, Origin
 from cluster.code_outcomes import Candidate, Rejected
 from cluster.experiment import Experiment, Kind, Status
@@ -26,7 +27,7 @@ from cluster.study_repository import StudyRepository
 from cluster.submissions import base_of, materialise
 from cluster.trial_queue import TrialQueue
 from eval.metric import Metric
-from proposer.proposal import Context, Proposal
+from proposer.proposal import Context, Proposal, Task
 from trainer.git_command import GitError
 from trainer.preflight import Preflight
 from trainer.reseed import SeedReader
@@ -118,8 +119,22 @@ class Performer:
 
     # --- candidates ------------------------------------------------------------------------------
 
-    def propose(self, state: StudyState, author: str, proposal: Proposal, context: Context) -> None:
-        """Make an experiment of a proposal, or record why not."""
+    def propose(
+        self,
+        state: StudyState,
+        author: str,
+        proposal: Proposal,
+        context: Context,
+        *,
+        is_held: bool = False,
+    ) -> None:
+        """Make an experiment of a proposal, or record why not.
+
+        One of a recorded answer of which an experiment was made before a crash is left out.
+        """
+        part = proposal.origin
+        if part and any(known.origin == part for known in state.experiments.values()):
+            return
         made = self._repository.commit_edits(
             base=context.commit,
             edits=proposal.edits,
@@ -134,8 +149,36 @@ class Performer:
             proposer=author,
             hypothesis=proposal.hypothesis,
             parameters=proposal.parameters,
+            category=proposal.category,
+            expected_effect=proposal.expected_effect,
+            part=part,
+            task=context.task.key if context.task else "",
+            hints=tuple(proposal.hints),
+            is_held=is_held,
         )
         self._admission.enter(state, made, origin, {**context.files, **proposal.edits})
+
+    def task(self, state: StudyState, key: str) -> Task | None:
+        """Return what a proposer has to know of a task; None if there is nothing to do any more."""
+        found = tasks.subject(state, key)
+        if found is None:
+            return None
+        kind, experiment = found
+        outcomes = [trial.outcome for trial in experiment.trials if trial.outcome]
+        told = [experiment.reason, outcomes[-1].tail if outcomes else ""]
+        try:
+            files = self._repository.read_files(experiment.commit, self._editable)
+            before = self._repository.read_files(experiment.base_commit, self._editable)
+        except (KeyError, ValueError):
+            return None
+        return Task(
+            kind=kind,
+            experiment=experiment.id,
+            hypothesis=experiment.hypothesis,
+            problem="\n".join(text for text in told if text),
+            files=files,
+            base_files=before,
+        )
 
     def standing(self, tip: CommitId, state: StudyState) -> Standing:
         """Say what is to become of a commit that somebody put onto the branch; hand it in first."""

@@ -1,13 +1,16 @@
 """What the controller needs from outside, beside ledger, queue and git."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from cluster.events import Recorded
 from cluster.progress import Point
 from cluster.state import StudyState
-from trainer.trial import TrialId
+from cluster.study_plan import StudyPlan
+from proposer.proposal import Context
+from trainer.trial import CommitId, TrialId
 
 
 class Observer(Protocol):
@@ -23,6 +26,30 @@ class Observer(Protocol):
 
     def close(self) -> None:
         """Write what was held back."""
+        ...
+
+
+class ContextSource(Protocol):
+    """Puts together what proposers are shown."""
+
+    def context(
+        self,
+        state: StudyState,
+        plan: StudyPlan,
+        *,
+        commit: CommitId,
+        files: Mapping[str, str],
+        now: datetime,
+    ) -> Context:
+        """Return the context of a question; results, advice and the task are the caller's.
+
+        Args:
+            state: of a study whose baseline exists.
+            plan: its configuration.
+            commit: what proposals will be patches on.
+            files: text of every editable file there.
+            now: the time, aware.
+        """
         ...
 
 

@@ -1,16 +1,18 @@
 """How many candidates to ask for, how far ahead of the slots, and when to ask for none. Pure."""
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 
 from cluster import device_classes, ladder, trial_planning
 from cluster.commands import Command, Propose
 from cluster.experiment import Experiment, Kind, Status
 from cluster.state import StudyState
-from cluster.study_plan import Circumstances, StudyPlan
+from cluster.study_plan import Circumstances, Seat, StudyPlan
 from trainer.trial import ExperimentId
 
+_A_MOMENT_S = 0.5
+"""An answer that takes no longer is as good as there."""
 MOST_REJECTIONS = 200
 """Rejected proposals in a row after which the proposers are taken to have run dry."""
 
@@ -23,22 +25,89 @@ def due(state: StudyState, plan: StudyPlan, circumstances: Circumstances) -> Ite
     if limit_reached(state, plan, circumstances.now):
         return
     ready = _ready(state, trial_planning.held_back(state, plan))
-    missing = _ready_wanted(state, plan, circumstances) - ready - circumstances.asking
+    usable = [seat for seat in plan.proposers if is_usable(state, seat.name, circumstances.now)]
+    coming = _arriving(state, plan, circumstances, usable, ready)
+    missing = _ready_wanted(state, plan, circumstances, usable) - ready - coming
     rising = ladder.risers(state, plan)[:missing] if missing > 0 else []
     yield from rising
     if not can_propose(state, plan):
         return
-    missing -= len(rising)
+    room = missing - len(rising)
     if plan.most_experiments:
         begun = state.judged + _undecided(state) + circumstances.asking
-        missing = min(missing, plan.most_experiments - begun)
-    if missing > 0:
-        yield Propose(count=missing)
+        room = plan.most_experiments - begun
+    yield from _shared(state, circumstances, usable, missing - len(rising), room)
+
+
+def is_usable(state: StudyState, proposer: str, now: datetime) -> bool:
+    """Say whether a proposer may be asked: not one that has run dry, or is left alone."""
+    trouble = state.troubled.get(proposer)
+    return proposer not in state.exhausted and (trouble is None or trouble.until <= now)
+
+
+def _shared(
+    state: StudyState,
+    circumstances: Circumstances,
+    usable: Sequence[Seat],
+    missing: int,
+    room: int,
+) -> Iterator[Propose]:
+    """Ask free proposers for what is missing, whoever has brought least for its weight first.
+
+    One that works in batches is asked for a whole one, and only what its answers are quick enough
+    for is not asked of another as well: so no slot waits for a slow one, whose proposals come on
+    top.
+    """
+
+    def brought(seat: Seat) -> float:
+        account = state.accounts.get(seat.name)
+        return (account.proposals if account else 0) / seat.weight
+
+    free = [seat for seat in usable if not circumstances.of(seat.name).count]
+    quick = [seat for seat in free if not seat.batch]
+    for seat in sorted(free, key=brought):
+        if missing <= 0 or room <= 0:
+            return
+        count = min(seat.batch or missing, room)
+        if not seat.batch and any(other is not seat for other in quick):
+            count = min(count, math.ceil(missing / len(quick)))
+            quick = [other for other in quick if other is not seat]
+        yield Propose(proposer=seat.name, count=count)
+        room -= count
+        if not seat.batch or len(usable) == 1:
+            missing -= count
+
+
+def _arriving(
+    state: StudyState,
+    plan: StudyPlan,
+    circumstances: Circumstances,
+    usable: Sequence[Seat],
+    ready: int,
+) -> int:
+    """Return how many proposals that were asked for count as if they were there.
+
+    Those do that come before the ready ones have run out; and all of them where there is nobody
+    else to ask.
+    """
+    batches = {seat.name for seat in plan.proposers if seat.batch}
+    if len(usable) <= 1 or not batches:
+        return circumstances.asking
+    slots = state.open_slots or plan.slots
+    rate = verdicts_per_s(state, circumstances.now) or slots / max(plan.budget_s, 1e-9)
+    lasts_s = ready / rate
+    count = 0
+    for asked in circumstances.asked:
+        waited_s = (circumstances.now - asked.since).total_seconds() if asked.since else 0.0
+        is_known = asked.latency_s > 0 or asked.proposer not in batches
+        if is_known and asked.latency_s - waited_s <= max(lasts_s, _A_MOMENT_S):
+            count += asked.count
+    return count
 
 
 def can_propose(state: StudyState, plan: StudyPlan) -> bool:
     """Say whether any proposer may still come up with something of use."""
-    fresh = [name for name in plan.proposers if name not in state.exhausted]
+    fresh = [seat for seat in plan.proposers if seat.name not in state.exhausted]
     return (
         bool(fresh)
         and not _has_failed(state.baseline)
@@ -60,13 +129,13 @@ def _ready(state: StudyState, held_back: Collection[ExperimentId]) -> int:
         state.experiments[e].kind is Kind.PROPOSAL
         and not (are_mixed and state.experiments[e].values)
         for e, status in state.open.items()
-        if status in {Status.PROPOSED, Status.QUEUED} and e not in held_back
+        if status in {Status.HELD, Status.PROPOSED, Status.QUEUED} and e not in held_back
     )
 
 
 def _undecided(state: StudyState) -> int:
     """Proposals that no verdict has been given on."""
-    before = {Status.PROPOSED, Status.QUEUED, Status.RUNNING, Status.MEASURED}
+    before = {Status.HELD, Status.PROPOSED, Status.QUEUED, Status.RUNNING, Status.MEASURED}
     return sum(
         state.experiments[e].kind is Kind.PROPOSAL
         for e, status in state.open.items()
@@ -74,15 +143,19 @@ def _undecided(state: StudyState) -> int:
     )
 
 
-def _ready_wanted(state: StudyState, plan: StudyPlan, circumstances: Circumstances) -> int:
+def _ready_wanted(
+    state: StudyState, plan: StudyPlan, circumstances: Circumstances, usable: Sequence[Seat]
+) -> int:
     """One candidate per slot, and what the slots use up while an answer is on its way.
 
     More would go stale, fewer would let slots starve (Little's law: the number on the way is the
-    rate times the latency).
+    rate times the latency). Twice the latency of whoever is quickest: a proposer answers one
+    question at a time, so what comes up just after a question waits for that answer and the next.
     """
     slots = state.open_slots or plan.slots
     rate = verdicts_per_s(state, circumstances.now)
-    return slots + math.ceil(rate * circumstances.proposal_latency_s)
+    latency_s = min((circumstances.of(seat.name).latency_s for seat in usable), default=0.0)
+    return slots + math.ceil(rate * 2 * latency_s)
 
 
 def verdicts_per_s(state: StudyState, now: datetime) -> float:
@@ -101,4 +174,18 @@ def limit_reached(state: StudyState, plan: StudyPlan, now: datetime) -> str:
         return f"it has run for {plan.most_hours:g} hours"
     if plan.most_slot_hours and state.slot_seconds / 3600 >= plan.most_slot_hours:
         return f"{plan.most_slot_hours:g} GPU-hours were used"
+    return _money_reached(state, plan)
+
+
+def _money_reached(state: StudyState, plan: StudyPlan) -> str:
+    """Return which limit of calls was reached: nothing is left, or not enough for the next one."""
+    spent = sum(account.usd for account in state.accounts.values())
+    used = sum(account.usage.total for account in state.accounts.values())
+    usd, tokens = (state.refused.usd, state.refused.tokens) if state.refused else (0.0, 0)
+    if plan.most_usd and spent + usd >= plan.most_usd:
+        next_one = f", and the next call may cost ${usd:.2f}" if usd else ""
+        return f"${spent:.2f} of ${plan.most_usd:.2f} were spent{next_one}"
+    if plan.most_tokens and used + tokens >= plan.most_tokens:
+        next_one = f", and the next call may use {tokens:,}" if tokens else ""
+        return f"{used:,} of {plan.most_tokens:,} tokens were used{next_one}"
     return ""

@@ -1,19 +1,23 @@
 """Asks proposers ahead of need, each in a thread of its own, so that no answer holds up the queue.
 
-Knows which results each proposer has seen. Keeps no truth: it is built anew from the state at each
-start, and what was asked then and never answered is simply asked again.
+Knows which results each proposer has seen, and how long its answers take. Keeps no truth: it is
+built anew from the state at each start, and what was asked then and never answered is simply asked
+again.
 """
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from queue import SimpleQueue
 
 from cluster.experiment import Experiment, Kind, Status
 from cluster.state import StudyState
+from cluster.study_plan import Asked
 from eval.judge import Verdict
-from proposer.proposal import Context, Proposal, Proposer, Result
+from proposer.proposal import Context, Proposal, Proposer, ProposerTroubled, Result
+from proposer.purse import OverLimit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +30,12 @@ class Answer:
     proposals: Sequence[Proposal] = ()
     problem: str = ""
     """Why there are no proposals; empty if there are, or if there simply are none."""
+    is_passing: bool = False
+    """The problem may be gone later."""
+    retry_after_s: float = 0.0
+    """How long to leave it alone at least, then."""
+    is_over_limit: bool = False
+    """A call was not made, as a limit did not allow it; that is recorded already."""
     seconds: float = 0.0
 
 
@@ -38,6 +48,9 @@ class _Seat:
     shown: int = 0
     """How many results it has seen."""
     asking: int = 0
+    since: datetime | None = None
+    latency_s: float = 0.0
+    task: str = ""
 
 
 class ProposerDesk:
@@ -48,7 +61,6 @@ class ProposerDesk:
         self._answers: SimpleQueue[Answer] = SimpleQueue()
         self._results: list[Result] = []
         self._wake = wake
-        self._latency_s = 0.0
 
     def start(self, state: StudyState) -> None:
         """Note all results so far, and begin to listen for questions."""
@@ -64,43 +76,50 @@ class ProposerDesk:
             seat.questions.put(None)
 
     @property
-    def asking(self) -> int:
-        """Proposals that were asked for and have not been answered."""
-        return sum(seat.asking for seat in self._seats.values())
+    def asked(self) -> tuple[Asked, ...]:
+        """Return how things stand with each proposer."""
+        return tuple(
+            Asked(
+                proposer=name,
+                count=seat.asking,
+                since=seat.since,
+                latency_s=seat.latency_s,
+                task=seat.task,
+            )
+            for name, seat in self._seats.items()
+        )
 
     @property
-    def latency_s(self) -> float:
-        """How long it takes at most until a need is answered that arises now.
-
-        Twice the moving average of an answer: a proposer answers one question at a time, so what
-        comes up just after a question waits for that answer and for the next.
-        """
-        return 2 * self._latency_s
+    def advice(self) -> list[str]:
+        """What proposers have to say to each other."""
+        return [said for seat in self._seats.values() if (said := seat.proposer.advice)]
 
     def note(self, experiment: Experiment) -> None:
         """Note an experiment that came to an end; proposers see it with their next question."""
         if _is_result(experiment):
             self._results.append(_result(experiment))
 
-    def ask(self, context: Context, count: int, *, exhausted: Mapping[str, str]) -> None:
-        """Share `count` proposals among the proposers that are idle and not exhausted."""
-        free = [s for name, s in self._seats.items() if not s.asking and name not in exhausted]
-        for place, seat in enumerate(free):
-            share = count // len(free) + (place < count % len(free))
-            if share:
-                news = self._results[seat.shown :]
-                seat.shown = len(self._results)
-                seat.asking = share
-                seat.questions.put((replace(context, results=tuple(news)), share))
+    def ask(self, proposer: str, context: Context, count: int, *, now: datetime) -> None:
+        """Ask a proposer that is free; one that is busy, or that nobody knows, is not asked."""
+        seat = self._seats.get(proposer)
+        if seat is None or seat.asking or not count:
+            return
+        news = self._results[seat.shown :]
+        seat.shown = len(self._results)
+        seat.asking = count
+        seat.since = now
+        seat.task = context.task.key if context.task else ""
+        seat.questions.put((replace(context, results=tuple(news)), count))
 
     def answers(self) -> list[Answer]:
         """Return what has come in since the last call."""
         found = []
         while not self._answers.empty():
             answer = self._answers.get()
-            self._seats[answer.proposer].asking = 0
-            weight = 0.3 if self._latency_s else 1.0
-            self._latency_s += weight * (answer.seconds - self._latency_s)
+            seat = self._seats[answer.proposer]
+            seat.asking, seat.since, seat.task = 0, None, ""
+            weight = 0.3 if seat.latency_s else 1.0
+            seat.latency_s += weight * (answer.seconds - seat.latency_s)
             found.append(answer)
         return found
 
@@ -111,10 +130,24 @@ class ProposerDesk:
             answer = Answer(proposer=seat.proposer.name, asked=count, context=context)
             try:
                 answer = replace(answer, proposals=seat.proposer.propose(context, count))
+            except ProposerTroubled as trouble:
+                answer = replace(
+                    answer,
+                    problem=str(trouble),
+                    is_passing=True,
+                    retry_after_s=trouble.retry_after_s,
+                )
+            except OverLimit as limit:
+                answer = replace(answer, problem=str(limit), is_over_limit=True)
             except Exception as error:  # noqa: BLE001 - whatever it is, the study goes on without
-                answer = replace(answer, problem=f"{type(error).__name__}: {error}")
+                answer = replace(answer, problem=_words(error))
             self._answers.put(replace(answer, seconds=time.monotonic() - start))
             self._wake()
+
+
+def _words(error: Exception) -> str:
+    kind = type(error).__name__
+    return str(error) if kind == "ProposerDone" else f"{kind}: {error}"
 
 
 _UNSCORED = frozenset({Status.SUSPECT, Status.PRUNED})

@@ -176,6 +176,8 @@ class StudyState:
     """Keys of what a proposer could be asked to mend or compose, the oldest first; the latest."""
     notes: tuple[str, ...] = ()
     """What people told all proposers, the oldest first."""
+    hints: tuple[str, ...] = ()
+    """What proposers suggested to the tuner, the oldest first; the latest."""
     syntaxes: Map[str, ExperimentId] = field(default_factory=Map)
     """The first experiment of each digest of syntax trees."""
     rejections_in_a_row: int = 0

@@ -27,6 +27,8 @@ from cluster.winners import is_moot, without_reverted
 from eval.judge import Verdict
 from trainer.trial import Ending, ExperimentId
 
+MOST_HINTS = 64
+"""How many hints are remembered."""
 MOST_LOSSES = 3
 """An experiment whose attempts were lost this often is given up."""
 
@@ -90,6 +92,7 @@ def _proposed(state: StudyState, event: ev.ExperimentProposed, rec: ev.Recorded)
         open=state.open.set(new.id, status),
         counts=state.counts.set(status, state.counts.get(status, 0) + 1),
         syntaxes=syntaxes,
+        hints=(*state.hints, *event.hints)[-MOST_HINTS:],
         trees=state.trees if new.tree in state.trees else state.trees.set(new.tree, new.id),
         chain=(*state.chain, new.id) if new.chain else state.chain,
     )

@@ -19,7 +19,7 @@ from cluster.simulation.paper_queue import PaperQueue
 from cluster.simulation.setup import Setup, Step
 from cluster.simulation.terrain import Terrain, Tree
 from cluster.state import StudyState
-from cluster.study_plan import Circumstances, StudyPlan
+from cluster.study_plan import Asked, Circumstances, StudyPlan, seats
 from cluster.transitions import apply
 from cluster.winners import carrier, lacks, root
 from eval.metric import Goal, Metric
@@ -49,7 +49,7 @@ class SimulatedStudy:
             judge=setup.judge,
             reducer=setup.reducer,
             max_staleness=setup.max_staleness,
-            proposers=(PROPOSER,),
+            proposers=seats(PROPOSER),
             budget_s=setup.landscape.runs.seconds,
             slots=setup.slots,
             most_experiments=setup.most_experiments,
@@ -113,8 +113,13 @@ class SimulatedStudy:
     def _decide(self) -> tuple[cmd.Command, ...]:
         circumstances = Circumstances(
             now=self._now,
-            asking=self._asking,
-            proposal_latency_s=2 * self.setup.landscape.surroundings.latency_s,
+            asked=[
+                Asked(
+                    proposer=PROPOSER,
+                    count=self._asking,
+                    latency_s=self.setup.landscape.surroundings.latency_s,
+                )
+            ],
         )
         return decide(self.state, self._plan, circumstances)
 

@@ -1,0 +1,179 @@
+"""Pays for calls of models: see proposer.purse.Purse for the contract.
+
+Knows the limits, the ledger and the folder in which replies are kept. A reply is on disk before the
+event that settles its call, so that a settled call always has one; a call of a dead process that
+left a reply is settled by it, and one that left none counts as what was reserved for it.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cluster.codec import SchemaError, from_json, to_json
+from cluster.events import Draft, Event
+from cluster.ledger import Ledger, LedgerAway
+from cluster.proposing_events import CallRefused, CallReserved, CallSettled
+from cluster.state import StudyState
+from proposer.purse import CallId, CallPlan, OverLimit, RecordedReply, Settlement, Usage
+
+AWAY_S = 120.0
+"""How long the ledger's server may stay away before a call is given up."""
+_PAUSE_S = 0.5
+_MOST_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRecord:
+    """What is kept of a call, as `calls/c12.json`."""
+
+    call: CallId
+    plan: CallPlan
+    settlement: Settlement
+
+
+class CallBook:
+    """Implements proposer.purse.Purse over the ledger. Thread safe."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        epoch: int,
+        clock: Callable[[], datetime],
+        directory: Path,
+        most_usd: float,
+        most_tokens: int,
+        state: StudyState,
+    ) -> None:
+        """`state` is that of the ledger; calls of an earlier process are settled first."""
+        self._ledger = ledger
+        self._epoch = epoch
+        self._now = clock
+        self._directory = directory
+        self._most_usd = most_usd
+        self._most_tokens = most_tokens
+        self._lock = threading.Lock()
+        self._calls = state.calls
+        self._refusals = 0
+        self._usd = sum(account.usd for account in state.accounts.values())
+        self._tokens = sum(account.usage.total for account in state.accounts.values())
+        self._reserved: dict[CallId, CallPlan] = dict(state.reserved)
+        self._unused = dict(state.replies)
+        directory.mkdir(mode=0o700, exist_ok=True)
+        for call in tuple(self._reserved):
+            self._settle_after_death(call)
+
+    def reserve(self, plan: CallPlan) -> CallId:
+        """See Purse."""
+        with self._lock:
+            if problem := self._over_limit(plan):
+                self._refusals += 1
+                event = CallRefused(proposer=plan.proposer, usd=plan.usd, tokens=plan.tokens)
+                self._record(f"refused/{self._epoch}/{self._refusals}", event)
+                raise OverLimit(problem)
+            self._calls += 1
+            call = CallId(f"c{self._calls}")
+            self._record(f"{call}/reserved", CallReserved(call=call, plan=plan))
+            self._reserved[call] = plan
+            return call
+
+    def _over_limit(self, plan: CallPlan) -> str:
+        usd = self._usd + sum(each.usd for each in self._reserved.values()) + plan.usd
+        tokens = self._tokens + sum(each.tokens for each in self._reserved.values()) + plan.tokens
+        if self._most_usd and usd > self._most_usd:
+            return f"a call may cost ${plan.usd:.2f}, more than is left of ${self._most_usd:.2f}"
+        if self._most_tokens and tokens > self._most_tokens:
+            most = f"{self._most_tokens:,}"
+            return f"a call may use {plan.tokens:,} tokens, more than is left of {most}"
+        return ""
+
+    def settle(self, call: CallId, settlement: Settlement) -> None:
+        """See Purse."""
+        with self._lock:
+            self._write(CallRecord(call=call, plan=self._reserved[call], settlement=settlement))
+            self._settled(call, settlement)
+
+    def unused(self, proposer: str) -> Sequence[RecordedReply]:
+        """See Purse."""
+        with self._lock:
+            mine = [call for call, plan in self._unused.items() if plan.proposer == proposer]
+            found = []
+            for call in sorted(mine, key=lambda each: int(each[1:])):
+                plan = self._unused.pop(call)
+                record = self._read(call)
+                if record is not None:
+                    reply = record.settlement.reply
+                    found.append(RecordedReply(call=call, plan=plan, reply=reply))
+            return found
+
+    def _settled(self, call: CallId, settlement: Settlement, *, is_lost: bool = False) -> None:
+        event = CallSettled(
+            call=call,
+            usd=settlement.usd,
+            usage=settlement.usage,
+            seconds=settlement.seconds,
+            proposals=settlement.proposals,
+            problem=settlement.problem,
+            is_lost=is_lost,
+        )
+        self._record(f"{call}/settled", event)
+        del self._reserved[call]
+        self._usd += settlement.usd
+        self._tokens += settlement.usage.total
+
+    def _settle_after_death(self, call: CallId) -> None:
+        record, plan = self._read(call), self._reserved[call]
+        if record is not None:
+            self._settled(call, record.settlement)
+            if record.settlement.proposals:
+                self._unused[call] = plan
+            return
+        unknown = Settlement(
+            usage=_all_output(plan.tokens),
+            usd=plan.usd,
+            seconds=0.0,
+            problem="the controller died while it was made",
+        )
+        self._settled(call, unknown, is_lost=True)
+
+    def _path(self, call: CallId) -> Path:
+        return self._directory / f"{call}.json"
+
+    def _write(self, record: CallRecord) -> None:
+        path = self._path(record.call)
+        temporary = path.with_suffix(".part")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(to_json(record))
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(path)
+
+    def _read(self, call: CallId) -> CallRecord | None:
+        try:
+            with self._path(call).open("rb") as file:
+                return from_json(CallRecord, file.read(_MOST_BYTES))
+        except (OSError, SchemaError):
+            return None
+
+    def _record(self, name: str, event: Event) -> None:
+        """Append an event; a server that is away is waited for, as the controller does."""
+        draft = Draft(id=name, at=self._now(), event=event)
+        deadline = time.monotonic() + AWAY_S
+        while True:
+            try:
+                self._ledger.append([draft], epoch=self._epoch)
+            except LedgerAway:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_PAUSE_S)
+            else:
+                return
+
+
+def _all_output(tokens: int) -> Usage:
+    return Usage(output=tokens)

@@ -1,0 +1,90 @@
+"""What a proposer is asked to mend or to compose, and whom. Pure.
+
+A candidate that failed for a trivial reason goes back to its author, which knows what was meant; a
+winner that conflicts goes to whoever composes. What nobody takes is left alone.
+"""
+
+import re
+from collections.abc import Iterator
+
+from cluster.commands import AskTask
+from cluster.experiment import Experiment, Kind, Status
+from cluster.proposal_planning import is_usable, limit_reached
+from cluster.state import StudyState
+from cluster.study_plan import Circumstances, Seat, StudyPlan
+from proposer.proposal import TaskKind
+from trainer.trial import CrashKind, ExperimentId
+
+_TRIVIAL = re.compile(
+    r"""
+      \b(NameError|ImportError|ModuleNotFoundError|AttributeError|UnboundLocalError)\b
+    | \b(SyntaxError|IndentationError|TabError)\b
+    | \b(undefined|unexpected\ keyword|missing\ \d+\ required|takes\ \d+\ positional)\b
+    | \bgot\ multiple\ values\ for\b
+    | \bshapes?\b.*\b(mismatch|match|cannot\ be\ multiplied|align|broadcast|invalid|incompatible)
+    | \b(size\ mismatch|mat1\ and\ mat2|could\ not\ (be\ )?broadcast|must\ match\ the\ size)\b
+    | \bexpected\b.*\b(dtype|scalar\ type|same\ device|channels)\b
+    | \b(CUDA\ )?out\ of\ memory\b
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+"""How the reason of a crash reads that its author can mend without a new idea: names, imports,
+arguments, shapes and types, and what does not fit into memory."""
+
+
+def due(state: StudyState, plan: StudyPlan, circumstances: Circumstances) -> Iterator[AskTask]:
+    """Ask free proposers for what they can do of what is there to be done."""
+    if not state.tasks or limit_reached(state, plan, circumstances.now):
+        return
+    taken = {asked.task for asked in circumstances.asked if asked.task}
+    free = [
+        seat
+        for seat in plan.proposers
+        if not circumstances.of(seat.name).count and is_usable(state, seat.name, circumstances.now)
+    ]
+    for key in state.tasks:
+        if key in taken:
+            continue
+        seat = _taker(state, plan, free, key)
+        if seat is not None:
+            free.remove(seat)
+            yield AskTask(proposer=seat.name, task=key)
+
+
+def subject(state: StudyState, key: str) -> tuple[TaskKind, Experiment] | None:
+    """Return what a task is about; None if there is nothing to do any more."""
+    kind, _, name = key.partition("/")
+    experiment = state.experiments.get(ExperimentId(name))
+    if experiment is None:
+        return None
+    if kind == TaskKind.COMPOSE and experiment.status is Status.CONFLICTED:
+        return TaskKind.COMPOSE, experiment
+    if kind == TaskKind.FIX and experiment.status in {Status.CRASHED, Status.REJECTED}:
+        return TaskKind.FIX, experiment
+    return None
+
+
+def _taker(state: StudyState, plan: StudyPlan, free: list[Seat], key: str) -> Seat | None:
+    found = subject(state, key)
+    if found is None:
+        return None
+    kind, experiment = found
+    if kind is TaskKind.FIX:
+        is_theirs = experiment.kind is Kind.PROPOSAL and experiment.fixes < plan.max_fixes
+        if not is_theirs or not is_trivial(experiment):
+            return None
+        takers = [seat for seat in free if seat.name == experiment.proposer]
+    else:
+        # Whoever does nothing but put things together does it with git first, for nothing.
+        takers = sorted(free, key=lambda seat: len(seat.tasks))
+    return next((seat for seat in takers if kind in seat.tasks), None)
+
+
+def is_trivial(experiment: Experiment) -> bool:
+    """Say whether a candidate failed for a reason that says nothing of its idea."""
+    if experiment.status is Status.REJECTED:
+        return not experiment.reason.startswith("rejected by hand")
+    outcome = experiment.last_outcome
+    if outcome.crash is CrashKind.OUT_OF_MEMORY:
+        return True
+    return outcome.crash is CrashKind.EXCEPTION and bool(_TRIVIAL.search(outcome.reason))
