@@ -1,0 +1,245 @@
+"""Builds what proposers are shown from the state of a study.
+
+Knows which records say what, and which diffs and frozen files are worth reading. Does not know how
+a proposer puts it into words (`proposer.prompt`), whom to ask, or when. Experiments are frozen
+records: what was made of one is kept for as long as the state holds that very record.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+from cluster.experiment import Experiment, Kind, Status
+from cluster.state import StudyState
+from cluster.study_plan import StudyPlan
+from cluster.study_repository import StudyRepository
+from eval.guard import Guard
+from proposer.proposal import Context, Past, Pending, Remaining
+from trainer.git_command import GitError
+from trainer.log_capture import printable
+from trainer.trial import CommitId, ExperimentId
+
+MOST_REASON = 600
+"""Characters of a reason, the end of the traceback included."""
+LATEST_WITH_PATCH = 200
+WINNERS_WITH_PATCH = 60
+DIFFS_AT_ONCE = 16
+"""Diffs read in one call: git takes a few milliseconds each, on the controller's thread."""
+MOST_PATCH = 20_000
+"""Characters of a diff; of a longer one the rest is left out."""
+MOST_FROZEN_FILE, MOST_FROZEN = 32_000, 96_000
+"""Bytes of one frozen file that is shown by default, and of all of them together."""
+_WINNERS = frozenset({Status.KEPT, Status.MERGED, Status.WINNER, Status.MERGING})
+
+
+class ContextBook:
+    """What is known of one study, for proposers. Not thread safe: the controller's thread's.
+
+    `readable` names frozen files to show; None takes the Python files at the repository's top, the
+    smallest first, within `MOST_FROZEN_FILE` and `MOST_FROZEN`. `most_usd` is the study's limit in
+    dollars, 0 for none. `scratchpad` returns the present text of the scratchpad.
+    """
+
+    def __init__(
+        self,
+        repository: StudyRepository,
+        editable: Sequence[str],
+        readable: Sequence[str] | None = None,
+        scratchpad: Callable[[], str] = str,
+        *,
+        instructions: str = "",
+        most_usd: float = 0.0,
+    ) -> None:
+        self._repository = repository
+        self._editable = frozenset(editable)
+        self._readable = readable
+        self._scratchpad = scratchpad
+        self._instructions = instructions
+        self._most_usd = most_usd
+        self._pasts: dict[ExperimentId, tuple[Experiment, str, Past]] = {}
+        self._patches: OrderedDict[tuple[CommitId, CommitId], str] = OrderedDict()
+        self._frozen: Mapping[str, str] | None = None
+
+    def context(
+        self,
+        state: StudyState,
+        plan: StudyPlan,
+        *,
+        commit: CommitId,
+        files: Mapping[str, str],
+        now: datetime,
+        hints: Sequence[str] = (),
+    ) -> Context:
+        """Return the context as of `state`; results, task and advice are for others to fill in."""
+        incumbent = state.incumbent
+        return Context(
+            metric=plan.metric,
+            incumbent=incumbent.id if incumbent else ExperimentId("e0"),
+            incumbent_value=incumbent.worth if incumbent and incumbent.device_class else None,
+            commit=commit,
+            files=files,
+            instructions=self._instructions,
+            seed=plan.seed,
+            budget_s=plan.budget_s,
+            frozen=self._frozen_files(state.base_commit),
+            guards=tuple(filter(None, map(guard_in_words, plan.guards))),
+            history=self._history(state),
+            pending=_pending(state),
+            scratchpad=self._scratchpad(),
+            notes=state.notes,
+            hints=tuple(hints),
+            remaining=remaining(state, plan, now, most_usd=self._most_usd),
+        )
+
+    def _history(self, state: StudyState) -> tuple[Past, ...]:
+        ended = [e for e in state.experiments.values() if e.status.is_terminal]
+        ended.sort(key=_number)
+        winners = [e for e in ended if e.status in _WINNERS][-WINNERS_WITH_PATCH:]
+        self._read_patches([*winners, *ended[-LATEST_WITH_PATCH:]])
+        return tuple(self._past(experiment) for experiment in ended)
+
+    def _read_patches(self, wanted: Sequence[Experiment]) -> None:
+        """Read diffs that are not at hand, the latest first, and forget those not wanted."""
+        left = DIFFS_AT_ONCE
+        for experiment in sorted(wanted, key=_number, reverse=True):
+            key = (experiment.base_commit, experiment.commit)
+            if key[0] == key[1] or key in self._patches:
+                continue
+            if not left:
+                break
+            left -= 1
+            self._patches[key] = self._diff(*key)
+        if len(self._patches) > 2 * (LATEST_WITH_PATCH + WINNERS_WITH_PATCH):
+            known = {(e.base_commit, e.commit) for e in wanted}
+            for key in [key for key in self._patches if key not in known]:
+                del self._patches[key]
+
+    def _diff(self, base: CommitId, commit: CommitId) -> str:
+        try:
+            return self._repository.diff(base, commit)[:MOST_PATCH]
+        except GitError:  # an object is missing: the history is worth telling without it
+            return ""
+
+    def _past(self, experiment: Experiment) -> Past:
+        patch = self._patches.get((experiment.base_commit, experiment.commit), "")
+        known = self._pasts.get(experiment.id)
+        if known is not None and known[0] is experiment and known[1] is patch:
+            return known[2]
+        past = past_of(experiment, patch)
+        self._pasts[experiment.id] = (experiment, patch, past)
+        return past
+
+    def _frozen_files(self, base: CommitId) -> Mapping[str, str]:
+        if self._frozen is None:
+            names = self._readable
+            found = {}
+            for name in self._worth_reading(base) if names is None else names:
+                try:
+                    found.update(self._repository.read_files(base, (name,)))
+                except (KeyError, ValueError):  # not there, or no text: nothing to read
+                    continue
+            self._frozen = found
+        return self._frozen
+
+    def _worth_reading(self, base: CommitId) -> list[str]:
+        listing = self._repository.git.run("ls-tree", "-l", "-z", base).stdout
+        sizes = []
+        for line in listing.split(b"\0")[:-1]:
+            about, _, name = line.partition(b"\t")
+            mode, _, _, size = about.split()
+            path = name.decode("utf-8", "replace")
+            is_python = path.endswith(".py") and mode in {b"100644", b"100755"}
+            if is_python and path not in self._editable and int(size) <= MOST_FROZEN_FILE:
+                sizes.append((int(size), path))
+        chosen, total = [], 0
+        for length, path in sorted(sizes):
+            total += length
+            if total > MOST_FROZEN:
+                break
+            chosen.append(path)
+        return sorted(chosen)
+
+
+def past_of(experiment: Experiment, patch: str = "") -> Past:
+    """Return what a reader of the history is told of an experiment that has ended."""
+    effect = experiment.effect
+    is_fix = experiment.task.startswith("fix/")
+    return Past(
+        experiment=experiment.id,
+        base=experiment.base,
+        proposer=experiment.proposer,
+        hypothesis=experiment.hypothesis,
+        category=experiment.category,
+        status=experiment.status.value,
+        value=None
+        if experiment.status.is_failure or not experiment.score
+        else experiment.score.mean,
+        effect=None
+        if experiment.kind is Kind.BASELINE
+        else effect.mean
+        if effect
+        else experiment.delta,
+        effect_sd=math.sqrt(effect.variance) if effect else None,
+        reason=_reason(experiment),
+        patch=patch,
+        parameters=experiment.parameters,
+        fixes=ExperimentId(experiment.task.partition("/")[2] if is_fix else ""),
+    )
+
+
+def _reason(experiment: Experiment) -> str:
+    """Return why it ended so, and of a failure the last lines that it printed."""
+    reason = printable(experiment.reason)[:MOST_REASON]
+    room = MOST_REASON - len(reason) - 1
+    if not experiment.status.is_failure or not experiment.finished or room < 1:
+        return reason
+    lines: list[str] = []
+    for line in reversed(experiment.last_outcome.tail.splitlines()):
+        told = printable(line).rstrip()
+        room -= len(told) + 1
+        if room < 0:
+            break
+        lines.append(told)
+    return "\n".join(filter(None, [reason, *reversed(lines)]))
+
+
+def guard_in_words(guard: Guard) -> str:
+    """Return a guard as people would say it; empty if it bounds nothing."""
+    ends = [f"at least {guard.low:.6g}" if guard.low is not None else ""]
+    ends.append(f"at most {guard.high:.6g}" if guard.high is not None else "")
+    bounds = " and ".join(filter(None, ends))
+    return f"{guard.name} {bounds}" if bounds else ""
+
+
+def remaining(
+    state: StudyState, plan: StudyPlan, now: datetime, *, most_usd: float = 0.0
+) -> Remaining:
+    """Return what is left of each limit that is set; never below 0."""
+    reserved = sum(each.usd for each in state.reserved.values())
+    usd = sum(account.usd for account in state.accounts.values()) + reserved
+    hours, slot_hours = state.running_s(now) / 3600, state.slot_seconds / 3600
+    most = plan.most_experiments
+    return Remaining(
+        experiments=max(0, most - state.judged) if most else None,
+        hours=max(0.0, plan.most_hours - hours) if plan.most_hours else None,
+        gpu_hours=max(0.0, plan.most_slot_hours - slot_hours) if plan.most_slot_hours else None,
+        usd=max(0.0, most_usd - usd) if most_usd else None,
+    )
+
+
+def _pending(state: StudyState) -> tuple[Pending, ...]:
+    waiting = sorted((state.experiments[name] for name in state.open), key=_number)
+    return tuple(
+        Pending(
+            experiment=each.id,
+            proposer=each.proposer,
+            hypothesis=each.hypothesis,
+            status=each.status.value,
+        )
+        for each in waiting
+    )
+
+
+def _number(experiment: Experiment) -> int:
+    return int(experiment.id[1:])
