@@ -42,7 +42,7 @@ _EXAMPLES = {
     ("[[guard]]", "name"): '"peak_vram_mb"',
     ("[[rung]]", "budget_s"): "30",
     ("[[proposer]]", "command"): "'claude -p \"$(cat .incumbent/prompt.md)\"'",
-    ("[[proposer]]", "study"): '"mar5"',
+    ("[[proposer]]", "file"): '"proposals.jsonl"',
     ("[[price]]", "model"): '"my-model"',
     ("[[price]]", "input"): "3",
     ("[[price]]", "output"): "15",

@@ -37,8 +37,8 @@ class ContextBook:
     """What is known of one study, for proposers. Not thread safe: the controller's thread's.
 
     `readable` names frozen files to show; None takes the Python files at the repository's top, the
-    smallest first, within `MOST_FROZEN_FILE` and `MOST_FROZEN`. `most_usd` is the study's limit in
-    dollars, 0 for none. `scratchpad` returns the present text of the scratchpad.
+    smallest first, within `MOST_FROZEN_FILE` and `MOST_FROZEN`. `scratchpad` returns the present
+    text of the scratchpad.
     """
 
     def __init__(
@@ -49,14 +49,12 @@ class ContextBook:
         scratchpad: Callable[[], str] = str,
         *,
         instructions: str = "",
-        most_usd: float = 0.0,
     ) -> None:
         self._repository = repository
         self._editable = frozenset(editable)
         self._readable = readable
         self._scratchpad = scratchpad
         self._instructions = instructions
-        self._most_usd = most_usd
         self._pasts: dict[ExperimentId, tuple[Experiment, str, Past]] = {}
         self._patches: OrderedDict[tuple[CommitId, CommitId], str] = OrderedDict()
         self._frozen: Mapping[str, str] | None = None
@@ -69,7 +67,6 @@ class ContextBook:
         commit: CommitId,
         files: Mapping[str, str],
         now: datetime,
-        hints: Sequence[str] = (),
     ) -> Context:
         """Return the context as of `state`; results, task and advice are for others to fill in."""
         incumbent = state.incumbent
@@ -88,8 +85,8 @@ class ContextBook:
             pending=_pending(state),
             scratchpad=self._scratchpad(),
             notes=state.notes,
-            hints=tuple(hints),
-            remaining=remaining(state, plan, now, most_usd=self._most_usd),
+            hints=state.hints,
+            remaining=remaining(state, plan, now),
         )
 
     def _history(self, state: StudyState) -> tuple[Past, ...]:
@@ -212,9 +209,7 @@ def guard_in_words(guard: Guard) -> str:
     return f"{guard.name} {bounds}" if bounds else ""
 
 
-def remaining(
-    state: StudyState, plan: StudyPlan, now: datetime, *, most_usd: float = 0.0
-) -> Remaining:
+def remaining(state: StudyState, plan: StudyPlan, now: datetime) -> Remaining:
     """Return what is left of each limit that is set; never below 0."""
     reserved = sum(each.usd for each in state.reserved.values())
     usd = sum(account.usd for account in state.accounts.values()) + reserved
@@ -224,7 +219,7 @@ def remaining(
         experiments=max(0, most - state.judged) if most else None,
         hours=max(0.0, plan.most_hours - hours) if plan.most_hours else None,
         gpu_hours=max(0.0, plan.most_slot_hours - slot_hours) if plan.most_slot_hours else None,
-        usd=max(0.0, most_usd - usd) if most_usd else None,
+        usd=max(0.0, plan.most_usd - usd) if plan.most_usd else None,
     )
 
 

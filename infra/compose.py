@@ -1,8 +1,10 @@
 """The composition root of the controller: which part is made of which."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from cluster.config import StudyConfig
 from cluster.controller import Controller, Parts
@@ -15,10 +17,12 @@ from cluster.performer import Performer
 from cluster.ports import Fleet, Observer
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_store import RedisStore, connect
+from cluster.scratchpad import Scratchpad
 from cluster.state import StudyState
 from cluster.study_plan import StudyPlan
 from cluster.study_repository import StudyRepository
 from eval.seeds import SeedHabit
+from infra import proposing
 from infra.holdout_watch import HoldoutWatch
 from infra.picture import PictureObserver
 from infra.prometheus import MetricsObserver
@@ -26,13 +30,16 @@ from infra.results_tsv import ResultsTsv
 from infra.settings import default_cpu_slots
 from infra.study import OpenStudy
 from proposer.proposal import Proposer
-from proposer.tuner import Tuner
+from proposer.purse import Purse
 from trainer.environment import Environment
+from trainer.git_command import GitError
 from trainer.interpreter import interpreter_of
 from trainer.paths import WorkerPaths
 from trainer.preflight import Preflight
 from trainer.reseed import SeedReader
 from trainer.slot_parts import WorkerSettings, beside
+
+log = logging.getLogger("incumbent")
 
 
 def now() -> datetime:
@@ -66,6 +73,8 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
     metric = config.metric.metric()
     repository = StudyRepository.open(study.home.git, study=config.study.name)
     seeds = SeedReader(pattern=config.trial.seed_pattern, command=config.trial.command)
+    pad = proposing.scratchpad(study, config, repository)
+    instructions = _instructions(repository, state, config)
     plan = StudyPlan(
         seeds=_habit(seeds, repository, state, config),
         reference_class=config.judge.reference_class,
@@ -76,7 +85,7 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
         reducer=config.reducer.policy,
         max_staleness=config.reducer.max_staleness,
         guards=tuple(section.guard() for section in config.guard),
-        proposers=tuple(proposer.name for proposer in ingredients.proposers),
+        proposers=proposing.seats_of(config, list(ingredients.proposers)),
         budget_s=config.trial.budget_s,
         smoke_s=config.trial.smoke_s,
         rungs=config.rungs(),
@@ -84,6 +93,10 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
         most_experiments=config.limits.experiments,
         most_hours=config.limits.hours,
         most_slot_hours=config.limits.gpu_hours,
+        most_usd=config.limits.usd,
+        most_tokens=config.limits.tokens,
+        max_fixes=config.proposals.max_fixes,
+        approve=config.proposals.approve,
     )
     performer = Performer(
         ledger=study.ledger,
@@ -112,7 +125,8 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
         proposers=ingredients.proposers,
         observers=[*ingredients.observers, *([curves] if curves else [])],
         plan=plan,
-        instructions=_instructions(repository, state, config),
+        contexts=proposing.context_book(config, repository, pad, instructions),
+        note=partial(_note_down, pad),
         epoch=ingredients.epoch,
         clock=now,
         notify=study.progress.set_notice,
@@ -131,6 +145,14 @@ def _habit(
     except (LookupError, ValueError):  # what is wrong with them is told where they are needed
         return SeedHabit.FREE
     return seeds.habit(files)
+
+
+def _note_down(pad: Scratchpad, author: str, text: str) -> None:
+    """Write a note; a scratchpad that cannot be written to costs the note, not the study."""
+    try:
+        pad.add(author, text)
+    except (OSError, GitError) as error:
+        log.warning("a note of %s is not on the scratchpad: %s", author, error)
 
 
 def _instructions(repository: StudyRepository, state: StudyState, config: StudyConfig) -> str:
@@ -187,7 +209,9 @@ def ray_fleet(study: OpenStudy, config: StudyConfig) -> FleetProcess:
     return FleetProcess(settings, log=home.fleet_log)
 
 
-def proposers(study: OpenStudy, config: StudyConfig) -> list[Proposer]:
+def proposers(
+    study: OpenStudy, config: StudyConfig, purse: Purse, keys: Mapping[str, str]
+) -> list[Proposer]:
     """Return the study's sources of candidates.
 
     Raises:
@@ -197,7 +221,10 @@ def proposers(study: OpenStudy, config: StudyConfig) -> list[Proposer]:
         return []
     repository = StudyRepository.open(study.home.git, study=config.study.name)
     files = repository.read_files(study.state().base_commit, config.study.editable)
-    return [Tuner(config.tuner, files, seed=0)]
+    makings = proposing.Makings(
+        study=study, config=config, repository=repository, files=files, purse=purse, keys=keys
+    )
+    return proposing.proposers(makings)
 
 
 def observers(study: OpenStudy, config: StudyConfig) -> tuple[list[Observer], MetricsObserver]:

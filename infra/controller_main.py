@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from infra import compose
 from infra.controller_process import ControllerRuns, announce, sole_controller
 from infra.holdout_watch import HoldoutWatch
 from infra.home import StudyHome, StudyProblem
+from infra.keys import key_names, keyless, read_keys
+from infra.proposing import call_book
 from infra.requests import request
 from infra.settings import load_settings
 from infra.study import OpenStudy, Server, join, redis_url
@@ -52,6 +55,8 @@ def main() -> int:
 
 def _run(home: StudyHome) -> int:
     config = load_settings(home)
+    # Before any process is started, which would inherit where they come from.
+    keys = read_keys(key_names(config))
     server = Server(home, redis_url(home))
     client = server.ensure()
     study = join(home, server, client)
@@ -59,7 +64,7 @@ def _run(home: StudyHome) -> int:
         epoch = study.ledger.begin_epoch()
         started = ev.ControllerStarted(epoch=epoch, pid=os.getpid(), node=socket.gethostname())
         _record(study, f"controller/{epoch}", started, epoch)
-        suggest, problem = _proposers(study, config)
+        suggest, problem = _proposers(study, config, epoch, keys)
         environment = None
         if not problem:
             environment, problem = _prepared(study, config)
@@ -91,10 +96,17 @@ def _run(home: StudyHome) -> int:
         server.release(client)
 
 
-def _proposers(study: OpenStudy, config: StudyConfig) -> tuple[list[Proposer], str]:
-    """Return the proposers, or why there are none."""
+def _proposers(
+    study: OpenStudy, config: StudyConfig, epoch: int, keys: Mapping[str, str]
+) -> tuple[list[Proposer], str]:
+    """Return the proposers, or why there are none; note which have no key."""
+    purse = call_book(study, config, epoch, compose.now)
+    for name in keyless(config, keys):
+        log.warning("%s has no API key and is left out", name)
+        done = ev.ProposerExhausted(proposer=name, reason="no API key")
+        _record(study, f"{epoch}/{name}/exhausted", done, epoch)
     try:
-        return compose.proposers(study, config), ""
+        return compose.proposers(study, config, purse, keys), ""
     except (ValueError, KeyError) as error:
         return [], str(error)
 

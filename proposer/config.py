@@ -95,8 +95,8 @@ class ReplaySource(_Source):
 
     kind: Literal["replay"]
     """What kind of proposer it is; what else may be said depends on it."""
-    study: Annotated[str, Field(min_length=1)]
-    """Name of the study on this machine, or the file that `incumbent log --proposals` wrote."""
+    file: Annotated[str, Field(min_length=1)]
+    """What `incumbent log --proposals` of the other study printed."""
 
 
 ProposerConfig = Annotated[

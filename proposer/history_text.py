@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from eval.metric import Metric
-from proposer.plain import cut, fenced, plain_line
+from proposer.plain import cut, fenced, plain_line, plain_text
 from proposer.proposal import Past
 
 _KEPT = frozenset({"kept", "merged", "winner", "merging"})
@@ -19,30 +19,40 @@ _MOST_WINNERS = 60
 _NEAR_MISSES = 12
 _MOST_CATEGORIES = 30
 _REASON, _HYPOTHESIS, _PATCH = 240, 200, 1500
+_TABLE = 1500
+"""Characters of the table of what is folded together."""
+_WITH_PATCH = _KEPT | {"discarded"}
 _PATCH_SHARE = 0.4
 """Of the room, what diffs may take."""
 
 
 def history_text(history: Sequence[Past], metric: Metric, most: int) -> str:
-    """Return what was tried and what came of it, in at most about `most` characters."""
+    """Return what was tried and what came of it, in at most `most` characters, above 1,000."""
     if not history:
         return "Nothing has been tried yet."
-    chosen, folded = _chosen(history, most)
     total = f"{len(history)} experiments have ended."
-    parts = [f"{total} Effects are of {metric.name}: positive is better, +- a standard deviation."]
-    patches = int(most * _PATCH_SHARE)
-    lines: list[str] = []
-    for past in chosen:
-        line = _line(past)
-        if past.patch and past.status in _KEPT | {"discarded"} and len(past.patch) < patches:
-            shown = cut(past.patch.rstrip(), _PATCH)
-            patches -= len(shown)
-            line += "\n" + "\n".join(f"    {text}" for text in shown.splitlines())
-        lines.append(line)
-    parts.append(fenced("\n".join(lines)))
-    if folded:
-        parts.append(f"{len(folded)} more, by category:\n" + fenced("\n".join(_table(folded))))
-    return cut("\n".join(parts), max(most, 200))
+    head = f"{total} Effects are of {metric.name}: positive is better, +- a standard deviation."
+    told = _chosen(history, int(most * (1 - _PATCH_SHARE)) - _TABLE - len(head))
+    folded = [past for past in history if past.experiment not in told]
+    table = fenced(cut("\n".join(_table(folded)), _TABLE - 100)) if folded else ""
+    more = f"{len(folded)} more, by category:\n{table}" if folded else ""
+    room = int(most * _PATCH_SHARE) - 100
+    lines = []
+    for past in history:
+        if line := told.get(past.experiment):
+            shown = _patch(past, room)
+            room -= len(shown)
+            lines.append(line + shown)
+    return "\n".join(filter(None, [head, fenced("\n".join(lines)), more]))
+
+
+def _patch(past: Past, room: int) -> str:
+    """Return a diff as lines below its experiment's, if there is room for it; else nothing."""
+    if not past.patch or past.status not in _WITH_PATCH:
+        return ""
+    shown = cut(past.patch.rstrip(), _PATCH)
+    text = "".join(f"\n    {line}" for line in shown.splitlines())
+    return text if len(text) <= room else ""
 
 
 def near_misses(history: Sequence[Past]) -> list[Past]:
@@ -57,22 +67,19 @@ def _promise(past: Past) -> float:
     return effect / past.effect_sd if past.effect_sd else effect
 
 
-def _chosen(history: Sequence[Past], most: int) -> tuple[list[Past], list[Past]]:
-    """Return what is told one by one, in order, and what is folded together."""
+def _chosen(history: Sequence[Past], room: int) -> dict[str, str]:
+    """Return the lines of what is told one by one, by experiment."""
     winners = [past for past in history if past.status in _KEPT][-_MOST_WINNERS:]
-    first = [*winners, *near_misses(history)]
-    # A third is left for diffs and for the table.
-    room = int(most * (1 - _PATCH_SHARE)) - 1000
-    chosen: set[str] = set()
-    for past in [*first, *reversed(history)]:
-        if past.experiment in chosen:
+    told: dict[str, str] = {}
+    for past in [*reversed(winners), *near_misses(history), *reversed(history)]:
+        if past.experiment in told:
             continue
-        room -= len(_line(past)) + 1
+        line = _line(past)
+        room -= len(line) + 1
         if room < 0:
             break
-        chosen.add(past.experiment)
-    told = [past for past in history if past.experiment in chosen]
-    return told, [past for past in history if past.experiment not in chosen]
+        told[past.experiment] = line
+    return told
 
 
 def _line(past: Past) -> str:
@@ -82,9 +89,14 @@ def _line(past: Past) -> str:
         effect = f" {past.effect:+.4g}{sd}"
     category = f", {plain_line(past.category, 40)}" if past.category else ""
     fixes = f", fixes {past.fixes}" if past.fixes else ""
-    told = f"{past.experiment} on {past.base} ({past.proposer}{category}{fixes}): "
+    author = plain_line(past.proposer, 40)
+    told = f"{past.experiment} on {past.base} ({author}{category}{fixes}): "
     told += f"{plain_line(past.hypothesis, _HYPOTHESIS)} -> {past.status}{effect}"
-    return f"{told}; {plain_line(past.reason, _REASON)}" if past.reason else told
+    if not past.reason:
+        return told
+    # The end of a traceback says more than its beginning.
+    reason = " ".join(plain_text(past.reason).split())
+    return f"{told}; {cut(reason, _REASON, keep_end=past.status in _FAILED)}"
 
 
 @dataclass(slots=True)

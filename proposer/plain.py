@@ -1,8 +1,12 @@
 """Texts of strangers, made fit to stand in a prompt or in a list. Pure."""
 
+import re
+
 from trainer.log_capture import printable
 
 OPEN, CLOSE = "<<<DATA", "DATA>>>"
+_RUN = re.compile(r"<{3,}|>{3,}")
+"""What no text between the marks holds: a mark needs three of them in a row."""
 
 
 def plain_line(text: str, most: int) -> str:
@@ -17,7 +21,7 @@ def plain_text(text: str) -> str:
 
 def fenced(text: str) -> str:
     """Return a text between marks that it cannot hold itself."""
-    inside = plain_text(text).replace(OPEN, "<DATA").replace(CLOSE, "DATA>")
+    inside = _RUN.sub(lambda run: run[0][:2], plain_text(text))
     return f"{OPEN}\n{inside}\n{CLOSE}"
 
 

@@ -15,10 +15,13 @@ from proposer.proposal import Context, Remaining, Task, TaskKind
 
 CHARS_PER_TOKEN = 3.5
 """Of English and Python there are more, so that the prompt has rather fewer tokens than asked."""
+_HISTORY = "# History\n"
 _STATIC_SHARE = 0.6
 """Of the budget, what the sources may take at most; of frozen files the rest is left out."""
 _MOST_PENDING = 40
 _MOST_NOTES = 20
+_SCRATCHPAD = 12_000
+_LEAST_HISTORY = 2000
 
 _ROLE = """\
 You propose experiments for a machine-learning study. Each experiment is a patch to the editable
@@ -50,13 +53,14 @@ def render(context: Context, *, tokens: int, count: int) -> Prompt:
 
     Args:
         context: what is known.
-        tokens: the most tokens of both parts together, roughly; the editable files and the task are
-            never cut, so that a patch on them can be exact, and may exceed it alone.
+        tokens: the most tokens of both parts together, roughly. The editable files and the task are
+            never cut, so that a patch on them can be exact; where they leave no room, both parts
+            exceed it by what else has to be said.
         count: how many experiments are asked for.
     """
     most = int(tokens * CHARS_PER_TOKEN)
     static = _static(context, int(most * _STATIC_SHARE))
-    return Prompt(static=static, dynamic=_dynamic(context, max(2000, most - len(static)), count))
+    return Prompt(static=static, dynamic=_dynamic(context, most - len(static), count))
 
 
 # --- what stays until the incumbent changes ------------------------------------------------------
@@ -71,7 +75,7 @@ def _static(context: Context, most: int) -> str:
     facts += [f"Bound: {guard}." for guard in context.guards]
     parts = [_ROLE, "# The study\n" + "\n".join(facts)]
     if context.instructions:
-        parts.append("# Instructions of the study\n" + context.instructions.strip())
+        parts.append("# Instructions of the study\n" + cut(context.instructions.strip(), most // 2))
     sources = _files(f"Editable, as of the incumbent {context.incumbent}", context.files)
     left = most - sum(map(len, parts)) - len(sources)
     if context.frozen and left > 500:
@@ -103,11 +107,10 @@ def _code(path: str, text: str) -> str:
 
 def _dynamic(context: Context, most: int, count: int) -> str:
     asked = _asked(context, count)
-    fixed = [*_standing(context), *_said(context)]
-    left = most - len(asked) - sum(len(part) + 2 for part in fixed)
-    history = history_text(context.history, context.metric, max(500, left))
-    parts = [f"# History\n{history}", *fixed, asked]
-    return "\n\n".join(parts)
+    fixed = [*_standing(context), *_said(context), asked]
+    left = most - sum(len(part) + 2 for part in fixed) - len(_HISTORY)
+    history = history_text(context.history, context.metric, max(_LEAST_HISTORY, left))
+    return "\n\n".join([f"{_HISTORY}{history}", *fixed])
 
 
 def _standing(context: Context) -> Iterator[str]:
@@ -136,9 +139,9 @@ def _left(remaining: Remaining) -> str:
 
 def _said(context: Context) -> Iterator[str]:
     if context.advice:
-        yield "# What the optimiser found\n" + "\n".join(context.advice)
+        yield "# What the optimiser found\n" + fenced(cut("\n".join(context.advice), 4000))
     if context.scratchpad.strip():
-        yield "# Scratchpad\n" + fenced(cut(context.scratchpad.strip(), 12_000, keep_end=True))
+        yield "# Scratchpad\n" + fenced(cut(context.scratchpad.strip(), _SCRATCHPAD, keep_end=True))
     if context.notes:
         lines = [f"- {plain_line(note, 1000)}" for note in context.notes[-_MOST_NOTES:]]
         yield "# What people say; it goes before your own ideas\n" + "\n".join(lines)

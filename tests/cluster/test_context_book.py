@@ -29,7 +29,8 @@ def test_what_is_open_is_pending_and_frozen_python_is_shown(make_repository, mak
     world = World(experiments=5)
     world.settle()
     state = replace(world.state, base_commit=study.base)
-    book = ContextBook(study.repository, ("train.py",), most_usd=3.0)
+    world.plan = replace(world.plan, most_usd=3.0)
+    book = ContextBook(study.repository, ("train.py",))
     shown = book.context(state, world.plan, commit=study.base, files={}, now=world.now)
     assert shown.frozen == {"prepare.py": "X = 1\n"}
     assert [each.experiment for each in shown.pending] == ["e0"]

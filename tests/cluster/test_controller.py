@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from cluster import events as ev
+from cluster.context_book import ContextBook
 from cluster.controller import Controller, Parts
 from cluster.curve_book import CurveBook
 from cluster.experiment import Status
@@ -27,14 +28,14 @@ from cluster.redis_ledger import RedisLedger
 from cluster.redis_queue import RedisTrialQueue
 from cluster.redis_store import RedisStore, connect
 from cluster.state import StudyState
-from cluster.study_plan import StudyPlan
+from cluster.study_plan import StudyPlan, seats
 from cluster.study_repository import StudyRepository
 from cluster.trial_queue import QueueMode
 from eval.config import PrunerConfig
 from eval.judge import GreedyJudge
 from eval.metric import Goal, Metric
 from eval.seeds import SeedHabit
-from proposer.proposal import Context, Proposal
+from proposer.proposal import Context, Proposal, TaskKind
 from trainer.ports import Heartbeat, Lease, Progress, Slot
 from trainer.preflight import Preflight
 from trainer.trial import CommitId, CrashKind, Ending, ExperimentId, SlotId, TrialOutcome
@@ -123,6 +124,8 @@ class Script:
     """A proposer that says what it was told to, one list of files an answer."""
 
     name = "script"
+    tasks: frozenset[TaskKind] = frozenset()
+    advice = ""
 
     def __init__(self, *answers: Sequence[str]) -> None:
         self._answers = list(answers)
@@ -188,7 +191,7 @@ class Bench:
         study_plan = StudyPlan(
             metric=METRIC,
             judge=GreedyJudge(metric=METRIC),
-            proposers=tuple(proposer.name for proposer in proposers),
+            proposers=seats(*(proposer.name for proposer in proposers)),
             slots=2,
             most_experiments=experiments,
             **plan,
@@ -205,7 +208,7 @@ class Bench:
             proposers=proposers,
             observers=[curves] if curves else [],
             plan=study_plan,
-            instructions="",
+            contexts=ContextBook(self.repository, ("train.py",)),
             epoch=epoch,
             clock=now,
             notify=self.notices.append,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from queue import SimpleQueue
 
 import pytest
@@ -11,7 +12,8 @@ from cluster.experiment import Status
 from cluster.proposer_desk import Answer, ProposerDesk
 from cluster.state import StudyState
 from eval.metric import Goal, Metric
-from proposer.proposal import Context, Proposal
+from proposer.proposal import Context, Proposal, ProposerDone, ProposerTroubled, TaskKind
+from proposer.purse import OverLimit
 from tests.cluster.world import World, gamed, scored
 from trainer.trial import CommitId, ExperimentId
 
@@ -23,10 +25,14 @@ CONTEXT = Context(
     files={},
 )
 DEADLINE_S = 20.0
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 class Scripted:
     """Answers with as many proposals as asked for, after doing what the test says."""
+
+    tasks: frozenset[TaskKind] = frozenset()
+    advice = ""
 
     def __init__(self, name: str, first: Callable[[], object] = lambda: None) -> None:
         self.name = name
@@ -47,10 +53,15 @@ class Desk:
         self.desk = ProposerDesk(proposers, lambda: self._wakes.put(None))
         self.desk.start(state or StudyState())
 
-    def ask(self, count: int, **exhausted: str) -> list[Answer]:
-        self.desk.ask(CONTEXT, count, exhausted=exhausted)
+    @property
+    def asking(self) -> int:
+        return sum(asked.count for asked in self.desk.asked)
+
+    def ask(self, count: int, *names: str) -> list[Answer]:
+        for name in names or [asked.proposer for asked in self.desk.asked]:
+            self.desk.ask(name, CONTEXT, count, now=NOW)
         answers: list[Answer] = []
-        while self.desk.asking:
+        while self.asking:
             self._wakes.get(timeout=DEADLINE_S)
             answers += self.desk.answers()
         return answers
@@ -64,10 +75,10 @@ def desks() -> Iterator[list[Desk]]:
         each.desk.stop()
 
 
-def test_a_need_is_shared_among_the_proposers_that_are_not_exhausted(desks: list[Desk]) -> None:
-    desks.append(Desk(Scripted("a"), Scripted("b"), Scripted("c")))
-    answers = desks[0].ask(5, c="has nothing more")
-    assert {answer.proposer: len(answer.proposals) for answer in answers} == {"a": 3, "b": 2}
+def test_each_proposer_answers_for_itself_and_a_stranger_is_not_asked(desks: list[Desk]) -> None:
+    desks.append(Desk(Scripted("a"), Scripted("b")))
+    answers = desks[0].ask(2, "a", "b", "nobody")
+    assert {answer.proposer: len(answer.proposals) for answer in answers} == {"a": 2, "b": 2}
 
 
 def test_a_proposer_that_is_busy_is_not_asked_again(desks: list[Desk]) -> None:
@@ -75,11 +86,30 @@ def test_a_proposer_that_is_busy_is_not_asked_again(desks: list[Desk]) -> None:
     slow = Scripted("slow", lambda: gate.get(timeout=DEADLINE_S))
     desks.append(Desk(slow))
     desk = desks[0].desk
-    desk.ask(CONTEXT, 3, exhausted={})
-    desk.ask(CONTEXT, 2, exhausted={})
-    assert desk.asking == 3
+    desk.ask("slow", CONTEXT, 3, now=NOW)
+    desk.ask("slow", CONTEXT, 2, now=NOW)
+    (asked,) = desk.asked
+    assert (asked.count, asked.since) == (3, NOW)
     gate.put(None)
     assert [len(answer.proposals) for answer in desks[0].ask(0)] == [3]
+    assert desk.asked[0].latency_s > 0
+
+
+def test_trouble_a_limit_and_an_end_are_told_apart(desks: list[Desk]) -> None:
+    def trouble() -> None:
+        raise ProposerTroubled("overloaded", retry_after_s=7.0)
+
+    def limit() -> None:
+        raise OverLimit("a call may cost $1.00")
+
+    def end() -> None:
+        raise ProposerDone("the key is wrong")
+
+    desks.append(Desk(Scripted("a", trouble), Scripted("b", limit), Scripted("c", end)))
+    answers = {answer.proposer: answer for answer in desks[0].ask(1)}
+    assert (answers["a"].is_passing, answers["a"].retry_after_s) == (True, 7.0)
+    assert (answers["b"].is_over_limit, answers["b"].is_passing) == (True, False)
+    assert (answers["c"].problem, answers["c"].is_passing) == ("the key is wrong", False)
 
 
 def test_a_failure_is_an_answer_that_says_why(desks: list[Desk]) -> None:
@@ -146,10 +176,12 @@ def test_what_went_back_unmeasured_is_shown_with_the_reason_and_what_moved_with_
     assert shown[head].never_ran == {}
 
 
-def test_the_latency_counts_the_answer_that_a_need_may_have_to_wait_for(desks: list[Desk]) -> None:
-    """A proposer answers one question at a time; slots go on eating while it does."""
+def test_latency_is_the_average_of_its_answers(desks: list[Desk]) -> None:
     desks.append(Desk(Scripted("slow", lambda: time.sleep(0.05))))
-    assert desks[0].desk.latency_s == 0.0
-    (answer,) = desks[0].ask(1)
-    assert answer.seconds >= 0.05
-    assert desks[0].desk.latency_s == pytest.approx(2 * answer.seconds)
+    assert desks[0].desk.asked[0].latency_s == 0.0
+    (first,) = desks[0].ask(1)
+    assert first.seconds >= 0.05
+    assert desks[0].desk.asked[0].latency_s == pytest.approx(first.seconds)
+    (second,) = desks[0].ask(1)
+    mean = 0.7 * first.seconds + 0.3 * second.seconds
+    assert desks[0].desk.asked[0].latency_s == pytest.approx(mean)

@@ -13,6 +13,7 @@ from world import CRASHED, METRIC, World, scored
 from cluster import commands as cmd
 from cluster.experiment import Status
 from cluster.slot_time import Purpose, SlotTime
+from cluster.study_plan import Seat
 from eval.sequential import SequentialJudge
 from trainer.trial import ExperimentId
 
@@ -72,7 +73,7 @@ def test_within_its_share_proof_is_not_held_up(world: World) -> None:
 
 
 def test_candidates_are_asked_for_as_if_what_is_held_back_were_not_there(world: World) -> None:
-    world.plan = replace(world.plan, replicate_share=0.0, proposers=("test",))
+    world.plan = replace(world.plan, replicate_share=0.0, proposers=(Seat(name="test"),))
     world.asked = 0
     others = [world.propose() for _ in range(2)]
     candidate = world.propose()

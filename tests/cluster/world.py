@@ -16,7 +16,7 @@ from cluster.invariants import check
 from cluster.ledger import InMemoryLedger, catch_up, load
 from cluster.staleness import PERSON
 from cluster.state import StudyState
-from cluster.study_plan import Circumstances, StudyPlan
+from cluster.study_plan import Asked, Circumstances, Seat, StudyPlan
 from cluster.winners import lacks
 from eval.judge import GreedyJudge, Judge
 from eval.metric import Goal, Metric
@@ -65,7 +65,7 @@ class World:
         *,
         slots: int = 2,
         experiments: int = 0,
-        proposers: tuple[str, ...] = (),
+        proposers: tuple[str, ...] | tuple[Seat, ...] = (),
         judge: Judge = GREEDY,
         max_staleness: int = 0,
     ):
@@ -75,7 +75,7 @@ class World:
         self.plan = StudyPlan(
             metric=METRIC,
             judge=judge,
-            proposers=proposers,
+            proposers=tuple(p if isinstance(p, Seat) else Seat(name=p) for p in proposers),
             max_staleness=max_staleness,
             slots=slots,
             most_experiments=experiments,
@@ -117,7 +117,9 @@ class World:
     # --- decisions -------------------------------------------------------------------------------
 
     def decide(self) -> tuple[cmd.Command, ...]:
-        circumstances = Circumstances(now=self.now, asking=self.asked, hopeless=self.hopeless)
+        busy = {seat.name: self.asked for seat in self.plan.proposers[:1]} if self.asked else {}
+        asked = [Asked(proposer=name, count=count) for name, count in busy.items()]
+        circumstances = Circumstances(now=self.now, asked=asked, hopeless=self.hopeless)
         return decide(self.state, self.plan, circumstances)
 
     def settle(self) -> None:

@@ -109,7 +109,7 @@ def test_the_call_is_forced_strict_cached_and_holds_no_key(table: Table) -> None
         [second["system"], second["tools"]]
     )
     assert KEY not in json.dumps(table.server.requests)
-    assert table.server.headers[0]["x-api-key"] == KEY
+    assert table.server.headers[0]["authorization"] == f"Bearer {KEY}"
     assert "temperature" not in first
 
 
