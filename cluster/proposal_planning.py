@@ -13,6 +13,8 @@ from trainer.trial import ExperimentId
 
 _A_MOMENT_S = 0.5
 """An answer that takes no longer is as good as there."""
+_ALL = 1_000_000
+"""More than is ever asked for."""
 MOST_REJECTIONS = 200
 """Rejected proposals in a row after which the proposers are taken to have run dry."""
 
@@ -32,7 +34,7 @@ def due(state: StudyState, plan: StudyPlan, circumstances: Circumstances) -> Ite
     yield from rising
     if not can_propose(state, plan):
         return
-    room = missing - len(rising)
+    room = _ALL
     if plan.most_experiments:
         begun = state.judged + _undecided(state) + circumstances.asking
         room = plan.most_experiments - begun

@@ -21,7 +21,7 @@ from proposer.proposal import (
     Task,
     TaskKind,
 )
-from trainer.git_command import Git
+from trainer.git_command import GitCommand
 from trainer.trial import ExperimentId
 
 _CATEGORY = "crossover"
@@ -133,7 +133,9 @@ def _merge_file(ours: str, base: str, theirs: str) -> str | None:
         for path, text in zip(paths, (ours, base, theirs), strict=True):
             path.write_bytes(text.encode("utf-8", "surrogateescape"))
         named = [path.name for path in paths]
-        done = Git(Path(folder)).run("merge-file", "--quiet", "--stdout", *named, check=False)
+        done = GitCommand(Path(folder)).run(
+            "merge-file", "--quiet", "--stdout", *named, check=False
+        )
     return done.stdout.decode("utf-8", "surrogateescape") if done.status == 0 else None
 
 

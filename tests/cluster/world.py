@@ -52,6 +52,10 @@ def gamed(value: float) -> TrialOutcome:
     return scored(value, frozen=("prepare.py was changed",))
 
 
+def crashed(kind: CrashKind, reason: str) -> TrialOutcome:
+    return TrialOutcome(ending=Ending.CRASHED, crash=kind, reason=reason)
+
+
 CRASHED = TrialOutcome(ending=Ending.CRASHED, crash=CrashKind.EXCEPTION, reason="Boom")
 PRUNED = TrialOutcome(ending=Ending.PRUNED, reason="stopped as hopeless after 9 s")
 TIMED_OUT = TrialOutcome(ending=Ending.TIMED_OUT, reason="timed out")
@@ -81,7 +85,9 @@ class World:
             most_experiments=experiments,
         )
         self.slots = slots
-        self.asked = 0
+        self.asking: dict[str, int] = {}
+        """How many proposals each proposer works on."""
+        self.asked_tasks: dict[str, str] = {}
         self.merge_outcome = "clean"
         self.rebase_outcome = "clean"
         self.hopeless: dict[tuple[TrialId, int], str] = {}
@@ -114,11 +120,31 @@ class World:
         assert load(self.ledger) == self.state
         assert decode_state(encode_state(self.state)) == self.state
 
+    @property
+    def asked(self) -> int:
+        """Proposals that proposers work on, all together."""
+        return sum(self.asking.values())
+
+    @asked.setter
+    def asked(self, count: int) -> None:
+        names = [seat.name for seat in self.plan.proposers][:1]
+        self.asking = dict.fromkeys(names, count) if count else {}
+        self.asked_tasks = {}
+
+    def _answered(self, proposer: str) -> None:
+        """Count one answer off what somebody works on: the proposer, else whoever does."""
+        name = proposer if self.asking.get(proposer) else next(iter(self.asking), "")
+        if left := self.asking.pop(name, 0) - 1:
+            self.asking |= {name: left} if left > 0 else {}
+        self.asked_tasks.pop(name, None)
+
     # --- decisions -------------------------------------------------------------------------------
 
     def decide(self) -> tuple[cmd.Command, ...]:
-        busy = {seat.name: self.asked for seat in self.plan.proposers[:1]} if self.asked else {}
-        asked = [Asked(proposer=name, count=count) for name, count in busy.items()]
+        asked = [
+            Asked(proposer=name, count=count, task=self.asked_tasks.get(name, ""))
+            for name, count in self.asking.items()
+        ]
         circumstances = Circumstances(now=self.now, asked=asked, hopeless=self.hopeless)
         return decide(self.state, self.plan, circumstances)
 
@@ -282,7 +308,11 @@ class World:
         self.happen(f"finished/{self.state.epoch}", event)
 
     def _propose(self, command: cmd.Propose) -> None:
-        self.asked += command.count
+        self.asking[command.proposer] = command.count
+
+    def _asktask(self, command: cmd.AskTask) -> None:
+        self.asking[command.proposer] = 1
+        self.asked_tasks[command.proposer] = command.task
 
     # --- what the test makes happen --------------------------------------------------------------
 
@@ -299,6 +329,7 @@ class World:
         proposer: str = "test",
         parameters: dict[str, float] | None = None,
         seeds: SeedHabit | None = None,
+        **more: Any,
     ) -> ExperimentId:
         experiment = self.state.next_experiment
         first = next(iter(self.state.chain), experiment)
@@ -317,6 +348,7 @@ class World:
             merge_of=merge_of,
             chain=first if in_chain else ExperimentId(""),
             seeds=seeds,
+            **more,
         )
         self.happen(f"{experiment}/proposed", event)
         return experiment
@@ -329,8 +361,10 @@ class World:
         proposer: str = "test",
         parameters: dict[str, float] | None = None,
         seeds: SeedHabit | None = None,
+        **more: Any,
     ) -> ExperimentId:
-        self.asked = max(0, self.asked - 1)
+        """Have a proposal; `more` are further fields of its event."""
+        self._answered(proposer)
         base = self.state.lineage[-1] if self.state.lineage else ExperimentId("e0")
         tree = f"t{len(self.state.experiments)}"
         event_base = self.found(
@@ -342,6 +376,7 @@ class World:
             proposer=proposer,
             parameters=parameters,
             seeds=seeds,
+            **more,
         )
         if lines != 100:
             experiment = replace(self.state.experiments[event_base], lines=lines)
@@ -352,7 +387,7 @@ class World:
 
     def reject(self) -> ExperimentId:
         """Propose what preflight refuses; both is recorded at once."""
-        self.asked = max(0, self.asked - 1)
+        self._answered("")
         experiment = self.state.next_experiment
         proposed = ev.ExperimentProposed(
             experiment=experiment,
