@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 
-from proposer.proposal import Context, Proposal
+from proposer.proposal import Context, Proposal, TaskKind
 from trainer.git_command import GitCommand
 
 FIRST_LINE = re.compile(r"^begun at (\d+\.\d+)$", re.MULTILINE)
@@ -138,6 +138,8 @@ class RandomNumbers:
     """
 
     name = "random"
+    tasks: frozenset[TaskKind] = frozenset()
+    advice = ""
 
     def __init__(self, *, latency_s: float = 0.0, seed: int = 0) -> None:
         self._latency_s = latency_s

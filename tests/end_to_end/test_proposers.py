@@ -1,0 +1,171 @@
+"""A study on digits that a model, a tuner and a crossover feed, over real HTTP, in all weather.
+
+The model is scripted, and really reads: it edits the source that it is shown. It quotes a line that
+is not there, makes a slip that only running shows, is away for a while, and is paid up to a limit.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from cluster import events as ev
+from infra.study import opened
+from tests.end_to_end.conftest import MakeStudy, Study
+from tests.proposer.messages_server import MessagesServer, Move, edit, experiment, question, shown
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+KEY = "sk-marked-in-a-test"
+PROPOSERS = """
+[[proposer]]
+kind = "claude"
+model = "scripted"
+base_url = "{url}"
+batch = 2
+max_tokens = 2000
+context_tokens = 8000
+weight = 3
+[[proposer]]
+kind = "tuner"
+[[proposer]]
+kind = "crossover"
+resolver = "claude"
+[[price]]
+model = "scripted"
+input = 100
+output = 1000
+[limits]
+usd = {usd}
+"""
+USAGE = {
+    "input_tokens": 400,
+    "cache_read_input_tokens": 50,
+    "cache_creation_input_tokens": 50,
+    "output_tokens": 500,
+}
+"""At the price above a call costs 0.55 dollars, and at most 3 are reserved for it."""
+
+
+class Model:
+    """The script: what is answered depends on what is shown, and on how often it was asked."""
+
+    def __init__(self) -> None:
+        self.ideas = 0
+        self.calls = 0
+        self.away = 0
+
+    def __call__(self, request: dict) -> Move:
+        if self.away > 0:
+            self.away -= 1
+            return Move(status=529, message="Overloaded")
+        self.calls += 1
+        return Move(experiments=self.experiments(request), notes=f"note {self.calls}", usage=USAGE)
+
+    def experiments(self, request: dict) -> list[dict]:
+        text = shown(request)
+        if "failed for what looks like a slip" in question(request):
+            return [experiment("the same, spelt right", edit(content=faster(text, 0.05)))]
+        if len(request["messages"]) > 1:
+            return [experiment("relu, quoted right", turned(text, "ACTIVATION", '"relu"'))]
+        self.ideas += 1
+        if self.ideas == 1:
+            wrong = {"search": "ACTIVATION = 'sigmoyd'", "replace": "x"}
+            slip = text.replace("loss.backward()", "loss.backwrad()")
+            return [experiment("relu", wrong), experiment("a slip", edit(content=slip))]
+        if self.ideas == 2:
+            self.away = 5
+        hidden = 16 + 8 * self.ideas
+        return [
+            experiment(f"hidden {hidden}", turned(text, "HIDDEN", str(hidden))),
+            experiment(f"rate {self.ideas}", edit(content=faster(text, 0.01 * self.ideas))),
+        ]
+
+
+def turned(text: str, name: str, value: str) -> dict:
+    """Return an edit that gives a constant of the source another value."""
+    found = re.search(rf"^{name} = .*$", text, re.MULTILINE)
+    assert found
+    rest = "  #" + found[0].partition("  #")[2] if "  #" in found[0] else ""
+    return {"search": found[0], "replace": f"{name} = {value}{rest}"}
+
+
+def faster(text: str, rate: float) -> str:
+    return re.sub(r"LEARNING_RATE = .*", f"LEARNING_RATE = {rate:g}", text)
+
+
+@pytest.fixture
+def model() -> Model:
+    return Model()
+
+
+@pytest.fixture
+def server(model: Model) -> Iterator[MessagesServer]:
+    made = MessagesServer(model)
+    yield made
+    made.close()
+
+
+def digits(make_study: MakeStudy, server: MessagesServer, usd: float) -> Study:
+    template = files("infra") / "demo_template"
+    sources = {n: (template / n).read_text() for n in ("train.py", "prepare.py", "program.md")}
+    config = (template / "incumbent.toml").read_text()
+    config = config.replace('[[proposer]]\nkind = "tuner"\n', "")
+    config = re.sub(r"budget_s = .*", "budget_s = 1", config).replace("{", "{{").replace("}", "}}")
+    config = re.sub(r"(?m)^name = .*", 'name = "digits"', config, count=1)
+    proposers = PROPOSERS.format(url=server.url, usd=usd)
+    return make_study(
+        sources,
+        name="digits",
+        config=config + proposers,
+        variables={"ANTHROPIC_API_KEY": KEY},
+    )
+
+
+def events(study: Study) -> list[ev.Event]:
+    with opened(study.home) as found:
+        return [recorded.event for recorded in found.ledger.read(0, limit=100_000)]
+
+
+def test_a_model_a_tuner_and_a_crossover_share_a_study_until_the_money_is_spent(
+    make_study: MakeStudy, server: MessagesServer, model: Model
+) -> None:
+    study = digits(make_study, server, usd=6.0)
+    done = study.incumbent("run", "--slots", "3", timeout_s=400)
+    told = events(study)
+
+    # The limit held, and its reaching is what ended the study.
+    status = study.json("status")
+    assert re.search(r"\$\d\.\d\d of \$6\.00 were spent", status["finished"]), status["finished"]
+    settled = [event for event in told if isinstance(event, ev.CallSettled)]
+    spent = sum(event.usd for event in settled)
+    assert spent <= 6.0
+    assert len([event for event in settled if event.proposals]) == model.calls
+    by_name = {each["name"]: each for each in status["proposers"]}
+    assert by_name["claude"]["usd"] == pytest.approx(spent)
+    assert by_name["tuner"]["proposals"] > 0, "the tuner went on while the model was away"
+
+    # One repair, one mended slip, one outage: told as they were.
+    plans = [event.plan.purpose for event in told if isinstance(event, ev.CallReserved)]
+    assert plans.count("repair") == 1
+    log = {row["experiment"]: row for row in study.json("log")}
+    (slip,) = [row for row in log.values() if row["hypothesis"] == "a slip"]
+    assert slip["status"] == "crashed"
+    (fix,) = [row for row in log.values() if row["hypothesis"] == "the same, spelt right"]
+    story = study.incumbent("show", fix["experiment"]).stdout
+    assert slip["experiment"] in story
+    assert "fix" in story
+    assert any(
+        isinstance(event, ev.ProposerFailed) and "Overloaded" in event.reason for event in told
+    )
+    assert "note 1" in study.incumbent("scratchpad").stdout
+    assert status["incumbent"]["score"] < status["baseline"]["score"]
+
+    # The key went to the server, and nowhere else.
+    assert all(sent["authorization"] == f"Bearer {KEY}" for sent in server.headers)
+    assert KEY not in json.dumps(server.requests) + done.stdout + done.stderr
+    kept = [path for path in Path(study.home.directory).rglob("*") if path.is_file()]
+    assert not [path for path in kept if KEY.encode() in path.read_bytes()]
