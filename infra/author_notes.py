@@ -9,18 +9,18 @@ _MOST_BYTES = 4 << 20
 
 
 def author_notes(calls: Path, origin: str) -> str:
-    """Return the notes of the proposal that `origin` names, e.g. "c12/0"; empty if there are none.
+    """Return what was noted with the answer that `origin` names, e.g. "c12/0"; empty if nothing.
 
-    A reply is a model's, so whatever is in it is taken for text, and for nothing where it is not
+    Notes go for an answer as a whole. A reply is a model's, so whatever is in it is taken for text, and for nothing where it is not
     shaped as expected.
     """
-    call, _, index = origin.partition("/")
-    if not call.isalnum() or not index.isdecimal():
+    call = origin.partition("/")[0]
+    if not call.isalnum():
         return ""
     try:
         with (calls / f"{call}.json").open("rb") as file:
-            reply = json.loads(file.read(_MOST_BYTES))
-        notes = reply["proposals"][int(index)]["notes"]
-    except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError):
+            record = json.loads(file.read(_MOST_BYTES))
+        notes = json.loads(record["settlement"]["reply"])["notes"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
     return printable_lines(notes).strip() if isinstance(notes, str) else ""

@@ -84,9 +84,8 @@ def test_candidates_are_asked_for_as_if_what_is_held_back_were_not_there(world: 
     world.start(others[0], "cpu-0")
     world.asked = 0
     assert world.status(candidate) is Status.PROPOSED
-    assert (
-        cmd.Propose(proposer="test", count=1) in world.decide()
-    )  # two slots, and one candidate ready
+    # Two slots, and one candidate is ready.
+    assert cmd.Propose(proposer="test", count=1) in world.decide()
 
 
 @pytest.mark.parametrize(

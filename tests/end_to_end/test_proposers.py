@@ -27,6 +27,7 @@ model = "scripted"
 base_url = "{url}"
 batch = 2
 max_tokens = 2000
+timeout_s = 5
 context_tokens = 8000
 weight = 3
 [[proposer]]
@@ -77,7 +78,7 @@ class Model:
             slip = text.replace("loss.backward()", "loss.backwrad()")
             return [experiment("relu", wrong), experiment("a slip", edit(content=slip))]
         if self.ideas == 2:
-            self.away = 5
+            self.away = 3
         hidden = 16 + 8 * self.ideas
         return [
             experiment(f"hidden {hidden}", turned(text, "HIDDEN", str(hidden))),
@@ -133,16 +134,16 @@ def events(study: Study) -> list[ev.Event]:
 def test_a_model_a_tuner_and_a_crossover_share_a_study_until_the_money_is_spent(
     make_study: MakeStudy, server: MessagesServer, model: Model
 ) -> None:
-    study = digits(make_study, server, usd=6.0)
+    study = digits(make_study, server, usd=5.0)
     done = study.incumbent("run", "--slots", "3", timeout_s=400)
     told = events(study)
 
     # The limit held, and its reaching is what ended the study.
     status = study.json("status")
-    assert re.search(r"\$\d\.\d\d of \$6\.00 were spent", status["finished"]), status["finished"]
+    assert re.search(r"\$\d\.\d\d of \$5\.00 were spent", status["finished"]), status["finished"]
     settled = [event for event in told if isinstance(event, ev.CallSettled)]
     spent = sum(event.usd for event in settled)
-    assert spent <= 6.0
+    assert spent <= 5.0
     assert len([event for event in settled if event.proposals]) == model.calls
     by_name = {each["name"]: each for each in status["proposers"]}
     assert by_name["claude"]["usd"] == pytest.approx(spent)
@@ -151,12 +152,12 @@ def test_a_model_a_tuner_and_a_crossover_share_a_study_until_the_money_is_spent(
     # One repair, one mended slip, one outage: told as they were.
     plans = [event.plan.purpose for event in told if isinstance(event, ev.CallReserved)]
     assert plans.count("repair") == 1
-    log = {row["experiment"]: row for row in study.json("log")}
+    log = {row["id"]: row for row in study.json("log")}
     (slip,) = [row for row in log.values() if row["hypothesis"] == "a slip"]
     assert slip["status"] == "crashed"
     (fix,) = [row for row in log.values() if row["hypothesis"] == "the same, spelt right"]
-    story = study.incumbent("show", fix["experiment"]).stdout
-    assert slip["experiment"] in story
+    story = study.incumbent("show", fix["id"]).stdout
+    assert slip["id"] in story
     assert "fix" in story
     assert any(
         isinstance(event, ev.ProposerFailed) and "Overloaded" in event.reason for event in told
