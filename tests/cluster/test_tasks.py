@@ -80,23 +80,35 @@ def test_what_numpy_says_of_a_slip_is_trivial(name: str) -> None:
 
 # As torch 2 words them.
 BY_TORCH = (
-    "RuntimeError: The size of tensor a (3) must match the size of tensor b (4) at non-singleton"
-    " dimension 0",
+    (
+        "RuntimeError: The size of tensor a (3) must match the size of tensor b (4) at"
+        " non-singleton dimension 0"
+    ),
     "RuntimeError: mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)",
     "RuntimeError: mat1 and mat2 must have the same dtype, but got Float and Half",
     "RuntimeError: shape '[2, 3]' is invalid for input of size 5",
-    "RuntimeError: Sizes of tensors must match except in dimension 0. Expected size 3 but got size"
-    " 4 for tensor number 1 in the list.",
-    "RuntimeError: Given groups=1, weight of size [8, 3, 3, 3], expected input[1, 4, 32, 32] to"
-    " have 3 channels, but got 4 channels instead",
-    "RuntimeError: Expected all tensors to be on the same device, but found at least two devices,"
-    " cuda:0 and cpu!",
+    (
+        "RuntimeError: Sizes of tensors must match except in dimension 0. Expected size"
+        " 3 but got size 4 for tensor number 1 in the list."
+    ),
+    (
+        "RuntimeError: Given groups=1, weight of size [8, 3, 3, 3], expected input[1,"
+        " 4, 32, 32] to have 3 channels, but got 4 channels instead"
+    ),
+    (
+        "RuntimeError: Expected all tensors to be on the same device, but found at"
+        " least two devices, cuda:0 and cpu!"
+    ),
     "RuntimeError: expected scalar type Float but found Half",
     "ValueError: Expected input batch_size (4) to match target batch_size (3).",
-    "RuntimeError: The expanded size of the tensor (4) must match the existing size (3) at"
-    " non-singleton dimension 0",
-    "RuntimeError: stack expects each tensor to be equal size, but got [3] at entry 0 and [4] at"
-    " entry 1",
+    (
+        "RuntimeError: The expanded size of the tensor (4) must match the existing size"
+        " (3) at non-singleton dimension 0"
+    ),
+    (
+        "RuntimeError: stack expects each tensor to be equal size, but got [3] at entry"
+        " 0 and [4] at entry 1"
+    ),
     "NameError: name 'modle' is not defined",
     "ModuleNotFoundError: No module named 'flash_attn'",
     "AttributeError: 'GPT' object has no attribute 'wpe'",
