@@ -144,8 +144,9 @@ class Admission:
         reason: str,
         duplicate_of: ExperimentId = ExperimentId(""),
     ) -> None:
-        # A submission is refused once; a proposer may come with the same idea again and again.
-        name = origin.submission or f"after/{state.seq}"
+        # A submission is refused once, and so is what is of a recorded answer, which is looked at
+        # again after a crash; else a proposer may come with the same idea again and again.
+        name = origin.submission or origin.part or f"after/{state.seq}"
         event = ev.ProposalRejected(
             proposer=origin.proposer,
             hypothesis=origin.hypothesis,

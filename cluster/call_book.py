@@ -5,6 +5,7 @@ event that settles its call, so that a settled call always has one; a call of a 
 left a reply is settled by it, and one that left none counts as what was reserved for it.
 """
 
+import logging
 import os
 import threading
 import time
@@ -19,6 +20,8 @@ from cluster.ledger import Ledger, LedgerAway
 from cluster.proposing_events import CallRefused, CallReserved, CallSettled
 from cluster.state import StudyState
 from proposer.purse import CallId, CallPlan, OverLimit, RecordedReply, Settlement, Usage
+
+log = logging.getLogger("incumbent")
 
 AWAY_S = 120.0
 """How long the ledger's server may stay away before a call is given up."""
@@ -94,7 +97,12 @@ class CallBook:
     def settle(self, call: CallId, settlement: Settlement) -> None:
         """See Purse."""
         with self._lock:
-            self._write(CallRecord(call=call, plan=self._reserved[call], settlement=settlement))
+            record = CallRecord(call=call, plan=self._reserved[call], settlement=settlement)
+            try:
+                self._write(record)
+            except OSError as error:
+                # A full disk costs what a crash might need; what was paid is settled all the same.
+                log.warning("the reply to call %s could not be kept: %s", call, error)
             self._settled(call, settlement)
 
     def unused(self, proposer: str) -> Sequence[RecordedReply]:

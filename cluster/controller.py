@@ -7,9 +7,10 @@ is single threaded: proposers answer from threads of their own, and a waker thre
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from queue import Empty, SimpleQueue
 
 from cluster import commands as cmd
@@ -21,12 +22,14 @@ from cluster.ledger import Ledger, LedgerAway
 from cluster.mirror import Mirror, Standing
 from cluster.performer import Performer
 from cluster.ports import ContextSource, Fleet, Observer
-from cluster.proposer_desk import Answer, ProposerDesk
+from cluster.proposal_planning import retry_at
+from cluster.proposer_desk import Answer, ProposerDesk, news
 from cluster.state import StudyState
 from cluster.study_plan import Circumstances, StudyPlan
 from cluster.transitions import apply
 from cluster.trial_queue import QueueMode, TrialQueue
-from proposer.proposal import Proposer, Task
+from proposer.proposal import Proposal, Proposer, Task
+from proposer.purse import CallId
 from trainer.trial import CommitId, TrialId
 
 log = logging.getLogger("incumbent")
@@ -39,8 +42,6 @@ neither readers replay much nor snapshots cost more as a study grows."""
 AWAY_S = 120.0
 """How long the ledger's server may stay away before the controller gives up."""
 TICK_S = 0.5
-FIRST_WAIT_S, MOST_WAIT_S = 15.0, 900.0
-"""How long a proposer that could not answer is left alone: twice as long each time, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +85,10 @@ class Controller:
         self._mirror_message = ""
         self._mode: QueueMode | None = None
         self._is_over = False
+        self._answers: deque[Answer] = deque()
+        newest_first = sorted(state.replies.items(), key=lambda reply: -int(reply[0][1:]))
+        self._paid = {plan.proposer: plan for _, plan in newest_first}
+        """Of proposers with replies that were paid for before a crash: what the oldest was on."""
         self._observers = list(parts.observers)
 
     @property
@@ -125,8 +130,10 @@ class Controller:
         """Read, decide and perform until nothing is left to do at this moment."""
         self._catch_up()
         self._set_mode()
-        for answer in self._desk.answers():
-            self._accept(answer)
+        self._answers.extend(self._desk.answers())
+        while self._answers:
+            self._accept(self._answers[0])
+            self._answers.popleft()  # not before: the ledger may go away, and it is accepted again
         while commands := self._decide():
             for command in commands:
                 self._perform(command)
@@ -172,16 +179,23 @@ class Controller:
         state = self._state
         if state.baseline is None:
             return
-        commit = state.incumbent_commit or state.base_commit
+        # What was paid for before a crash are patches on what was the incumbent then.
+        paid = self._paid.pop(proposer, None)
+        commit = paid.commit if paid else state.incumbent_commit or state.base_commit
         now = self._parts.clock()
         files = self._parts.performer.files_at(commit)
         context = self._parts.contexts.context(
             state, self._parts.plan, commit=commit, files=files, now=now
         )
+        if paid:
+            context = replace(context, incumbent=paid.incumbent)
         advice = tuple(self._desk.advice)
         self._desk.ask(proposer, replace(context, task=task, advice=advice), count, now=now)
 
     def _ask_task(self, command: cmd.AskTask) -> None:
+        if command.proposer in self._paid:
+            self._ask(command.proposer, 1)  # what it did before a crash may be that very task
+            return
         task = self._parts.performer.task(self._state, command.task)
         if task is not None:
             self._ask(command.proposer, 1, task)
@@ -200,7 +214,12 @@ class Controller:
         is_held = self._parts.plan.approve
         for proposal in answer.proposals:
             self._parts.performer.propose(
-                self._state, answer.proposer, proposal, answer.context, is_held=is_held
+                self._state,
+                answer.proposer,
+                proposal,
+                answer.context,
+                task=self._task_of(proposal, answer),
+                is_held=is_held,
             )
             self._catch_up()
             if proposal.notes:
@@ -209,6 +228,13 @@ class Controller:
         self._use_up(answer.proposer)
         if not answer.proposals and not answer.is_over_limit:
             self._without_proposals(answer)
+
+    def _task_of(self, proposal: Proposal, answer: Answer) -> str:
+        """Return the task that a proposal does; of a reply from before a crash, its call says."""
+        if answer.context.task is not None:
+            return answer.context.task.key
+        plan = self._state.replies.get(CallId(proposal.origin.partition("/")[0]))
+        return plan.purpose if plan and plan.purpose in self._state.tasks else ""
 
     def _use_up(self, proposer: str) -> None:
         """Note that all was made of a proposer's replies that can be."""
@@ -222,13 +248,12 @@ class Controller:
         """Note that a proposer is in trouble, gives a task up, or has run dry."""
         task = answer.context.task
         if answer.is_passing:
-            before = self._state.troubled.get(answer.proposer)
-            in_a_row = before.in_a_row if before else 0
-            wait_s = min(MOST_WAIT_S, FIRST_WAIT_S * 2**in_a_row)
             event = ev.ProposerFailed(
                 proposer=answer.proposer,
                 reason=answer.problem,
-                retry_at=self._parts.clock() + timedelta(seconds=max(wait_s, answer.retry_after_s)),
+                retry_at=retry_at(
+                    self._state, answer.proposer, self._parts.clock(), answer.retry_after_s
+                ),
             )
             name = f"{self._parts.epoch}/{answer.proposer}/failed/{self._state.seq}"
             self._parts.performer.record(name, event)
@@ -261,12 +286,9 @@ class Controller:
 
     def _note(self, recorded: ev.Recorded) -> None:
         """Let proposers see verdicts, suspicions and failures."""
-        event = recorded.event
-        if isinstance(event, _TOLD):
-            experiment = self._state.experiments[event.experiment]
-            judged = isinstance(event, ev.ExperimentJudged | ev.ExperimentSuspected)
-            if judged or experiment.status.is_failure or experiment.status is Status.PRUNED:
-                self._desk.note(experiment)
+        experiment = news(self._state, recorded)
+        if experiment is not None:
+            self._desk.note(experiment)
 
     # --- surroundings ----------------------------------------------------------------------------
 
@@ -364,15 +386,5 @@ class Controller:
         self._snapshot(is_last=True)
 
 
-_TOLD = (
-    ev.ExperimentRejected,
-    ev.ExperimentReturned,
-    ev.TrialFinished,
-    ev.RungJudged,
-    ev.TrialLost,
-    ev.ExperimentJudged,
-    ev.ExperimentSuspected,
-)
-"""Events after which there may be something to tell the proposers."""
 _REPEATED = (cmd.Propose, cmd.AskTask, cmd.CancelTrial, cmd.PruneTrial, cmd.GiveBackTrials)
 """Commands whose effect is seen only later, by an event of somebody else."""

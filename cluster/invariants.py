@@ -8,7 +8,8 @@ from cluster.state import StudyState
 from cluster.steps import is_judged
 from cluster.trial_accounts import MOST_REPLICATED
 from eval.ladder import MOST_COMPARED
-from trainer.trial import Ending
+from proposer.proposal import TaskKind
+from trainer.trial import Ending, ExperimentId
 
 _SCORED = frozenset(
     {
@@ -30,7 +31,7 @@ class Broken(AssertionError):
 
 def check(state: StudyState) -> None:
     """Raise Broken, naming everything that does not hold."""
-    problems = [*_indexes(state), *_branch(state), *_short_runs(state)]
+    problems = [*_indexes(state), *_branch(state), *_short_runs(state), *_proposing(state)]
     for experiment in state.experiments.values():
         problems.extend(f"{experiment.id}: {text}" for text in _experiment(experiment))
     if problems:
@@ -85,6 +86,31 @@ def _short_runs(state: StudyState) -> Iterator[str]:
             yield f"short runs of {run.budget_s} s are too many, or of one experiment"
 
 
+def _proposing(state: StudyState) -> Iterator[str]:
+    ended = sum(account.calls for account in state.accounts.values())
+    if ended + len(state.reserved) != state.calls:
+        yield f"{state.calls} calls were reserved, {ended} ended, {len(state.reserved)} are made"
+    if set(state.reserved) & set(state.replies):
+        yield "a call has a reply though it has not ended"
+    if any(account.usd < 0 for account in state.accounts.values()):
+        yield "a call cost less than nothing"
+    if len(set(state.tasks)) != len(state.tasks):
+        yield f"a task is there twice: {state.tasks}"
+    for key in state.tasks:
+        kind, _, name = key.partition("/")
+        if kind not in set(TaskKind) or ExperimentId(name) not in state.experiments:
+            yield f"{key} is no task"
+    first: dict[str, ExperimentId] = {}
+    for experiment in state.experiments.values():
+        if experiment.fixes and not experiment.task.startswith(f"{TaskKind.FIX}/"):
+            yield f"{experiment.id} fixes something without having been asked to"
+        if (
+            experiment.origin
+            and first.setdefault(experiment.origin, experiment.id) != experiment.id
+        ):
+            yield f"{experiment.id} is made of {experiment.origin} a second time"
+
+
 def _head(state: StudyState) -> str:
     last = state.experiments[state.lineage[-1]]
     return last.promoted or state.base_commit
@@ -104,6 +130,8 @@ def _experiment(experiment: Experiment) -> Iterator[str]:
     yield from _rungs(experiment)
     if experiment.status in _SCORED and not experiment.values:
         yield f"{experiment.status} without a score"
+    if experiment.status is Status.HELD and experiment.trials:
+        yield "a trial of it was queued before anybody approved of it"
     if experiment.status is Status.SUSPECT and (experiment.is_accepted or not experiment.reason):
         yield "suspect without a reason, or after it was accepted"
     aside = [t for t in experiment.trials if t.is_set_aside]

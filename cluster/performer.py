@@ -126,6 +126,7 @@ class Performer:
         proposal: Proposal,
         context: Context,
         *,
+        task: str = "",
         is_held: bool = False,
     ) -> None:
         """Make an experiment of a proposal, or record why not.
@@ -152,7 +153,7 @@ class Performer:
             category=proposal.category,
             expected_effect=proposal.expected_effect,
             part=part,
-            task=context.task.key if context.task else "",
+            task=task,
             hints=tuple(proposal.hints),
             is_held=is_held,
         )

@@ -2,19 +2,21 @@
 
 import math
 from collections.abc import Collection, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from cluster import device_classes, ladder, trial_planning
 from cluster.commands import Command, Propose
 from cluster.experiment import Experiment, Kind, Status
 from cluster.state import StudyState
-from cluster.study_plan import Circumstances, Seat, StudyPlan
+from cluster.study_plan import Asked, Circumstances, Seat, StudyPlan
 from trainer.trial import ExperimentId
 
 _A_MOMENT_S = 0.5
 """An answer that takes no longer is as good as there."""
 _ALL = 1_000_000
 """More than is ever asked for."""
+FIRST_WAIT_S, MOST_WAIT_S = 15.0, 900.0
+"""How long a proposer is left alone that could not answer: after the first time, and at most."""
 MOST_REJECTIONS = 200
 """Rejected proposals in a row after which the proposers are taken to have run dry."""
 
@@ -45,6 +47,14 @@ def is_usable(state: StudyState, proposer: str, now: datetime) -> bool:
     """Say whether a proposer may be asked: not one that has run dry, or is left alone."""
     trouble = state.troubled.get(proposer)
     return proposer not in state.exhausted and (trouble is None or trouble.until <= now)
+
+
+def retry_at(state: StudyState, proposer: str, now: datetime, at_least_s: float) -> datetime:
+    """Return until when a proposer that could not answer is left alone: twice as long each time."""
+    before = state.troubled.get(proposer)
+    in_a_row = before.in_a_row if before else 0
+    wait_s = min(MOST_WAIT_S, FIRST_WAIT_S * 2 ** min(in_a_row, 16))
+    return now + timedelta(seconds=max(wait_s, at_least_s))
 
 
 def _shared(
@@ -100,11 +110,19 @@ def _arriving(
     lasts_s = ready / rate
     count = 0
     for asked in circumstances.asked:
-        waited_s = (circumstances.now - asked.since).total_seconds() if asked.since else 0.0
         is_known = asked.latency_s > 0 or asked.proposer not in batches
-        if is_known and asked.latency_s - waited_s <= max(lasts_s, _A_MOMENT_S):
+        if is_known and _expected_s(asked, circumstances.now) <= max(lasts_s, _A_MOMENT_S):
             count += asked.count
     return count
+
+
+def _expected_s(asked: Asked, now: datetime) -> float:
+    """Return in how many seconds an answer is expected.
+
+    One that is late is taken to need as long again as it has taken: it may never come.
+    """
+    waited_s = (now - asked.since).total_seconds() if asked.since else 0.0
+    return asked.latency_s - waited_s if waited_s <= asked.latency_s else waited_s
 
 
 def can_propose(state: StudyState, plan: StudyPlan) -> bool:
@@ -180,14 +198,20 @@ def limit_reached(state: StudyState, plan: StudyPlan, now: datetime) -> str:
 
 
 def _money_reached(state: StudyState, plan: StudyPlan) -> str:
-    """Return which limit of calls was reached: nothing is left, or not enough for the next one."""
-    spent = sum(account.usd for account in state.accounts.values())
-    used = sum(account.usage.total for account in state.accounts.values())
+    """Return which limit of calls was reached: nothing is left, or not enough for the next one.
+
+    What is set aside for calls that are being made counts, or one that was refused for it would be
+    tried again and again until they end.
+    """
+    aside = state.reserved.values()
+    spent = sum(each.usd for each in state.accounts.values()) + sum(each.usd for each in aside)
+    used = sum(each.usage.total for each in state.accounts.values())
+    used += sum(each.tokens for each in aside)
     usd, tokens = (state.refused.usd, state.refused.tokens) if state.refused else (0.0, 0)
-    if plan.most_usd and spent + usd >= plan.most_usd:
+    if plan.most_usd and (spent >= plan.most_usd or spent + usd > plan.most_usd):
         next_one = f", and the next call may cost ${usd:.2f}" if usd else ""
         return f"${spent:.2f} of ${plan.most_usd:.2f} were spent{next_one}"
-    if plan.most_tokens and used + tokens >= plan.most_tokens:
+    if plan.most_tokens and (used >= plan.most_tokens or used + tokens > plan.most_tokens):
         next_one = f", and the next call may use {tokens:,}" if tokens else ""
         return f"{used:,} of {plan.most_tokens:,} tokens were used{next_one}"
     return ""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from queue import SimpleQueue
 
+from cluster import events as ev
 from cluster.experiment import Experiment, Kind, Status
 from cluster.state import StudyState
 from cluster.study_plan import Asked
@@ -148,6 +149,37 @@ class ProposerDesk:
 def _words(error: Exception) -> str:
     kind = type(error).__name__
     return str(error) if kind == "ProposerDone" else f"{kind}: {error}"
+
+
+_TOLD = (
+    ev.ExperimentRejected,
+    ev.ExperimentReturned,
+    ev.TrialFinished,
+    ev.RungJudged,
+    ev.TrialLost,
+    ev.ExperimentJudged,
+    ev.ExperimentSuspected,
+)
+"""Events after which there may be something to tell the proposers."""
+_WISHES = (ev.RejectRequested,)
+"""The same, if they changed anything: they may be about what does not exist."""
+
+
+def news(state: StudyState, recorded: ev.Recorded) -> Experiment | None:
+    """Return the experiment whose end, verdict or suspicion an event is, for proposers to see.
+
+    `state` is that after the event.
+    """
+    event = recorded.event
+    if isinstance(event, _WISHES):
+        wished = state.experiments.get(event.experiment)
+        return wished if wished and wished.story[-1][0] == recorded.seq else None
+    if not isinstance(event, _TOLD):
+        return None
+    experiment = state.experiments[event.experiment]
+    is_judged = isinstance(event, ev.ExperimentJudged | ev.ExperimentSuspected)
+    has_failed = experiment.status.is_failure or experiment.status is Status.PRUNED
+    return experiment if is_judged or has_failed else None
 
 
 _UNSCORED = frozenset({Status.SUSPECT, Status.PRUNED})

@@ -28,7 +28,8 @@ def brought(state: StudyState, proposer: str) -> StudyState:
 
 def with_task(state: StudyState, key: str) -> StudyState:
     """Remember something that a proposer could be asked to do."""
-    return replace(state, tasks=(*state.tasks, key)[-MOST_TASKS:])
+    others = tuple(task for task in state.tasks if task != key)
+    return replace(state, tasks=(*others, key)[-MOST_TASKS:])
 
 
 def without_task(state: StudyState, key: str) -> StudyState:

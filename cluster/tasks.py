@@ -21,9 +21,11 @@ _TRIVIAL = re.compile(
     | \b(SyntaxError|IndentationError|TabError)\b
     | \b(undefined|unexpected\ keyword|missing\ \d+\ required|takes\ \d+\ positional)\b
     | \bgot\ multiple\ values\ for\b
-    | \bshapes?\b.*\b(mismatch|match|cannot\ be\ multiplied|align|broadcast|invalid|incompatible)
-    | \b(size\ mismatch|mat1\ and\ mat2|could\ not\ (be\ )?broadcast|must\ match\ the\ size)\b
-    | \bexpected\b.*\b(dtype|scalar\ type|same\ device|channels)\b
+    | \bshapes?\b.*\b(mismatch|match|multiplied|align(ed)?|broadcast|invalid|incompatible)\b
+    | \b(sizes?|dimensions?|batch_size)\b.*\b(mismatch|match|must\ be\ the\ same)\b
+    | \b(mismatch\ in\ its\ core\ dimension|equal\ size|cannot\ reshape\ array|mat1\ and\ mat2)\b
+    | \b(could\ not\ (be\ )?broadcast|must\ have\ (the\ )?same\ number\ of\ dimensions)\b
+    | \bexpected\b.*\b(dtype|scalar\ type|same\ device|channels|to\ have\ \d+\ dim)
     | \b(CUDA\ )?out\ of\ memory\b
     """,
     re.IGNORECASE | re.VERBOSE,

@@ -98,7 +98,7 @@ class Claude:
         wanted = 1 if context.task else min(count, self._config.batch)
         prompt = render(context, tokens=self._config.context_tokens, count=wanted)
         messages: list[Mapping[str, Any]] = [{"role": "user", "content": prompt.dynamic}]
-        purpose = context.task.kind.value if context.task else "propose"
+        purpose = context.task.key if context.task else "propose"
         good: list[Proposal] = []
         problems: Sequence[str] = ()
         for turn in range(self._max_repairs + 1):

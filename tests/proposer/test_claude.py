@@ -287,7 +287,7 @@ def test_a_crash_comes_back_with_its_traceback_and_its_source(table: Table) -> N
 
     (fix,) = table.claude(model).propose(context(task=task), 5)
     assert fix.hypothesis == "deeper"
-    assert table.purse.plans[CallId("c1")].purpose == "fix"
+    assert table.purse.plans[CallId("c1")].purpose == "fix/e4"
 
 
 def test_replies_that_were_paid_for_before_a_crash_are_used_without_a_call(table: Table) -> None:
