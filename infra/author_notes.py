@@ -11,8 +11,8 @@ _MOST_BYTES = 4 << 20
 def author_notes(calls: Path, origin: str) -> str:
     """Return what was noted with the answer that `origin` names, e.g. "c12/0"; empty if nothing.
 
-    Notes go for an answer as a whole. A reply is a model's, so whatever is in it is taken for text, and for nothing where it is not
-    shaped as expected.
+    Notes go for an answer as a whole. A reply is a model's, so whatever is in it is taken for text,
+    and for nothing where it is not shaped as expected.
     """
     call = origin.partition("/")[0]
     if not call.isalnum():

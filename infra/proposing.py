@@ -17,7 +17,6 @@ from cluster.study_repository import StudyRepository
 from infra.keys import keyless
 from infra.study import OpenStudy
 from proposer.config import (
-    AgentSource,
     ClaudeSource,
     CrossoverSource,
     ReplaySource,
@@ -75,13 +74,11 @@ def proposers(makings: Makings) -> list[Proposer]:
         zip(names_of(config.proposer), config.proposer, strict=True)
     ):
         if name not in without:
-            found.append(_proposer(makings, name, source, number, found))
+            found.append(_proposer(makings, name, source, number))
     return found
 
 
-def _proposer(
-    makings: Makings, name: str, source: object, number: int, others: Sequence[Proposer]
-) -> Proposer:
+def _proposer(makings: Makings, name: str, source: object, number: int) -> Proposer:
     config = makings.config
     match source:
         case TunerSource():
@@ -89,7 +86,7 @@ def _proposer(
         case ClaudeSource():
             return _claude(makings, name, source)
         case CrossoverSource():
-            return _crossover(makings, name, source, others)
+            return _crossover(makings, name, source)
         case ReplaySource():
             return _replay(makings, name, source)
     raise TypeError(f"nobody makes a proposer of {type(source).__name__}")
@@ -110,12 +107,17 @@ def _claude(makings: Makings, name: str, source: ClaudeSource) -> Proposer:
     )
 
 
-def _crossover(
-    makings: Makings, name: str, source: CrossoverSource, others: Sequence[Proposer]
-) -> Proposer:
+def _crossover(makings: Makings, name: str, source: CrossoverSource) -> Proposer:
     # A repository of its own: the others' is the controller's thread's.
     own = StudyRepository.open(makings.study.home.git, study=makings.config.study.name)
-    resolver = next((other for other in others if other.name == source.resolver), None)
+    sources = dict(zip(names_of(makings.config.proposer), makings.config.proposer, strict=True))
+    model = sources.get(source.resolver)
+    # A conversation of its own, under its own name: replies are told apart by whose they are.
+    resolver = None
+    if isinstance(model, ClaudeSource) and source.resolver not in keyless(
+        makings.config, makings.keys
+    ):
+        resolver = _claude(makings, name, model)
     trees = LedgerTrees(makings.study, own, makings.config.study.editable)
     return Crossover(name=name, trees=trees, resolver=resolver)
 
@@ -170,7 +172,7 @@ def _seat(proposer: Proposer, source: object) -> Seat:
     batch = 0
     if isinstance(source, ClaudeSource):
         batch = source.batch
-    elif isinstance(source, AgentSource | CrossoverSource):
+    elif isinstance(source, CrossoverSource):
         batch = 1
     weight = getattr(source, "weight", 1.0)
     return Seat(name=proposer.name, weight=weight, batch=batch, tasks=proposer.tasks)

@@ -128,9 +128,9 @@ def test_an_experiment_without_a_call_has_none(study: Study) -> None:
 @pytest.mark.parametrize(
     ("reply", "origin", "notes"),
     [
-        ({"proposals": [{"notes": "a"}, {"notes": "b\x1b[31m"}]}, "c1/1", "b"),
-        ({"proposals": [{"notes": 3}]}, "c1/0", ""),
-        ({"proposals": []}, "c1/4", ""),
+        ({"notes": "b\x1b[31m"}, "c1/1", "b"),
+        ({"notes": 3}, "c1/0", ""),
+        ({}, "c1/4", ""),
         ([], "c1/0", ""),
         ({}, "../../c1/0", ""),
         ({}, "", ""),
@@ -139,7 +139,8 @@ def test_an_experiment_without_a_call_has_none(study: Study) -> None:
 def test_notes_are_taken_for_text_or_for_nothing(
     tmp_path: Path, reply: object, origin: str, notes: str
 ) -> None:
-    (tmp_path / "c1.json").write_text(json.dumps(reply))
+    kept = {"call": "c1", "settlement": {"reply": json.dumps(reply)}}
+    (tmp_path / "c1.json").write_text(json.dumps(kept))
     assert author_notes(tmp_path, origin).startswith(notes)
     assert "\x1b" not in author_notes(tmp_path, origin)
     assert bool(author_notes(tmp_path, origin)) is bool(notes)
