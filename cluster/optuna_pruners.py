@@ -58,18 +58,27 @@ def pruning_rule(config: PrunerConfig, metric: Goal) -> PruningRule | None:
     if config.kind == "none":
         return None
     pruner = OptunaPruner(_rule(config), curve=Goal(config.goal), metric=metric)
-    return PruningRule(pruner=pruner, number=config.curve, warmup=config.warmup, least=config.least)
+    return PruningRule(
+        pruner=pruner,
+        number=config.curve,
+        warmup=config.warmup,
+        least=config.least,
+        looks_at_others=config.kind != "flat",
+    )
 
 
 def _rule(config: PrunerConfig) -> BasePruner:
     median = MedianPruner(n_startup_trials=0)
+    patience = max(1, round(100 * config.patience / STEP))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         match config.kind:
             case "percentile":
                 return PercentilePruner(config.percentile, n_startup_trials=0)
             case "patient":
-                return PatientPruner(median, patience=max(1, round(100 * config.patience / STEP)))
+                return PatientPruner(median, patience=patience)
+            case "flat":
+                return PatientPruner(None, patience=patience)
             case "wilcoxon":
                 return WilcoxonPruner(p_threshold=config.p_threshold)
             case _:

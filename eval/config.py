@@ -147,11 +147,12 @@ class PrunerConfig(BaseModel):
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
     )
 
-    kind: Literal["none", "median", "percentile", "patient", "wilcoxon"] = "none"
+    kind: Literal["none", "median", "percentile", "patient", "wilcoxon", "flat"] = "none"
     """`none`: all trials run to their end; `median`: a trial is stopped if the best of its curve is
     behind the median of finished trials at that moment; `percentile`: behind the best `percentile`
     of 100; `patient`: as `median`, once its curve has stood still for `patience`; `wilcoxon`: if
-    its whole curve is behind that of the best trial, by a signed-rank test."""
+    its whole curve is behind that of the best trial, by a signed-rank test; `flat`: once its curve
+    has stood still for `patience`, however good it is."""
     curve: Annotated[str, Field(pattern=r"^[A-Za-z_][\w./-]*$", max_length=64)] = "loss"
     """Number that is compared, as progress lines name it."""
     goal: Literal["minimize", "maximize"] = "minimize"
@@ -163,7 +164,7 @@ class PrunerConfig(BaseModel):
     percentile: Annotated[float, Field(gt=0, lt=100)] = 75.0
     """Under `percentile`, so many of 100 finished trials a trial must be among, the best first."""
     patience: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Under `patient`, the share of the budget in which a curve may stand still."""
+    """Under `patient` and `flat`, the share of the budget in which a curve may stand still."""
     p_threshold: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Under `wilcoxon`, the probability of error of one look; there are up to 20."""
 

@@ -46,11 +46,15 @@ class PruningRule:
     """Share of the budget in which no trial is given up."""
     least: int
     """Finished trials that must have got as far, before any is given up."""
+    looks_at_others: bool = True
+    """Whether curves are held against those of finished trials at all."""
 
     def reason(self, curve: Curve, finished: Sequence[Finished]) -> str:
         """Return in words why a trial is given up; empty if it goes on."""
         if not curve.values or curve.percent < 100 * self.warmup:
             return ""
+        if not self.looks_at_others:
+            return self._flat(curve)
         reached = [other for other in finished if other.curve.percent >= curve.percent]
         if len(reached) < self.least or not self.pruner.is_hopeless(curve, reached):
             return ""
@@ -60,3 +64,9 @@ class PruningRule:
             f"hopeless: {self.number} {curve.last:.4g} at {curve.percent} % of the budget, where "
             f"{others} had a median of {middle:.4g}"
         )
+
+    def _flat(self, curve: Curve) -> str:
+        if not self.pruner.is_hopeless(curve, ()):
+            return ""
+        at = f"{self.number} {curve.last:.4g} at {curve.percent} % of the budget"
+        return f"flat: {at}, which has not improved for a while"

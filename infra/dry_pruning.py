@@ -17,7 +17,7 @@ from eval.pruning_replay import PastTrial, Stop, replay
 from eval.rung_replay import replay_rungs
 from infra.home import StudyProblem
 
-KINDS = ("median", "percentile", "patient", "wilcoxon")
+KINDS = ("median", "percentile", "patient", "wilcoxon", "flat")
 RUNGS = "rungs"
 """Tried like a kind of pruner."""
 

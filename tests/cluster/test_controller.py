@@ -257,7 +257,9 @@ def statuses(state: StudyState) -> dict[str, Status]:
 
 def test_two_winners_of_one_wave_end_stacked_on_the_branch(bench: Bench) -> None:
     script = Script([edited(A=3), edited(B=5)])
-    controller = bench.controller(lambda b: ThreadFleet(b, 2, together=2), script, experiments=2)
+    controller = bench.controller(
+        lambda b: ThreadFleet(b, 2, together=2), script, experiments=2, max_staleness=0
+    )
     assert controller.run() == "2 experiments were judged"
     text = bench.head_text()
     assert "A = 3" in text
@@ -299,7 +301,10 @@ def test_identical_trees_are_refused_before_they_cost_anything(bench: Bench) -> 
 
 def test_a_proposer_sees_each_result_once_and_failures_too(bench: Bench) -> None:
     script = Script([edited(A=2)], ["A = 1\n"], [edited(A=9)])
-    controller = bench.controller(lambda b: ThreadFleet(b, 1), script, experiments=3)
+    # None is merged onto e1, with which all of them conflict, while it waits.
+    controller = bench.controller(
+        lambda b: ThreadFleet(b, 1), script, experiments=3, max_staleness=0
+    )
     controller.run()
     seen = [result for context in script.contexts for result in context.results]
     assert len({result.experiment for result in seen}) == len(seen)

@@ -94,6 +94,17 @@ def test_patient_waits_until_a_curve_behind_the_median_has_stood_still() -> None
     assert asked.reason(stuck, FINISHED)
 
 
+def test_flat_ends_what_has_stood_still_however_good_it_is_and_needs_nobody_to_compare() -> None:
+    asked = rule(kind="flat", patience=0.2, least=5)
+    best = curve([*(1.0 - 0.1 * n for n in range(7)), *[0.45] * 5])
+    assert not asked.reason(best.until(55), FINISHED)
+    assert asked.reason(best, []) == (
+        "flat: loss 0.45 at 60 % of the budget, which has not improved for a while"
+    )
+    assert not asked.reason(curve([4.0 - 0.1 * n for n in range(12)]), FINISHED)
+    assert not rule(kind="flat", warmup=0.61).reason(best, [])
+
+
 def test_wilcoxon_compares_with_the_best_by_the_metric_alone() -> None:
     """The best by the metric has the second best curve."""
     finished = [

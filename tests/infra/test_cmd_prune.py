@@ -74,7 +74,7 @@ def test_each_kind_tells_what_it_would_have_saved_and_lost(user: User) -> None:
     told(user, LOSSES)
     facts = json.loads(user.done("prune", "--dry-run", "--json"))
     assert [each["kind"] for each in facts["kinds"]] == [
-        "median", "percentile", "patient", "wilcoxon",
+        "median", "percentile", "patient", "wilcoxon", "flat",
     ]  # fmt: skip
     assert (facts["trials"], facts["might_be_stopped"], facts["winners"]) == (6, 5, 1)
     median = facts["kinds"][0]
