@@ -110,8 +110,10 @@ class Claude:
                 break
             messages += _again(answer, problems)
             purpose = "repair"
-        if not good and problems:
-            raise ProposerTroubled(f"nothing of use came back: {problems[0]}")
+        if not good and context.task is None:
+            # Of a task it means that it gives that up; of ideas there may be some next time.
+            why = problems[0] if problems else "no experiment was handed in"
+            raise ProposerTroubled(f"nothing of use came back: {why}")
         return good
 
     # --- calls -----------------------------------------------------------------------------------

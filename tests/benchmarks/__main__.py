@@ -9,7 +9,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.benchmarks import commands, memory, simulation, throughput, turnaround, utilisation
+from tests.benchmarks import (
+    commands,
+    memory,
+    proposing,
+    simulation,
+    throughput,
+    turnaround,
+    utilisation,
+)
 from tests.benchmarks.figures import Figure, as_markdown, as_text
 from tests.benchmarks.machine import describe, load
 from tests.benchmarks.sizes import FULL, QUICK, Sizes
@@ -18,7 +26,7 @@ from tests.docs.generate import rendered
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 BENCHES: Mapping[str, Callable[[Sizes], Iterator[Figure]]] = {
     bench.NAME: bench.measure
-    for bench in (throughput, turnaround, utilisation, commands, memory, simulation)
+    for bench in (throughput, turnaround, utilisation, commands, memory, proposing, simulation)
 }
 
 

@@ -146,6 +146,22 @@ def test_a_second_failure_is_the_end_of_it_and_says_why(table: Table) -> None:
     assert len(table.purse.settled) == 2
 
 
+def test_an_empty_answer_is_trouble_where_ideas_were_asked_for_and_gives_a_task_up(
+    table: Table,
+) -> None:
+    claude = table.claude([Move(experiments=[])] * 2)
+    with pytest.raises(ProposerTroubled, match="no experiment was handed in"):
+        claude.propose(context(), 1)
+    task = Task(
+        kind=TaskKind.COMPOSE,
+        experiment=ExperimentId("e4"),
+        hypothesis="h",
+        problem="train.py",
+        files={"train.py": TRAIN},
+    )
+    assert claude.propose(context(task=task), 1) == []
+
+
 @pytest.mark.parametrize(
     "raw",
     [
