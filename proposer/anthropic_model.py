@@ -7,9 +7,13 @@ second: it is done when the first model is made, and by no command.
 
 import json
 import random
+import re
+import socket
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import anthropic
@@ -23,6 +27,9 @@ MOST_WAIT_S = 60.0
 MOST_RETRIES = 4
 """Of one question; what goes on for longer is the caller's circuit breaker's affair."""
 _MOST_TOLD = 300
+_BAD_REQUEST = 400
+_CAN_DO_WITHOUT = ("tool_choice", "thinking", "strict")
+"""What a question loses little by; the prompt asks for the tool, and its input is checked here."""
 
 
 class ModelTroubled(Exception):
@@ -33,6 +40,13 @@ class ModelTroubled(Exception):
         self.usage = usage
         """None where nobody knows: something was sent, and no count came back."""
         self.retry_after_s = retry_after_s
+
+
+class AnswerLost(ModelTroubled):
+    """Something was sent and no whole answer came back; it may be charged for all the same.
+
+    Whoever asks again makes another call, and has to pay for both.
+    """
 
 
 class ModelRefused(Exception):
@@ -59,8 +73,8 @@ class ModelAnswer:
     """Input of the tool call; None if the tool was not called."""
     content: Sequence[Mapping[str, Any]]
     """The answer as it goes back into the conversation."""
-    tool_use: str
-    """Id of the tool call; empty without one."""
+    tool_uses: Sequence[str]
+    """Ids of the tool calls, the first of which is taken; each has to be answered."""
     text: str
     """What was said beside it."""
     usage: Usage
@@ -77,6 +91,8 @@ class AnthropicModel:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     _client: anthropic.Anthropic = field(init=False)
+    _without: set[str] = field(init=False, default_factory=set)
+    """Of `_CAN_DO_WITHOUT`, what the model or the server turned out not to take."""
 
     def __post_init__(self) -> None:
         # Without a key of ours the SDK would look for one itself, in the environment.
@@ -84,70 +100,128 @@ class AnthropicModel:
             api_key=self.api_key or "none",
             base_url=self.config.base_url or "https://api.anthropic.com",
             max_retries=0,
+            # Questions are minutes apart. On a connection that the server has meanwhile closed, one
+            # would seem to be lost that was never read.
+            default_headers={"Connection": "close"},
         )
 
-    def ask(self, question: Question) -> ModelAnswer:
-        """Return the answer; what fails for the moment is tried again within `timeout_s`.
+    def deadline(self) -> float:
+        """Return when an answer to a question that is asked now has to be there, by `clock`."""
+        return self.clock() + self.config.timeout_s
+
+    def ask(self, question: Question, end: float) -> ModelAnswer:
+        """Return the answer; what fails for the moment and costs nothing is tried again till `end`.
 
         Raises:
-            ModelTroubled: overload, limits, a lost connection, a refusal, or no answer in time.
+            AnswerLost: it broke off, or did not come in time.
+            ModelTroubled: overload, limits, no connection, a refusal, or an answer cut short.
             ModelRefused: a wrong key, an unknown model, or a request that will never do.
         """
-        end = self.clock() + self.config.timeout_s
-        for attempt in range(MOST_RETRIES + 1):
+        attempt = 0
+        while True:
+            retry_after_s = 0.0
             try:
                 return self._once(question, end)
             except anthropic.APIStatusError as error:
+                if self._has_given_way(error):
+                    continue
                 problem = self._told(error)
                 retry_after_s = _retry_after(error.response.headers)
-                usage = Usage()  # a request that was turned away costs nothing
                 if not _is_passing(error.status_code):
                     raise ModelRefused(problem) from None
-            except (anthropic.APIError, OSError) as error:
-                problem, retry_after_s, usage = _short(error), 0.0, None
-            wait_s = max(retry_after_s, self._backoff_s(attempt))
-            if attempt == MOST_RETRIES or self.clock() + wait_s >= end:
-                raise ModelTroubled(problem, usage=usage, retry_after_s=retry_after_s)
-            self.sleep(wait_s)
-        raise AssertionError("unreachable")
+            except anthropic.APIConnectionError as error:
+                problem = _short(error.__cause__ or error)
+                if not _is_unsent(error):
+                    raise AnswerLost(problem, usage=None) from None
+            if not self.has_waited(attempt, end, at_least_s=retry_after_s):
+                # Requests that were turned away cost nothing.
+                raise ModelTroubled(problem, usage=Usage(), retry_after_s=retry_after_s)
+            attempt += 1
 
-    def _backoff_s(self, attempt: int) -> float:
+    def has_waited(self, attempt: int, end: float, *, at_least_s: float = 0.0) -> bool:
+        """Wait before another attempt; false, at once, if there is no time or use for one."""
         spread = random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, guards nothing
-        return float(min(MOST_WAIT_S, FIRST_WAIT_S * 2**attempt) * spread)
+        wait_s = max(at_least_s, min(MOST_WAIT_S, FIRST_WAIT_S * 2**attempt) * spread)
+        if attempt >= MOST_RETRIES or self.clock() + wait_s >= end:
+            return False
+        self.sleep(wait_s)
+        return True
+
+    def _has_given_way(self, error: anthropic.APIStatusError) -> bool:
+        """Leave out what the model will not take and can be done without; false if it is not that.
+
+        No list of models could stay true: newer ones take no forced call, older ones no adaptive
+        thinking, other servers no strict tools.
+        """
+        if error.status_code != _BAD_REQUEST:
+            return False
+        said = error.api_message or error.message
+        for word in _CAN_DO_WITHOUT:
+            if word not in self._sent_words() or not re.search(rf"\b{word}\b", said):
+                continue
+            self._without.add(word)
+            return True
+        return False
+
+    def _sent_words(self) -> set[str]:
+        # A forced call and thinking exclude each other: who asks for effort asks for thinking.
+        words = {"strict", "thinking" if self.config.effort else "tool_choice"}
+        return words - self._without
 
     def _once(self, question: Question, end: float) -> ModelAnswer:
-        left_s = end - self.clock()
-        timeout = anthropic.Timeout(max(1.0, left_s), connect=min(CONNECT_S, max(1.0, left_s)))
-        is_begun = False
+        left_s = max(1.0, end - self.clock())
+        timeout = anthropic.Timeout(left_s, connect=min(CONNECT_S, left_s))
         with self._client.messages.stream(**self._request(question), timeout=timeout) as stream:
-            for _ in stream:
-                is_begun = True
-                # Each read has the timeout anew: an answer that drips in would never end.
-                if self.clock() >= end:
-                    usage = _usage(stream.current_message_snapshot.usage)
-                    raise ModelTroubled(
-                        f"no whole answer within {self.config.timeout_s:g} s", usage=usage
-                    )
-            message = stream.get_final_message() if is_begun else None
-        if message is None or message.stop_reason is None:
-            raise ConnectionError("the answer broke off in the middle")
-        return _answer(message)
+            return self._read(stream, end)
+
+    def _read(self, stream: anthropic.MessageStream[Any], end: float) -> ModelAnswer:
+        is_begun, problem = False, "the answer broke off in the middle"
+        # Each read has the timeout anew: without the watch an answer that drips in would never end.
+        with _cut_after(stream, end - self.clock()) as is_cut:
+            try:
+                for _ in stream:
+                    is_begun = True
+                    if self.clock() >= end:
+                        is_cut.set()
+                        break
+            except anthropic.APIStatusError as error:
+                if not is_begun:
+                    raise
+                problem = self._told(error)
+            except Exception as error:  # noqa: BLE001 - what its transport and parsers raise has no base
+                problem = _short(error)
+            else:
+                if is_begun and stream.current_message_snapshot.stop_reason is not None:
+                    return _answer(stream.get_final_message())
+        if is_cut.is_set():
+            problem = f"no whole answer within {self.config.timeout_s:g} s"
+        raise AnswerLost(problem, usage=self._most_used(stream) if is_begun else None)
+
+    def _most_used(self, stream: anthropic.MessageStream[Any]) -> Usage:
+        """Return the most that a broken answer took: its prompt is known, its end is not."""
+        return replace(_usage(stream.current_message_snapshot.usage), output=self.config.max_tokens)
 
     def _request(self, question: Question) -> dict[str, Any]:
-        config = self.config
+        config, sent = self.config, self._sent_words()
         cached = {"type": "text", "text": question.static, "cache_control": {"type": "ephemeral"}}
+        forced = {"type": "tool", "name": question.tool["name"]}
+        tool = dict(question.tool)
+        if "strict" not in sent:
+            tool.pop("strict", None)
         request: dict[str, Any] = {
             "model": config.model,
             "max_tokens": config.max_tokens,
             "system": [cached],
             "messages": list(question.messages),
-            "tools": [dict(question.tool)],
-            "tool_choice": {"type": "tool", "name": question.tool["name"]},
+            "tools": [tool],
+            "tool_choice": {
+                **(forced if "tool_choice" in sent else {"type": "auto"}),
+                "disable_parallel_tool_use": True,
+            },
         }
-        if config.effort:
-            # A forced call and thinking exclude each other.
-            request["tool_choice"] = {"type": "auto"}
+        if "thinking" in sent:
             request["thinking"] = {"type": "adaptive"}
+        if config.effort:
             request["output_config"] = {"effort": config.effort}
         if config.temperature is not None:
             # No parameter of the SDK any more; servers that know it read it all the same.
@@ -161,11 +235,43 @@ class AnthropicModel:
             403: f"; may the key in {self.config.key or 'nothing'} use {self.config.model}?",
             404: f"; does the server know the model {self.config.model}?",
         }.get(error.status_code, "")
-        return f"HTTP {error.status_code}: {said}{cure}"
+        if error.status_code == _BAD_REQUEST and "temperature" in said:
+            cure = "; take temperature out of this [[proposer]]"
+        # An error in the middle of an answer comes with the status of the answer's beginning.
+        status = f"HTTP {error.status_code}: " if error.status_code >= _BAD_REQUEST else ""
+        return f"{status}{said}{cure}"
+
+
+@contextmanager
+def _cut_after(stream: anthropic.MessageStream[Any], left_s: float) -> Iterator[threading.Event]:
+    """Cut the connection of an answer when its time is over, and say so by the event."""
+    is_cut = threading.Event()
+    network = stream.response.extensions.get("network_stream")
+
+    def cut() -> None:
+        is_cut.set()
+        connection = network.get_extra_info("socket") if network is not None else None
+        if isinstance(connection, socket.socket):
+            # Unlike closing it, this wakes who reads. Of TLS the plain socket's, for the same.
+            with suppress(OSError):
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+    timer = threading.Timer(max(0.0, left_s), cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield is_cut
+    finally:
+        timer.cancel()
 
 
 def _is_passing(status: int) -> bool:
-    return status in {408, 409, 425, 429} or status >= 500
+    return status in {408, 409, 425, 429} or status >= 500 or status < _BAD_REQUEST
+
+
+def _is_unsent(error: anthropic.APIConnectionError) -> bool:
+    """Whether no connection came about. By name: the SDK has changed its HTTP library before."""
+    return type(error.__cause__).__name__ in {"ConnectError", "ConnectTimeout"}
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:
@@ -195,17 +301,12 @@ def _answer(message: Any) -> ModelAnswer:  # noqa: ANN401 - a generic of the SDK
         raise ModelTroubled("the model refused to answer", usage=usage)
     if message.stop_reason in {"max_tokens", "model_context_window_exceeded"}:
         raise ModelTroubled("the answer was cut off: raise max_tokens", usage=usage)
-    data: object = None
-    tool_use, words = "", list[str]()
-    for block in message.content:
-        if block.type == "tool_use":
-            data, tool_use = _input(block.input), block.id
-        elif block.type == "text":
-            words.append(block.text)
+    calls = [block for block in message.content if block.type == "tool_use"]
+    words = [block.text for block in message.content if block.type == "text"]
     return ModelAnswer(
-        data=data,
+        data=_input(calls[0].input) if calls else None,
         content=[_block(block) for block in message.content],
-        tool_use=tool_use,
+        tool_uses=[call.id for call in calls],
         text="\n".join(words),
         usage=usage,
         stop=message.stop_reason or "",

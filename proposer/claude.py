@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from proposer.anthropic_model import (
+    AnswerLost,
     AnthropicModel,
     ModelAnswer,
     ModelRefused,
@@ -34,8 +35,11 @@ from proposer.proposal import (
     Scalar,
     TaskKind,
 )
-from proposer.purse import CallId, CallPlan, Purse, Settlement, Usage
+from proposer.purse import CallId, CallPlan, Purse, RecordedReply, Settlement, Usage
 from proposer.reply import BadReply, ExperimentReply, Reply, read_reply, tool
+
+_MOST_LOST = 1
+"""How often a question is asked again whose answer was lost: each loss may have cost the most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +73,7 @@ class Claude:
         self._max_repairs = max_repairs
         self._likeness = likeness
         self._model = model or AnthropicModel(config, api_key)
+        self._unused: list[RecordedReply] = []
 
     @property
     def name(self) -> str:
@@ -93,7 +98,7 @@ class Claude:
             ProposerDone: the key or the model is wrong.
             OverLimit: a call could cost more than what is left.
         """
-        if context.task is None and (found := self._recorded(context)):
+        if found := self._recorded(context):
             return found
         wanted = 1 if context.task else min(count, self._config.batch)
         prompt = render(context, tokens=self._config.context_tokens, count=wanted)
@@ -125,23 +130,43 @@ class Claude:
         context: Context,
         purpose: str,
     ) -> tuple[CallId, ModelAnswer]:
-        """Reserve, ask and settle: each call is settled exactly once, however it ends."""
+        """Ask until there is an answer or no time; what was lost is paid for beside what came."""
         plan = self._plan(static, messages, context, purpose)
+        question = Question(static=static, messages=messages, tool=tool())
+        end = self._model.deadline()
+        for attempt in range(_MOST_LOST + 1):
+            try:
+                return self._paid(plan, question, end)
+            except AnswerLost as error:
+                if attempt == _MOST_LOST or not self._model.has_waited(attempt, end):
+                    raise ProposerTroubled(str(error)) from None
+            except ModelTroubled as error:
+                raise ProposerTroubled(str(error), retry_after_s=error.retry_after_s) from None
+            except ModelRefused as error:
+                raise ProposerDone(str(error)) from None
+        raise AssertionError("unreachable")
+
+    def _paid(self, plan: CallPlan, question: Question, end: float) -> tuple[CallId, ModelAnswer]:
+        """Reserve, ask and settle: each call is settled exactly once, however it ends.
+
+        Of a call whose end nobody knows the provider may have counted everything, so all that was
+        reserved for it counts.
+        """
         call = self._purse.reserve(plan)
         begun = time.monotonic()
+        unknown = Usage(output=plan.tokens)
         try:
-            answer = self._model.ask(Question(static=static, messages=messages, tool=tool()))
+            answer = self._model.ask(question, end)
         except ModelTroubled as error:
-            # Of a call whose end is unknown the provider may have counted everything.
             usage = error.usage
             usd = plan.usd if usage is None else self._usd(usage)
-            self._settle(call, usage or Usage(), usd, begun, problem=str(error))
-            raise ProposerTroubled(str(error), retry_after_s=error.retry_after_s) from None
+            self._settle(call, unknown if usage is None else usage, usd, begun, problem=str(error))
+            raise
         except ModelRefused as error:
             self._settle(call, Usage(), 0.0, begun, problem=str(error))
-            raise ProposerDone(str(error)) from None
+            raise
         except BaseException as error:
-            self._settle(call, Usage(), plan.usd, begun, problem=type(error).__name__)
+            self._settle(call, unknown, plan.usd, begun, problem=type(error).__name__)
             raise
         self._settle(call, answer.usage, self._usd(answer.usage), begun, data=answer.data)
         return call, answer
@@ -165,6 +190,7 @@ class Claude:
             incumbent=context.incumbent,
             usd=usd,
             tokens=tokens + self._config.max_tokens,
+            task=context.task.key if context.task else "",
         )
 
     def _usd(self, usage: Usage) -> float:
@@ -197,9 +223,15 @@ class Claude:
     # --- answers ---------------------------------------------------------------------------------
 
     def _recorded(self, context: Context) -> list[Proposal]:
-        """Make proposals of replies that were paid for, and of which a crash made nothing."""
+        """Make proposals of replies that were paid for, and of which a crash made nothing.
+
+        Those to a task wait until it is asked for again.
+        """
+        self._unused += self._purse.unused(self._name)
+        task = context.task.key if context.task else ""
         found: list[Proposal] = []
-        for recorded in self._purse.unused(self._name):
+        for recorded in [each for each in self._unused if each.plan.task == task]:
+            self._unused.remove(recorded)
             if recorded.plan.commit != context.commit:
                 continue  # they are patches on what is no longer the incumbent
             try:
@@ -224,8 +256,9 @@ class Claude:
             reply = read_reply(answer.data)
         except BadReply as error:
             return _Made(proposals=(), problems=[f"the tool's input is malformed: {error}"])
-        # A twin is sent back once: who insists has a reason.
-        return self._applied(reply, context, call, good, knows_twins=not is_first)
+        # A twin is sent back once: who insists has a reason. What mends is like what it mends.
+        knows_twins = not is_first or context.task is not None
+        return self._applied(reply, context, call, good, knows_twins=knows_twins)
 
     def _applied(
         self,
@@ -306,8 +339,17 @@ def _again(answer: ModelAnswer, problems: Sequence[str]) -> Iterator[Mapping[str
         ]
     )
     yield {"role": "assistant", "content": list(answer.content) or "(nothing)"}
-    if answer.tool_use:
-        result = {"type": "tool_result", "tool_use_id": answer.tool_use, "content": told}
-        yield {"role": "user", "content": [{**result, "is_error": True}]}
+    if answer.tool_uses:
+        first = answer.tool_uses[0]
+        results = [
+            {
+                "type": "tool_result",
+                "tool_use_id": each,
+                "content": told if each == first else "Not read: one call is taken.",
+                "is_error": True,
+            }
+            for each in answer.tool_uses
+        ]
+        yield {"role": "user", "content": results}
     else:
         yield {"role": "user", "content": told}

@@ -58,7 +58,10 @@ def apply_edits(files: Mapping[str, str], edits: Sequence[Edit]) -> dict[str, st
 
 
 def _applied(text: str, edit: Edit) -> str:
-    if edit.content is not None:
+    forms = [name for name in ("search", "diff", "content") if getattr(edit, name)]
+    if len(forms) > 1:
+        raise EditProblem(f"{edit.path}: an edit has one form, and this one {' and '.join(forms)}")
+    if edit.content is not None and forms in ([], ["content"]):
         return edit.content
     if edit.diff:
         try:
@@ -72,7 +75,7 @@ def _applied(text: str, edit: Edit) -> str:
 
 
 def _replaced(text: str, search: str, replace: str, path: str) -> str:
-    found = text.count(search)
+    found = _count(text, search)
     if found == 1:
         return text.replace(search, replace)
     if found > 1:
@@ -91,6 +94,14 @@ def _replaced(text: str, search: str, replace: str, path: str) -> str:
     start, end = places[0], places[0] + len(wanted)
     put = replace if replace.endswith("\n") or not replace else f"{replace}\n"
     return "".join([*lines[:start], put, *lines[end:]])
+
+
+def _count(text: str, search: str) -> int:
+    """Return how often a text stands in another; places that overlap are several."""
+    at, found = text.find(search), 0
+    while at >= 0:
+        at, found = text.find(search, at + 1), found + 1
+    return found
 
 
 def _places(lines: Sequence[str], wanted: Sequence[str]) -> list[int]:

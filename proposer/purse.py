@@ -46,6 +46,8 @@ class CallPlan:
     """The most that it can cost; 0 where nothing is paid."""
     tokens: int
     """The most tokens that it can use."""
+    task: str = ""
+    """Key of the task that it is for; empty if it asks for ideas."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

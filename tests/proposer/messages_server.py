@@ -2,12 +2,13 @@
 
 What it answers is scripted, by a list of moves, or by a function that reads the request and edits
 the source that it was shown. `python -m tests.proposer.messages_server PORT_FILE` runs one by
-itself for a whole study: see `Model`.
+itself for a whole study: see tests.proposer.scripted_model.
 """
 
 import json
 import re
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,11 +46,21 @@ class Move:
     stop: str = ""
     """The reason to stop; empty says what goes with the content."""
     cut_after: int = -1
-    """Events after which the connection is cut; -1 never."""
+    """Events after which the answer ends too soon; -1 never."""
+    cut: Callable[[BaseHTTPRequestHandler], None] = field(default_factory=lambda: end)
+    """How it does."""
+    thinking: str = ""
+    """Signature of a block of thinking that comes first."""
+    call_twice: bool = False
+    """Call the tool a second time in the same answer."""
+    broken_json: bool = False
+    """Send an input of the tool call that is no JSON."""
     pause_s: float = 0.0
     """Between two events."""
 
     def blocks(self) -> Iterator[dict[str, Any]]:
+        if self.thinking:
+            yield {"type": "thinking", "signature": self.thinking}
         if self.text:
             yield {"type": "text", "text": self.text}
         data = self.raw
@@ -60,7 +71,9 @@ class Move:
                 "hints": list(self.hints),
             }
         if data is not None:
-            yield {"type": "tool_use", "id": "toolu_1", "name": "submit_experiments", "data": data}
+            text = "{oops" if self.broken_json else json.dumps(data)
+            for number in range(1, 3 if self.call_twice else 2):
+                yield {"type": "tool_use", "id": f"toolu_{number}", "json": text}
 
 
 def experiment(hypothesis: str, *edits: Mapping[str, Any], **more: Any) -> dict[str, Any]:
@@ -74,6 +87,49 @@ def experiment(hypothesis: str, *edits: Mapping[str, Any], **more: Any) -> dict[
 
 def edit(path: str = "train.py", **form: Any) -> dict[str, Any]:
     return {"path": path, "search": "", "replace": "", "diff": "", "content": None, **form}
+
+
+def end(handler: BaseHTTPRequestHandler) -> None:
+    """End the connection in good order."""
+    handler.connection.shutdown(socket.SHUT_RDWR)
+
+
+def reset(handler: BaseHTTPRequestHandler) -> None:
+    """Reset the connection."""
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.rfile.close()
+    handler.wfile.close()
+    handler.connection.close()
+
+
+def overloaded(handler: BaseHTTPRequestHandler) -> None:
+    """Say in the middle of an answer that there will be no more of it."""
+    error = {"type": "overloaded_error", "message": "Overloaded"}
+    _send(handler, {"type": "error", "error": error})
+
+
+def drip(handler: BaseHTTPRequestHandler) -> None:
+    """Send bytes that make no event, for as long as somebody listens, but 20 s at most."""
+    for _ in range(400):
+        handler.wfile.write(b": wait\n")
+        handler.wfile.flush()
+        time.sleep(0.05)
+
+
+def refuses(word: str, then: Move) -> Callable[[Request], Move]:
+    """Answer as a model does that will not take one part of a request."""
+
+    def answer(request: Request) -> Move:
+        forced = request["tool_choice"]["type"] == "tool"
+        taken = {
+            "tool_choice": not forced,
+            "thinking": "thinking" not in request,
+            "strict": "strict" not in request["tools"][0],
+            "temperature": "temperature" not in request,
+        }
+        return then if taken[word] else Move(status=400, message=f"{word}: not supported")
+
+    return answer
 
 
 def shown(request: Request, path: str = "train.py") -> str:
@@ -129,7 +185,7 @@ class MessagesServer:
             self.requests.append(request)
             self.headers.append({name.lower(): value for name, value in handler.headers.items()})
             move = self._answer(request)
-        with suppress(BrokenPipeError, ConnectionResetError):  # the client gave up, as it may
+        with suppress(OSError, ValueError):  # the client gave up, as it may; or it was cut off
             _respond(handler, move, request)
 
 
@@ -144,6 +200,7 @@ def _respond(handler: BaseHTTPRequestHandler, move: Move, request: Request) -> N
         payload = json.dumps(error).encode()
         handler.send_header("content-type", "application/json")
         handler.send_header("content-length", str(len(payload)))
+        handler.send_header("connection", "close")
         handler.end_headers()
         handler.wfile.write(payload)
         return
@@ -152,13 +209,16 @@ def _respond(handler: BaseHTTPRequestHandler, move: Move, request: Request) -> N
     handler.end_headers()
     for number, event in enumerate(_events(move, request)):
         if number == move.cut_after:
-            handler.connection.shutdown(socket.SHUT_RDWR)
+            move.cut(handler)
             return
         if move.pause_s and number:
             time.sleep(move.pause_s)
-        data = json.dumps(event)
-        handler.wfile.write(f"event: {event['type']}\ndata: {data}\n\n".encode())
-        handler.wfile.flush()
+        _send(handler, event)
+
+
+def _send(handler: BaseHTTPRequestHandler, event: Mapping[str, Any]) -> None:
+    handler.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
+    handler.wfile.flush()
 
 
 def _events(move: Move, request: Request) -> Iterator[dict[str, Any]]:
@@ -181,12 +241,21 @@ def _block(index: int, block: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if block["type"] == "text":
         start = {"type": "text", "text": ""}
         deltas = [{"type": "text_delta", "text": block["text"]}]
+    elif block["type"] == "thinking":
+        start = {"type": "thinking", "thinking": "", "signature": ""}
+        deltas = [{"type": "signature_delta", "signature": block["signature"]}]
     else:
-        start = {"type": "tool_use", "id": block["id"], "name": block["name"], "input": {}}
-        text = json.dumps(block["data"])
+        start = {"type": "tool_use", "id": block["id"], "name": "submit_experiments", "input": {}}
+        text = block["json"]
         parts = [text[at : at + 200] for at in range(0, len(text), 200)]
         deltas = [{"type": "input_json_delta", "partial_json": part} for part in parts]
     yield {"type": "content_block_start", "index": index, "content_block": start}
     for delta in deltas:
         yield {"type": "content_block_delta", "index": index, "delta": delta}
     yield {"type": "content_block_stop", "index": index}
+
+
+if __name__ == "__main__":
+    from tests.proposer.scripted_model import main
+
+    main()

@@ -1,6 +1,7 @@
 """A model over real HTTP, with the real SDK: what it proposes, what it repairs, what it costs."""
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -14,7 +15,19 @@ from proposer.prices import Price
 from proposer.proposal import ProposerDone, ProposerTroubled, Task, TaskKind
 from proposer.purse import CallId, CallPlan, OverLimit, RecordedReply
 from proposer.python_knobs import read_python
-from tests.proposer.messages_server import MessagesServer, Move, edit, experiment, question, shown
+from tests.proposer.messages_server import (
+    MessagesServer,
+    Move,
+    drip,
+    edit,
+    end,
+    experiment,
+    overloaded,
+    question,
+    refuses,
+    reset,
+    shown,
+)
 from tests.proposer.study import COMMIT, TRAIN, FakePurse, context, past
 from trainer.trial import CommitId, ExperimentId
 
@@ -102,7 +115,11 @@ def test_the_call_is_forced_strict_cached_and_holds_no_key(table: Table) -> None
     claude.propose(context(), 1)
     claude.propose(context(history=[past(1)]), 1)
     first, second = table.server.requests
-    assert first["tool_choice"] == {"type": "tool", "name": "submit_experiments"}
+    assert first["tool_choice"] == {
+        "type": "tool",
+        "name": "submit_experiments",
+        "disable_parallel_tool_use": True,
+    }
     assert first["tools"][0]["strict"] is True
     assert first["system"][0]["cache_control"] == {"type": "ephemeral"}
     assert json.dumps([first["system"], first["tools"]]) == json.dumps(
@@ -120,7 +137,7 @@ def test_effort_lets_it_think_and_temperature_is_sent_where_it_is_asked_for(tabl
     first, second = table.server.requests
     assert first["output_config"] == {"effort": "high"}
     assert first["thinking"] == {"type": "adaptive"}
-    assert first["tool_choice"] == {"type": "auto"}
+    assert first["tool_choice"]["type"] == "auto"
     assert first["temperature"] == 0.3
     assert "the tool was not called" in json.dumps(second["messages"][-1])
 
@@ -211,11 +228,10 @@ def test_overload_and_limits_are_waited_for_as_long_as_the_server_says(table: Ta
     moves = [
         Move(status=429, headers={"retry-after": "7"}),
         Move(status=529),
-        Move(experiments=[DEEPER], cut_after=2),
         Move(experiments=[LOWER]),
     ]
     assert len(table.claude(moves).propose(context(), 1)) == 1
-    assert len(table.server.requests) == 4
+    assert len(table.server.requests) == 3
     assert table.waits[0] == 7.0
     assert all(0.5 <= wait <= 60 for wait in table.waits[1:])
     assert list(table.purse.settled) == ["c1"], "they are one call"
@@ -228,15 +244,107 @@ def test_an_outage_ends_the_question_with_a_reason_and_costs_nothing(table: Tabl
     assert table.purse.settled[CallId("c1")].usd == 0
 
 
-def test_a_call_whose_end_nobody_knows_counts_as_the_most_that_it_can_have_cost(
-    table: Table,
+LOST = {
+    "ended": Move(experiments=[DEEPER], cut_after=3, cut=end),
+    "reset": Move(experiments=[DEEPER], cut_after=3, cut=reset),
+    "overloaded in the middle": Move(experiments=[DEEPER], cut_after=3, cut=overloaded),
+    "no JSON": Move(experiments=[DEEPER], broken_json=True),
+}
+
+
+@pytest.mark.parametrize("move", LOST.values(), ids=LOST.keys())
+def test_a_lost_answer_is_asked_for_again_by_a_call_of_its_own(table: Table, move: Move) -> None:
+    (lower,) = table.claude([move, Move(experiments=[LOWER])]).propose(context(), 1)
+    assert lower.origin == "c2/0"
+    lost = table.purse.settled[CallId("c1")]
+    assert (lost.usage.input, lost.usage.output) == (100, 2000), "its prompt, and all it may write"
+    assert lost.usd == pytest.approx((100 * 4 + 2000 * 20) / 1e6)
+    assert lost.problem
+    assert len(table.waits) == 1
+
+
+@pytest.mark.parametrize("move", LOST.values(), ids=LOST.keys())
+def test_an_answer_lost_twice_is_trouble_and_no_more_than_two_calls(
+    table: Table, move: Move
 ) -> None:
     with pytest.raises(ProposerTroubled):
-        table.claude([Move(experiments=[LOWER], cut_after=3)] * 5).propose(context(), 1)
-    assert table.purse.settled[CallId("c1")].usd == table.purse.plans[CallId("c1")].usd > 0
+        table.claude([move] * 3).propose(context(), 1)
+    assert list(table.purse.settled) == ["c1", "c2"]
+    assert len(table.server.requests) == 2
 
 
-def test_an_answer_that_drips_in_ends_at_the_deadline_and_costs_what_it_said(table: Table) -> None:
+def test_a_call_of_which_nothing_came_back_counts_as_all_that_was_reserved(table: Table) -> None:
+    with pytest.raises(ProposerTroubled):
+        table.claude([Move(experiments=[LOWER], cut_after=0)] * 2).propose(context(), 1)
+    plan, done = table.purse.plans[CallId("c1")], table.purse.settled[CallId("c1")]
+    assert done.usd == plan.usd > 0
+    assert done.usage.total == plan.tokens
+
+
+def test_a_second_call_after_a_lost_one_stays_within_the_limit(table: Table) -> None:
+    claude = table.claude([LOST["reset"], Move(experiments=[LOWER])])
+    table.purse.left = 0.06  # enough for the first: up to 2,000 tokens at $20 a million, and more
+    with pytest.raises(OverLimit):
+        claude.propose(context(), 1)
+    assert list(table.purse.settled) == ["c1"]
+    assert len(table.server.requests) == 1
+
+
+def test_a_server_that_is_not_there_costs_nothing(table: Table) -> None:
+    claude = table.claude([])
+    table.server.close()
+    table.servers.clear()
+    with pytest.raises(ProposerTroubled, match="refused"):
+        claude.propose(context(), 1)
+    assert len(table.waits) == 4
+    assert table.purse.settled[CallId("c1")].usd == 0
+
+
+def test_bytes_that_drip_in_and_make_no_event_do_not_outlast_the_deadline(table: Table) -> None:
+    claude = table.claude([Move(experiments=[LOWER], cut_after=2, cut=drip)], timeout_s=1.0)
+    claude._model.clock = time.monotonic
+    begun = time.monotonic()
+    with pytest.raises(ProposerTroubled, match="no whole answer within 1 s"):
+        claude.propose(context(), 1)
+    assert time.monotonic() - begun < 10, "it drips for twice as long"
+
+
+@pytest.mark.parametrize("word", ["tool_choice", "strict"])
+def test_what_a_model_will_not_take_is_left_out_from_then_on(table: Table, word: str) -> None:
+    """The newest models take no forced call, and say so by a 400."""
+    claude = table.claude(refuses(word, Move(experiments=[LOWER])))
+    assert len(claude.propose(context(), 1)) == 1
+    assert len(claude.propose(context(), 1)) == 1
+    assert len(table.server.requests) == 3, "it is tried once"
+    assert list(table.purse.settled) == ["c1", "c2"]
+    assert not table.waits
+
+
+def test_a_model_that_cannot_think_when_told_to_is_asked_with_effort_alone(table: Table) -> None:
+    claude = table.claude(refuses("thinking", Move(experiments=[LOWER])), effort="low")
+    assert len(claude.propose(context(), 1)) == 1
+    assert "thinking" not in table.server.requests[1]
+    assert table.server.requests[1]["output_config"] == {"effort": "low"}
+
+
+def test_a_temperature_that_is_not_taken_is_given_up_with_the_cure(table: Table) -> None:
+    claude = table.claude(refuses("temperature", Move()), temperature=0.5)
+    with pytest.raises(ProposerDone, match=r"take temperature out of this \[\[proposer\]\]"):
+        claude.propose(context(), 1)
+
+
+def test_thinking_goes_back_as_it_came_and_every_call_is_answered(table: Table) -> None:
+    wrong = experiment("wrong", {"search": "LR = 0.2", "replace": "LR = 0.3"})
+    first = Move(experiments=[wrong], thinking="c2lnbmVk", call_twice=True)
+    claude = table.claude([first, Move(experiments=[LOWER])])
+    assert len(claude.propose(context(), 1)) == 1
+    _, said, told = table.server.requests[1]["messages"]
+    assert said["content"][0] == {"type": "thinking", "thinking": "", "signature": "c2lnbmVk"}
+    answered = [block["tool_use_id"] for block in told["content"]]
+    assert answered == [block["id"] for block in said["content"][1:]] == ["toolu_1", "toolu_2"]
+
+
+def test_an_answer_that_comes_slowly_ends_at_the_deadline(table: Table) -> None:
     ticks = iter(range(0, 10_000, 30))
     claude = table.claude([Move(experiments=[LOWER])], timeout_s=100.0)
     claude._model.clock = lambda: next(ticks)
@@ -263,7 +371,11 @@ def test_an_answer_of_no_use_is_paid_for_and_told(table: Table, move: Move, reas
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(401, "is the key in ANTHROPIC_API_KEY right"), (404, "does the server know the model")],
+    [
+        (401, "is the key in ANTHROPIC_API_KEY right"),
+        (403, "may the key in ANTHROPIC_API_KEY use claude-opus-5-5"),
+        (404, "does the server know the model"),
+    ],
 )
 def test_what_will_not_get_better_is_given_up_with_the_cure(
     table: Table, status: int, words: str
@@ -329,3 +441,49 @@ def test_replies_that_were_paid_for_before_a_crash_are_used_without_a_call(table
     assert not table.server.requests
     assert len(claude.propose(context(), 1)) == 1
     assert len(table.server.requests) == 1
+
+
+def test_a_recorded_answer_to_a_task_waits_for_the_task_and_is_not_paid_for_again(
+    table: Table,
+) -> None:
+    task = Task(
+        kind=TaskKind.FIX,
+        experiment=ExperimentId("e4"),
+        hypothesis="depth twice",
+        problem="NameError",
+        files={"train.py": TRAIN},
+    )
+    plan = CallPlan(
+        proposer="claude",
+        model="m",
+        purpose="fix",
+        commit=COMMIT,
+        incumbent=ExperimentId("e0"),
+        usd=1.0,
+        tokens=1,
+        task=task.key,
+    )
+    reply = json.dumps({"experiments": [DEEPER], "notes": "", "hints": []})
+    table.purse = FakePurse(unused=[RecordedReply(call=CallId("c7"), plan=plan, reply=reply)])
+    claude = table.claude([Move(experiments=[LOWER])])
+    (idea,) = claude.propose(context(), 1)
+    assert idea.hypothesis == "LR 0.1 -> 0.05"
+    (fix,) = claude.propose(context(task=task), 1)
+    assert (fix.hypothesis, fix.origin) == ("deeper", "c7/0")
+    assert [each.task for each in table.purse.plans.values()] == [""]
+
+
+def test_what_mends_a_candidate_is_not_sent_back_for_being_like_it(table: Table) -> None:
+    patch = "--- a/train.py\n+++ b/train.py\n-DEPTH = 4\n+DEPTH = 8\n"
+    crashed = past(4, hypothesis="deeper", patch=patch, status="crashed")
+    task = Task(
+        kind=TaskKind.FIX,
+        experiment=crashed.experiment,
+        hypothesis="deeper",
+        problem="NameError",
+        files={"train.py": TRAIN},
+    )
+    claude = table.claude([Move(experiments=[DEEPER])])
+    (fix,) = claude.propose(context(task=task, history=[crashed]), 1)
+    assert fix.hypothesis == "deeper"
+    assert table.purse.plans[CallId("c1")].task == task.key

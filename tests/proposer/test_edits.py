@@ -44,6 +44,10 @@ def test_only_white_space_at_the_ends_of_lines_may_differ() -> None:
         (Edit(path="train.py", diff="LR = 0.2\n"), "no hunk that begins with @@"),
         (Edit(path="train.py", diff="@@ -1 +1 @@\n-nothing\n+x\n"), "hunk 1 of the diff does not"),
         (Edit(path="train.py"), "needs search, diff or content"),
+        (
+            Edit(path="train.py", search="LR = 0.1", content="LR = 1\n"),
+            "an edit has one form, and this one search and content",
+        ),
         (Edit(path="train.py", content=TRAIN), "change nothing"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -54,6 +58,18 @@ def test_a_problem_is_named_and_nothing_is_applied(edit: Edit, reason: str) -> N
     with pytest.raises(EditProblem) as found:
         apply_edits(FILES, edits)
     assert reason in str(found.value)
+
+
+def test_places_that_overlap_are_ambiguous() -> None:
+    edit = Edit(path="f", search="x += 1\nx += 1\n", replace="x += 2\n")
+    with pytest.raises(EditProblem, match="stands there 2 times"):
+        apply_edits({"f": "x += 1\n" * 3}, [edit])
+
+
+def test_an_empty_file_beside_another_form_is_no_file() -> None:
+    """Models fill in every key of a strict tool, with the empty text where null was meant."""
+    edit = Edit(path="train.py", search="LR = 0.1", replace="LR = 0.2", content="")
+    assert apply_edits(FILES, [edit]) == {"train.py": TRAIN.replace("0.1", "0.2")}
 
 
 @given(before=st.lists(st.sampled_from("abc"), min_size=1, max_size=12), data=st.data())
