@@ -42,10 +42,9 @@ def log(
 
 
 def _print_proposals(home: "StudyHome", state: "StudyState", last: int) -> None:
-    from proposer.replay import record
-
     from cluster.experiment import Kind
     from cluster.study_repository import StudyRepository
+    from proposer.replay import record
 
     repository = StudyRepository.open(home.git, study=home.name)
     by_age = sorted(state.experiments.values(), key=lambda one: int(one.id[1:]))

@@ -165,7 +165,9 @@ def test_a_model_a_tuner_and_a_crossover_share_a_study_that_is_killed_until_the_
     answered = [event for event in settled if event.proposals]
     assert model.calls - len(lost) <= len(answered) <= model.calls
     by_name = {each["name"]: each for each in status["proposers"]}
-    assert by_name["claude"]["usd"] == pytest.approx(spent)
+    # The crossover asks the same model what git cannot put together, on its own account.
+    assert sum(each["usd"] for each in by_name.values()) == pytest.approx(spent)
+    assert by_name["claude"]["usd"] > 0
     assert by_name["tuner"]["proposals"] > 0, "the tuner went on while the model was away"
 
     # One repair, one mended slip, one outage: told as they were.
