@@ -19,6 +19,7 @@ from eval.config import GuardConfig, JudgeConfig, MetricConfig, PrunerConfig, Ru
 from eval.ladder import Step
 from eval.trusted_metrics import goal_of
 from proposer.config import (
+    AgentSource,
     ClaudeSource,
     CrossoverSource,
     PriceConfig,
@@ -239,14 +240,14 @@ class StudyConfig(BaseModel):
     @model_validator(mode="after")
     def _resolvers_are_proposers(self) -> "StudyConfig":
         named = zip(names_of(self.proposer), self.proposer, strict=True)
-        able = [name for name, source in named if isinstance(source, ClaudeSource)]
+        able = [name for name, source in named if isinstance(source, ClaudeSource | AgentSource)]
         for number, source in enumerate(self.proposer, start=1):
             wanted = source.resolver if isinstance(source, CrossoverSource) else ""
             if wanted and wanted not in able:
                 cure = f"there is {' and '.join(able)}" if able else "add one, or leave it out"
                 raise ValueError(
-                    f'[[proposer]] {number} resolver: "{wanted}" is no proposer of kind claude; '
-                    f"{cure}"
+                    f'[[proposer]] {number} resolver: "{wanted}" is no proposer of kind claude or '
+                    f"agent; {cure}"
                 )
         return self
 

@@ -41,6 +41,7 @@ _EXAMPLES = {
     ("[holdout]", "labels"): '"~/labels/holdout.npy"',
     ("[[guard]]", "name"): '"peak_vram_mb"',
     ("[[rung]]", "budget_s"): "30",
+    ("[[proposer]]", "command"): "'claude -p \"$(cat .incumbent/prompt.md)\"'",
     ("[[proposer]]", "file"): '"proposals.jsonl"',
     ("[[price]]", "model"): '"my-model"',
     ("[[price]]", "input"): "3",

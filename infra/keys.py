@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cluster.config import StudyConfig
 from infra.home import StudyProblem, config_directory
-from proposer.config import ClaudeSource, names_of
+from proposer.config import AgentSource, ClaudeSource, names_of
 
 MOST_BYTES = 32_768
 """Of all keys together: a pipe holds 64 KiB before anybody reads."""
@@ -31,14 +31,18 @@ def key_file() -> Path:
 
 def key_names(config: StudyConfig) -> tuple[str, ...]:
     """Return the names of the variables that a study's proposers need, in order."""
-    models = (source for source in config.proposer if isinstance(source, ClaudeSource))
-    names = [source.key for source in models if source.key]
+    names: list[str] = []
+    for source in config.proposer:
+        if isinstance(source, ClaudeSource) and source.key:
+            names.append(source.key)
+        elif isinstance(source, AgentSource):
+            names += source.environment
     return tuple(dict.fromkeys(names))
 
 
 def needs_models(config: StudyConfig) -> bool:
     """Say whether a study asks language models."""
-    return any(isinstance(source, ClaudeSource) for source in config.proposer)
+    return any(isinstance(source, ClaudeSource | AgentSource) for source in config.proposer)
 
 
 def collect_keys(

@@ -12,7 +12,7 @@ from cluster.config import StudyConfig
 from cluster.state import StudyState
 from infra.plain_text import dollars, duration
 from infra.settings import default_cpu_slots
-from proposer.config import ClaudeSource
+from proposer.config import AgentSource, ClaudeSource
 
 OVERHEAD = 0.1
 """What a trial takes beyond its budget, as a share of it, before any was timed."""
@@ -66,9 +66,13 @@ def most_usd(
 
     None where neither a limit nor the number of ideas bounds it. One repair may follow each call.
     """
-    sources = [source for source in config.proposer if isinstance(source, ClaudeSource)]
-    costs = [price(source) for source in sources]
-    unknown = [s.model for s, cost in zip(sources, costs, strict=True) if cost is None]
+    sources = [s for s in config.proposer if isinstance(s, ClaudeSource | AgentSource)]
+    costs = [price(s) if isinstance(s, ClaudeSource) else s.usd for s in sources]
+    unknown = [
+        s.model
+        for s, cost in zip(sources, costs, strict=True)
+        if isinstance(s, ClaudeSource) and cost is None
+    ]
     if config.limits.usd:
         return config.limits.usd, unknown
     ideas = float(night.ideas) if night else float(config.limits.experiments)
@@ -77,8 +81,10 @@ def most_usd(
     weights = sum(source.weight for source in config.proposer)
     total = 0.0
     for source, cost in zip(sources, costs, strict=True):
-        calls = ceil(ideas * source.weight / weights / source.batch)
-        total += 2 * calls * (cost or 0.0)
+        batch = source.batch if isinstance(source, ClaudeSource) else 1
+        calls = ceil(ideas * source.weight / weights / batch)
+        repaired = 2 if isinstance(source, ClaudeSource) else 1
+        total += calls * repaired * (cost or 0.0)
     return total, unknown
 
 
@@ -93,7 +99,7 @@ def night_words(config: StudyConfig, state: StudyState, *, slots: int, price: Mo
             f"expect about {night.trials:.0f} trials of {duration(night.seconds)} ({how}) on "
             f"{night.slots} slot{many}, and {night.ideas:.0f} ideas judged"
         )
-    if not any(isinstance(source, ClaudeSource) for source in config.proposer):
+    if not any(isinstance(source, ClaudeSource | AgentSource) for source in config.proposer):
         return lines
     usd, unknown = most_usd(config, night, price)
     if usd is not None and config.limits.usd:

@@ -16,7 +16,10 @@ from cluster.study_plan import Seat
 from cluster.study_repository import StudyRepository
 from infra.keys import keyless
 from infra.study import OpenStudy
+from proposer.agent import Agent
+from proposer.agent_run import Workspace
 from proposer.config import (
+    AgentSource,
     ClaudeSource,
     CrossoverSource,
     ReplaySource,
@@ -29,6 +32,7 @@ from proposer.purse import Purse
 from proposer.replay import Replay, read_recorded
 from proposer.tuner import Tuner
 from trainer.git_command import GitError
+from trainer.paths import WorkerPaths
 from trainer.trial import CommitId, ExperimentId
 
 
@@ -85,6 +89,8 @@ def _proposer(makings: Makings, name: str, source: object, number: int) -> Propo
             return Tuner(config.tuner, makings.files, seed=number, name=name)
         case ClaudeSource():
             return _claude(makings, name, source)
+        case AgentSource():
+            return _agent(makings, name, source)
         case CrossoverSource():
             return _crossover(makings, name, source)
         case ReplaySource():
@@ -107,17 +113,34 @@ def _claude(makings: Makings, name: str, source: ClaudeSource) -> Proposer:
     )
 
 
+def _agent(makings: Makings, name: str, source: AgentSource) -> Proposer:
+    study, config = makings.study, makings.config
+    workspace = Workspace(
+        study=study.home.id,
+        base=study.state().base_commit,
+        paths=WorkerPaths(study=study.home.directory, environments=study.home.environments),
+        trial=config.trial,
+        editable=config.study.editable,
+        logs=study.home.calls,
+        given=makings.keys,
+        labels={section: score.labels for section, score in config.scores().items()},
+    )
+    return Agent(source, name=name, purse=makings.purse, workspace=workspace)
+
+
 def _crossover(makings: Makings, name: str, source: CrossoverSource) -> Proposer:
     # A repository of its own: the others' is the controller's thread's.
     own = StudyRepository.open(makings.study.home.git, study=makings.config.study.name)
     sources = dict(zip(names_of(makings.config.proposer), makings.config.proposer, strict=True))
-    model = sources.get(source.resolver)
+    found = sources.get(source.resolver)
     # A conversation of its own, under its own name: replies are told apart by whose they are.
     resolver = None
-    if isinstance(model, ClaudeSource) and source.resolver not in keyless(
+    if isinstance(found, AgentSource):
+        resolver = _agent(makings, name, found)
+    elif isinstance(found, ClaudeSource) and source.resolver not in keyless(
         makings.config, makings.keys
     ):
-        resolver = _claude(makings, name, model)
+        resolver = _claude(makings, name, found)
     trees = LedgerTrees(makings.study, own, makings.config.study.editable)
     return Crossover(name=name, trees=trees, resolver=resolver)
 
@@ -172,7 +195,7 @@ def _seat(proposer: Proposer, source: object) -> Seat:
     batch = 0
     if isinstance(source, ClaudeSource):
         batch = source.batch
-    elif isinstance(source, CrossoverSource):
+    elif isinstance(source, AgentSource | CrossoverSource):
         batch = 1
     weight = getattr(source, "weight", 1.0)
     return Seat(name=proposer.name, weight=weight, batch=batch, tasks=proposer.tasks)

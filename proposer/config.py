@@ -61,13 +61,33 @@ class ClaudeSource(_Source):
         return url
 
 
+class AgentSource(_Source):
+    """`[[proposer]] kind = "agent"`: a coding agent, or any command that edits files."""
+
+    kind: Literal["agent"]
+    """What kind of proposer it is; what else may be said depends on it."""
+    command: Annotated[str, Field(min_length=1)]
+    """Run by a shell in a copy of the incumbent's files; what it changes of the editable ones is
+    the proposal. What it has to know lies in files under `.incumbent/`."""
+    timeout_s: Annotated[float, Field(gt=0)] = 900.0
+    """How long one run may take; then its processes are ended."""
+    network: bool = False
+    """Give it this machine's network, loopback and all that listens there included."""
+    environment: tuple[str, ...] = ()
+    """Environment variables that it is given, by name, e.g. its own API key."""
+    mounts: tuple[str, ...] = ()
+    """Paths that it may read, e.g. its own configuration and binaries, beside the system's."""
+    usd: Annotated[float, Field(ge=0)] = 0.0
+    """The most that one run can cost in US dollars; what it counts as, unless it says less."""
+
+
 class CrossoverSource(_Source):
     """`[[proposer]] kind = "crossover"`: two winners or near-misses merged into one candidate."""
 
     kind: Literal["crossover"]
     """What kind of proposer it is; what else may be said depends on it."""
     resolver: str = ""
-    """Name of the proposer, of kind claude, whose model resolves conflicts; empty for none."""
+    """Name of the proposer, of kind claude or agent, that resolves conflicts; empty for none."""
 
 
 class ReplaySource(_Source):
@@ -80,7 +100,7 @@ class ReplaySource(_Source):
 
 
 ProposerConfig = Annotated[
-    TunerSource | ClaudeSource | CrossoverSource | ReplaySource,
+    TunerSource | ClaudeSource | AgentSource | CrossoverSource | ReplaySource,
     Field(discriminator="kind"),
 ]
 

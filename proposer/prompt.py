@@ -1,4 +1,4 @@
-"""What a language model is shown of a study, within a budget of tokens. Pure.
+"""What a language model or a coding agent is shown of a study, within a budget of tokens. Pure.
 
 The static part comes first and stays the same, byte for byte, until the incumbent changes: so that
 it is paid for once and read from the provider's cache from then on. What comes from candidates

@@ -95,6 +95,8 @@ class Confinement:
     """Sizes of the private /tmp and /dev/shm, which are memory."""
     strict_memory: bool = True
     """Refuse memory that no process has mapped, where no control group counts it."""
+    network: bool = False
+    """Leave it this machine's network; a trial never has that."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""

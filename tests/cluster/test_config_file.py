@@ -78,7 +78,7 @@ def test_proposers_of_several_kinds_have_keys_and_names_of_their_own(tmp_path: P
     text = LEAST + (
         '[[proposer]]\nkind = "claude"\nmodel = "claude-sonnet-5-5"\ntemperature = 1\n'
         '[[proposer]]\nkind = "claude"\n[[proposer]]\nkind = "tuner"\n'
-        '[[proposer]]\nkind = "replay"\nname = "me"\nfile = "x.jsonl"\n'
+        '[[proposer]]\nkind = "agent"\nname = "me"\ncommand = \'claude -p hello\'\n'
         '[[proposer]]\nkind = "crossover"\nresolver = "claude-2"\n'
     )
     sources = read(tmp_path, text).proposer
@@ -106,12 +106,13 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> N
          "[[proposer]] 2 knd: unknown key; did you mean kind?"),
         ("[[proposer]]", '[[proposer]] 1 kind: is missing, e.g. kind = "tuner"'),
         ('[[proposer]]\nkind = "gpt"',
-         '[[proposer]] 1 kind: must be "tuner" or "claude" or "crossover" or "replay"'),
+         '[[proposer]] 1 kind: must be "tuner" or "claude" or "agent" or "crossover" or "replay"'),
         ("[[proposer]]\nkind = 3", '[[proposer]] 1 kind: must be "tuner" or "claude" or'),
         ('[[proposer]]\nkind = "claude"\nmodle = "x"',
          "[[proposer]] 1 modle: unknown key; did you mean model?"),
         ('[[proposer]]\nkind = "tuner"\neffort = "low"',
          '[[proposer]] 1 effort: there is none for kind "tuner"; it belongs in [[proposer]] of'),
+        ('[[proposer]]\nkind = "agent"', "[[proposer]] 1 command: is missing, e.g. command = '"),
         ('[[proposer]]\nkind = "replay"',
          '[[proposer]] 1 file: is missing, e.g. file = "proposals.jsonl"'),
         ('[[proposer]]\nkind = "claude"\nbatch = 99',
@@ -127,9 +128,9 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> N
         ('[[proposer]]\nkind = "tuner"\n[[proposer]]\nkind = "claude"\nname = "tuner"',
          '[[proposer]] 2 name: "tuner" is what [[proposer]] 1 is called; give it another, e.g.'),
         ('[[proposer]]\nkind = "crossover"\nresolver = "claude"',
-         '[[proposer]] 1 resolver: "claude" is no proposer of kind claude; add one, or'),
+         '[[proposer]] 1 resolver: "claude" is no proposer of kind claude or agent; add one, or'),
         ('[[proposer]]\nkind = "claude"\n[[proposer]]\nkind = "crossover"\nresolver = "x"',
-         '[[proposer]] 2 resolver: "x" is no proposer of kind claude; there is claude'),
+         '[[proposer]] 2 resolver: "x" is no proposer of kind claude or agent; there is claude'),
         ('[[price]]\nmodel = "x"\ninput = 1', "[[price]] 1 output: is missing, e.g. output = 15"),
         ('[[price]]\nmodel = "x"\ninput = 1\noutput = 2\n' * 2,
          '[[price]]: there are two for "x"; leave one'),

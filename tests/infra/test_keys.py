@@ -51,16 +51,17 @@ def config(*proposers: dict[str, object]) -> StudyConfig:
     )
 
 
-def test_keys_of_models_are_asked_for_once_each() -> None:
+def test_keys_of_models_and_variables_of_agents_are_asked_for_once_each() -> None:
     found = key_names(
         config(
             {"kind": "claude"},
             {"kind": "claude", "name": "b", "key": "OTHER"},
             {"kind": "claude", "name": "local", "key": "", "base_url": "http://127.0.0.1:8000"},
+            {"kind": "agent", "command": "x", "environment": ("OTHER", "MORE")},
             {"kind": "tuner"},
         )
     )
-    assert found == (NAME, "OTHER")
+    assert found == (NAME, "OTHER", "MORE")
 
 
 def test_the_environment_comes_before_the_file_and_nothing_else_is_taken() -> None:

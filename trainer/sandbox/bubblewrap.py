@@ -55,7 +55,7 @@ def options(
     """
     shown = zip(sources, confinement.binds, strict=True)
     parts = chain(
-        _walls(),
+        _walls(network=confinement.network),
         _system(confinement.links, descriptors),
         _devices(confinement),
         # /tmp before what lies below it, and the home after it, for it may: a later mount hides.
@@ -81,8 +81,10 @@ def command(program: str, argv: Sequence[str], *, options_from: int) -> tuple[st
     return (program, "--args", str(options_from), "--", *argv)
 
 
-def _walls() -> Iterable[str]:
-    yield from ("--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net")
+def _walls(*, network: bool) -> Iterable[str]:
+    yield from ("--unshare-user", "--unshare-ipc", "--unshare-pid")
+    if not network:
+        yield "--unshare-net"
     yield from ("--unshare-uts", "--unshare-cgroup-try", "--disable-userns", "--hostname", USER)
     yield from ("--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv")
 

@@ -28,6 +28,16 @@ _SETTINGS = (
 """All that a trial sees of /etc."""
 _OF_CARDS = ("/sys", "/etc/nvidia", "/run/nvidia-persistenced")
 """What NVIDIA's libraries read besides: without /sys, CUDA finds no card."""
+_OF_NETWORK = (
+    "/etc/resolv.conf",
+    "/etc/gai.conf",
+    "/etc/services",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+    "/etc/pki/tls/certs",
+    "/etc/pki/ca-trust/extracted",
+)
+"""How names are resolved, and whom to believe."""
 _HOME_WITHOUT_HOME = "/tmp/home"  # noqa: S108 - inside the sandbox, where it is private
 
 _OFFLINE = {
@@ -92,6 +102,8 @@ class BubblewrapSandbox:
     devices: Sequence[str] = ()
     sizes: Sizes
     strict_memory: bool = True
+    network: bool = False
+    """Leave what runs in it this machine's network: for agents alone, never for a trial."""
     name: str = "bubblewrap"
 
     @property
@@ -109,6 +121,7 @@ class BubblewrapSandbox:
         binds = (
             *system,
             *(_existing(_OF_CARDS) if self.devices else ()),
+            *(_existing(_OF_NETWORK) if self.network else ()),
             *self.shown,
             Bind(source=os.fspath(run.src), place=EXPERIMENT, is_writable=True),
             Bind(source=os.fspath(run.out), place=OUT, is_writable=True),
@@ -126,8 +139,9 @@ class BubblewrapSandbox:
             tmp_bytes=self.sizes.tmp,
             shm_bytes=self.sizes.shm,
             strict_memory=self.strict_memory,
+            network=self.network,
         )
-        env = inside(request.env, home=self.home)
+        env = inside(request.env, home=self.home, offline=not self.network)
         return replace(request, env=env, confinement=confinement)
 
 
@@ -138,10 +152,10 @@ def home_of(variables: Mapping[str, str]) -> str:
     return home if is_fit else _HOME_WITHOUT_HOME
 
 
-def inside(variables: Mapping[str, str], *, home: str) -> dict[str, str]:
+def inside(variables: Mapping[str, str], *, home: str, offline: bool = True) -> dict[str, str]:
     """Return a trial's variables as they must be in the sandbox."""
     who = {"HOME": home, "USER": USER, "LOGNAME": USER}
-    return {**variables, **who, **_OFFLINE, **_PRIVATE}
+    return {**variables, **who, **(_OFFLINE if offline else {}), **_PRIVATE}
 
 
 def system_view() -> tuple[tuple[Bind, ...], tuple[tuple[str, str], ...]]:

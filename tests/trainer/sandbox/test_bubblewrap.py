@@ -1,5 +1,7 @@
 """The options of bwrap, word by word."""
 
+from dataclasses import replace
+
 from trainer.run_records import Bind, Confinement
 from trainer.sandbox.bubblewrap import Descriptors, command, options
 
@@ -82,3 +84,8 @@ def test_every_option_in_its_order() -> None:
 def test_the_command_line_itself_tells_nothing() -> None:
     argv = command("/usr/bin/bwrap", ("python", "train.py", "--lr", "1"), options_from=5)
     assert argv == ("/usr/bin/bwrap", "--args", "5", "--", "python", "train.py", "--lr", "1")
+
+
+def test_what_is_left_the_network_has_all_other_walls() -> None:
+    opened = given(replace(CONFINEMENT, network=True))
+    assert opened == tuple(each for each in given() if each != "--unshare-net")
