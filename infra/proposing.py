@@ -9,7 +9,6 @@ from cluster.call_book import CallBook
 from cluster.config import StudyConfig
 from cluster.context_book import ContextBook
 from cluster.experiment import Experiment
-from cluster.ledger import catch_up
 from cluster.scratchpad import Scratchpad
 from cluster.state import StudyState
 from cluster.study_plan import Seat
@@ -148,7 +147,8 @@ def _crossover(makings: Makings, name: str, source: CrossoverSource) -> Proposer
 def _replay(makings: Makings, name: str, source: ReplaySource) -> Proposer:
     used = [each.origin for each in makings.study.state().experiments.values() if each.origin]
     try:
-        recorded = read_recorded(Path(source.file).expanduser().read_text("utf-8"))
+        path = makings.study.home.repository / Path(source.file).expanduser()
+        recorded = read_recorded(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"[[proposer]] {name}: {source.file}: {error}") from None
     return Replay(name=name, proposals=recorded, used=used)
@@ -175,7 +175,7 @@ class LedgerTrees:
 
     def _experiment(self, name: ExperimentId) -> Experiment:
         if name not in self._state.experiments:
-            self._state = catch_up(self._study.ledger, self._state)
+            self._state = self._study.state()
         return self._state.experiments[name]
 
     def _read(self, commit: CommitId) -> Mapping[str, str]:
