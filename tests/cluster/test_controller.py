@@ -265,7 +265,9 @@ def test_two_winners_of_one_wave_end_stacked_on_the_branch(bench: Bench) -> None
     assert "A = 3" in text
     assert "B = 5" in text
     state = controller.state
-    assert sorted(statuses(state).values()) == sorted([Status.KEPT] * 3 + [Status.MERGED])
+    # The second is merged onto the first; or supersedes it, and the first rejoins by a merge.
+    ends = sorted(statuses(state).values())
+    assert ends in (sorted([Status.KEPT] * 3 + [Status.MERGED]), [Status.KEPT] * 4)
     merge = state.incumbent
     assert merge is not None
     assert merge.score is not None
