@@ -272,7 +272,9 @@ class Claude:
         proposals: list[Proposal] = []
         problems: list[str] = []
         seen = [proposal.edits for proposal in good]
-        for place, experiment in enumerate(reply.experiments):
+        # A task is for one; what came beside it is nobody's answer to it.
+        asked_for = reply.experiments[:1] if context.task else reply.experiments
+        for place, experiment in enumerate(asked_for):
             label = f"experiment {place + 1} ({experiment.subject[:80]})"
             try:
                 edits = apply_edits(context.files, experiment.all_edits())

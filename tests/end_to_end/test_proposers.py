@@ -60,6 +60,7 @@ class Model:
         self.ideas = 0
         self.calls = 0
         self.away = 0
+        self.was_away = False
 
     def __call__(self, request: dict) -> Move:
         if self.away > 0:
@@ -71,7 +72,9 @@ class Model:
     def experiments(self, request: dict) -> list[dict]:
         text = shown(request)
         if "failed for what looks like a slip" in question(request):
-            return [experiment("the same, spelt right", edit(content=faster(text, 0.05)))]
+            self.away = 0 if self.was_away else 3
+            self.was_away = True
+            return [experiment("the same, spelt right", edit(content=faster(text, 0.033)))]
         if len(request["messages"]) > 1:
             return [experiment("relu, quoted right", turned(text, "ACTIVATION", '"relu"'))]
         self.ideas += 1
@@ -79,8 +82,6 @@ class Model:
             wrong = {"search": "ACTIVATION = 'sigmoyd'", "replace": "x"}
             slip = text.replace("loss.backward()", "loss.backwrad()")
             return [experiment("relu", wrong), experiment("a slip", edit(content=slip))]
-        if self.ideas == 2:
-            self.away = 3
         hidden = 16 + 8 * self.ideas
         return [
             experiment(f"hidden {hidden}", turned(text, "HIDDEN", str(hidden))),
@@ -139,7 +140,7 @@ def events(study: Study) -> list[ev.Event]:
 def test_a_model_a_tuner_and_a_crossover_share_a_study_that_is_killed_until_the_money_is_spent(
     make_study: MakeStudy, server: MessagesServer, model: Model
 ) -> None:
-    study = digits(make_study, server, usd=6.0)
+    study = digits(make_study, server, usd=8.0)
     first = study.start("run", "--slots", "3")
     study.wait("the model to have answered", lambda: model.calls >= 2)
     os.kill(json.loads(study.home.controller.read_text())["pid"], signal.SIGKILL)
@@ -158,10 +159,10 @@ def test_a_model_a_tuner_and_a_crossover_share_a_study_that_is_killed_until_the_
 
     # The limit held, and its reaching is what ended the study.
     status = study.json("status")
-    assert re.search(r"\$\d\.\d\d of \$6\.00 were spent", status["finished"]), status["finished"]
+    assert re.search(r"\$\d\.\d\d of \$8\.00 were spent", status["finished"]), status["finished"]
     settled = [event for event in told if isinstance(event, ev.CallSettled)]
     spent = sum(event.usd for event in settled)
-    assert spent <= 6.0
+    assert spent <= 8.0
     answered = [event for event in settled if event.proposals]
     assert model.calls - len(lost) <= len(answered) <= model.calls
     by_name = {each["name"]: each for each in status["proposers"]}
@@ -176,7 +177,7 @@ def test_a_model_a_tuner_and_a_crossover_share_a_study_that_is_killed_until_the_
     log = {row["id"]: row for row in study.json("log")}
     (slip,) = [row for row in log.values() if row["hypothesis"] == "a slip"]
     assert slip["status"] == "crashed"
-    (fix,) = [row for row in log.values() if row["hypothesis"] == "the same, spelt right"]
+    fix = next(row for row in log.values() if row["hypothesis"] == "the same, spelt right")
     story = study.incumbent("show", fix["id"]).stdout
     assert slip["id"] in story
     assert "fix" in story
