@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from cluster import proposing_events as pe
-from cluster.events import Event, Recorded
+from cluster.events import Event, ExperimentProposed, Recorded
 from cluster.experiment import Status
 from cluster.state import ProposerAccount, StudyState, Trouble
 from cluster.steps import step
@@ -11,6 +11,8 @@ from cluster.study_transitions import Handler
 from proposer.purse import Usage
 from trainer.trial import ExperimentId
 
+MOST_HINTS = 64
+"""How many hints to the tuner are remembered."""
 MOST_TASKS = 64
 """How many tasks are remembered; those that nobody took of before are forgotten."""
 
@@ -24,6 +26,16 @@ def brought(state: StudyState, proposer: str) -> StudyState:
         troubled = troubled.delete(proposer)
     accounts = state.accounts.set(proposer, counted)
     return replace(state, accounts=accounts, troubled=troubled)
+
+
+def proposed(state: StudyState, event: ExperimentProposed) -> StudyState:
+    """Note what a proposal means for its proposer, its task, the tuner and later proposals."""
+    state = without_task(brought(state, event.proposer), event.task)
+    syntaxes = state.syntaxes
+    if event.syntax and event.syntax not in syntaxes:
+        syntaxes = syntaxes.set(event.syntax, event.experiment)
+    hints = (*state.hints, *event.hints)[-MOST_HINTS:]
+    return replace(state, syntaxes=syntaxes, hints=hints)
 
 
 def with_task(state: StudyState, key: str) -> StudyState:

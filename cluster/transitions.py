@@ -15,6 +15,7 @@ from cluster.proposing_transitions import (
     PROPOSING_HANDLERS,
     brought,
     fixes_before,
+    proposed,
     with_task,
     without_task,
 )
@@ -27,8 +28,6 @@ from cluster.winners import is_moot, without_reverted
 from eval.judge import Verdict
 from trainer.trial import Ending, ExperimentId
 
-MOST_HINTS = 64
-"""How many hints are remembered."""
 MOST_LOSSES = 3
 """An experiment whose attempts were lost this often is given up."""
 
@@ -82,17 +81,12 @@ def _proposed(state: StudyState, event: ev.ExperimentProposed, rec: ev.Recorded)
     )
     if event.experiment != state.next_experiment:
         raise ValueError(f"{event.experiment} cannot follow {len(state.experiments)} experiments")
-    state = without_task(brought(state, event.proposer), event.task)
-    syntaxes = state.syntaxes
-    if event.syntax and event.syntax not in syntaxes:
-        syntaxes = syntaxes.set(event.syntax, new.id)
+    state = proposed(state, event)
     state = replace(
         _answered(state, event.submission, experiment=new.id),
         experiments=state.experiments.set(new.id, new),
         open=state.open.set(new.id, status),
         counts=state.counts.set(status, state.counts.get(status, 0) + 1),
-        syntaxes=syntaxes,
-        hints=(*state.hints, *event.hints)[-MOST_HINTS:],
         trees=state.trees if new.tree in state.trees else state.trees.set(new.tree, new.id),
         chain=(*state.chain, new.id) if new.chain else state.chain,
     )
