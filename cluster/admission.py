@@ -65,6 +65,8 @@ class Admission:
         self._seeds = seeds
         self._record = record
         self._files: tuple[CommitId, Mapping[str, str]] = (CommitId(""), {})
+        self._digest: tuple[CommitId, str] = (CommitId(""), "")
+        """Of the last candidate: it is asked for twice, and takes a parser."""
 
     def files_at(self, commit: CommitId) -> Mapping[str, str]:
         """Return the text of all editable files at a commit."""
@@ -107,8 +109,10 @@ class Admission:
         return state.syntaxes.get(self._syntax(origin.base_commit, made, files), ExperimentId(""))
 
     def _syntax(self, base: CommitId, made: Candidate, files: Mapping[str, str] | None) -> str:
-        sources = self._sources(base, made, files)
-        return digest(sources[1]) if sources else ""
+        if self._digest[0] != made.commit:
+            sources = self._sources(base, made, files)
+            self._digest = (made.commit, digest(sources[1]) if sources else "")
+        return self._digest[1]
 
     def problem(
         self, base: CommitId, made: Candidate, files: Mapping[str, str] | None = None

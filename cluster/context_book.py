@@ -1,15 +1,23 @@
 """Builds what proposers are shown from the state of a study.
 
 Knows which records say what, and which diffs and frozen files are worth reading. Does not know how
-a proposer puts it into words (`proposer.prompt`), whom to ask, or when. Experiments are frozen
-records: what was made of one is kept for as long as the state holds that very record.
+a proposer puts it into words (`proposer.prompt`), whom to ask, or when. It reads along with the
+events, so that a question costs what has changed since the last one, and not what there is.
 """
 
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
+from cluster.events import (
+    ChainMeasured,
+    ControlJudged,
+    MergeRedundant,
+    Promoted,
+    Recorded,
+)
 from cluster.experiment import Experiment, Kind, Status
 from cluster.state import StudyState
 from cluster.study_plan import StudyPlan
@@ -30,11 +38,16 @@ MOST_PATCH = 20_000
 """Characters of a diff; of a longer one the rest is left out."""
 MOST_FROZEN_FILE, MOST_FROZEN = 32_000, 96_000
 """Bytes of one frozen file that is shown by default, and of all of them together."""
+_ABOUT_SEVERAL = (Promoted, MergeRedundant, ChainMeasured, ControlJudged)
+"""Events that change what is told of more experiments than the one they name."""
 _WINNERS = frozenset({Status.KEPT, Status.MERGED, Status.WINNER, Status.MERGING})
 
 
 class ContextBook:
     """What is known of one study, for proposers. Not thread safe: the controller's thread's.
+
+    Implements cluster.ports.ContextSource and, to be quick, Observer: a state whose last event it
+    has not seen is read from the first.
 
     `readable` names frozen files to show; None takes the Python files at the repository's top, the
     smallest first, within `MOST_FROZEN_FILE` and `MOST_FROZEN`. `scratchpad` returns the present
@@ -55,7 +68,14 @@ class ContextBook:
         self._readable = readable
         self._scratchpad = scratchpad
         self._instructions = instructions
-        self._pasts: dict[ExperimentId, tuple[Experiment, str, Past]] = {}
+        self._ended: dict[int, Past] = {}
+        """By the number of the experiment."""
+        self._history: tuple[Past, ...] | None = None
+        """The same in order; None where it has to be put together anew."""
+        self._changed: set[ExperimentId] = set()
+        """Experiments that events were about since the last question."""
+        self._seen = 0
+        """Sequence number of the last event that was seen."""
         self._patches: OrderedDict[tuple[CommitId, CommitId], str] = OrderedDict()
         self._frozen: Mapping[str, str] | None = None
 
@@ -67,8 +87,9 @@ class ContextBook:
         commit: CommitId,
         files: Mapping[str, str],
         now: datetime,
+        with_patches: bool = True,
     ) -> Context:
-        """Return the context as of `state`; results, task and advice are for others to fill in."""
+        """See ContextSource."""
         incumbent = state.incumbent
         return Context(
             metric=plan.metric,
@@ -81,7 +102,7 @@ class ContextBook:
             budget_s=plan.budget_s,
             frozen=self._frozen_files(state.base_commit),
             guards=tuple(filter(None, map(guard_in_words, plan.guards))),
-            history=self._history(state),
+            history=self._told(state, with_patches=with_patches),
             pending=_pending(state),
             scratchpad=self._scratchpad(),
             notes=state.notes,
@@ -89,15 +110,63 @@ class ContextBook:
             remaining=remaining(state, plan, now),
         )
 
-    def _history(self, state: StudyState) -> tuple[Past, ...]:
-        ended = [e for e in state.experiments.values() if e.status.is_terminal]
-        ended.sort(key=_number)
-        winners = [e for e in ended if e.status in _WINNERS][-WINNERS_WITH_PATCH:]
-        self._read_patches([*winners, *ended[-LATEST_WITH_PATCH:]])
-        return tuple(self._past(experiment) for experiment in ended)
+    # --- what it is told of events ---------------------------------------------------------------
 
-    def _read_patches(self, wanted: Sequence[Experiment]) -> None:
+    def resume(self, state: StudyState) -> None:
+        """See Observer."""
+        self._read_all(state)
+
+    def observe(self, recorded: Recorded, state: StudyState) -> None:
+        """See Observer."""
+        if recorded.seq != self._seen + 1:
+            return  # the next question reads everything
+        self._seen = recorded.seq
+        if isinstance(recorded.event, _ABOUT_SEVERAL):
+            self._changed.update(state.experiments)
+        elif experiment := getattr(recorded.event, "experiment", ""):
+            self._changed.add(ExperimentId(experiment))
+
+    def close(self) -> None:
+        """See Observer; there is nothing to write."""
+
+    # --- history ---------------------------------------------------------------------------------
+
+    def _told(self, state: StudyState, *, with_patches: bool) -> tuple[Past, ...]:
+        if state.seq != self._seen:
+            self._read_all(state)
+        self._read_changed(state)
+        if with_patches:
+            self._read_patches(state)
+        if self._history is None:
+            self._history = tuple(self._ended[number] for number in sorted(self._ended))
+        return self._history
+
+    def _read_all(self, state: StudyState) -> None:
+        self._ended, self._history = {}, None
+        self._changed = set(state.experiments)
+        self._seen = state.seq
+
+    def _read_changed(self, state: StudyState) -> None:
+        for name in self._changed:
+            experiment = state.experiments.get(name)
+            if experiment is None:
+                continue  # somebody asked for what never was
+            number = _number(experiment)
+            before = self._ended.pop(number, None)
+            if experiment.status.is_terminal:
+                self._ended[number] = past_of(experiment, self._patch_of(experiment))
+            if self._ended.get(number) != before:
+                self._history = None
+        self._changed.clear()
+
+    def _patch_of(self, experiment: Experiment) -> str:
+        return self._patches.get((experiment.base_commit, experiment.commit), "")
+
+    def _read_patches(self, state: StudyState) -> None:
         """Read diffs that are not at hand, the latest first, and forget those not wanted."""
+        ended = [state.experiments[self._ended[n].experiment] for n in sorted(self._ended)]
+        winners = [each for each in ended if each.status in _WINNERS][-WINNERS_WITH_PATCH:]
+        wanted = [*winners, *ended[-LATEST_WITH_PATCH:]]
         left = DIFFS_AT_ONCE
         for experiment in sorted(wanted, key=_number, reverse=True):
             key = (experiment.base_commit, experiment.commit)
@@ -107,25 +176,26 @@ class ContextBook:
                 break
             left -= 1
             self._patches[key] = self._diff(*key)
+            self._ended[_number(experiment)] = past_of(experiment, self._patches[key])
+            self._history = None
         if len(self._patches) > 2 * (LATEST_WITH_PATCH + WINNERS_WITH_PATCH):
-            known = {(e.base_commit, e.commit) for e in wanted}
-            for key in [key for key in self._patches if key not in known]:
-                del self._patches[key]
+            self._forget_patches(wanted)
+
+    def _forget_patches(self, wanted: Sequence[Experiment]) -> None:
+        known = {(each.base_commit, each.commit) for each in wanted}
+        numbers = {_number(each) for each in wanted}
+        for key in [key for key in self._patches if key not in known]:
+            del self._patches[key]
+        for number, past in self._ended.items():
+            if past.patch and number not in numbers:
+                self._ended[number] = replace(past, patch="")
+        self._history = None
 
     def _diff(self, base: CommitId, commit: CommitId) -> str:
         try:
             return self._repository.diff(base, commit)[:MOST_PATCH]
         except GitError:  # an object is missing: the history is worth telling without it
             return ""
-
-    def _past(self, experiment: Experiment) -> Past:
-        patch = self._patches.get((experiment.base_commit, experiment.commit), "")
-        known = self._pasts.get(experiment.id)
-        if known is not None and known[0] is experiment and known[1] is patch:
-            return known[2]
-        past = past_of(experiment, patch)
-        self._pasts[experiment.id] = (experiment, patch, past)
-        return past
 
     def _frozen_files(self, base: CommitId) -> Mapping[str, str]:
         if self._frozen is None:

@@ -185,7 +185,12 @@ class Controller:
         now = self._parts.clock()
         files = self._parts.performer.files_at(commit)
         context = self._parts.contexts.context(
-            state, self._parts.plan, commit=commit, files=files, now=now
+            state,
+            self._parts.plan,
+            commit=commit,
+            files=files,
+            now=now,
+            with_patches=self._parts.plan.seat(proposer).reads_patches,
         )
         if paid:
             context = replace(context, incumbent=paid.incumbent)
@@ -234,7 +239,7 @@ class Controller:
         if answer.context.task is not None:
             return answer.context.task.key
         plan = self._state.replies.get(CallId(proposal.origin.partition("/")[0]))
-        return plan.purpose if plan and plan.purpose in self._state.tasks else ""
+        return plan.task if plan and plan.task in self._state.tasks else ""
 
     def _use_up(self, proposer: str) -> None:
         """Note that all was made of a proposer's replies that can be."""

@@ -40,6 +40,7 @@ class ContextSource(Protocol):
         commit: CommitId,
         files: Mapping[str, str],
         now: datetime,
+        with_patches: bool = True,
     ) -> Context:
         """Return the context of a question; results, advice and the task are the caller's.
 
@@ -49,6 +50,7 @@ class ContextSource(Protocol):
             commit: what proposals will be patches on.
             files: text of every editable file there.
             now: the time, aware.
+            with_patches: whether the history holds diffs, which have to be read from git.
         """
         ...
 

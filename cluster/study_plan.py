@@ -28,6 +28,8 @@ class Seat:
     """How many proposals one question is for; 0 for as many as are missing."""
     tasks: frozenset[TaskKind] = frozenset()
     """What it can be asked for beside ideas of its own."""
+    reads_patches: bool = True
+    """Whether it makes anything of the diffs of earlier experiments."""
 
 
 def seats(*names: str) -> tuple[Seat, ...]:
@@ -76,6 +78,13 @@ class StudyPlan:
     approve: bool = False
     """Whether candidates of proposers wait for somebody's approval."""
     seed: int = 0
+
+    def seat(self, proposer: str) -> Seat:
+        """Return the seat of a proposer; raises KeyError if it has none."""
+        for seat in self.proposers:
+            if seat.name == proposer:
+                return seat
+        raise KeyError(proposer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

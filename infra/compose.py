@@ -114,6 +114,7 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
     )
     rule = pruning_rule(config.pruner, metric.goal)
     curves = CurveBook(study.progress, rule, config.trial.budget_s) if rule else None
+    contexts = proposing.context_book(config, repository, pad, instructions)
     waiting = RedisStore(connect(study.server.url), study.home.id)
     parts = Parts(
         ledger=study.ledger,
@@ -123,9 +124,9 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
         mirror=Mirror(repository, study.home.repository),
         fleet=ingredients.fleet,
         proposers=ingredients.proposers,
-        observers=[*ingredients.observers, *([curves] if curves else [])],
+        observers=[*ingredients.observers, contexts, *([curves] if curves else [])],
         plan=plan,
-        contexts=proposing.context_book(config, repository, pad, instructions),
+        contexts=contexts,
         note=partial(_note_down, pad),
         epoch=ingredients.epoch,
         clock=now,

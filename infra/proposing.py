@@ -85,7 +85,8 @@ def _proposer(makings: Makings, name: str, source: object, number: int) -> Propo
     config = makings.config
     match source:
         case TunerSource():
-            return Tuner(config.tuner, makings.files, seed=number, name=name)
+            is_heard = any(isinstance(s, ClaudeSource | AgentSource) for s in config.proposer)
+            return Tuner(config.tuner, makings.files, number, name=name, is_heard=is_heard)
         case ClaudeSource():
             return _claude(makings, name, source)
         case AgentSource():
@@ -198,7 +199,13 @@ def _seat(proposer: Proposer, source: object) -> Seat:
     elif isinstance(source, AgentSource | CrossoverSource):
         batch = 1
     weight = getattr(source, "weight", 1.0)
-    return Seat(name=proposer.name, weight=weight, batch=batch, tasks=proposer.tasks)
+    return Seat(
+        name=proposer.name,
+        weight=weight,
+        batch=batch,
+        tasks=proposer.tasks,
+        reads_patches=isinstance(source, ClaudeSource | AgentSource),
+    )
 
 
 def scratchpad(study: OpenStudy, config: StudyConfig, repository: StudyRepository) -> Scratchpad:

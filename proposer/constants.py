@@ -70,14 +70,15 @@ def turned_constants(before: Mapping[str, str], after: Mapping[str, str]) -> dic
     """Return the values of all constants of `after`, if it differs from `before` in these alone.
 
     Whoever made the change: it is then one that an optimiser could have made, and can learn from.
-    Empty if anything else differs, a comment included, or nothing does.
-
-    Raises:
-        ValueError: as `read_constants`.
+    Empty if anything else differs, a comment included, or nothing does; and where the constants of
+    either cannot be read.
     """
     if before == after or before.keys() != after.keys():
         return {}
-    old, new = read_constants(before), read_constants(after)
+    try:
+        old, new = read_constants(before), read_constants(after)
+    except ValueError:
+        return {}
     if old.keys() != new.keys():
         return {}
     for path, text in before.items():

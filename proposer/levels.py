@@ -12,6 +12,9 @@ from eval.metric import Goal
 from proposer.proposal import Past
 from trainer.trial import ExperimentId
 
+_KEPT = "kept"
+"""Status of what others were made on: an incumbent, of now or of before."""
+
 
 class Levels:
     """The level of each experiment's code over the first one's, in the metric's unit.
@@ -24,6 +27,11 @@ class Levels:
         self._past: Mapping[ExperimentId, Past] = {past.experiment: past for past in history}
         self._sign = -1.0 if goal is Goal.MINIMIZE else 1.0
         self._known: dict[ExperimentId, float] = {}
+
+    @property
+    def wins(self) -> tuple[Past, ...]:
+        """All that levels are made of: what was built on."""
+        return tuple(past for past in self._past.values() if past.status == _KEPT)
 
     def of(self, experiment: ExperimentId) -> float:
         """Return the level of the code that an experiment ran, at any constants."""

@@ -26,7 +26,6 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.samplers import (
     BaseSampler,
     CmaEsSampler,
@@ -123,6 +122,9 @@ class OptunaModel:
         the best tenth against all. Costs milliseconds, where fANOVA grows forests. The largest
         first; empty where too little was scored to tell.
         """
+        # It brings scikit-learn along, 100 MiB: a study pays for it only where somebody reads this.
+        from optuna.importance import PedAnovaImportanceEvaluator  # noqa: PLC0415
+
         trials = self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
         values = sorted((t.value for t in trials if t.value is not None), reverse=self._is_up)
         count = math.ceil(len(values) * 0.1)

@@ -122,10 +122,7 @@ class Replay:
             edits = apply_edits(context.files, _edits(recorded.patch))
         except EditProblem:
             return None
-        try:
-            parameters = turned_constants(context.files, {**context.files, **edits})
-        except ValueError:
-            parameters = {}
+        parameters = turned_constants(context.files, {**context.files, **edits})
         return Proposal(
             edits=edits,
             hypothesis=recorded.hypothesis,

@@ -74,7 +74,8 @@ class Tuner:
     the study's base commit, after a restart too: the ranges are then the same again. Hints lie over
     these ranges as long as the context has them (`proposer.tuner_hints`).
 
-    Scores on code of unlike levels are told at one level (`proposer.levels`).
+    Scores on code of unlike levels are told at one level (`proposer.levels`). `is_heard` says that
+    somebody reads its advice; it is not made for nobody.
 
     The sampler `grid` walks through the grid points that differ from the incumbent in at most
     `most_changes` constants, fewest changes first. It is not Optuna's, whose full product over a
@@ -86,9 +87,16 @@ class Tuner:
     """
 
     def __init__(
-        self, config: TunerConfig, files: Mapping[str, str], seed: int, *, name: str = "tuner"
+        self,
+        config: TunerConfig,
+        files: Mapping[str, str],
+        seed: int,
+        *,
+        name: str = "tuner",
+        is_heard: bool = True,
     ) -> None:
         self._name = name
+        self._is_heard = is_heard
         self._config = config
         self._seed = seed
         self._random = random.Random(seed)  # noqa: S311 (chooses constants, guards nothing)
@@ -104,6 +112,7 @@ class Tuner:
         self._problems: list[str] = []
         """Why hints could not be used."""
         self._levels = Levels()
+        self._wins = self._levels.wins
         self._advice = ""
         self._advice_of: object = None
         """What the advice was made of."""
@@ -162,7 +171,8 @@ class Tuner:
             self._adopt(read_constants(context.files))
             self._commit = context.commit
         model = self._learn(context)
-        self._advise(context, model)
+        if self._is_heard:
+            self._advise(context, model)
         proposals: list[Proposal] = []
         while len(proposals) < count and (found := self._next(model)):
             proposals.append(change(context.files, self._knobs, found))
@@ -265,7 +275,8 @@ class Tuner:
     def _relevel(self, levels: Levels) -> None:
         """Tell everything anew where an earlier result turns out to be of another level."""
         old, self._levels = self._levels, levels
-        if self._model is not None:
+        before, self._wins = self._wins, levels.wins
+        if self._model is not None and before != self._wins:
             untold = {id(record) for record in self._untold}
             told = (one for one in self._records.values() if id(one) not in untold)
             if any(levels.of(one.experiment) != old.of(one.experiment) for one in told):
