@@ -285,7 +285,8 @@ def _(event: hidden.FinalReported, state: StudyState) -> str:
 def _(event: proposing.CallReserved, _state: StudyState) -> str:
     plan = event.plan
     cost = f", at most {dollars(plan.usd)}" if plan.usd else ""
-    return f"call {event.call}: {plan.proposer} asks {plan.model} to {plan.purpose}{cost}"
+    what = f" {plan.task.partition('/')[2]}" if plan.task else ""
+    return f"call {event.call}: {plan.proposer} asks {plan.model} to {plan.purpose}{what}{cost}"
 
 
 @_line.register

@@ -130,7 +130,8 @@ class Agent:
         return CallPlan(
             proposer=self._name,
             model=self._name,
-            purpose=context.task.key if context.task else "propose",
+            purpose=context.task.kind.value if context.task else "propose",
+            task=context.task.key if context.task else "",
             commit=context.commit,
             incumbent=context.incumbent,
             usd=self._config.usd,
@@ -236,14 +237,10 @@ class Agent:
 
 
 def _proposal(answer: Answer, context: Context, call: CallId) -> Proposal:
-    try:
-        parameters = turned_constants(context.files, {**context.files, **answer.edits})
-    except ValueError:  # more than constants has changed
-        parameters = {}
     return Proposal(
         edits=answer.edits,
         hypothesis=answer.hypothesis,
-        parameters=parameters,
+        parameters=turned_constants(context.files, {**context.files, **answer.edits}),
         category=answer.category,
         expected_effect=answer.expected_effect,
         notes=answer.notes,

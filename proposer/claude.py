@@ -32,10 +32,17 @@ from proposer.proposal import (
     Proposal,
     ProposerDone,
     ProposerTroubled,
-    Scalar,
     TaskKind,
 )
-from proposer.purse import CallId, CallPlan, Purse, RecordedReply, Settlement, Usage
+from proposer.purse import (
+    CallId,
+    CallPlan,
+    OverLimit,
+    Purse,
+    RecordedReply,
+    Settlement,
+    Usage,
+)
 from proposer.reply import BadReply, ExperimentReply, Reply, read_reply, tool
 
 _MOST_LOST = 1
@@ -103,11 +110,16 @@ class Claude:
         wanted = 1 if context.task else min(count, self._config.batch)
         prompt = render(context, tokens=self._config.context_tokens, count=wanted)
         messages: list[Mapping[str, Any]] = [{"role": "user", "content": prompt.dynamic}]
-        purpose = context.task.key if context.task else "propose"
+        purpose = context.task.kind.value if context.task else "propose"
         good: list[Proposal] = []
         problems: Sequence[str] = ()
         for turn in range(self._max_repairs + 1):
-            call, answer = self._call(prompt.static, messages, context, purpose)
+            try:
+                call, answer = self._call(prompt.static, messages, context, purpose)
+            except (ProposerTroubled, ProposerDone, OverLimit):
+                if good:
+                    break  # they are paid for; what is wrong shows again with the next question
+                raise
             made = self._made(answer, context, call, good, is_first=not turn)
             good += made.proposals
             problems = made.problems
@@ -292,7 +304,7 @@ class Claude:
                 Proposal(
                     edits=edits,
                     hypothesis=experiment.subject,
-                    parameters=_turned(context.files, edits),
+                    parameters=turned_constants(context.files, {**context.files, **edits}),
                     category=experiment.category,
                     expected_effect=experiment.expected_effect,
                     # What goes for the whole answer is written down once.
@@ -313,14 +325,6 @@ class Claude:
             patch=unified(before, edits),
             likeness=self._likeness,
         )
-
-
-def _turned(files: Mapping[str, str], edits: Mapping[str, str]) -> Mapping[str, Scalar]:
-    """Return what constants are after a change of nothing else, for the tuner; else nothing."""
-    try:
-        return turned_constants(files, {**files, **edits})
-    except ValueError:
-        return {}
 
 
 def _told_twin(past: Past) -> str:

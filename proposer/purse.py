@@ -38,7 +38,7 @@ class CallPlan:
     proposer: str
     model: str
     purpose: str
-    """In a word: propose, repair, summarise; or the key of a task, e.g. "fix/e12"."""
+    """In a word: propose, repair, fix, compose."""
     commit: CommitId
     """The commit that what it proposes will be patches on."""
     incumbent: ExperimentId

@@ -79,8 +79,8 @@ def made(call: str, reply: str) -> list[Proposal]:
 
 def life(bench: Bench, folder: Path) -> tuple[Controller, Payer]:
     """Begin a controller without slots: only proposals are made of anything."""
-    placeholder = Payer(purse=None)  # type: ignore[arg-type]
-    controller = bench.controller(lambda b: ThreadFleet(b, 0), placeholder)  # type: ignore[arg-type]
+    payer = Payer(purse=None)  # type: ignore[arg-type]
+    controller = bench.controller(lambda b: ThreadFleet(b, 0), payer)  # type: ignore[arg-type]
     book = CallBook(
         bench.ledger,
         epoch=controller.state.epoch,
@@ -90,10 +90,10 @@ def life(bench: Bench, folder: Path) -> tuple[Controller, Payer]:
         most_tokens=0,
         state=load(bench.ledger),
     )
-    placeholder._purse = book
+    payer._purse = book
     parts = controller._parts
     hungry = replace(parts, plan=replace(parts.plan, slots=8))  # all ideas do not fill the queue
-    return Controller(hungry, load(bench.ledger)), placeholder
+    return Controller(hungry, load(bench.ledger)), payer
 
 
 def work(controller: Controller) -> None:

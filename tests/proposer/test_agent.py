@@ -217,7 +217,7 @@ def test_a_task_is_told_in_files_and_names_its_answer(agency: Agency, kind: Task
     (proposal,) = agency.agent(script).propose(agency.context(task=task), 1)
     assert proposal.edits == {"train.py": "theirs\n"}
     assert proposal.hypothesis == f"{kind} e7: deeper"
-    assert agency.purse.plans[CallId("c1")].purpose == f"{kind}/e7"
+    assert agency.purse.plans[CallId("c1")].task == f"{kind}/e7"
 
 
 def test_a_repositorys_own_incumbent_folder_leads_nowhere(agency: Agency, tmp_path: Path) -> None:
@@ -358,7 +358,7 @@ def test_it_sees_and_writes_its_own_folder_alone(agency: Agency, tmp_path: Path)
     secret = tmp_path / "secret"
     secret.write_text("open to all")
     before = sorted(str(each) for each in agency.folder.rglob("*"))
-    places = [agency.folder, secret, "/root/.ssh", os.environ["HOME"] + "/.bashrc"]
+    places = [agency.folder, secret, *(Path.home() / each for each in (".ssh", ".bashrc"))]
     tries = "; ".join(
         f"cat {place} {place}/*; echo x > {place}; echo x > {place}/x" for place in places
     )

@@ -155,6 +155,21 @@ def test_what_cannot_be_applied_is_mended_in_one_round_and_the_rest_is_taken(tab
     assert [plan.purpose for plan in table.purse.plans.values()] == ["propose", "repair"]
 
 
+def test_an_outage_in_the_repair_loses_nothing_of_what_was_good(table: Table) -> None:
+    wrong = experiment("wrong", {"search": "LR = 0.2", "replace": "LR = 0.3"})
+    claude = table.claude([Move(experiments=[wrong, DEEPER]), *[Move(status=529)] * 9])
+    (deeper,) = claude.propose(context(), 2)
+    assert deeper.origin == "c1/1"
+    claude = table.claude([Move(experiments=[wrong, DEEPER])])
+    first = table.purse.reserve
+    table.purse.reserve = lambda plan: first(plan) if plan.purpose == "propose" else over(plan)
+    assert [each.hypothesis for each in claude.propose(context(), 2)] == ["deeper"]
+
+
+def over(plan: CallPlan) -> CallId:
+    raise OverLimit(f"${plan.usd}")
+
+
 def test_a_second_failure_is_the_end_of_it_and_says_why(table: Table) -> None:
     wrong = experiment("wrong", {"search": "LR = 0.2", "replace": "LR = 0.3"})
     claude = table.claude([Move(experiments=[wrong])] * 2)
@@ -415,7 +430,7 @@ def test_a_crash_comes_back_with_its_traceback_and_its_source(table: Table) -> N
 
     (fix,) = table.claude(model).propose(context(task=task), 5)
     assert fix.hypothesis == "deeper"
-    assert table.purse.plans[CallId("c1")].purpose == "fix/e4"
+    assert table.purse.plans[CallId("c1")].task == "fix/e4"
 
 
 def test_replies_that_were_paid_for_before_a_crash_are_used_without_a_call(table: Table) -> None:
