@@ -118,10 +118,11 @@ class WorkerActor:
         return claim(self._settings, [int(index) for index in ray.get_gpu_ids()])
 
     def _slot(self, found: Claim | Unavailable) -> Slot:
+        node = self._settings.node
         return Slot(
-            id=SlotId(found.name),
+            id=SlotId(f"{node}/{found.name}" if node else found.name),
             incarnation=self._incarnation,
-            node=socket.gethostname(),
+            node=node or socket.gethostname(),
             device=found.device,
             device_class=found.device_class,
             gpu_uuids=found.gpu_uuids if isinstance(found, Claim) else (),

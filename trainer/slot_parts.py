@@ -51,7 +51,9 @@ class WorkerSettings:
     further: Mapping[str, ScoreConfig] = field(default_factory=dict)
     """What else a model is asked, where runs leave models: by the sections that say so."""
     number: int = 0
-    """Which of the study's workers it is."""
+    """Which of the node's workers it is."""
+    node: str = ""
+    """The node that joined the study and has the worker; empty on the study's own machine."""
 
 
 def claim(settings: WorkerSettings, indexes: Sequence[int]) -> Claim | Unavailable:
