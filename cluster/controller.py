@@ -24,10 +24,11 @@ from cluster.performer import Performer
 from cluster.ports import ContextSource, Fleet, Observer
 from cluster.proposal_planning import retry_at
 from cluster.proposer_desk import Answer, ProposerDesk, news
+from cluster.queue_mode import QueueMode
 from cluster.state import StudyState
 from cluster.study_plan import Circumstances, StudyPlan
 from cluster.transitions import apply
-from cluster.trial_queue import QueueMode, TrialQueue
+from cluster.trial_queue import TrialQueue
 from proposer.proposal import Proposal, Proposer, Task
 from proposer.purse import CallId
 from trainer.trial import CommitId, TrialId

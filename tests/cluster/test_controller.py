@@ -24,13 +24,13 @@ from cluster.optuna_pruners import pruning_rule
 from cluster.performer import Performer
 from cluster.ports import FleetProblem
 from cluster.progress import ProgressStore
+from cluster.queue_mode import QueueMode
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_queue import RedisTrialQueue
 from cluster.redis_store import RedisStore, connect
 from cluster.state import StudyState
 from cluster.study_plan import StudyPlan, seats
 from cluster.study_repository import StudyRepository
-from cluster.trial_queue import QueueMode
 from eval.config import PrunerConfig
 from eval.judge import GreedyJudge
 from eval.metric import Goal, Metric
