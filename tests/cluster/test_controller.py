@@ -333,6 +333,22 @@ def test_the_queue_is_open_again_before_the_next_workers_ask_it(bench: Bench) ->
     assert modes == [QueueMode.OPEN, QueueMode.OPEN]
 
 
+def test_the_modes_of_nodes_are_set_before_workers_ask(bench: Bench) -> None:
+    class Watched(ThreadFleet):
+        def start(self) -> None:
+            queue = RedisTrialQueue(bench.store())
+            modes.append([queue.mode(node) for node in ("", "here", "sick")])
+            super().start()
+
+    modes: list[list[QueueMode]] = []
+    controller = bench.controller(lambda b: Watched(b, 1), Script([edited(A=3)]), experiments=1)
+    sick = ev.NodeQuarantined(node="sick", reason="trials fail there")
+    bench.ask(sick)
+    controller.step()
+    controller.run()
+    assert modes == [[QueueMode.OPEN, QueueMode.OPEN, QueueMode.HELD]]
+
+
 def test_a_proposer_that_fails_or_runs_dry_ends_the_study_with_its_reason(bench: Bench) -> None:
     class Broken(Script):
         def propose(self, context: Context, count: int) -> Sequence[Proposal]:
