@@ -18,10 +18,10 @@ from cluster.node_events import DrainRequested
 from cluster.node_roll import NodeRoll, refused
 from cluster.ours import assert_ours
 from cluster.progress import ProgressStore
+from cluster.queue_mode import QueueMode
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_queue import RedisTrialQueue
 from cluster.redis_store import RedisStore, connect
-from cluster.trial_queue import QueueMode
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
 from trainer.trial import SlotId, TrialOutcome, TrialSpec
 
@@ -80,7 +80,7 @@ class QueueActor:
         await self._meet(slot)
         deadline = time.monotonic() + wait_s
         while True:
-            mode = self._queue.mode()
+            mode = self._queue.mode(slot.node)
             if mode is QueueMode.DRAINING:
                 return NoWork.STOP
             if not self._is_latest(slot):
