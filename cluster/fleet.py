@@ -26,6 +26,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.codec import from_json, to_json
+from cluster.depot import DEPOT, THREADS, DepotActor
 from cluster.fleet_settings import FleetSettings
 from cluster.ours import assert_ours
 from cluster.queue_actor import QueueActor
@@ -69,6 +70,7 @@ class _Fleet:
             empty=Path(settings.empty),
         )
         self._queue: Any = None
+        self._depot: Any = None
         self._workers: dict[str, Any] = {}
         self._runs: dict[Any, str] = {}
         self._failures: dict[str, list[float]] = {}
@@ -105,6 +107,8 @@ class _Fleet:
         settings = self._settings
         self._queue = queue.remote(settings.url, settings.study, settings.lease_s)
         ray.get(self._queue.adopt.remote(settings.lease_s))
+        depot = ray.remote(DepotActor).options(name=DEPOT, max_concurrency=THREADS, **common)
+        self._depot = depot.remote(settings.directory)
         slots = self._count_slots()
         wanted = WorkerSettings(
             study=settings.study,
@@ -126,7 +130,7 @@ class _Fleet:
         depends = (settings.trial, settings.metric, scoring, settings.editable, slots)
         key = hashlib.sha256(to_json(depends)).hexdigest()[:8]
         names = [f"worker-{number}-{key}" for number in range(slots)]
-        end_actors(name for name in _actors() if name not in {*names, QUEUE})
+        end_actors(name for name in _actors() if name not in {*names, QUEUE, DEPOT})
         for number, name in enumerate(names):
             actor = ray.remote(WorkerActor).options(name=name, **common, **gpus)
             self._workers[name] = actor.remote(replace(wanted, number=number))
