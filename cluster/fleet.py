@@ -23,6 +23,7 @@ from cluster.board import Board, BoardAway
 from cluster.brief import Brief, Versions
 from cluster.codec import from_json
 from cluster.crew import Crew, CrewFailed, Post, actors, cause, end_actors, here
+from cluster.depot import DEPOT, THREADS, DepotActor
 from cluster.driver import leave_with, ordered, say
 from cluster.fleet_settings import FleetSettings
 from cluster.ours import assert_ours
@@ -75,6 +76,9 @@ class _Fleet:
         queue = ray.remote(QueueActor).options(name=QUEUE, max_concurrency=1000, **here())
         self._queue = queue.remote(settings.url, settings.study, settings.lease_s)
         ray.get(self._queue.adopt.remote(settings.lease_s))
+        if self._board is not None:
+            depot = ray.remote(DepotActor).options(name=DEPOT, max_concurrency=THREADS, **here())
+            depot.remote(settings.directory)
         slots = self._crew.populate()
         if self._board is not None:
             self._board.post(self._brief)  # not before there is a queue to ask for work

@@ -26,12 +26,16 @@ from cluster.brief import NodeFacts, Order, Refusal, Versions
 from cluster.codec import from_json
 from cluster.crew import Crew, CrewFailed, Post, cause
 from cluster.driver import leave_with, ordered, say
+from cluster.node_repository import NodeRepository
 from cluster.node_settings import NodeSettings
 from cluster.ours import assert_ours
 from cluster.queue_actor import QUEUE
 from cluster.ray_cluster import PrivateRay, RayFailed
+from cluster.ray_depot import RayDepot
 from cluster.reach import address_towards, split
+from cluster.remote_code import RemoteCode
 from trainer.environment import EnvironmentFailed, prepare
+from trainer.git_command import GitError
 from trainer.gpu import NvmlGpus
 from trainer.limit_defaults import machine_memory
 from trainer.paths import WorkerPaths
@@ -43,6 +47,8 @@ BEAT_S = 2.0
 CALL_S = 10.0
 """How long the queue may take to answer a beat before the head counts as away."""
 CHECK_S = 0.25
+FETCH_S = 600.0
+"""How long the base commit may take to come over, with all its history."""
 REFUSED = 2
 AWAY = 3
 FAILED = 1
@@ -131,17 +137,21 @@ class _Node:
 
     def _make_ready(self, crew: Crew) -> None:
         """Fetch the base commit, make the environment, run `setup`; raises NodeRefused."""
-        say("phase", "preparing the environment")
+        say("phase", "fetching the code")
+        base = CommitId(self._brief.base)
+        here = NodeRepository(self._paths.repository, pinned=base)
         try:
+            repository = RemoteCode(RayDepot(), here, patience_s=FETCH_S).fetch(base)
+            say("phase", "preparing the environment")
             prepare(
                 crew.trial,
-                base=CommitId(self._brief.base),
-                repository=self._paths.repository,
+                base=base,
+                repository=repository,
                 paths=self._paths,
                 study=self._brief.study,
                 show=lambda line: say("phase", f"preparing: {line.strip()[:200]}"),
             )
-        except EnvironmentFailed as error:
+        except (EnvironmentFailed, GitError) as error:
             raise NodeRefused(str(error)) from error
 
     def _present(self, prepared_s: float) -> NodeFacts:

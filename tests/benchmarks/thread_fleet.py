@@ -70,7 +70,7 @@ class StudyCode:
     def __init__(self, repository: Path) -> None:
         self._repository = repository
 
-    def fetch(self, commit: CommitId) -> Path:
+    def fetch(self, commit: CommitId, *, is_ahead: bool = False) -> Path:
         """See CodeSource."""
         return self._repository
 
