@@ -58,6 +58,8 @@ class Brief:
     base: str
     """Commit that environments are prepared at."""
     versions: Versions
+    ray: str
+    """Which Ray this is: another one at the same address is joined anew."""
     gpu_busy_mb: float
     trial: Mapping[str, Any] = field(default_factory=dict)
     metric: Metric

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ class _Fleet:
         if not address:
             own = self._private.ensure()
             address = own.address
+            self._brief = replace(self._brief, ray=own.identity)
             threading.Thread(target=leave_with, args=(own,), daemon=True).start()
         ray.init(
             address=address,
@@ -113,6 +115,7 @@ def _brief(settings: FleetSettings) -> Brief:
         name=settings.name,
         base=settings.base,
         versions=Versions.ours(),
+        ray="",
         gpu_busy_mb=settings.gpu_busy_mb,
         trial=settings.trial,
         metric=settings.metric,

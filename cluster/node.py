@@ -66,14 +66,14 @@ class HeadChanged(ConnectionError):
 class _Node:
     def __init__(self, settings: NodeSettings) -> None:
         self._settings = settings
+        self._board = Board(settings.head)
+        self._brief = self._board.brief()
         self._private = PrivateRay(
             runtime=Path(settings.runtime),
             directory=Path(settings.directory),
             empty=Path(settings.empty),
-            head=settings.head,
+            head=f"{settings.head} {self._brief.ray}",
         )
-        self._board = Board(settings.head)
-        self._brief = self._board.brief()
         self._address = address_towards(*split(settings.head))
         self._paths = WorkerPaths(
             study=Path(settings.directory) / "study", environments=Path(settings.environments)

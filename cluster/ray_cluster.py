@@ -47,6 +47,11 @@ class RayProcess:
     place: str = ""
     """Where other machines reach it, or the head that it joined; empty: it is alone."""
 
+    @property
+    def identity(self) -> str:
+        """What no other Ray of this machine was ever called."""
+        return f"{self.pid}-{self.created:.2f}"
+
     def is_alive(self) -> bool:
         """Say whether it still runs."""
         try:
@@ -70,7 +75,8 @@ class PrivateRay:
             directory: Where its token, its log and the record of its process are.
             empty: An empty folder to run in.
             listen: Where other machines may join it, HOST:PORT.
-            head: The Ray that it joins instead of beginning one, HOST:PORT; with that one's token.
+            head: The Ray that it joins instead of beginning one: HOST:PORT, and which it is, behind
+                a blank. With that one's token.
         """
         self._listen = listen
         self._head = head
@@ -170,7 +176,7 @@ class PrivateRay:
 
     def _place(self) -> list[str]:
         if self._head:
-            return [f"--address={self._head}"]
+            return [f"--address={self._head.partition(' ')[0]}"]
         host, _, port = self._listen.rpartition(":")
         where = [f"--node-ip-address={host}", f"--port={port}"] if host else ["--port=0"]
         return ["--head", *where, "--include-dashboard=false"]
