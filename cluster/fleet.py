@@ -81,10 +81,18 @@ class _Fleet:
         if self._board is not None:
             depot = ray.remote(DepotActor).options(name=DEPOT, max_concurrency=THREADS, **here())
             depot.remote(settings.directory)
-        slots = self._crew.populate()
-        if self._board is not None:
             self._board.post(self._brief)  # not before there is a queue to ask for work
-        return slots
+        return self._populate_head()
+
+    def _populate_head(self) -> int:
+        """Return how many slots the head has; it may have none where others can join."""
+        try:
+            return self._crew.populate()
+        except CrewFailed as error:
+            if self._board is None:
+                raise
+            say("problem", f"no slots here: {error}; machines that join have theirs")
+            return 0
 
     def tend(self) -> None:
         """See what has died, and bring it back."""

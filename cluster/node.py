@@ -6,8 +6,8 @@ study meanwhile it learns by that, and when the head comes back as another study
 terms, it ends and is started anew.
 
 Protocol: settings as JSON in the file named by the only argument; reports as JSON lines on standard
-output (`phase`, `joined`, `problem`, `fatal`, `left`); `leave` on standard input has it finish what
-runs and go, `now` has it go at once, end of file too.
+output (`phase`, `joined`, `problem`, `fatal`, `denied`, `left`). On standard input, `leave` has it
+finish what runs and go; `now` has it go at once, and so does the end of file.
 """
 
 import logging
@@ -213,7 +213,10 @@ def main() -> int:
     settings = from_json(NodeSettings, Path(sys.argv[1]).read_bytes())
     try:
         return _serve(_Node(settings))
-    except (NodeRefused, WrongToken) as error:
+    except WrongToken as error:
+        say("denied", str(error))
+        return REFUSED
+    except NodeRefused as error:
         say("fatal", str(error))
         return REFUSED
     except BoardAway as error:

@@ -63,11 +63,15 @@ def _parts(wanted: str) -> tuple[str, int]:
         ) from error
     if colon and not (port.isdigit() and 0 < int(port) < 1 << 16):
         raise StudyProblem(f"--listen={wanted}: {port or 'nothing'} is no port")
-    if address.is_unspecified or address.is_loopback:
+    if _is_useless(address):
         raise StudyProblem(
             f"--listen={wanted}: other machines need an address to come to ({_own_words()})"
         )
     return str(address), int(port or 0)
+
+
+def _is_useless(address: ipaddress.IPv4Address) -> bool:
+    return address.is_unspecified or address.is_loopback
 
 
 def _own_address() -> str:

@@ -134,9 +134,11 @@ class NodeProcess:
         self._text = text
         if kind == "joined":
             self._stand(Standing.JOINED, text)
-        elif kind == "phase" and not self._asked:
-            self._stand(Standing.STARTING, text)
-        else:
+        elif kind == "phase":
+            self._stand(Standing.LEAVING if self._asked else Standing.STARTING, text)
+        elif kind == "denied":
+            self._home.token.unlink(missing_ok=True)  # it would be taken again the next time
+        elif kind == "problem":
             self._report(kind, text)
 
     def _stand(self, standing: Standing, text: str) -> None:

@@ -12,13 +12,11 @@ from infra.cli.study_choice import JsonOption, UsageProblem
 if TYPE_CHECKING:
     from infra.node_home import NodeHome
 
-HeadArgument = Annotated[
-    str, typer.Argument(metavar="HOST:PORT", help="Where the study is: `run --listen` prints it.")
-]
-
 
 def join(
-    head: HeadArgument,
+    address: Annotated[
+        str, typer.Argument(help="HOST:PORT of the study: `run --listen` prints it.")
+    ],
     token_file: Annotated[
         Path | None,
         typer.Option("--token-file", help="A copy of the study's token; default: it is asked for."),
@@ -38,7 +36,7 @@ def join(
     from infra.attach import counted_interrupts
     from infra.joining import begin, follow_node
 
-    home, node = _checked(head, name)
+    home, node = _checked(address, name)
     status = home.status()
     if status is not None:
         note(f"attached to the node process that runs already (process {status.pid})")
@@ -54,8 +52,8 @@ def join(
 
 
 def leave(
-    head: Annotated[
-        str, typer.Argument(metavar="[HOST:PORT]", help="Which study; default: the only one.")
+    address: Annotated[
+        str, typer.Argument(help="HOST:PORT of the study; default: the only one.")
     ] = "",
     now: Annotated[
         bool, typer.Option("--now", help="Give running trials back instead of finishing them.")
@@ -64,18 +62,16 @@ def leave(
 ) -> None:
     """Take this machine out of a study that it joined."""
     from infra.joining import ask_to_leave
-    from infra.node_home import NodeHome, memberships
+    from infra.node_home import memberships
 
     running = [home for home in memberships() if home.status() is not None]
-    wanted = [home for home in running if head in {"", home.head}]
-    if head:
-        NodeHome.locate(head)
+    wanted = [home for home in running if address in {"", home.head}]
     if len(wanted) > 1:
         names = ", ".join(home.head for home in wanted)
         raise UsageProblem(f"which study? Say one of: {names}")
-    if not wanted and head and running:
+    if not wanted and running:
         names = ", ".join(home.head for home in running)
-        raise UsageProblem(f"this machine has not joined {head}, but {names}")
+        raise UsageProblem(f"this machine has not joined {address}, but {names}")
     if wanted and not now:
         note("finishing what runs (--now gives it back)")
     for home in wanted:
