@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from trainer.trial import ExperimentId, TrialId
+from trainer.trial import ExperimentId, SlotId, TrialId
 
 MOST_RUNS = 12
 """How many of the latest runs on a node are remembered: a window of so many."""
@@ -60,10 +60,13 @@ class NodeRun:
     """How an attempt at a trial ended on a node, as far as that may tell of the node."""
 
     trial: TrialId
+    attempt: int
     experiment: ExperimentId
+    slot: SlotId
     at: datetime
     failure: str = ""
     """How it failed, in one line; empty if it ran to its end."""
     is_machine: bool = False
     """It failed as things fail for a machine's reasons: lost, killed, or without a traceback."""
+    is_lost: bool = False
     is_control: bool = False

@@ -71,7 +71,7 @@ def _joined(state: StudyState, event: ne.NodeJoined, rec: Recorded) -> StudyStat
         joins=(known.joins if known else 0) + 1,
     )
     is_well = state.nodes[event.node].status is N.JOINED
-    return _without_runs(state, event.node) if is_well else state
+    return _begun_anew(state, event.node) if is_well else state
 
 
 def _refused(state: StudyState, event: ne.NodeRefused, rec: Recorded) -> StudyState:
@@ -111,15 +111,17 @@ def _reopened(state: StudyState, rec: Recorded, name: ExperimentId, node: str) -
 def _released(state: StudyState, event: ne.NodeReleased, rec: Recorded) -> StudyState:
     if event.node not in state.nodes:
         return state
-    state = _moved(state, rec, event.node, "released")
-    return _without_runs(state, event.node)
+    return _begun_anew(_moved(state, rec, event.node, "released"), event.node)
 
 
-def _without_runs(state: StudyState, node: str) -> StudyState:
-    """Begin anew with what is held against a node."""
-    if node not in state.node_runs:
-        return state
-    return replace(state, node_runs=state.node_runs.delete(node))
+def _begun_anew(state: StudyState, node: str) -> StudyState:
+    """Forget what is held against a node."""
+    slots = state.slots
+    for slot in state.slots.values():
+        if slot.node == node and slot.shifts:
+            slots = slots.set(slot.slot, replace(slot, shifts=0))
+    runs = state.node_runs
+    return replace(state, slots=slots, node_runs=runs.delete(node) if node in runs else runs)
 
 
 NODE_HANDLERS: dict[type[Event], Handler] = {

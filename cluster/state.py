@@ -43,6 +43,8 @@ class SlotState:
     """When the last good control ended."""
     shift: float = 0.0
     """By how much better the last control scored than expected, beyond noise; 0 if within."""
+    shifts: int = 0
+    """How many controls in a row scored worse like that, as far as they are held against it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,10 +235,12 @@ class StudyState:
 
     def takes_work(self, slot: SlotState) -> bool:
         """Say whether a slot begins trials: it is there, nothing is wrong with it or its node."""
-        if not slot.is_open or slot.note:
-            return False
-        node = self.nodes.get(slot.node)
-        return node is None or node.status.takes_work
+        return slot.is_open and not slot.note and self.is_well(slot.node)
+
+    def is_well(self, node: str) -> bool:
+        """Say whether a node may begin trials; the head may unless it is quarantined."""
+        known = self.nodes.get(node)
+        return known is None or known.status.takes_work
 
     def count(self, *statuses: Status) -> int:
         """Return how many experiments are of one of these statuses."""

@@ -107,6 +107,7 @@ def _slot_opened(state: StudyState, event: ev.SlotOpened, _: ev.Recorded) -> Stu
             since_control=known.since_control,
             checked_at=known.checked_at,
             shift=known.shift,
+            shifts=known.shifts,
         )
     return replace(state, slots=state.slots.set(event.slot, slot))
 

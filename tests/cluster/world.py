@@ -309,6 +309,10 @@ class World:
         event = ev.WinnerDropped(experiment=command.winner, reason=command.reason)
         self.happen(f"{command.winner}/dropped/{self.state.promotions}", event)
 
+    def _quarantinenode(self, command: cmd.QuarantineNode) -> None:
+        cause, event = command.cause, command.quarantined
+        self.happen(f"{event.node}/quarantined/{cause.trial}/{cause.attempt}", event)
+
     def _finishstudy(self, command: cmd.FinishStudy) -> None:
         event = ev.StudyFinished(reason=command.reason, failed=command.failed)
         self.happen(f"finished/{self.state.epoch}", event)
