@@ -93,7 +93,7 @@ class RedisTrialQueue:
             member = choose(self._waiting(reserved, slot), reserved, slot.id)
             if member is None:
                 return None
-            key = _key_of(member)
+            key = key_of(member)
             if (spec := self._spec(key)) is not None:  # else it was leased between the commands
                 return member, key, spec
 
@@ -174,7 +174,7 @@ class RedisTrialQueue:
     def cancel(self, trial: TrialId, *, now: datetime, epoch: int) -> None:
         """See TrialQueue."""
         for member in self._members():
-            key = _key_of(member)
+            key = key_of(member)
             if key.partition(b"|")[0] == trial.encode() and self._cancel(member, key, now, epoch):
                 return
         self._answer(trial, Heartbeat.CANCEL, epoch)
@@ -190,7 +190,7 @@ class RedisTrialQueue:
     def withdraw(self, trial: TrialId, attempt: int, draft: Draft, *, epoch: int) -> bool:
         """See TrialQueue."""
         key = f"{trial}|{attempt}".encode()
-        found = (member for member in self._members() if _key_of(member) == key)
+        found = (member for member in self._members() if key_of(member) == key)
         return any(self._take_out(member, key, draft, epoch) for member in found)
 
     def _cancel(self, member: bytes, key: bytes, now: datetime, epoch: int) -> bool:
@@ -285,7 +285,12 @@ def _mode_of(node: str) -> str:
     return f"mode/{node}"
 
 
-def _key_of(member: bytes) -> bytes:
+def spec_of_lease(payload: bytes) -> TrialSpec:
+    """Return which trial an entry of the `leases` hash is of."""
+    return from_json(_LeaseEntry, payload).spec
+
+
+def key_of(member: bytes) -> bytes:
     """Return TRIAL|ATTEMPT of COUNT|TRIAL|ATTEMPT, or of what says besides where it may run."""
     return b"|".join(member.split(b"|", 3)[1:3])
 

@@ -16,7 +16,9 @@ from infra.cli import (
     cmd_demo,
     cmd_diff,
     cmd_doctor,
+    cmd_export_ledger,
     cmd_final,
+    cmd_import_ledger,
     cmd_init,
     cmd_join,
     cmd_log,
@@ -91,6 +93,8 @@ app.command("tell")(cmd_tell.tell)
 app.command("scratchpad")(cmd_tell.scratchpad)
 app.command("stop")(cmd_stop.stop)
 app.command("final")(cmd_final.final)
+app.command("export-ledger")(cmd_export_ledger.export_ledger)
+app.command("import-ledger")(cmd_import_ledger.import_ledger)
 app.command("demo")(cmd_demo.demo)
 app.command("simulate")(cmd_simulate.simulate)
 app.command("prune")(cmd_prune.prune)
