@@ -1,8 +1,10 @@
 """The sections of `incumbent.toml` that proposer owns: its kinds, and what goes for all of them."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -56,9 +58,19 @@ class ClaudeSource(_Source):
     @field_validator("base_url")
     @classmethod
     def _is_url(cls, url: str) -> str:
-        if url and not url.startswith(("http://", "https://")):
+        if url and not _is_address(url):
             raise ValueError("is not the address of a server, e.g. http://127.0.0.1:8000")
         return url
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        has_port = parts.port is None or parts.port > 0
+    except ValueError:  # brackets, or a port that is none
+        return False
+    is_plain = url.isprintable() and not re.search(r"\s", url)
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and has_port and is_plain
 
 
 class AgentSource(_Source):
