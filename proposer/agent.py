@@ -34,9 +34,10 @@ from proposer.proposal import (
     Proposal,
     ProposerDone,
     ProposerTroubled,
+    TaskGivenUp,
     TaskKind,
 )
-from proposer.purse import CallId, CallPlan, Purse, Settlement, Usage
+from proposer.purse import CallId, CallPlan, Purse, RecordedReply, Settlement, Usage
 from trainer.environment import EnvironmentFailed
 from trainer.git_command import GitError
 from trainer.run_records import EndedBy, RunReport
@@ -84,6 +85,7 @@ class Agent:
         self._purse = purse
         self._runner = AgentRunner(config, name=name, workspace=workspace)
         self._lock = threading.Lock()
+        self._unused: list[RecordedReply] = []
 
     @property
     def name(self) -> str:
@@ -105,11 +107,12 @@ class Agent:
 
         Raises:
             ProposerTroubled: it failed, took too long or changed nothing; another run may not.
+            TaskGivenUp: the same of a task.
             ProposerDone: it cannot be run here; the message has the cure.
             OverLimit: a run could cost more than what is left.
         """
         with self._lock:
-            if context.task is None and (found := self._recorded(context)):
+            if found := self._recorded(context):
                 return found
             try:
                 self._make_ready(context)
@@ -117,6 +120,15 @@ class Agent:
                 return [_proposal(self._paid(call, context), context, call)]
             finally:
                 self._runner.tidy()
+
+    def _paid(self, call: CallId, context: Context) -> Answer:
+        """Run it; a task of which nothing has come would be paid for anew, again and again."""
+        try:
+            return self._settled(call, context)
+        except ProposerTroubled as trouble:
+            if context.task is None:
+                raise
+            raise TaskGivenUp(str(trouble)) from None
 
     def _make_ready(self, context: Context) -> None:
         try:
@@ -138,7 +150,7 @@ class Agent:
             tokens=0,
         )
 
-    def _paid(self, call: CallId, context: Context) -> Answer:
+    def _settled(self, call: CallId, context: Context) -> Answer:
         """Run it and settle: each call is settled exactly once, however it ends."""
         begun = time.monotonic()
         outcome = _Outcome(usd=self._config.usd)
@@ -225,9 +237,15 @@ class Agent:
         return derived(self._name, context.files, edits)
 
     def _recorded(self, context: Context) -> list[Proposal]:
-        """Make proposals of runs that were paid for, and of which a crash made nothing."""
+        """Make proposals of runs that were paid for, and of which a crash made nothing.
+
+        Those of a task wait until it is asked for again.
+        """
+        self._unused += self._purse.unused(self._name)
+        task = context.task.key if context.task else ""
         found = []
-        for recorded in self._purse.unused(self._name):
+        for recorded in [each for each in self._unused if each.plan.task == task]:
+            self._unused.remove(recorded)
             if recorded.plan.commit != context.commit:
                 continue  # a patch on what is no longer the incumbent
             answer = kept_answer(recorded.reply)

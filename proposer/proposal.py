@@ -178,6 +178,10 @@ class ProposerTroubled(Exception):
         self.retry_after_s = retry_after_s
 
 
+class TaskGivenUp(Exception):
+    """Nothing comes of a task, and asking for it again would cost the same for as little."""
+
+
 class ProposerDone(Exception):
     """A proposer cannot answer any more in this run of the study, e.g. because its key is wrong."""
 
@@ -187,9 +191,9 @@ class Proposer(Protocol):
 
     Called from one thread at a time. `propose` may take long (a model call) and may return fewer
     proposals than asked for; an empty answer means that it has nothing more to suggest, or of a
-    task that it gives up. It raises ProposerTroubled and ProposerDone; anything else that it raises
-    is taken for the latter. It keeps no truth: after a restart it is rebuilt from the results of
-    the ledger, shown again from the first.
+    task that it gives up, as TaskGivenUp does with the reason. It raises ProposerTroubled and
+    ProposerDone; anything else that it raises ends a task, or else the proposer. It keeps no truth:
+    after a restart it is rebuilt from the results of the ledger, shown again from the first.
     """
 
     @property
