@@ -22,7 +22,7 @@ from cluster.ledger import Ledger, LedgerAway
 from cluster.mirror import Mirror, Standing
 from cluster.performer import Performer
 from cluster.ports import ContextSource, Fleet, Observer
-from cluster.proposal_planning import retry_at
+from cluster.proposal_planning import retry_at, room
 from cluster.proposer_desk import Answer, ProposerDesk, news
 from cluster.state import StudyState
 from cluster.study_plan import Circumstances, StudyPlan
@@ -226,6 +226,8 @@ class Controller:
             return
         task, is_held = answer.context.task, self._parts.plan.approve
         for proposal in answer.proposals:
+            if room(self._state, self._parts.plan) <= 0:
+                break  # models hand in more than was asked for, and all that is taken is run
             self._parts.performer.propose(
                 self._state,
                 answer.proposer,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from cluster.commands import AskTask
 from cluster.experiment import Experiment, Kind, Status
-from cluster.proposal_planning import is_usable, limit_reached
+from cluster.proposal_planning import is_usable, limit_reached, room
 from cluster.state import StudyState
 from cluster.study_plan import Circumstances, Seat, StudyPlan
 from proposer.proposal import TaskKind
@@ -44,12 +44,14 @@ def due(state: StudyState, plan: StudyPlan, circumstances: Circumstances) -> Ite
         for seat in plan.proposers
         if not circumstances.of(seat.name).count and is_usable(state, seat.name, circumstances.now)
     ]
+    left = room(state, plan) - circumstances.asking
     for key in state.tasks:
-        if key in taken:
+        if key in taken or left <= 0:
             continue
         seat = _taker(state, plan, free, key)
         if seat is not None:
             free.remove(seat)
+            left -= 1
             yield AskTask(proposer=seat.name, task=key)
 
 
