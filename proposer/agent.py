@@ -3,7 +3,8 @@
 Any command will do: `claude -p`, `codex exec`, a script. One run brings one proposal: what it has
 changed of the editable files. Pays for a run before it begins (`proposer.purse`); what it cost is
 what the agent says, up to `usd`, or `usd` where it says nothing: nobody can check it, so a limit in
-dollars holds as far as `usd` is right. How many turns it takes is the command's own affair.
+dollars holds as far as `usd` is right, and one in tokens as far as `tokens` is. How many turns it
+takes is the command's own affair.
 """
 
 import threading
@@ -146,14 +147,16 @@ class Agent:
             task=context.task.key if context.task else "",
             commit=context.commit,
             incumbent=context.incumbent,
-            usd=self._config.usd,
-            tokens=0,
+            usd=self._config.usd or 0.0,
+            tokens=self._config.tokens or 0,
         )
 
     def _settled(self, call: CallId, context: Context) -> Answer:
         """Run it and settle: each call is settled exactly once, however it ends."""
         begun = time.monotonic()
-        outcome = _Outcome(usd=self._config.usd)
+        outcome = _Outcome(
+            usd=self._config.usd or 0.0, usage=Usage(output=self._config.tokens or 0)
+        )
         try:
             answer = outcome.answer = self._answered(call, context, outcome)
         except BaseException as error:
@@ -168,7 +171,7 @@ class Agent:
         report = self._runner.run(call)
         try:
             if report.ended_by in _NEVER_RAN:
-                outcome.usd = 0.0
+                outcome.usd, outcome.usage = 0.0, Usage()
                 self._check(report)
             with SafeFolder(self._runner.folder) as folder:
                 self._count(claim(folder, report.tail), outcome)
@@ -181,9 +184,13 @@ class Agent:
         raise ProposerTroubled(f"{problem}{_said(report)}")
 
     def _count(self, claimed: Claim, outcome: _Outcome) -> None:
-        outcome.usage = claimed.usage
+        """Take what it says, up to what was reserved."""
+        most_usd, most = self._config.usd, self._config.tokens
+        if claimed.usage.total:
+            is_within = most is None or claimed.usage.total <= most
+            outcome.usage = claimed.usage if is_within else outcome.usage
         if claimed.usd is not None:
-            outcome.usd = min(claimed.usd, self._config.usd)
+            outcome.usd = claimed.usd if most_usd is None else min(claimed.usd, most_usd)
 
     def _check(self, report: RunReport) -> None:
         """Raise ProposerTroubled or ProposerDone for a run that did not end well."""

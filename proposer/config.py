@@ -89,8 +89,11 @@ class AgentSource(_Source):
     """Environment variables that it is given, by name, e.g. its own API key."""
     mounts: tuple[str, ...] = ()
     """Paths that it may read, e.g. its own configuration and binaries, beside the system's."""
-    usd: Annotated[float, Field(ge=0)] = 0.0
-    """The most that one run can cost in US dollars; what it counts as, unless it says less."""
+    usd: Annotated[float, Field(ge=0)] | None = None
+    """The most that one run can cost in US dollars; what it counts as, unless it says less. 0 for
+    what costs nothing; without it there is no limit in dollars."""
+    tokens: Annotated[int, Field(ge=0)] | None = None
+    """The same in tokens."""
 
 
 class CrossoverSource(_Source):
@@ -146,7 +149,8 @@ class ProposalsConfig(BaseModel):
     approve: bool = False
     """Candidates wait for `incumbent approve` or `incumbent reject`."""
     scratchpad_chars: Annotated[int, Field(ge=0)] = 12_000
-    """The scratchpad is summarised when it is longer than this."""
+    """When the scratchpad is longer than this, the oldest notes give way to a line that says where
+    they are kept; 0 keeps none."""
 
 
 class PriceConfig(BaseModel):

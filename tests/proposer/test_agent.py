@@ -303,6 +303,20 @@ def test_what_it_says_it_cost_is_taken_up_to_what_was_reserved(
     assert agency.purse.plans[CallId("c1")].usd == 0.5
 
 
+@pytest.mark.parametrize(
+    ("said", "counted"),
+    [("", 700), ("0", 700), ("600", 600), ("900", 700)],
+    ids=["nothing", "none", "less", "more"],
+)
+def test_tokens_count_as_what_was_reserved_unless_it_says_less(
+    agency: Agency, said: str, counted: int
+) -> None:
+    told = f"echo '{{\"input_tokens\": {said}}}' > .incumbent/usage.json" if said else "true"
+    agency.run(f"{LOWER}; {told}", tokens=700)
+    assert agency.purse.plans[CallId("c1")].tokens == 700
+    assert agency.purse.settled[CallId("c1")].usage.total == counted
+
+
 def test_a_failed_run_is_paid_for_too_by_what_it_says(agency: Agency) -> None:
     agency.trouble("echo '{\"usd\": 0.3}' > .incumbent/usage.json; exit 1", usd=0.5)
     settled = agency.purse.settled[CallId("c1")]
