@@ -262,6 +262,7 @@ class Controller:
                 retry_at=retry_at(
                     self._state, answer.proposer, self._parts.clock(), answer.retry_after_s
                 ),
+                is_idle=answer.is_idle,
             )
             name = f"{self._parts.epoch}/{answer.proposer}/failed/{self._state.seq}"
             self._parts.performer.record(name, event)

@@ -43,6 +43,8 @@ class Answer:
     """The problem may be gone later."""
     retry_after_s: float = 0.0
     """How long to leave it alone at least, then."""
+    is_idle: bool = False
+    """It has no ideas for now, and can do tasks all the same."""
     is_done: bool = False
     """It cannot answer any more, whatever it is asked."""
     is_over_limit: bool = False
@@ -147,6 +149,7 @@ class ProposerDesk:
                     problem=str(trouble),
                     is_passing=True,
                     retry_after_s=trouble.retry_after_s,
+                    is_idle=trouble.is_idle,
                 )
             except OverLimit as limit:
                 answer = replace(answer, problem=str(limit), is_over_limit=True)

@@ -170,12 +170,14 @@ class Proposal:
 class ProposerTroubled(Exception):
     """A proposer could not answer now, and may be able to later.
 
-    `retry_after_s` is how long to leave it alone at least; the desk's back-off may be longer.
+    `retry_after_s` is how long to leave it alone at least; the desk's back-off may be longer. One
+    that `is_idle` has no ideas for now, and can do tasks all the same.
     """
 
-    def __init__(self, reason: str, *, retry_after_s: float = 0.0) -> None:
+    def __init__(self, reason: str, *, retry_after_s: float = 0.0, is_idle: bool = False) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
+        self.is_idle = is_idle
 
 
 class TaskGivenUp(Exception):
