@@ -90,6 +90,8 @@ class Trouble:
     until: datetime
     in_a_row: int
     """How often it could not answer since it last did."""
+    is_idle: bool = False
+    """It has no ideas for now, and can do tasks all the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -107,7 +107,7 @@ def start(prepared: "Prepared", *, detach: bool, as_json: bool) -> int:
     from infra.attach import Follower, Left, counted_interrupts, follow, gather
     from infra.closing import last_words
     from infra.controller_process import find_controller, start_controller, wait_until_it_runs
-    from infra.keys import collect_keys, key_names, keyless_words
+    from infra.keys import check_keys, collect_keys, key_names, keyless_words
     from infra.live_view import make_view
     from infra.settings import load_settings, save_settings
 
@@ -119,6 +119,7 @@ def start(prepared: "Prepared", *, detach: bool, as_json: bool) -> int:
         _warn_of_changes(load_settings(study.home), config)
     else:
         keys = collect_keys(key_names(config))
+        check_keys(config, keys)
         save_settings(study.home, config)
         _say_how_to_join(study.home, config)
         _say_what_to_expect(prepared, keyless_words(config, keys))

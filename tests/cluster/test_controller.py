@@ -289,6 +289,21 @@ def test_winners_that_change_the_same_line_conflict_and_both_are_named(bench: Be
         assert re.fullmatch(r"conflicts with e\d in train\.py", experiment.reason)
 
 
+class Generous(Script):
+    """Hands in all that it has, whatever it was asked for, as models do."""
+
+    def propose(self, context: Context, count: int) -> Sequence[Proposal]:
+        return super().propose(context, 99)
+
+
+def test_more_proposals_than_asked_for_do_not_exceed_the_limit(bench: Bench) -> None:
+    script = Generous([edited(A=a) for a in range(2, 9)])
+    controller = bench.controller(lambda b: ThreadFleet(b, 1), script, experiments=2)
+    controller.run()
+    assert controller.state.judged == 2
+    assert len(controller.state.experiments) == 3
+
+
 def test_identical_trees_are_refused_before_they_cost_anything(bench: Bench) -> None:
     script = Script([edited(A=2)], [edited(A=2)], [START], [edited(A=3)])
     controller = bench.controller(lambda b: ThreadFleet(b, 1), script, experiments=2)
