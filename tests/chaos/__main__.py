@@ -33,6 +33,8 @@ def main() -> int:
                 say=lambda line: print(line, flush=True),
             )
         print(report.losses)
+        for failure in report.failures:
+            print(f"blamed  {failure}")
         for problem in report.problems:
             print(f"PROBLEM {problem}")
         if report.problems:

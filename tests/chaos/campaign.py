@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from cluster.experiment import Status
 from cluster.ledger import LedgerAway
 from cluster.state import StudyState
 from tests.chaos.checker import Commit, Evidence, check, final_state
@@ -22,6 +23,9 @@ _FIELDS = ("Experiment", "Proposer")
 _LINE = "%H%x00%P%x00%T%x00" + "%x00".join(
     f"%(trailers:key={key},valueonly,separator=;)" for key in _FIELDS
 )
+
+
+_FAILED = {Status.CRASHED, Status.TIMED_OUT, Status.LOST}
 
 
 class Stuck(AssertionError):
@@ -40,6 +44,8 @@ class Report:
     ends: Mapping[str, int] = field(default_factory=dict)
     """Experiments by how they ended."""
     faults: list[Fault] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    """Candidates that were held to have failed, though none of this study's can, and why."""
     losses: str = ""
     problems: list[str] = field(default_factory=list)
     logs: str = ""
@@ -62,6 +68,7 @@ class Campaign:
     study: Study
     rack: Rack
     schedule: Sequence[Planned]
+    nodes: int = 0
     say: Callable[[str], None]
     faults: list[Fault] = field(default_factory=list)
     state: StudyState = field(default_factory=StudyState)
@@ -70,6 +77,9 @@ class Campaign:
         """Run the study to its end, under the schedule; raises Stuck."""
         self.study.start()
         self.wait_for(1)
+        for number in range(self.nodes):
+            self.study.join(self.rack.add(f"node{number + 1}"))
+        self.wait_for_slots(self.study.slots + self.nodes)
         for planned in self.schedule:
             if not self.wait_for(self.state.judged + planned.after):
                 return
@@ -96,6 +106,15 @@ class Campaign:
         """Read what was recorded since."""
         with suppress(LedgerAway):
             self.state = self.study.state(self.state)
+
+    def wait_for_slots(self, count: int) -> None:
+        """Wait until so many slots are open; raises Stuck."""
+        deadline = time.monotonic() + STUCK_S
+        while self.state.open_slots < count and not self.study.is_over:
+            self.look()
+            if time.monotonic() > deadline:
+                raise Stuck(f"{self.state.open_slots} of {count} slots after {STUCK_S:g} s")
+            time.sleep(0.1)
 
     def wait_for(self, judged: int) -> bool:
         """Wait until so many were judged; False if the study has ended before."""
@@ -124,10 +143,11 @@ def run_seed(
     began = time.monotonic()
     with Rack(outputs) as rack:
         head = rack.add("head")
-        study = Study(head=head, experiments=experiments, sandbox=sandbox)
+        study = Study(head=head, experiments=experiments, sandbox=sandbox, listens=nodes > 0)
         study.create()
-        schedule = plan(seed, faults=experiments, head="head")
-        campaign = Campaign(study=study, rack=rack, schedule=schedule, say=say)
+        names = [f"node{number + 1}" for number in range(nodes)]
+        schedule = plan(seed, faults=experiments, head="head", nodes=names)
+        campaign = Campaign(study=study, rack=rack, schedule=schedule, nodes=nodes, say=say)
         try:
             campaign.run()
         except AssertionError as error:
@@ -147,6 +167,7 @@ def _after(campaign: Campaign, report: Report) -> list[str]:
     study = campaign.study
     try:
         study.incumbent("stop")
+        study.leave()
         evidence = gather(study, campaign.rack)
     except AssertionError as error:
         return [f"after the study: {error}"]
@@ -156,6 +177,9 @@ def _after(campaign: Campaign, report: Report) -> list[str]:
     problems = check(evidence)
     state = final_state(evidence.recorded)
     report.judged, report.promotions = state.judged, state.promotions
+    report.failures = [
+        f"{e.id} {e.status}: {e.reason}" for e in state.experiments.values() if e.status in _FAILED
+    ]
     report.ends = {str(status): count for status, count in state.counts.items() if count}
     return problems
 
@@ -163,7 +187,6 @@ def _after(campaign: Campaign, report: Report) -> list[str]:
 def gather(study: Study, rack: Rack) -> Evidence:
     """Return all that the checker looks at, of a study that was stopped."""
     left = [line for machine in rack.machines.values() for line in leftovers(machine)]
-    left += list(_of_git(study))
     stored = study.stored()
     base = stored.recorded[0].event.base_commit  # type: ignore[attr-defined]
     log = study.git("log", "--first-parent", f"--format={_LINE}", f"refs/heads/incumbent/{NAME}")
@@ -206,14 +229,17 @@ def leftovers(machine: Machine) -> Iterator[str]:
     yield from (f"{machine.name}: {path} is left" for path in runtime)
     shared = machine.run("ls", "-A", "/dev/shm").stdout.split()
     yield from (f"{machine.name}: /dev/shm/{name} is left" for name in shared)
+    yield from _of_git(machine)
 
 
-def _of_git(study: Study) -> Iterator[str]:
-    """Say what is odd about the worktrees: each is a slot's or the base's, and is there."""
-    told = study.git("worktree", "list", "--porcelain")
-    for block in told.split("\n\n"):
-        if "prunable" in block:
-            yield f"a worktree is registered that is gone: {block.splitlines()[0]}"
-    ours = ("-not", "-name", "worktrees.lock")
-    stale = study.head.run("find", str(study.home.git), "-name", "*.lock", *ours)
-    yield from (f"git's {path} is left" for path in stale.stdout.split())
+def _of_git(machine: Machine) -> Iterator[str]:
+    """Say what is odd about a machine's repository and its worktrees."""
+    found = machine.run("find", str(ROOT / "state"), "-name", "repo.git").stdout.split()
+    for repository in found:
+        told = machine.run("git", f"--git-dir={repository}", "worktree", "list", "--porcelain")
+        for block in told.stdout.split("\n\n"):
+            if "prunable" in block:
+                yield f"{machine.name}: a worktree is registered that is gone: {block}"
+        ours = ("-not", "-name", "worktrees.lock")
+        stale = machine.run("find", repository, "-name", "*.lock", *ours)
+        yield from (f"{machine.name}: git's {path} is left" for path in stale.stdout.split())

@@ -18,7 +18,8 @@ _KILLED: Mapping[str, tuple[str, ...]] = {
     "supervisor": ("trainer.supervisor",),
     "raylet": ("/raylet/raylet ",),
     "gcs": ("/gcs/gcs_server ",),
-    "node process": ("cluster.node_process",),
+    "node process": ("infra.node_process import main",),
+    "node driver": ("cluster.node import main",),
     "node raylet": ("/raylet/raylet ",),
     "node worker": ("ray::WorkerActor",),
     "node supervisor": ("trainer.supervisor",),
@@ -52,15 +53,11 @@ def inject(planned: Planned, machine: Machine, *, slots: frozenset[str] | None) 
     return replace(fault, until=_now())
 
 
-def _nothing(_: Machine) -> None:
-    pass
-
-
 _LASTING: Mapping[str, tuple[Callable[[Machine], None], Callable[[Machine], None]]] = {
     "partition": (Machine.cut, Machine.heal),
     "pause": (Machine.pause, Machine.resume),
     "full disk": (Machine.fill_disk, Machine.free_disk),
-    "node": (Machine.power_off, _nothing),
+    "node": (Machine.power_off, Machine.boot),
 }
 
 

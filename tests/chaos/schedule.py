@@ -18,10 +18,15 @@ HEAD_PARTS = (
     "gcs",
 )
 """What is killed on the head."""
-NODE_PARTS = ("node process", "node raylet", "node worker", "node supervisor", "node")
-"""What is killed on a joined node; `node` is all of it, and it is turned on again later."""
-LASTING = {"partition": (3.0, 12.0), "pause": (3.0, 12.0), "full disk": (4.0, 10.0)}
-"""Faults of a whole node that last, and for how many seconds."""
+NODE_PARTS = ("node process", "node driver", "node raylet", "node worker", "node supervisor")
+"""What is killed on a joined node."""
+LASTING = {
+    "node": (2.0, 10.0),  # without power
+    "partition": (3.0, 15.0),
+    "pause": (3.0, 12.0),
+    "full disk": (4.0, 10.0),
+}
+"""Faults of a whole machine that last, and for how many seconds."""
 _LEAST_GAP, _MOST_GAP = 2, 6
 
 

@@ -77,14 +77,14 @@ class Study:
 
     head: Machine
     experiments: int
+    nodes: list[Machine] = field(default_factory=list)
+    """Machines that join; with any, the head listens."""
     slots: int = 2
     sandbox: str = "none"
     seconds: float = 0.5
     """How long a trial sleeps."""
-    flags: tuple[str, ...] = ()
-    """Further arguments of `incumbent run`."""
+    listens: bool = False
     runs: list[Command] = field(default_factory=list)
-    _watch: "threading.Thread | None" = None
     _is_over: threading.Event = field(default_factory=threading.Event)
 
     def create(self) -> None:
@@ -110,12 +110,11 @@ class Study:
 
     def start(self) -> None:
         """Run it under a supervisor, which starts `incumbent run` again until the study ends."""
-        self._is_over.clear()
-        self._watch = threading.Thread(target=self._supervise, daemon=True)
-        self._watch.start()
+        threading.Thread(target=self._supervise, daemon=True).start()
 
     def _supervise(self) -> None:
-        words = ("run", "-n", str(self.experiments), *self.flags)
+        listen = (f"--listen={self.reach}",) if self.listens else ()
+        words = ("run", "-n", str(self.experiments), *listen)
         while not self._is_over.is_set():
             if not self.head.is_on:
                 time.sleep(0.1)
@@ -126,6 +125,35 @@ class Study:
                 self._is_over.set()
             else:
                 time.sleep(1.0)
+
+    @property
+    def reach(self) -> str:
+        """Where machines join."""
+        return f"{self.head.address}:7700"
+
+    def join(self, node: Machine, *, slots: int = 1) -> None:
+        """Have a machine join, and join again whenever that ends, until the study does."""
+        token = self.outside(self.home.directory / "ray.token").read_text()
+        node.outside("home/token").write_text(token)
+        node.outside("home/token").chmod(0o600)
+        self.nodes.append(node)
+        threading.Thread(target=self._keep_joined, args=(node, slots), daemon=True).start()
+
+    def _keep_joined(self, node: Machine, slots: int) -> None:
+        token = ("--token-file", str(ROOT / "home" / "token"))
+        while not self._is_over.is_set():
+            if node.is_on:
+                node.start(
+                    str(PROGRAM), "join", self.reach, *token, "--slots", str(slots)
+                ).process.wait()
+            time.sleep(1.0)
+
+    def leave(self) -> None:
+        """Take all nodes out, which are then to have nothing left of the study."""
+        for node in self.nodes:
+            if node.is_on:
+                done = node.run(str(PROGRAM), "leave", "--now")
+                assert done.returncode == 0, f"{node.name}: {done.stderr}"
 
     @property
     def is_over(self) -> bool:
@@ -181,4 +209,8 @@ class Study:
             with suppress(OSError):
                 found.append(f"{path.name}: {self.outside(path).read_text()[-3000:]}")
         found += [f"run: {run.output[-1500:]}" for run in self.runs[-1:]]
+        for node in self.nodes:
+            for path in node.outside("state/nodes").glob("*/*"):
+                if path.name in {"reports.jsonl", "driver.log"}:
+                    found.append(f"{node.name} {path.name}: {path.read_text()[-2500:]}")
         return "\n".join(found)
