@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 
 from cluster import commands as cmd
 from cluster import events as ev
+from cluster import nodes
 from cluster.curve_book import CurveBook
 from cluster.decisions import decide, stop_is_complete
 from cluster.experiment import Status
@@ -24,10 +25,11 @@ from cluster.performer import Performer
 from cluster.ports import ContextSource, Fleet, Observer
 from cluster.proposal_planning import retry_at
 from cluster.proposer_desk import Answer, ProposerDesk, news
+from cluster.queue_mode import QueueMode
 from cluster.state import StudyState
 from cluster.study_plan import Circumstances, StudyPlan
 from cluster.transitions import apply
-from cluster.trial_queue import QueueMode, TrialQueue
+from cluster.trial_queue import TrialQueue
 from proposer.proposal import Proposal, Proposer, Task
 from proposer.purse import CallId
 from trainer.trial import CommitId, TrialId
@@ -83,7 +85,7 @@ class Controller:
         self._mirrored = float("-inf")
         self._mirrored_seq = -1
         self._mirror_message = ""
-        self._mode: QueueMode | None = None
+        self._modes: dict[str, QueueMode] = {}
         self._is_over = False
         self._answers: deque[Answer] = deque()
         newest_first = sorted(state.replies.items(), key=lambda reply: -int(reply[0][1:]))
@@ -298,13 +300,15 @@ class Controller:
     # --- surroundings ----------------------------------------------------------------------------
 
     def _set_mode(self) -> None:
-        state = self._state
-        mode = QueueMode.HELD if state.is_paused else QueueMode.OPEN
-        if state.stopping or state.finished:
-            mode = QueueMode.DRAINING
-        if mode is not self._mode:
-            self._parts.queue.set_mode(mode, epoch=self._parts.epoch)
-            self._mode = mode
+        queue, epoch = self._parts.queue, self._parts.epoch
+        for node, mode in nodes.modes(self._state).items():
+            if mode is self._modes.get(node):
+                continue
+            if node:
+                queue.set_node_mode(node, mode, epoch=epoch)
+            else:
+                queue.set_mode(mode, epoch=epoch)
+            self._modes[node] = mode
 
     def _check_fleet(self) -> None:
         for problem in self._parts.fleet.check():
@@ -365,7 +369,7 @@ class Controller:
             except LedgerAway:
                 if time.monotonic() > deadline:
                     raise
-                self._mode = None
+                self._modes.clear()
                 time.sleep(TICK_S)
                 self._parts.revive()
             else:

@@ -32,7 +32,7 @@ def due(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
         return  # without anything to measure there is nothing to check
     checked = {control.place.slot for control in state.controls.values()}
     for slot in state.slots.values():
-        is_due = slot.is_open and not slot.note and slot.since_control >= plan.control_every
+        is_due = state.takes_work(slot) and slot.since_control >= plan.control_every
         if is_due and slot.slot not in checked:
             where = Place(device_class=slot.device_class, slot=slot.slot)
             yield _control(incumbent, plan, where, asked)
@@ -63,7 +63,7 @@ def withdrawn(state: StudyState, *, everything: bool = False) -> Iterator[Comman
             continue
         is_queued = _trial(state, trial, control).phase is TrialPhase.QUEUED
         slot = state.slots.get(control.place.slot)
-        is_gone = slot is not None and not slot.is_open
+        is_gone = slot is not None and not state.takes_work(slot)
         is_gone |= slot is None and control.place.device_class not in classes
         if everything or (is_queued and is_gone):
             yield CancelTrial(trial=trial)

@@ -14,6 +14,7 @@ from cluster.events import SubmissionReceived
 from cluster.experiment import Experiment, Status
 from cluster.final_runs import Final
 from cluster.hidden_label_events import HoldoutScored
+from cluster.node_state import NodeRun, NodeState
 from cluster.proposing_events import CallRefused
 from cluster.slot_time import SlotTime
 from eval.beliefs import Memory
@@ -154,6 +155,10 @@ class StudyState:
     controls: Map[TrialId, Control] = field(default_factory=Map)
     """Controls on their way, or not compared yet."""
     slots: Map[SlotId, SlotState] = field(default_factory=Map)
+    nodes: Map[str, NodeState] = field(default_factory=Map)
+    """Machines that joined or asked to, by name; the head only once it was quarantined."""
+    node_runs: Map[str, tuple[NodeRun, ...]] = field(default_factory=Map)
+    """How the latest trials on each node ended, since it joined or was released."""
     submissions: tuple[SubmissionReceived, ...] = ()
     """Not yet turned into an experiment or a rejection, in order of arrival."""
     person_commits: Map[CommitId, PersonCommit] = field(default_factory=Map)
@@ -224,7 +229,14 @@ class StudyState:
     @property
     def open_slots(self) -> int:
         """How many slots take work."""
-        return sum(slot.is_open and not slot.note for slot in self.slots.values())
+        return sum(map(self.takes_work, self.slots.values()))
+
+    def takes_work(self, slot: SlotState) -> bool:
+        """Say whether a slot begins trials: it is there, nothing is wrong with it or its node."""
+        if not slot.is_open or slot.note:
+            return False
+        node = self.nodes.get(slot.node)
+        return node is None or node.status.takes_work
 
     def count(self, *statuses: Status) -> int:
         """Return how many experiments are of one of these statuses."""

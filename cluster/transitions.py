@@ -11,6 +11,7 @@ from cluster import events as ev
 from cluster import rung_transitions as rungs
 from cluster.conditions import marks_of
 from cluster.experiment import STATUS_OF_ENDING, Experiment, Kind, Status, Trial, TrialPhase
+from cluster.node_transitions import NODE_HANDLERS
 from cluster.proposing_transitions import (
     PROPOSING_HANDLERS,
     brought,
@@ -371,6 +372,7 @@ def _winner_dropped(state: StudyState, event: ev.WinnerDropped, rec: ev.Recorded
 
 _HANDLERS: dict[type[ev.Event], Handler] = {
     **STUDY_HANDLERS,
+    **NODE_HANDLERS,
     **STALENESS_HANDLERS,
     **PROPOSING_HANDLERS,
     ev.ExperimentProposed: _proposed,

@@ -18,6 +18,7 @@ from infra.cli import (
     cmd_doctor,
     cmd_final,
     cmd_init,
+    cmd_join,
     cmd_log,
     cmd_logs,
     cmd_pause,
@@ -93,12 +94,20 @@ app.command("final")(cmd_final.final)
 app.command("demo")(cmd_demo.demo)
 app.command("simulate")(cmd_simulate.simulate)
 app.command("prune")(cmd_prune.prune)
+app.command("join")(cmd_join.join)
+app.command("leave")(cmd_join.leave)
 app.command("doctor")(cmd_doctor.doctor)
+
+
+def spelled_out(arguments: list[str]) -> list[str]:
+    """Give `--listen` the value that it stands for without one, as GNU does and Typer cannot."""
+    return ["--listen=auto" if word == "--listen" else word for word in arguments]
 
 
 def main() -> None:
     """Run the command line; every expected failure is one short message and an exit code."""
     gc.set_threshold(MOST_NEW_OBJECTS)
+    sys.argv[1:] = spelled_out(sys.argv[1:])
     try:
         app()
     except KeyboardInterrupt:

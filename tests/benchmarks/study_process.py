@@ -121,7 +121,7 @@ def perform(order: Order, folder: Path) -> Report:
         experiment_s=order.experiment_s,
         kind=order.kind,
     )
-    config = overridden(load_config(repository / CONFIG), experiments=order.experiments)
+    config = overridden(load_config(repository / CONFIG), limits={"experiments": order.experiments})
     study = prepare_study(SourceRepository.find(repository), config).study
     try:
         epoch = study.ledger.begin_epoch()
