@@ -184,17 +184,20 @@ class PrivateRay:
     def stop(self) -> None:
         """End the study's Ray, if it runs or is about to."""
         found = self._recorded()
-        if found is not None and found.is_alive():
+        if found is not None:  # also one that was killed: not all that it started ends by itself
             self._end(found)
         if self._process is not None:  # it is our child: let it be reaped
             self._process.wait(STOP_S)
 
     def _end(self, found: RayProcess) -> None:
+        is_known = found.is_alive()
         members = _session(found.pid)
-        with suppress(psutil.NoSuchProcess):
-            psutil.Process(found.pid).send_signal(signal.SIGTERM)
-        wait_until_ended(members, GRACE_S)
-        alive = _session(found.pid)  # with what was started since
+        if is_known:
+            with suppress(psutil.NoSuchProcess):
+                psutil.Process(found.pid).send_signal(signal.SIGTERM)
+            wait_until_ended(members, GRACE_S)
+        # With what was started since. If it was gone before, its number may be somebody else's.
+        alive = [each for each in _session(found.pid) if is_known or _runs_in(self._empty, each)]
         for process in alive:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -237,3 +240,10 @@ def _session(pid: int) -> list[psutil.Process]:
         except OSError:
             continue
     return members
+
+
+def _runs_in(folder: Path, process: psutil.Process) -> bool:
+    try:
+        return folder.samefile(process.cwd())
+    except (OSError, psutil.Error):
+        return False
