@@ -29,7 +29,7 @@ from cluster.queue_mode import QueueMode
 from cluster.state import StudyState
 from cluster.study_plan import Circumstances, StudyPlan
 from cluster.transitions import apply
-from cluster.trial_queue import QueueMode, TrialQueue
+from cluster.trial_queue import TrialQueue
 from proposer.proposal import Proposer, Task
 from proposer.purse import CallPlan
 from trainer.trial import CommitId, TrialId
