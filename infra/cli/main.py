@@ -23,6 +23,7 @@ from infra.cli import (
     cmd_join,
     cmd_log,
     cmd_logs,
+    cmd_nodes,
     cmd_pause,
     cmd_prune,
     cmd_revert,
@@ -82,6 +83,8 @@ app.command("why")(cmd_why.why)
 app.command("diff")(cmd_diff.diff)
 app.command("logs")(cmd_logs.logs)
 app.command("top")(cmd_top.top)
+app.command("nodes")(cmd_nodes.nodes)
+app.command("drain")(cmd_nodes.drain)
 app.command("pause")(cmd_pause.pause)
 app.command("resume")(cmd_pause.resume)
 app.command("cancel")(cmd_cancel.cancel)
