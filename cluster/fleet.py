@@ -32,7 +32,8 @@ from cluster.ours import assert_ours
 from cluster.queue_actor import QueueActor
 from cluster.ray_cluster import PrivateRay, RayFailed, RayProcess
 from cluster.worker_actor import WorkerActor
-from trainer.config import ScoreConfig, TrialConfig
+from trainer.arrange_scorer import most_bytes
+from trainer.config import KeepConfig, ScoreConfig, TrialConfig
 from trainer.paths import WorkerPaths
 from trainer.slot_parts import WorkerSettings
 from trainer.trial import CommitId
@@ -64,6 +65,7 @@ class _Fleet:
             section: ScoreConfig.model_validate_json(json.dumps(dict(score)))
             for section, score in settings.further.items()
         }
+        self._keep = KeepConfig.model_validate_json(json.dumps(dict(settings.keep)))
         self._private = PrivateRay(
             runtime=Path(settings.runtime),
             directory=Path(settings.directory),
@@ -108,7 +110,8 @@ class _Fleet:
         self._queue = queue.remote(settings.url, settings.study, settings.lease_s)
         ray.get(self._queue.adopt.remote(settings.lease_s))
         depot = ray.remote(DepotActor).options(name=DEPOT, max_concurrency=THREADS, **common)
-        self._depot = depot.remote(settings.directory)
+        self._depot = depot.remote(settings.directory, settings.base)
+        self._depot.adopt.remote(self._returned_bytes(), self._keep.disk_gb)
         slots = self._count_slots()
         wanted = WorkerSettings(
             study=settings.study,
@@ -123,11 +126,20 @@ class _Fleet:
             editable=settings.editable,
             score=self._score,
             further=self._further,
+            keep=self._keep,
+            needed=settings.needed,
         )
         gpus = {"num_gpus": self._trial.gpus} if self._trial.gpus else {}
         # Workers of an earlier controller are adopted if they would do the same.
         scoring = (settings.score, settings.further)
-        depends = (settings.trial, settings.metric, scoring, settings.editable, slots)
+        depends = (
+            settings.trial,
+            settings.metric,
+            scoring,
+            settings.editable,
+            settings.keep,
+            slots,
+        )
         key = hashlib.sha256(to_json(depends)).hexdigest()[:8]
         names = [f"worker-{number}-{key}" for number in range(slots)]
         end_actors(name for name in _actors() if name not in {*names, QUEUE, DEPOT})
@@ -136,6 +148,11 @@ class _Fleet:
             self._workers[name] = actor.remote(replace(wanted, number=number))
             self._run(name)
         return slots
+
+    def _returned_bytes(self) -> int:
+        """Return what may come back of one trial from a node: files, and what is scored here."""
+        needed = most_bytes(self._score) * len(self._settings.needed) if self._score else 0
+        return round(self._keep.return_mb * 1e6) + needed
 
     def _count_slots(self) -> int:
         if not self._trial.gpus:

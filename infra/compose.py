@@ -206,6 +206,8 @@ def ray_fleet(study: OpenStudy, config: StudyConfig) -> FleetProcess:
             section: score.model_dump(mode="json")
             for section, score in config.asked_besides("[holdout]").items()
         },
+        keep=config.keep.model_dump(mode="json"),
+        needed=(config.holdout.predictions,) if config.holdout else (),
     )
     return FleetProcess(settings, log=home.fleet_log)
 
