@@ -23,6 +23,7 @@ from cluster.study_plan import StudyPlan
 from cluster.study_repository import StudyRepository
 from eval.seeds import SeedHabit
 from infra import proposing
+from infra.artifacts import is_awaited
 from infra.holdout_watch import HoldoutWatch
 from infra.picture import PictureObserver
 from infra.prometheus import MetricsObserver
@@ -265,4 +266,5 @@ def holdout(study: OpenStudy, config: StudyConfig, epoch: int) -> HoldoutWatch |
         left=paths.predictions if config.asks_models else paths.out,
         metric=metric,
         step=config.holdout.step,
+        is_awaited=partial(is_awaited, home),
     )
