@@ -136,7 +136,7 @@ class _Node:
             raise NodeRefused(str(error)) from error
 
     def _require_sandbox(self, crew: Crew) -> None:
-        if crew.trial.sandbox == "none":
+        if crew.settings.trial.sandbox == "none":
             return
         found = choose()
         if isinstance(found, Diagnosis):
@@ -151,7 +151,7 @@ class _Node:
             repository = RemoteCode(RayDepot(), here, patience_s=FETCH_S).fetch(base)
             say("phase", "preparing the environment")
             prepare(
-                crew.trial,
+                crew.settings.trial,
                 base=base,
                 repository=repository,
                 paths=self._paths,

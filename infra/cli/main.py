@@ -12,6 +12,7 @@ import typer
 
 from infra.cli import (
     cmd_approve,
+    cmd_artifacts,
     cmd_cancel,
     cmd_demo,
     cmd_diff,
@@ -82,6 +83,7 @@ app.command("show")(cmd_show.show)
 app.command("why")(cmd_why.why)
 app.command("diff")(cmd_diff.diff)
 app.command("logs")(cmd_logs.logs)
+app.command("artifacts")(cmd_artifacts.artifacts)
 app.command("top")(cmd_top.top)
 app.command("nodes")(cmd_nodes.nodes)
 app.command("drain")(cmd_nodes.drain)
