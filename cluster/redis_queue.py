@@ -228,6 +228,10 @@ class RedisTrialQueue:
             for held in lost
         )
 
+    def renew(self, *, now: datetime, ttl_s: float) -> None:
+        """See TrialQueue."""
+        self._store.run("renew", repr(now.timestamp() + ttl_s))
+
     def greet(self, slot: Slot, *, now: datetime) -> None:
         """See TrialQueue."""
         self._ledger.append([opened_event(slot, now)])

@@ -133,6 +133,7 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
         clock=now,
         notify=study.progress.set_notice,
         revive=ingredients.revive,
+        lease_s=config.cluster.lease_s,
         curves=curves,
     )
     return Controller(parts, state)
