@@ -52,6 +52,7 @@ class _Fleet:
             listen=settings.listen,
         )
         self._queue: Any = None
+        self._depot: Any = None
         self._board: Board | None = None
         """Of a Ray that other machines may join."""
         self._pinged = 0.0

@@ -15,7 +15,7 @@ from cluster.event import Event
 from cluster.events import Draft
 from cluster.ledger import LedgerAway
 from cluster.node_events import DrainRequested
-from cluster.node_roll import NodeRoll, refused
+from cluster.node_roll import NodeRoll, joined, refused
 from cluster.ours import assert_ours
 from cluster.outage import Door, needs_store
 from cluster.progress import ProgressStore
@@ -241,14 +241,27 @@ class QueueActor(Door):
 
     async def beat(self, node: NodeFacts) -> Order:
         """Take it that a node lives, welcome one that is new, and tell it what is wanted of it."""
+        try:
+            order: Order = await self._beat(node)
+        except LedgerAway:
+            if not self._roll.is_known(node):
+                raise
+            self._roll.beat(node, time.monotonic())
+            return Order.GO_ON
+        return order
+
+    @needs_store
+    async def _beat(self, node: NodeFacts) -> Order:
         await self.start()
         if self._roll.is_taken(node):
             return Order.TAKEN
-        if (joined := self._roll.beat(node, time.monotonic())) is not None:
-            self._record(node.node, joined)
         study, own = self._queue.mode(), self._queue.mode(node.node)
+        if not self._roll.is_known(node):
+            self._record(node.node, joined(node))
+        self._roll.beat(node, time.monotonic())
         return Order.LEAVE if own is not study and own is QueueMode.DRAINING else Order.GO_ON
 
+    @needs_store
     async def part(self, node: str, reason: str) -> None:
         """Take it that a node is leaving; its slots are gone with it."""
         for slot in [slot for slot, _ in self._seen.values() if slot.node == node]:
@@ -256,10 +269,12 @@ class QueueActor(Door):
         if (left := self._roll.part(node, reason)) is not None:
             self._record(node, left)
 
+    @needs_store
     async def drain(self, node: str) -> None:
         """Record that a node asks to leave."""
         self._record(node, DrainRequested(node=node))
 
+    @needs_store
     async def refuse(self, refusal: Refusal) -> None:
         """Record that a machine does not fit."""
         self._record(refusal.node, refused(refusal))
