@@ -16,7 +16,7 @@ from redis.retry import Retry
 from cluster.ledger import Fenced, LedgerAway
 
 LEAST_VERSION = (6, 2)
-SCRIPTS = ("append", "put", "lease", "extend", "end", "cancel", "answer", "mode")
+SCRIPTS = ("append", "put", "lease", "extend", "end", "cancel", "answer", "mode", "holding")
 KEYS = ("meta", "events", "ids", "ready", "specs", "leases", "expiry", "answers", "reserved")
 
 Arg = str | bytes | int | float
