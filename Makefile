@@ -2,10 +2,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
+SEEDS ?= 1,2,3,4,5,6,7,8,9,10
+EXPERIMENTS ?= 200
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint check bench docs clean
+.PHONY: demo test lint check bench chaos docs clean
 
 demo: $(READY)
 	$(BIN)/incumbent demo
@@ -23,6 +25,10 @@ check: lint test
 
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+# Studies under faults, on machines made of namespaces (root, Linux), one a seed.
+chaos: $(READY)
+	$(BIN)/python -m tests.chaos --seeds $(SEEDS) --experiments $(EXPERIMENTS) $(ARGS)
 
 docs: $(READY)
 	$(BIN)/python -m tests.docs.generate

@@ -16,7 +16,7 @@ from cluster.state import StudyState
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Raised when an older program could misread what a newer one writes."""
 
 

@@ -12,12 +12,14 @@ from cluster.events import (
     ControlJudged,
     Event,
     ExperimentJudged,
+    NodeQuarantined,
     RungJudged,
     SubmissionReceived,
     WinnerDropped,
     WinnerRequeued,
 )
 from cluster.experiment import Experiment
+from cluster.node_state import NodeRun
 from eval.control import Reading
 from eval.judge import Judgement
 from trainer.trial import ExperimentId, Place, SlotId, Smoke, TrialId
@@ -237,6 +239,15 @@ class AskTask(Command):
     proposer: str
     task: str
     """Its key, as of proposer.proposal.Task."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantineNode(Command):
+    """Write down that a node is at fault for what failed on it."""
+
+    cause: NodeRun
+    """The latest of what is held against it."""
+    quarantined: NodeQuarantined
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

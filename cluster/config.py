@@ -98,6 +98,9 @@ class ClusterConfig(BaseModel):
     """URL of a Redis or Valkey server, e.g. redis://host:6379/0; empty starts an embedded one."""
     address: str = ""
     """Address of a running Ray cluster to join; empty starts a private one."""
+    listen: str = ""
+    """Let other machines join the study at ADDRESS or ADDRESS:PORT; `auto` finds this machine's
+    address and a free port from 7700 on; empty: nobody can."""
     lease_s: Annotated[float, Field(ge=5)] = 30.0
     """A worker that is silent for this long loses its trial."""
     metrics_port: Annotated[int, Field(ge=-1, le=65535)] = 0

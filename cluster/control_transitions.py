@@ -85,7 +85,8 @@ def judged(state: StudyState, event: ev.ControlJudged, rec: ev.Recorded) -> Stud
     if slot is not None:
         shift = event.shift if event.is_shifted else 0.0
         checked_at = slot.checked_at if event.is_shifted else trial.finished_at
-        slot = replace(slot, shift=shift, checked_at=checked_at)
+        shifts = slot.shifts + 1 if shift < 0 else 0
+        slot = replace(slot, shift=shift, shifts=shifts, checked_at=checked_at)
         state = replace(state, slots=state.slots.set(slot.slot, slot))
     if not event.is_shifted:
         state = _with_control(state, experiment.id, replace(trial, is_set_aside=False))

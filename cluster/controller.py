@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 
 from cluster import commands as cmd
 from cluster import events as ev
+from cluster import nodes
 from cluster.curve_book import CurveBook
 from cluster.decisions import decide, stop_is_complete
 from cluster.experiment import Status
@@ -22,14 +23,15 @@ from cluster.ledger import Ledger, LedgerAway
 from cluster.mirror import Mirror, Standing
 from cluster.performer import Performer
 from cluster.ports import ContextSource, Fleet, Observer
-from cluster.proposal_planning import retry_at
+from cluster.proposal_planning import retry_at, room
 from cluster.proposer_desk import Answer, ProposerDesk, news
+from cluster.queue_mode import QueueMode
 from cluster.state import StudyState
 from cluster.study_plan import Circumstances, StudyPlan
 from cluster.transitions import apply
-from cluster.trial_queue import QueueMode, TrialQueue
-from proposer.proposal import Proposal, Proposer, Task
-from proposer.purse import CallId
+from cluster.trial_queue import TrialQueue
+from proposer.proposal import Proposer, Task
+from proposer.purse import CallPlan
 from trainer.trial import CommitId, TrialId
 
 log = logging.getLogger("incumbent")
@@ -83,7 +85,7 @@ class Controller:
         self._mirrored = float("-inf")
         self._mirrored_seq = -1
         self._mirror_message = ""
-        self._mode: QueueMode | None = None
+        self._modes: dict[str, QueueMode] = {}
         self._is_over = False
         self._answers: deque[Answer] = deque()
         newest_first = sorted(state.replies.items(), key=lambda reply: -int(reply[0][1:]))
@@ -180,7 +182,7 @@ class Controller:
         if state.baseline is None:
             return
         # What was paid for before a crash are patches on what was the incumbent then.
-        paid = self._paid.pop(proposer, None)
+        paid, task = self._asked_before(proposer, task)
         commit = paid.commit if paid else state.incumbent_commit or state.base_commit
         now = self._parts.clock()
         files = self._parts.performer.files_at(commit)
@@ -197,10 +199,18 @@ class Controller:
         advice = tuple(self._desk.advice)
         self._desk.ask(proposer, replace(context, task=task, advice=advice), count, now=now)
 
+    def _asked_before(
+        self, proposer: str, task: Task | None
+    ) -> tuple[CallPlan | None, Task | None]:
+        """Return what a proposer is asked first: that for which it was paid before a crash."""
+        paid = self._paid.pop(proposer, None)
+        if paid is None or not paid.task:
+            return paid, task if paid is None else None
+        is_open = paid.task in self._state.tasks
+        again = self._parts.performer.task(self._state, paid.task) if is_open else None
+        return (paid, again) if again else (None, task)
+
     def _ask_task(self, command: cmd.AskTask) -> None:
-        if command.proposer in self._paid:
-            self._ask(command.proposer, 1)  # what it did before a crash may be that very task
-            return
         task = self._parts.performer.task(self._state, command.task)
         if task is not None:
             self._ask(command.proposer, 1, task)
@@ -216,14 +226,16 @@ class Controller:
         """Make experiments of an answer; what comes too late is used by the next controller."""
         if self._state.finished or self._state.stopping:
             return
-        is_held = self._parts.plan.approve
+        task, is_held = answer.context.task, self._parts.plan.approve
         for proposal in answer.proposals:
+            if room(self._state, self._parts.plan) <= 0:
+                break  # models hand in more than was asked for, and all that is taken is run
             self._parts.performer.propose(
                 self._state,
                 answer.proposer,
                 proposal,
                 answer.context,
-                task=self._task_of(proposal, answer),
+                task=task.key if task else "",
                 is_held=is_held,
             )
             self._catch_up()
@@ -233,13 +245,6 @@ class Controller:
         self._use_up(answer.proposer)
         if not answer.proposals and not answer.is_over_limit:
             self._without_proposals(answer)
-
-    def _task_of(self, proposal: Proposal, answer: Answer) -> str:
-        """Return the task that a proposal does; of a reply from before a crash, its call says."""
-        if answer.context.task is not None:
-            return answer.context.task.key
-        plan = self._state.replies.get(CallId(proposal.origin.partition("/")[0]))
-        return plan.task if plan and plan.task in self._state.tasks else ""
 
     def _use_up(self, proposer: str) -> None:
         """Note that all was made of a proposer's replies that can be."""
@@ -259,10 +264,11 @@ class Controller:
                 retry_at=retry_at(
                     self._state, answer.proposer, self._parts.clock(), answer.retry_after_s
                 ),
+                is_idle=answer.is_idle,
             )
             name = f"{self._parts.epoch}/{answer.proposer}/failed/{self._state.seq}"
             self._parts.performer.record(name, event)
-        elif task is not None:
+        elif task is not None and not answer.is_done:
             self._close_task(task.key, answer.proposer, answer.problem or "nothing came of it")
         else:
             reason = answer.problem or "has nothing more to suggest"
@@ -298,13 +304,15 @@ class Controller:
     # --- surroundings ----------------------------------------------------------------------------
 
     def _set_mode(self) -> None:
-        state = self._state
-        mode = QueueMode.HELD if state.is_paused else QueueMode.OPEN
-        if state.stopping or state.finished:
-            mode = QueueMode.DRAINING
-        if mode is not self._mode:
-            self._parts.queue.set_mode(mode, epoch=self._parts.epoch)
-            self._mode = mode
+        queue, epoch = self._parts.queue, self._parts.epoch
+        for node, mode in nodes.modes(self._state).items():
+            if mode is self._modes.get(node):
+                continue
+            if node:
+                queue.set_node_mode(node, mode, epoch=epoch)
+            else:
+                queue.set_mode(mode, epoch=epoch)
+            self._modes[node] = mode
 
     def _check_fleet(self) -> None:
         for problem in self._parts.fleet.check():
@@ -365,7 +373,7 @@ class Controller:
             except LedgerAway:
                 if time.monotonic() > deadline:
                     raise
-                self._mode = None
+                self._modes.clear()
                 time.sleep(TICK_S)
                 self._parts.revive()
             else:

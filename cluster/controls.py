@@ -4,11 +4,12 @@ A control per slot shows what replicates of candidates cannot: that a card has d
 or is shared with a stranger. It is no candidate: it has no verdict, and counts as no experiment.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
-from cluster import device_classes
+from cluster import device_classes, quarantine
 from cluster.commands import CancelTrial, Command, QueueTrial, RecordControl
 from cluster.experiment import Experiment, Kind, Status, Trial, TrialPhase
 from cluster.state import Control, StudyState
@@ -28,12 +29,14 @@ def due(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
     for experiment, kind in device_classes.missing_bases(state, plan):
         yield _control(experiment, plan, Place(device_class=kind), asked)
     incumbent = state.incumbent
-    if incumbent is None or not plan.control_every or not state.open:
+    if incumbent is None or not state.open:
         return  # without anything to measure there is nothing to check
+    every = plan.control_every or math.inf
     checked = {control.place.slot for control in state.controls.values()}
+    doubted = quarantine.doubted(state)
     for slot in state.slots.values():
-        is_due = slot.is_open and not slot.note and slot.since_control >= plan.control_every
-        if is_due and slot.slot not in checked:
+        is_due = state.takes_work(slot) and slot.since_control >= every
+        if (is_due or slot.slot in doubted) and slot.slot not in checked:
             where = Place(device_class=slot.device_class, slot=slot.slot)
             yield _control(incumbent, plan, where, asked)
 
@@ -63,7 +66,7 @@ def withdrawn(state: StudyState, *, everything: bool = False) -> Iterator[Comman
             continue
         is_queued = _trial(state, trial, control).phase is TrialPhase.QUEUED
         slot = state.slots.get(control.place.slot)
-        is_gone = slot is not None and not slot.is_open
+        is_gone = slot is not None and not (slot.is_open and state.is_well(slot.node))
         is_gone |= slot is None and control.place.device_class not in classes
         if everything or (is_queued and is_gone):
             yield CancelTrial(trial=trial)

@@ -11,6 +11,7 @@ from cluster import (
     ladder,
     proposal_planning,
     pruning,
+    quarantine,
     reducer,
     staleness,
     tasks,
@@ -48,6 +49,7 @@ def decide(state: StudyState, plan: StudyPlan, circumstances: Circumstances) -> 
         return (CreateBaseline(),)
     commands: list[Command] = [
         *_cancellations(state),
+        *quarantine.due(state),
         *controls.withdrawn(state),
         *(list(controls.readings(state, plan)) or verdicts.due(state, plan)),
     ]

@@ -35,7 +35,7 @@ def reference(state: StudyState, plan: StudyPlan) -> str:
 
 def open_classes(state: StudyState) -> Iterator[str]:
     """Yield the class of each slot that takes work."""
-    return (slot.device_class for slot in state.slots.values() if slot.is_open and not slot.note)
+    return (slot.device_class for slot in state.slots.values() if state.takes_work(slot))
 
 
 def are_mixed(state: StudyState) -> bool:

@@ -11,6 +11,14 @@ from datetime import datetime
 from cluster.event import Event
 from cluster.experiment import Kind
 from cluster.hidden_label_events import FinalBegun, FinalReported, FinalRunEnded, HoldoutScored
+from cluster.node_events import (
+    DrainRequested,
+    NodeJoined,
+    NodeLeft,
+    NodeQuarantined,
+    NodeRefused,
+    NodeReleased,
+)
 from cluster.proposing_events import (
     AnswerUsed,
     ApproveRequested,
@@ -319,6 +327,12 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
         StudyFinished,
         SlotOpened,
         SlotClosed,
+        NodeJoined,
+        NodeRefused,
+        NodeLeft,
+        DrainRequested,
+        NodeQuarantined,
+        NodeReleased,
         SubmissionReceived,
         CancelRequested,
         RetryRequested,

@@ -4,7 +4,6 @@ Does not import Ray: what takes Ray's driver down cannot take the controller dow
 """
 
 import json
-import socket
 import subprocess
 import sys
 import threading
@@ -20,11 +19,11 @@ from cluster.environment import allowed_environment, ray_access
 from cluster.fleet_settings import FleetSettings
 from cluster.ports import FleetProblem
 from cluster.ray_cluster import PrivateRay
+from cluster.reach import answers
 
 PROGRAM = "from cluster.fleet import main; raise SystemExit(main())"
 END_PROGRAM = "from cluster.fleet import end; raise SystemExit(end())"
 SHUTDOWN_S = 60.0
-ANSWER_S = 5.0
 RESTART_S = 1.0
 MOST_RESTARTS = 5
 """Restarts in a row, each within `STEADY_S` of the last, after which the study gives up."""
@@ -49,6 +48,7 @@ class FleetProcess:
             runtime=Path(settings.runtime),
             directory=Path(settings.directory),
             empty=Path(settings.empty),
+            listen=settings.listen,
         )
         self._process: subprocess.Popen[str] | None = None
         self._reports: SimpleQueue[dict[str, str]] = SimpleQueue()
@@ -152,23 +152,13 @@ def end_in_joined(directory: Path, *, log: Path) -> bool:
     settings = from_json(FleetSettings, file.read_bytes())
     if not settings.address:
         return False
-    if not (_answers(settings.address) and _run_end(file, settings.empty, log)):
+    if not (answers(settings.address) and _run_end(file, settings.empty, log)):
         raise ClusterAway(
             f"the Ray cluster at {settings.address} does not answer: workers of this study may be "
             f"left in it (why: {log}). Say `stop` again when it is back; if it is gone for good, "
             f"so are they: then delete {file}"
         )
     file.unlink(missing_ok=True)
-    return True
-
-
-def _answers(address: str) -> bool:
-    """Say whether anybody listens at HOST:PORT; Ray itself would try for a minute and more."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
-    except (OSError, ValueError):
-        return False
     return True
 
 

@@ -12,6 +12,8 @@ class FleetSettings:
     """What the fleet is told."""
 
     study: str
+    name: str = ""
+    """What people call the study."""
     base: str
     """Commit that environments are prepared at."""
     url: str
@@ -22,6 +24,8 @@ class FleetSettings:
     empty: str
     address: str
     """Of a Ray cluster to join; empty for a private one."""
+    listen: str = ""
+    """Where a private one is reached by other machines, HOST:PORT; empty: on this machine alone."""
     slots: int
     lease_s: float
     gpu_busy_mb: float

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from cluster.experiment import Experiment, Kind, Status, TrialPhase
+from cluster.node_state import MOST_RUNS, NodeStatus
 from cluster.state import StudyState
 from cluster.steps import is_judged
 from cluster.trial_accounts import MOST_REPLICATED
@@ -32,6 +33,7 @@ class Broken(AssertionError):
 def check(state: StudyState) -> None:
     """Raise Broken, naming everything that does not hold."""
     problems = [*_indexes(state), *_branch(state), *_short_runs(state), *_proposing(state)]
+    problems.extend(_nodes(state))
     for experiment in state.experiments.values():
         problems.extend(f"{experiment.id}: {text}" for text in _experiment(experiment))
     if problems:
@@ -109,6 +111,21 @@ def _proposing(state: StudyState) -> Iterator[str]:
             and first.setdefault(experiment.origin, experiment.id) != experiment.id
         ):
             yield f"{experiment.id} is made of {experiment.origin} a second time"
+
+
+def _nodes(state: StudyState) -> Iterator[str]:
+    for name, node in state.nodes.items():
+        if node.node != name:
+            yield f"node {node.node} is filed under {name}"
+        if node.status not in {NodeStatus.JOINED, NodeStatus.LEFT} and not node.reason:
+            yield f"{name} is {node.status}, and nothing says why"
+        if not node.joins and node.status in {NodeStatus.DRAINING, NodeStatus.LEFT}:
+            yield f"{name} is {node.status} though it never joined"
+    for name, runs in state.node_runs.items():
+        if not 0 < len(runs) <= MOST_RUNS:
+            yield f"{len(runs)} runs are remembered of {name}"
+        if any(run.experiment not in state.experiments for run in runs):
+            yield f"a run on {name} is of no experiment"
 
 
 def _head(state: StudyState) -> str:

@@ -343,6 +343,11 @@ class Performer:
         self._admission.enter(state, made, origin)
 
     @perform.register
+    def _quarantine(self, command: cmd.QuarantineNode, _: StudyState) -> None:
+        cause, event = command.cause, command.quarantined
+        self.record(f"node/{event.node}/quarantined/{cause.trial}/{cause.attempt}", event)
+
+    @perform.register
     def _finish(self, command: cmd.FinishStudy, _: StudyState) -> None:
         event = ev.StudyFinished(reason=command.reason, failed=command.failed)
         self.record(f"finished/{self._epoch}", event)

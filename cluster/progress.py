@@ -85,5 +85,20 @@ class ProgressStore:
         points = (from_json(Point, entry) for entry in entries)
         return sorted(points, key=lambda point: point.elapsed_s)
 
+    def stored(self, trial: TrialId, attempt: int) -> Mapping[str, str]:
+        """Return a curve as it is kept, for another store; empty if there is none."""
+        with translated():
+            entries = self._client.hgetall(self._curve_key(trial, attempt))
+        found = cast("dict[bytes, bytes]", entries)
+        return {place.decode(): point.decode() for place, point in found.items()}
+
+    def restore(self, trial: str, attempt: int, points: Mapping[str, str]) -> None:
+        """Keep what `stored` has returned elsewhere."""
+        if points:
+            with translated():
+                self._client.hset(
+                    self._curve_key(TrialId(trial), attempt), mapping=dict(points.items())
+                )
+
     def _curve_key(self, trial: TrialId, attempt: int) -> str:
         return f"{self._curve}{trial}/{attempt}"

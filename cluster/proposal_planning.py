@@ -36,11 +36,15 @@ def due(state: StudyState, plan: StudyPlan, circumstances: Circumstances) -> Ite
     yield from rising
     if not can_propose(state, plan):
         return
-    room = _ALL
-    if plan.most_experiments:
-        begun = state.judged + _undecided(state) + circumstances.asking
-        room = plan.most_experiments - begun
-    yield from _shared(state, circumstances, usable, missing - len(rising), room)
+    left = room(state, plan) - circumstances.asking
+    yield from _shared(state, circumstances, usable, missing - len(rising), left)
+
+
+def room(state: StudyState, plan: StudyPlan) -> int:
+    """Return for how many more proposals the limit on experiments has room."""
+    if not plan.most_experiments:
+        return _ALL
+    return plan.most_experiments - state.judged - _undecided(state)
 
 
 def is_usable(state: StudyState, proposer: str, now: datetime) -> bool:

@@ -17,7 +17,15 @@ from cluster.experiment import Experiment, Kind, Status
 from cluster.state import StudyState
 from cluster.study_plan import Asked
 from eval.judge import Verdict
-from proposer.proposal import Context, Proposal, Proposer, ProposerTroubled, Result
+from proposer.proposal import (
+    Context,
+    Proposal,
+    Proposer,
+    ProposerDone,
+    ProposerTroubled,
+    Result,
+    TaskGivenUp,
+)
 from proposer.purse import OverLimit
 
 
@@ -35,6 +43,10 @@ class Answer:
     """The problem may be gone later."""
     retry_after_s: float = 0.0
     """How long to leave it alone at least, then."""
+    is_idle: bool = False
+    """It has no ideas for now, and can do tasks all the same."""
+    is_done: bool = False
+    """It cannot answer any more, whatever it is asked."""
     is_over_limit: bool = False
     """A call was not made, as a limit did not allow it; that is recorded already."""
     seconds: float = 0.0
@@ -137,18 +149,19 @@ class ProposerDesk:
                     problem=str(trouble),
                     is_passing=True,
                     retry_after_s=trouble.retry_after_s,
+                    is_idle=trouble.is_idle,
                 )
             except OverLimit as limit:
                 answer = replace(answer, problem=str(limit), is_over_limit=True)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the study goes on without
-                answer = replace(answer, problem=_words(error))
+            except ProposerDone as done:
+                answer = replace(answer, problem=str(done), is_done=True)
+            except TaskGivenUp as given_up:
+                answer = replace(answer, problem=str(given_up))
+            except BaseException as error:  # noqa: BLE001 - whatever it is, the study goes on without
+                # Panics of extensions and exits too: who waits for an answer would wait for ever.
+                answer = replace(answer, problem=f"{type(error).__name__}: {error}")
             self._answers.put(replace(answer, seconds=time.monotonic() - start))
             self._wake()
-
-
-def _words(error: Exception) -> str:
-    kind = type(error).__name__
-    return str(error) if kind == "ProposerDone" else f"{kind}: {error}"
 
 
 _TOLD = (

@@ -57,6 +57,8 @@ class ProposerFailed(Event):
     proposer: str
     reason: str
     retry_at: datetime
+    is_idle: bool = False
+    """It has no ideas for now, and can do tasks all the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

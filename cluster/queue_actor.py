@@ -10,12 +10,18 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from cluster.brief import NodeFacts, Order, Refusal
+from cluster.event import Event
+from cluster.events import Draft
 from cluster.ledger import LedgerAway
+from cluster.node_events import DrainRequested
+from cluster.node_roll import NodeRoll, refused
 from cluster.ours import assert_ours
 from cluster.progress import ProgressStore
+from cluster.queue_mode import QueueMode
+from cluster.redis_ledger import RedisLedger
 from cluster.redis_queue import RedisTrialQueue
 from cluster.redis_store import RedisStore, connect
-from cluster.trial_queue import QueueMode
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
 from trainer.trial import SlotId, TrialOutcome, TrialSpec
 
@@ -27,6 +33,10 @@ EXPIRE_S = 1.0
 """How often leases are looked over."""
 
 
+QUEUE = "queue"
+"""Name of the actor, in the study's namespace."""
+SILENT_TTLS = 3
+"""Slots and nodes of which nothing was heard for so many lease times are gone."""
 FIRST_TTLS = 4
 """How many times longer a lease lasts until its first heartbeat: a worktree may have to be made."""
 _BOOT = datetime.now(UTC) - timedelta(seconds=time.monotonic())
@@ -46,7 +56,9 @@ class QueueActor:
         self._queue = RedisTrialQueue(store)
         self._progress = ProgressStore(store)
         self._ttl_s = lease_s
+        self._ledger = RedisLedger(store)
         self._seen: dict[SlotId, tuple[Slot, float]] = {}
+        self._roll = NodeRoll()
         self._work = asyncio.Event()
         self._waiting = 0
         self._tasks: list[asyncio.Task[None]] = []
@@ -68,7 +80,7 @@ class QueueActor:
         await self._meet(slot)
         deadline = time.monotonic() + wait_s
         while True:
-            mode = self._queue.mode()
+            mode = self._queue.mode(slot.node)
             if mode is QueueMode.DRAINING:
                 return NoWork.STOP
             if not self._is_latest(slot):
@@ -150,9 +162,12 @@ class QueueActor:
             try:
                 self._queue.expire(now=_now())
                 for slot, (_, seen) in list(self._seen.items()):
-                    if time.monotonic() - seen > 3 * self._ttl_s:
+                    if time.monotonic() - seen > SILENT_TTLS * self._ttl_s:
                         del self._seen[slot]
                         self._queue.close_slot(slot, "fell silent", now=_now())
+                patience_s = SILENT_TTLS * self._ttl_s
+                for left in self._roll.silent(time.monotonic(), patience_s):
+                    self._record(left.node, left)
             except LedgerAway:
                 continue
 
@@ -175,6 +190,36 @@ class QueueActor:
         """Close a slot."""
         if self._seen.pop(slot.id, None) is not None:
             self._queue.close_slot(slot.id, reason, now=_now())
+
+    async def beat(self, node: NodeFacts) -> Order:
+        """Take it that a node lives, welcome one that is new, and tell it what is wanted of it."""
+        await self.start()
+        if self._roll.is_taken(node):
+            return Order.TAKEN
+        if (joined := self._roll.beat(node, time.monotonic())) is not None:
+            self._record(node.node, joined)
+        study, own = self._queue.mode(), self._queue.mode(node.node)
+        return Order.LEAVE if own is not study and own is QueueMode.DRAINING else Order.GO_ON
+
+    async def part(self, node: str, reason: str) -> None:
+        """Take it that a node is leaving; its slots are gone with it."""
+        for slot in [slot for slot, _ in self._seen.values() if slot.node == node]:
+            await self.goodbye(slot, reason)
+        if (left := self._roll.part(node, reason)) is not None:
+            self._record(node, left)
+
+    async def drain(self, node: str) -> None:
+        """Record that a node asks to leave."""
+        self._record(node, DrainRequested(node=node))
+
+    async def refuse(self, refusal: Refusal) -> None:
+        """Record that a machine does not fit."""
+        self._record(refusal.node, refused(refusal))
+
+    def _record(self, node: str, event: Event) -> None:
+        now = _now()
+        name = f"node/{node}/{type(event).__name__}/{now.timestamp():.6f}"
+        self._ledger.append([Draft(id=name, at=now, event=event)])
 
     async def ping(self) -> bool:
         """Say that the actor is up and reaches its store; raises LedgerAway."""

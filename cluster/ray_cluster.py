@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -44,6 +44,13 @@ class RayProcess:
     created: float
     """Creation time of the process: a pid alone may be somebody else's by now."""
     address: str
+    place: str = ""
+    """Where other machines reach it, or the head that it joined; empty: it is alone."""
+
+    @property
+    def identity(self) -> str:
+        """What no other Ray of this machine was ever called."""
+        return f"{self.pid}-{self.created:.2f}"
 
     def is_alive(self) -> bool:
         """Say whether it still runs."""
@@ -58,7 +65,21 @@ class RayProcess:
 class PrivateRay:
     """Starts, finds and ends the study's own Ray."""
 
-    def __init__(self, *, runtime: Path, directory: Path, empty: Path) -> None:
+    def __init__(
+        self, *, runtime: Path, directory: Path, empty: Path, listen: str = "", head: str = ""
+    ) -> None:
+        """Without `listen` and `head` it is reached from this machine alone.
+
+        Args:
+            runtime: Where sockets may be: a short path.
+            directory: Where its token, its log and the record of its process are.
+            empty: An empty folder to run in.
+            listen: Where other machines may join it, HOST:PORT.
+            head: The Ray that it joins instead of beginning one: HOST:PORT, and which it is, behind
+                a blank. With that one's token.
+        """
+        self._listen = listen
+        self._head = head
         self._temporary = runtime / "ray"
         self._record = directory / "ray.json"
         self._token = directory / "ray.token"
@@ -72,13 +93,14 @@ class PrivateRay:
             descriptor = os.open(self._token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as file:
                 file.write(secrets.token_hex(32))
+        # Ray then takes itself for a cluster of one machine, and binds 127.0.0.1 alone.
+        alone = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
         return {
             **allowed_environment(),
+            **({} if self._listen or self._head else alone),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self._token),
             "RAY_USAGE_STATS_ENABLED": "0",
-            # Ray then takes itself for a cluster of one machine, and binds 127.0.0.1 alone.
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "PYTHONUNBUFFERED": "1",
             "PYTHONSAFEPATH": "1",
             "AUTOSCALER_METRIC_PORT": "0",
@@ -91,6 +113,15 @@ class PrivateRay:
         if found is None:
             return None
         return found if found.address and found.is_alive() else None
+
+    def ensure(self) -> RayProcess:
+        """Find the Ray that runs already, if it is reached as it should be, or start it."""
+        found = self.find()
+        return found if found is not None and found.place == self._where else self.start()
+
+    @property
+    def _where(self) -> str:
+        return self._listen or self._head
 
     def start(self) -> RayProcess:
         """Start Ray and wait until it can be joined; raises RayFailed."""
@@ -108,7 +139,8 @@ class PrivateRay:
                 start_new_session=True,
             )
         created = psutil.Process(process.pid).create_time()
-        self._note(RayProcess(pid=process.pid, created=created, address=""))
+        begun = RayProcess(pid=process.pid, created=created, address="", place=self._where)
+        self._note(begun)
         deadline = time.monotonic() + START_S
         while not (address_file.exists() and address_file.read_text().strip()):
             if process.poll() is not None:
@@ -117,16 +149,13 @@ class PrivateRay:
                 process.terminate()
                 raise RayFailed(f"Ray did not start in {START_S:g} s: see {self._log}")
             time.sleep(0.05)
-        started = RayProcess(
-            pid=process.pid, created=created, address=address_file.read_text().strip()
-        )
+        started = replace(begun, address=address_file.read_text().strip())
         self._note(started)
         return started
 
     def _note(self, ray: RayProcess) -> None:
-        facts = {"pid": ray.pid, "created": ray.created, "address": ray.address}
         fresh = self._record.with_suffix(".new")
-        fresh.write_text(json.dumps(facts), "utf-8")
+        fresh.write_text(json.dumps(asdict(ray)), "utf-8")
         fresh.replace(self._record)  # whoever looks for a Ray to end must not find half a record
 
     def _recorded(self) -> RayProcess | None:
@@ -138,28 +167,37 @@ class PrivateRay:
     def _command(self) -> list[str]:
         program = "from ray.scripts.scripts import main; main()"
         return [
-            *(sys.executable, "-I", "-c", program, "start", "--head", "--block", "--port=0"),
+            *(sys.executable, "-I", "-c", program, "start", "--block", *self._place()),
             "--num-cpus=0",  # else Ray starts an idle Python per core
-            "--include-dashboard=false",
             "--disable-usage-stats",
             f"--object-store-memory={OBJECT_STORE_BYTES}",
             f"--temp-dir={self._temporary}",
         ]
 
+    def _place(self) -> list[str]:
+        if self._head:
+            return [f"--address={self._head.partition(' ')[0]}"]
+        host, _, port = self._listen.rpartition(":")
+        where = [f"--node-ip-address={host}", f"--port={port}"] if host else ["--port=0"]
+        return ["--head", *where, "--include-dashboard=false"]
+
     def stop(self) -> None:
         """End the study's Ray, if it runs or is about to."""
         found = self._recorded()
-        if found is not None and found.is_alive():
+        if found is not None:  # also one that was killed: not all that it started ends by itself
             self._end(found)
         if self._process is not None:  # it is our child: let it be reaped
             self._process.wait(STOP_S)
 
     def _end(self, found: RayProcess) -> None:
+        is_known = found.is_alive()
         members = _session(found.pid)
-        with suppress(psutil.NoSuchProcess):
-            psutil.Process(found.pid).send_signal(signal.SIGTERM)
-        wait_until_ended(members, GRACE_S)
-        alive = _session(found.pid)  # with what was started since
+        if is_known:
+            with suppress(psutil.NoSuchProcess):
+                psutil.Process(found.pid).send_signal(signal.SIGTERM)
+            wait_until_ended(members, GRACE_S)
+        # With what was started since. If it was gone before, its number may be somebody else's.
+        alive = [each for each in _session(found.pid) if is_known or _runs_in(self._empty, each)]
         for process in alive:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -202,3 +240,10 @@ def _session(pid: int) -> list[psutil.Process]:
         except OSError:
             continue
     return members
+
+
+def _runs_in(folder: Path, process: psutil.Process) -> bool:
+    try:
+        return folder.samefile(process.cwd())
+    except (OSError, psutil.Error):
+        return False

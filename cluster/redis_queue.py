@@ -7,13 +7,13 @@ from typing import cast
 
 from cluster.codec import encode_draft, from_json, to_json
 from cluster.events import Draft
+from cluster.queue_mode import QueueMode
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_store import RedisStore, translated
 from cluster.reservations import Choose, chosen, to_prepare
 from cluster.trial_queue import (
     Depth,
     Held,
-    QueueMode,
     cancelled,
     closed_event,
     ended_event,
@@ -37,7 +37,7 @@ class _LeaseEntry:
 
 
 CLOSED = -1
-"""What lease.lua answers while no trial is to be started."""
+"""What lease.lua answers while the slot is to start no trial."""
 
 
 class RedisTrialQueue:
@@ -65,7 +65,7 @@ class RedisTrialQueue:
             )
             draft = started_event(spec, slot, now)
             expiry = now.timestamp() + ttl_s
-            about = (member, key, to_json(entry), expiry, slot.id)
+            about = (member, key, to_json(entry), expiry, slot.id, _mode_of(slot.node))
             token = self._store.run("lease", *about, draft.id, encode_draft(draft))
             if token == CLOSED:
                 return None
@@ -75,15 +75,14 @@ class RedisTrialQueue:
 
     def reserve(self, slot: Slot, *, now: datetime, ttl_s: float) -> TrialSpec | None:
         """See TrialQueue."""
-        first = self._pick(to_prepare, slot, now) if self.mode() is QueueMode.OPEN else None
-        with translated():
-            if first is None:
-                self._store.client.hdel(self._key("reserved"), slot.id)
-                return None
+        is_open = self.mode(slot.node) is QueueMode.OPEN
+        first = self._pick(to_prepare, slot, now) if is_open else None
+        wish, spec = b"", None
+        if first is not None:
             member, _, spec = first
             wish = f"{now.timestamp() + ttl_s!r}|".encode() + member
-            self._store.client.hset(self._key("reserved"), slot.id, wish)
-        return spec
+        is_kept = self._store.run("reserve", slot.id, _mode_of(slot.node), wish)
+        return spec if is_kept else None
 
     def _pick(
         self, choose: Choose[bytes], slot: Slot, now: datetime
@@ -96,7 +95,7 @@ class RedisTrialQueue:
             member = choose(self._waiting(reserved, slot), reserved, slot.id)
             if member is None:
                 return None
-            key = _key_of(member)
+            key = key_of(member)
             if (spec := self._spec(key)) is not None:  # else it was leased between the commands
                 return member, key, spec
 
@@ -114,7 +113,7 @@ class RedisTrialQueue:
             rank = self._store.client.zscore(self._key("ready"), member)
         if rank is None or any(before < rank for _, before in self._head(slot, 1)):
             return None
-        key = _key_of(member)
+        key = key_of(member)
         spec = self._spec(key)
         return None if spec is None else (member, key, spec)
 
@@ -195,7 +194,7 @@ class RedisTrialQueue:
     def cancel(self, trial: TrialId, *, now: datetime, epoch: int) -> None:
         """See TrialQueue."""
         for member in self._members():
-            key = _key_of(member)
+            key = key_of(member)
             if key.partition(b"|")[0] == trial.encode() and self._cancel(member, key, now, epoch):
                 return
         self._answer(trial, Heartbeat.CANCEL, epoch)
@@ -211,7 +210,7 @@ class RedisTrialQueue:
     def withdraw(self, trial: TrialId, attempt: int, draft: Draft, *, epoch: int) -> bool:
         """See TrialQueue."""
         key = f"{trial}|{attempt}".encode()
-        found = (member for member in self._members() if _key_of(member) == key)
+        found = (member for member in self._members() if key_of(member) == key)
         return any(self._take_out(member, key, draft, epoch) for member in found)
 
     def _cancel(self, member: bytes, key: bytes, now: datetime, epoch: int) -> bool:
@@ -296,16 +295,34 @@ class RedisTrialQueue:
 
     def set_mode(self, mode: QueueMode, *, epoch: int) -> None:
         """See TrialQueue."""
-        self._store.run("mode", str(epoch), mode.value)
+        self._store.run("mode", str(epoch), mode.value, "mode")
 
-    def mode(self) -> QueueMode:
+    def set_node_mode(self, node: str, mode: QueueMode, *, epoch: int) -> None:
+        """See TrialQueue."""
+        self._store.run("mode", str(epoch), mode.value, _mode_of(node))
+
+    def mode(self, node: str = "") -> QueueMode:
         """See TrialQueue."""
         with translated():
-            word = cast("bytes | None", self._store.client.hget(self._key("meta"), "mode"))
-        return QueueMode(word.decode()) if word else QueueMode.OPEN
+            words = self._store.client.hmget(self._key("meta"), ["mode", _mode_of(node)])
+        study, own = (
+            QueueMode(word.decode()) if word else QueueMode.OPEN
+            for word in cast("list[bytes | None]", words)
+        )
+        return study.stricter(own)
 
 
-def _key_of(member: bytes) -> bytes:
+def _mode_of(node: str) -> str:
+    """Return where in `meta` a node's mode stands."""
+    return f"mode/{node}"
+
+
+def spec_of_lease(payload: bytes) -> TrialSpec:
+    """Return which trial an entry of the `leases` hash is of."""
+    return from_json(_LeaseEntry, payload).spec
+
+
+def key_of(member: bytes) -> bytes:
     """Return TRIAL|ATTEMPT of COUNT|TRIAL|ATTEMPT, or of what says besides where it may run."""
     return b"|".join(member.split(b"|", 3)[1:3])
 

@@ -16,7 +16,10 @@ from redis.retry import Retry
 from cluster.ledger import Fenced, LedgerAway
 
 LEAST_VERSION = (6, 2)
-SCRIPTS = ("append", "put", "lease", "extend", "end", "cancel", "answer", "mode", "holding")
+SCRIPTS = (
+    *("append", "put", "lease", "reserve", "extend", "end", "cancel", "answer", "mode", "land"),
+    "holding",
+)
 KEYS = ("meta", "events", "ids", "ready", "specs", "leases", "expiry", "answers", "reserved")
 
 Arg = str | bytes | int | float
@@ -83,10 +86,12 @@ def translated(where: str = "the ledger's server") -> Iterator[None]:
 class RedisStore:
     """The keys of one study, and its scripts."""
 
-    def __init__(self, client: redis.Redis, study: str) -> None:
+    def __init__(self, client: redis.Redis, study: str, part: str = "") -> None:
         self.client = client
-        self.prefix = f"incumbent:{{{study}}}:"
-        self._keys = [self.key(name) for name in KEYS]
+        self.study = study
+        self.prefix = f"incumbent:{{{study}}}:{part}"
+        self.keys = [self.key(name) for name in KEYS]
+        """Full names of `KEYS`, in their order."""
         prelude = _script("record")
         self._scripts = {
             name: client.register_script(f"{prelude}\n{_script(name)}") for name in SCRIPTS
@@ -96,10 +101,22 @@ class RedisStore:
         """Return the full name of one of the study's keys."""
         return self.prefix + name
 
+    def staging(self) -> "RedisStore":
+        """Return an empty store beside this one, whose keys `land` puts in the place of ours."""
+        staged = RedisStore(self.client, self.study, "staged:")
+        with translated():
+            self.client.delete(*staged.keys)  # what an import left behind that was killed
+        return staged
+
+    def land(self, staged: "RedisStore") -> bool:
+        """Take over what is staged, at one go; False, and nothing has changed, unless empty."""
+        with translated():
+            return bool(self._scripts["land"](keys=[*self.keys, *staged.keys], args=[]))
+
     def run(self, script: str, *args: Arg) -> object:
         """Run one of `SCRIPTS`; raises Fenced or LedgerAway."""
         with translated():
-            return self._scripts[script](keys=self._keys, args=list(args))
+            return self._scripts[script](keys=self.keys, args=list(args))
 
 
 def _script(name: str) -> str:

@@ -14,7 +14,6 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from cluster.git_objects import ObjectWriter, read_snapshot
@@ -31,14 +30,11 @@ _NOTE = re.compile(r"^- \d{4}-\d\d-\d\d \d\d:\d\d \[[^\]]*\] ")
 _FOLDED = re.compile(r"^- (\d+) older notes of proposers are in version ([0-9a-f]{10,40})\b")
 _TRIES = 3
 
-Summariser = Callable[[str], str]
-"""Takes the scratchpad and returns a shorter one, or raises."""
-
 
 class Scratchpad:
     """The scratchpad at `path`; one writer, the controller's thread, beside people's editors.
 
-    `limit_chars` is from what length on it is summarised; 0 keeps no notes of proposers.
+    `limit_chars` is from what length on old notes give way to one line; 0 keeps none of proposers.
     """
 
     def __init__(
@@ -47,13 +43,11 @@ class Scratchpad:
         repository: StudyRepository,
         limit_chars: int,
         *,
-        summariser: Summariser | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._path = path
         self._repository = repository
         self._limit = limit_chars
-        self._summariser = summariser
         self._clock = clock
         self._writer = ObjectWriter(repository.path)
         self._ref = f"{repository.experiments_prefix}scratchpad"
@@ -89,13 +83,7 @@ class Scratchpad:
                 return
 
     def _shortened(self, text: str) -> str:
-        version = self._keep_version(text)
-        if self._summariser is not None:
-            with suppress(Exception):  # a model that cannot answer: fold by counting instead
-                short = "\n".join(map(_clean, self._summariser(text).splitlines())) + "\n"
-                if short.strip() and len(short) <= self._limit and _holds_people(short, text):
-                    return short
-        return _folded(text, self._limit, version)
+        return _folded(text, self._limit, self._keep_version(text))
 
     def _replace(self, before: str, after: str) -> bool:
         """Put a text in place of the one that was read; say False if that is no longer there."""
@@ -160,12 +148,6 @@ def _clean(line: str) -> str:
 
 def _is_note(line: str) -> bool:
     return bool(_NOTE.match(line) or _FOLDED.match(line))
-
-
-def _holds_people(short: str, text: str) -> bool:
-    kept = set(short.splitlines())
-    people = (_clean(line) for line in text.splitlines() if line.strip() and not _is_note(line))
-    return all(line in kept for line in people)
 
 
 def _folded(text: str, limit: int, version: CommitId) -> str:

@@ -14,6 +14,7 @@ from cluster.events import SubmissionReceived
 from cluster.experiment import Experiment, Status
 from cluster.final_runs import Final
 from cluster.hidden_label_events import HoldoutScored
+from cluster.node_state import NodeRun, NodeState
 from cluster.proposing_events import CallRefused
 from cluster.slot_time import SlotTime
 from eval.beliefs import Memory
@@ -42,6 +43,8 @@ class SlotState:
     """When the last good control ended."""
     shift: float = 0.0
     """By how much better the last control scored than expected, beyond noise; 0 if within."""
+    shifts: int = 0
+    """How many controls in a row scored worse like that, as far as they are held against it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +90,8 @@ class Trouble:
     until: datetime
     in_a_row: int
     """How often it could not answer since it last did."""
+    is_idle: bool = False
+    """It has no ideas for now, and can do tasks all the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +159,10 @@ class StudyState:
     controls: Map[TrialId, Control] = field(default_factory=Map)
     """Controls on their way, or not compared yet."""
     slots: Map[SlotId, SlotState] = field(default_factory=Map)
+    nodes: Map[str, NodeState] = field(default_factory=Map)
+    """Machines that joined or asked to, by name; the head only once it was quarantined."""
+    node_runs: Map[str, tuple[NodeRun, ...]] = field(default_factory=Map)
+    """How the latest trials on each node ended, since it joined or was released."""
     submissions: tuple[SubmissionReceived, ...] = ()
     """Not yet turned into an experiment or a rejection, in order of arrival."""
     person_commits: Map[CommitId, PersonCommit] = field(default_factory=Map)
@@ -224,7 +233,16 @@ class StudyState:
     @property
     def open_slots(self) -> int:
         """How many slots take work."""
-        return sum(slot.is_open and not slot.note for slot in self.slots.values())
+        return sum(map(self.takes_work, self.slots.values()))
+
+    def takes_work(self, slot: SlotState) -> bool:
+        """Say whether a slot begins trials: it is there, nothing is wrong with it or its node."""
+        return slot.is_open and not slot.note and self.is_well(slot.node)
+
+    def is_well(self, node: str) -> bool:
+        """Say whether a node may begin trials; the head may unless it is quarantined."""
+        known = self.nodes.get(node)
+        return known is None or known.status.takes_work
 
     def count(self, *statuses: Status) -> int:
         """Return how many experiments are of one of these statuses."""

@@ -79,6 +79,11 @@ TRANSITIONS: dict[type[ev.Event], dict[Status, frozenset[Status]]] = {
         S.QUEUED: frozenset({S.QUEUED}),
         S.RUNNING: frozenset({S.RUNNING}),
     },
+    ev.NodeQuarantined: {
+        S.CRASHED: frozenset({S.PROPOSED}),
+        S.TIMED_OUT: frozenset({S.PROPOSED}),
+        S.LOST: frozenset({S.PROPOSED}),
+    },
     ev.RetryRequested: {
         status: frozenset({S.PROPOSED})
         for status in (

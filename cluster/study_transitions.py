@@ -13,6 +13,7 @@ from cluster import events as ev
 from cluster import final_runs
 from cluster import hidden_label_events as hidden
 from cluster.experiment import Status
+from cluster.node_state import NodeState, NodeStatus
 from cluster.state import PersonCommit, SlotState, StudyState
 from cluster.steps import TRANSITIONS, step
 from trainer.trial import SlotId, TrialId
@@ -61,12 +62,27 @@ def _controller_started(
 def _controller_stopped(
     state: StudyState, _event: ev.ControllerStopped, rec: ev.Recorded
 ) -> StudyState:
-    ran_s = state.running_s(rec.at)
-    return replace(state, ran_s=ran_s, running_since=None, slots=_all_closed(state))
+    return replace(
+        state,
+        ran_s=state.running_s(rec.at),
+        running_since=None,
+        slots=_all_closed(state),
+        nodes=_all_left(state, rec),
+    )
 
 
 def _all_closed(state: StudyState) -> Map[SlotId, SlotState]:
     return Map({name: replace(slot, is_open=False) for name, slot in state.slots.items()})
+
+
+def _all_left(state: StudyState, rec: ev.Recorded) -> Map[str, NodeState]:
+    """Return the nodes after a stop, which ends what joined them; the sick ones stay sick."""
+    nodes = state.nodes
+    for name, node in state.nodes.items():
+        if node.joins and node.status in {NodeStatus.JOINED, NodeStatus.DRAINING}:
+            left = replace(node, status=NodeStatus.LEFT, since=rec.at, reason="the study stopped")
+            nodes = nodes.set(name, left)
+    return nodes
 
 
 def _study_finished(state: StudyState, event: ev.StudyFinished, _: ev.Recorded) -> StudyState:
@@ -91,6 +107,7 @@ def _slot_opened(state: StudyState, event: ev.SlotOpened, _: ev.Recorded) -> Stu
             since_control=known.since_control,
             checked_at=known.checked_at,
             shift=known.shift,
+            shifts=known.shifts,
         )
     return replace(state, slots=state.slots.set(event.slot, slot))
 
@@ -99,8 +116,13 @@ def _slot_closed(state: StudyState, event: ev.SlotClosed, _: ev.Recorded) -> Stu
     slot = state.slots.get(event.slot)
     if slot is None:
         return state
-    closed = replace(slot, is_open=False, trial=TrialId(""), since=None, note=event.reason)
-    return replace(state, slots=state.slots.set(event.slot, closed))
+    return without_slot(state, slot, event.reason)
+
+
+def without_slot(state: StudyState, slot: SlotState, reason: str) -> StudyState:
+    """Note that a slot is gone."""
+    closed = replace(slot, is_open=False, trial=TrialId(""), since=None, note=reason)
+    return replace(state, slots=state.slots.set(slot.slot, closed))
 
 
 # --- what people ask for -------------------------------------------------------------------------

@@ -6,10 +6,11 @@ winner that conflicts goes to whoever composes. What nobody takes is left alone.
 
 import re
 from collections.abc import Iterator
+from datetime import datetime
 
 from cluster.commands import AskTask
 from cluster.experiment import Experiment, Kind, Status
-from cluster.proposal_planning import is_usable, limit_reached
+from cluster.proposal_planning import is_usable, limit_reached, room
 from cluster.state import StudyState
 from cluster.study_plan import Circumstances, Seat, StudyPlan
 from proposer.proposal import TaskKind
@@ -39,18 +40,28 @@ def due(state: StudyState, plan: StudyPlan, circumstances: Circumstances) -> Ite
     if not state.tasks or limit_reached(state, plan, circumstances.now):
         return
     taken = {asked.task for asked in circumstances.asked if asked.task}
-    free = [
-        seat
-        for seat in plan.proposers
-        if not circumstances.of(seat.name).count and is_usable(state, seat.name, circumstances.now)
-    ]
+    able = [seat for seat in plan.proposers if _is_able(state, seat, circumstances.now)]
+    free = [seat for seat in able if not circumstances.of(seat.name).count]
+    left = room(state, plan) - circumstances.asking
     for key in state.tasks:
-        if key in taken:
+        if key in taken or left <= 0:
             continue
-        seat = _taker(state, plan, free, key)
+        seat = _taker(state, plan, able, key)
+        # Whoever does it for nothing is waited for; of two models either will do.
+        if seat is not None and seat not in free:
+            others = [one for one in free if len(one.tasks) <= len(seat.tasks)]
+            seat = _taker(state, plan, others, key)
         if seat is not None:
             free.remove(seat)
+            left -= 1
             yield AskTask(proposer=seat.name, task=key)
+
+
+def _is_able(state: StudyState, seat: Seat, now: datetime) -> bool:
+    """Say whether a proposer may be asked for a task: one without ideas may, too."""
+    trouble = state.troubled.get(seat.name)
+    is_idle = trouble is not None and trouble.is_idle and seat.name not in state.exhausted
+    return is_idle or is_usable(state, seat.name, now)
 
 
 def subject(state: StudyState, key: str) -> tuple[TaskKind, Experiment] | None:
@@ -66,7 +77,8 @@ def subject(state: StudyState, key: str) -> tuple[TaskKind, Experiment] | None:
     return None
 
 
-def _taker(state: StudyState, plan: StudyPlan, free: list[Seat], key: str) -> Seat | None:
+def _taker(state: StudyState, plan: StudyPlan, able: list[Seat], key: str) -> Seat | None:
+    """Return who is to do a task, whether it is free or not."""
     found = subject(state, key)
     if found is None:
         return None
@@ -75,10 +87,10 @@ def _taker(state: StudyState, plan: StudyPlan, free: list[Seat], key: str) -> Se
         is_theirs = experiment.kind is Kind.PROPOSAL and experiment.fixes < plan.max_fixes
         if not is_theirs or not is_trivial(experiment):
             return None
-        takers = [seat for seat in free if seat.name == experiment.proposer]
+        takers = [seat for seat in able if seat.name == experiment.proposer]
     else:
         # Whoever does nothing but put things together does it with git first, for nothing.
-        takers = sorted(free, key=lambda seat: len(seat.tasks))
+        takers = sorted(able, key=lambda seat: len(seat.tasks))
     return next((seat for seat in takers if kind in seat.tasks), None)
 
 

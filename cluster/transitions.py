@@ -8,9 +8,11 @@ from typing import Any
 
 from cluster import control_transitions as controls
 from cluster import events as ev
+from cluster import node_runs
 from cluster import rung_transitions as rungs
 from cluster.conditions import marks_of
 from cluster.experiment import STATUS_OF_ENDING, Experiment, Kind, Status, Trial, TrialPhase
+from cluster.node_transitions import NODE_HANDLERS
 from cluster.proposing_transitions import (
     PROPOSING_HANDLERS,
     brought,
@@ -44,7 +46,7 @@ def apply(state: StudyState, recorded: ev.Recorded) -> StudyState:
     if recorded.seq != state.seq + 1:
         raise ValueError(f"event {recorded.seq} cannot follow event {state.seq}")
     handler = _HANDLERS[type(recorded.event)]
-    changed = handler(state, recorded.event, recorded)
+    changed = node_runs.noted(handler(state, recorded.event, recorded), recorded)
     return replace(changed, seq=recorded.seq, heard_at=recorded.at)
 
 
@@ -230,8 +232,9 @@ def _trial_lost(state: StudyState, event: ev.TrialLost, rec: ev.Recorded) -> Stu
     after = S.LOST if losses >= MOST_LOSSES else S.PROPOSED
     if experiment.is_cancelled:
         after = S.CANCELLED
+    reason = node_runs.blame(experiment, trial, event.reason) if after is S.LOST else event.reason
     state = _with_trial(
-        state, rec, event.experiment, trial, after, losses=losses, reason=event.reason, given_up=""
+        state, rec, event.experiment, trial, after, losses=losses, reason=reason, given_up=""
     )
     return slot_freed(state, trial.slot, event.experiment, trial)
 
@@ -371,6 +374,7 @@ def _winner_dropped(state: StudyState, event: ev.WinnerDropped, rec: ev.Recorded
 
 _HANDLERS: dict[type[ev.Event], Handler] = {
     **STUDY_HANDLERS,
+    **NODE_HANDLERS,
     **STALENESS_HANDLERS,
     **PROPOSING_HANDLERS,
     ev.ExperimentProposed: _proposed,

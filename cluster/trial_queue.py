@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Protocol
 
 from cluster.events import (
@@ -17,6 +16,7 @@ from cluster.events import (
     TrialStarted,
 )
 from cluster.ledger import InMemoryLedger
+from cluster.queue_mode import QueueMode
 from cluster.reservations import Choose, chosen, to_prepare
 from trainer.ports import Heartbeat, Lease, Slot
 from trainer.trial import Ending, SlotId, TrialId, TrialOutcome, TrialSpec
@@ -42,14 +42,6 @@ class Depth:
     running: int
 
 
-class QueueMode(StrEnum):
-    """What workers are told when they ask for work."""
-
-    OPEN = "open"  # the next trial
-    HELD = "held"  # to wait: the study is paused
-    DRAINING = "draining"  # to leave: the study stops
-
-
 class TrialQueue(Protocol):
     """Trials that wait for a slot or are on one.
 
@@ -67,14 +59,14 @@ class TrialQueue(Protocol):
         ...
 
     def lease(self, slot: Slot, *, now: datetime, ttl_s: float) -> Lease | None:
-        """Take the first trial for `slot`; None if there is none, or the mode is not OPEN."""
+        """Take the first trial for `slot`; None without one, or unless its node's mode is OPEN."""
         ...
 
     def reserve(self, slot: Slot, *, now: datetime, ttl_s: float) -> TrialSpec | None:
         """Return the trial that a busy slot should prepare, without the right to run it.
 
-        None if there is none for it, or the mode is not OPEN. The reservation, the slot's only one,
-        is kept for `ttl_s` seconds, until it asks again, or until it leases a trial.
+        None if there is none for it, or its node's mode is not OPEN. The reservation, the slot's
+        only one, is kept for `ttl_s` seconds, until it asks again, or until it leases a trial.
         """
         ...
 
@@ -135,8 +127,15 @@ class TrialQueue(Protocol):
         """Say what workers are told when they ask for work."""
         ...
 
-    def mode(self) -> QueueMode:
-        """Return what workers are told when they ask for work; OPEN to begin with."""
+    def set_node_mode(self, node: str, mode: QueueMode, *, epoch: int) -> None:
+        """Say what the workers of one node are told, unless the study's own mode is stricter."""
+        ...
+
+    def mode(self, node: str = "") -> QueueMode:
+        """Return what workers are told when they ask for work; OPEN to begin with.
+
+        Those of a node: the stricter of the study's mode and the node's.
+        """
         ...
 
 
@@ -229,6 +228,7 @@ class InMemoryTrialQueue:
         self._answers: dict[int, Heartbeat] = {}
         self._count = 0
         self._mode = QueueMode.OPEN
+        self._node_modes: dict[str, QueueMode] = {}
 
     def put(self, spec: TrialSpec, *, priority: int, now: datetime, epoch: int) -> None:
         """See TrialQueue."""
@@ -268,7 +268,7 @@ class InMemoryTrialQueue:
         return spec
 
     def _pick(self, choose: Choose[TrialSpec], slot: Slot, now: datetime) -> TrialSpec | None:
-        if self._mode is not QueueMode.OPEN:
+        if self.mode(slot.node) is not QueueMode.OPEN:
             return None
         wishes = self._reserved.items()
         reserved = {spec: owner for owner, (spec, until) in wishes if until > now}
@@ -366,6 +366,10 @@ class InMemoryTrialQueue:
         """See TrialQueue."""
         self._mode = mode
 
-    def mode(self) -> QueueMode:
+    def set_node_mode(self, node: str, mode: QueueMode, *, epoch: int) -> None:  # noqa: ARG002
         """See TrialQueue."""
-        return self._mode
+        self._node_modes[node] = mode
+
+    def mode(self, node: str = "") -> QueueMode:
+        """See TrialQueue."""
+        return self._mode.stricter(self._node_modes.get(node, QueueMode.OPEN))

@@ -14,8 +14,11 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
+from cluster.node_repository import NodeRepository
 from cluster.ours import assert_ours
-from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
+from cluster.ray_depot import RayDepot
+from cluster.remote_code import RemoteCode
+from trainer.ports import CodeSource, Heartbeat, Lease, NoWork, Progress, Slot
 from trainer.slot_parts import SlotParts, WorkerSettings, claim
 from trainer.slots import Claim, Unavailable
 from trainer.trial import SlotId, TrialOutcome, TrialSpec
@@ -74,6 +77,14 @@ class RayLeaseSource:
             raise ConnectionError(f"the queue is away: {error}") from error
 
 
+def _code(settings: WorkerSettings) -> CodeSource | None:
+    """Return where a worker's code comes from, if it is not in the study's own repository."""
+    if not settings.is_remote:
+        return None
+    here = NodeRepository(settings.paths.repository, pinned=settings.base)
+    return RemoteCode(RayDepot(), here)
+
+
 class WorkerActor:
     """One slot's worker. `run` is its only long call and stays on the actor's main thread."""
 
@@ -89,7 +100,8 @@ class WorkerActor:
         if claimed is not None:
             try:
                 slot = self._slot(claimed)
-                SlotParts(self._settings, slot, uid=claimed.uid).worker(source).run()
+                code = _code(self._settings)
+                SlotParts(self._settings, slot, uid=claimed.uid, code=code).worker(source).run()
             finally:
                 claimed.release()
         return "drained"
@@ -118,10 +130,11 @@ class WorkerActor:
         return claim(self._settings, [int(index) for index in ray.get_gpu_ids()])
 
     def _slot(self, found: Claim | Unavailable) -> Slot:
+        node = self._settings.node
         return Slot(
-            id=SlotId(found.name),
+            id=SlotId(f"{node}/{found.name}" if node else found.name),
             incarnation=self._incarnation,
-            node=socket.gethostname(),
+            node=node or socket.gethostname(),
             device=found.device,
             device_class=found.device_class,
             gpu_uuids=found.gpu_uuids if isinstance(found, Claim) else (),

@@ -188,6 +188,7 @@ def ray_fleet(study: OpenStudy, config: StudyConfig) -> FleetProcess:
     home = study.home
     settings = FleetSettings(
         study=home.id,
+        name=home.name,
         base=study.state().base_commit,
         url=study.server.url,
         directory=str(home.directory),
@@ -195,6 +196,7 @@ def ray_fleet(study: OpenStudy, config: StudyConfig) -> FleetProcess:
         environments=str(home.environments),
         empty=str(home.empty),
         address=config.cluster.address,
+        listen=config.cluster.listen,
         slots=config.cluster.slots if config.trial.gpus else cpu_slots(config),
         lease_s=config.cluster.lease_s,
         gpu_busy_mb=config.cluster.gpu_busy_mb,

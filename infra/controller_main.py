@@ -21,7 +21,7 @@ from infra import compose
 from infra.controller_process import ControllerRuns, announce, sole_controller
 from infra.holdout_watch import HoldoutWatch
 from infra.home import StudyHome, StudyProblem
-from infra.keys import key_names, keyless, read_keys
+from infra.keys import check_keys, key_names, keyless, read_keys
 from infra.proposing import call_book
 from infra.requests import request
 from infra.settings import load_settings
@@ -57,6 +57,7 @@ def _run(home: StudyHome) -> int:
     config = load_settings(home)
     # Before any process is started, which would inherit where they come from.
     keys = read_keys(key_names(config))
+    check_keys(config, keys)
     server = Server(home, redis_url(home))
     client = server.ensure()
     study = join(home, server, client)

@@ -8,6 +8,7 @@ from functools import singledispatch
 
 from cluster import events as ev
 from cluster import hidden_label_events as hidden
+from cluster import node_events as nodes
 from cluster import proposing_events as proposing
 from cluster.codec import to_plain
 from cluster.experiment import Kind
@@ -60,6 +61,40 @@ def _(event: ev.SlotOpened, _state: StudyState) -> str:
 @_line.register
 def _(event: ev.SlotClosed, _state: StudyState) -> str:
     return f"closed {event.slot}: {event.reason}"
+
+
+@_line.register
+def _(event: nodes.NodeJoined, _state: StudyState) -> str:
+    has = f"{event.cpus} CPUs, {event.memory_gb:.0f} GB"
+    cards = f", {', '.join(event.gpus)}" if event.gpus else ""
+    took = f"; prepared in {event.prepared_s:.0f} s" if event.prepared_s else ""
+    return f"joined {event.node} at {event.address}: {has}{cards}{took}"
+
+
+@_line.register
+def _(event: nodes.NodeRefused, _state: StudyState) -> str:
+    return f"refused {event.node} at {event.address}: {event.reason}"
+
+
+@_line.register
+def _(event: nodes.NodeLeft, _state: StudyState) -> str:
+    return f"left {event.node}: {event.reason}"
+
+
+@_line.register
+def _(event: nodes.DrainRequested, _state: StudyState) -> str:
+    return f"drain {event.node}"
+
+
+@_line.register
+def _(event: nodes.NodeQuarantined, _state: StudyState) -> str:
+    again = f"; run again: {', '.join(event.reopened)}" if event.reopened else ""
+    return f"quarantined {event.node}: {event.reason}{again}"
+
+
+@_line.register
+def _(event: nodes.NodeReleased, _state: StudyState) -> str:
+    return f"released {event.node}"
 
 
 @_line.register

@@ -55,6 +55,14 @@ def _runtime_directory() -> Path:
     return path
 
 
+def runtime_for(directory: Path) -> Path:
+    """Return (and make) the short-pathed folder for sockets of what lives in `directory`."""
+    digest = hashlib.sha256(os.fsencode(directory)).hexdigest()[:10]
+    path = _runtime_directory() / digest
+    path.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyHome:
     """The paths of one study."""
@@ -177,6 +185,11 @@ class StudyHome:
         return self.directory / "settings.json"
 
     @property
+    def ray_token(self) -> Path:
+        """What lets a machine join, and whoever has it run code on all of them: mode 0600."""
+        return self.directory / "ray.token"
+
+    @property
     def scratchpad(self) -> Path:
         """What proposers and people wrote down for each other."""
         return self.directory / "scratchpad.md"
@@ -232,10 +245,7 @@ class StudyHome:
 
     def runtime(self) -> Path:
         """Return (and make) the short-pathed directory for sockets and Ray's files, mode 0700."""
-        digest = hashlib.sha256(os.fsencode(self.directory)).hexdigest()[:10]
-        path = _runtime_directory() / digest
-        path.mkdir(mode=0o700, exist_ok=True)
-        return path
+        return runtime_for(self.directory)
 
 
 def studies() -> list[StudyHome]:

@@ -88,12 +88,33 @@ def read_keys(names: Sequence[str], arguments: Sequence[str] | None = None) -> d
     return collect_keys(names, handed)
 
 
+def api_key(source: ClaudeSource, keys: Mapping[str, str]) -> str:
+    """Return the key of a `[[proposer]]`, without the line end that files and pipes leave."""
+    return keys.get(source.key, "").strip()
+
+
+def check_keys(config: StudyConfig, keys: Mapping[str, str]) -> None:
+    """Raise StudyProblem for a key that no request could carry, without quoting it.
+
+    The library that sends requests would quote it, whole.
+    """
+    for source in config.proposer:
+        if not isinstance(source, ClaudeSource):
+            continue
+        key = api_key(source, keys)
+        if not (key.isascii() and key.isprintable() and " " not in key):
+            raise StudyProblem(
+                f"{source.key} holds a blank, a line end or a character beyond ASCII, as no API "
+                "key does: set it again"
+            )
+
+
 def keyless(config: StudyConfig, keys: Mapping[str, str]) -> tuple[str, ...]:
     """Return the names of the proposers whose API key nobody has."""
     return tuple(
         name
         for name, source in zip(names_of(config.proposer), config.proposer, strict=True)
-        if isinstance(source, ClaudeSource) and source.key and source.key not in keys
+        if isinstance(source, ClaudeSource) and source.key and not api_key(source, keys)
     )
 
 
@@ -106,7 +127,7 @@ def keyless_words(config: StudyConfig, keys: Mapping[str, str]) -> str:
     missing = {
         source.key
         for source in config.proposer
-        if isinstance(source, ClaudeSource) and source.key and source.key not in keys
+        if isinstance(source, ClaudeSource) and source.key and not api_key(source, keys)
     }
     goes_on = f"{' and '.join(rest)} alone" if rest else "what is submitted alone"
     return (

@@ -3,13 +3,14 @@
 from cluster.config import StudyConfig
 from cluster.config_file import ConfigError
 from infra.night import MostUsd
-from proposer.config import ClaudeSource
+from proposer.config import AgentSource, ClaudeSource, names_of
 from proposer.model_names import known_models
 from proposer.prices import price_of
 
 
 def require_prices(config: StudyConfig) -> None:
-    """Raise ConfigError, with the lines to add, where a limit in dollars could not be held."""
+    """Raise ConfigError, with the lines to add, where a limit on calls could not be held."""
+    _require_most(config)
     if not config.limits.usd:
         return
     for source in _models(config):
@@ -20,6 +21,21 @@ def require_prices(config: StudyConfig) -> None:
                 f"incumbent.toml, in dollars per million tokens{hint}:\n[[price]]\nmodel = "
                 f'"{source.model}"\ninput = 3\noutput = 15'
             )
+
+
+def _require_most(config: StudyConfig) -> None:
+    """Of an agent nobody but its user knows what a run takes at most."""
+    limits = {"usd": ("2.0", config.limits.usd), "tokens": ("500_000", config.limits.tokens)}
+    for name, source in zip(names_of(config.proposer), config.proposer, strict=True):
+        if not isinstance(source, AgentSource):
+            continue
+        for key, (example, limit) in limits.items():
+            if limit and getattr(source, key) is None:
+                raise ConfigError(
+                    f"[limits] {key} cannot be held: nobody knows what a run of {name} takes. Add "
+                    f"to its [[proposer]], e.g., {key} = {example}, the most that one run can "
+                    "take; 0 if it takes none"
+                )
 
 
 def unknown_models(config: StudyConfig) -> str:

@@ -69,9 +69,9 @@ def most_usd(
     sources = [s for s in config.proposer if isinstance(s, ClaudeSource | AgentSource)]
     costs = [price(s) if isinstance(s, ClaudeSource) else s.usd for s in sources]
     unknown = [
-        s.model
+        s.model if isinstance(s, ClaudeSource) else s.name or s.kind
         for s, cost in zip(sources, costs, strict=True)
-        if isinstance(s, ClaudeSource) and cost is None
+        if cost is None
     ]
     if config.limits.usd:
         return config.limits.usd, unknown
@@ -110,7 +110,8 @@ def night_words(config: StudyConfig, state: StudyState, *, slots: int, price: Mo
     else:
         lines.append("nothing limits what models may cost: --usd 25 would")
     if unknown:
-        lines.append(f"not counted: nobody knows what {', '.join(unknown)} costs ([[price]])")
+        cure = "[[price]], or usd of an agent"
+        lines.append(f"not counted: nobody knows what {', '.join(unknown)} costs ({cure})")
     return lines
 
 

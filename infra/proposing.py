@@ -13,7 +13,7 @@ from cluster.scratchpad import Scratchpad
 from cluster.state import StudyState
 from cluster.study_plan import Seat
 from cluster.study_repository import StudyRepository
-from infra.keys import keyless
+from infra.keys import api_key, keyless
 from infra.study import OpenStudy
 from proposer.agent import Agent
 from proposer.agent_run import Workspace
@@ -108,7 +108,7 @@ def _claude(makings: Makings, name: str, source: ClaudeSource) -> Proposer:
         name=name,
         purse=makings.purse,
         price=price_of(source.model, makings.config.price),
-        api_key=makings.keys.get(source.key, ""),
+        api_key=api_key(source, makings.keys),
         likeness=makings.config.proposals.likeness,
     )
 

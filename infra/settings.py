@@ -2,9 +2,12 @@
 
 import json
 import os
+from collections.abc import Mapping
 
-from cluster.config import LimitsConfig, StudyConfig
+from cluster.config import StudyConfig
 from infra.home import StudyHome, StudyProblem, write_atomically
+
+_NOTHING: Mapping[str, None] = {}
 
 
 def default_cpu_slots() -> int:
@@ -39,29 +42,24 @@ def settings_if_any(home: StudyHome) -> StudyConfig | None:
 def overridden(
     config: StudyConfig,
     *,
-    experiments: int | None = None,
-    hours: float | None = None,
-    usd: float | None = None,
-    tokens: int | None = None,
-    slots: int | None = None,
-    address: str | None = None,
+    limits: Mapping[str, float | None] = _NOTHING,
+    cluster: Mapping[str, int | str | None] = _NOTHING,
     sandbox: str | None = None,
 ) -> StudyConfig:
-    """Return the configuration with what the command line says instead."""
-    limits = _updated(
-        config.limits, {"experiments": experiments, "hours": hours, "usd": usd, "tokens": tokens}
+    """Return the configuration with what the command line says instead; None: it says nothing."""
+    changed = config.model_copy(
+        update={
+            "limits": config.limits.model_copy(update=_said(limits)),
+            "cluster": config.cluster.model_copy(update=_said(cluster)),
+            "trial": config.trial.model_copy(update=_said({"sandbox": sandbox})),
+        }
     )
-    cluster = config.cluster.model_copy(
-        update={k: v for k, v in {"slots": slots, "address": address}.items() if v is not None}
-    )
-    trial = config.trial.model_copy(update={"sandbox": sandbox or config.trial.sandbox})
-    changed = config.model_copy(update={"limits": limits, "cluster": cluster, "trial": trial})
     # Copies are not validated, and the command line may say nonsense.
     return StudyConfig.model_validate_json(changed.model_dump_json())
 
 
-def _updated(limits: LimitsConfig, changes: dict[str, float | None]) -> LimitsConfig:
-    return limits.model_copy(update={k: v for k, v in changes.items() if v is not None})
+def _said(changes: Mapping[str, float | str | None]) -> dict[str, float | str]:
+    return {name: value for name, value in changes.items() if value is not None}
 
 
 def differences(old: StudyConfig, new: StudyConfig) -> list[str]:

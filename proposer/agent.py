@@ -3,7 +3,8 @@
 Any command will do: `claude -p`, `codex exec`, a script. One run brings one proposal: what it has
 changed of the editable files. Pays for a run before it begins (`proposer.purse`); what it cost is
 what the agent says, up to `usd`, or `usd` where it says nothing: nobody can check it, so a limit in
-dollars holds as far as `usd` is right. How many turns it takes is the command's own affair.
+dollars holds as far as `usd` is right, and one in tokens as far as `tokens` is. How many turns it
+takes is the command's own affair.
 """
 
 import threading
@@ -34,9 +35,10 @@ from proposer.proposal import (
     Proposal,
     ProposerDone,
     ProposerTroubled,
+    TaskGivenUp,
     TaskKind,
 )
-from proposer.purse import CallId, CallPlan, Purse, Settlement, Usage
+from proposer.purse import CallId, CallPlan, Purse, RecordedReply, Settlement, Usage
 from trainer.environment import EnvironmentFailed
 from trainer.git_command import GitError
 from trainer.run_records import EndedBy, RunReport
@@ -84,6 +86,7 @@ class Agent:
         self._purse = purse
         self._runner = AgentRunner(config, name=name, workspace=workspace)
         self._lock = threading.Lock()
+        self._unused: list[RecordedReply] = []
 
     @property
     def name(self) -> str:
@@ -105,11 +108,12 @@ class Agent:
 
         Raises:
             ProposerTroubled: it failed, took too long or changed nothing; another run may not.
+            TaskGivenUp: the same of a task.
             ProposerDone: it cannot be run here; the message has the cure.
             OverLimit: a run could cost more than what is left.
         """
         with self._lock:
-            if context.task is None and (found := self._recorded(context)):
+            if found := self._recorded(context):
                 return found
             try:
                 self._make_ready(context)
@@ -117,6 +121,15 @@ class Agent:
                 return [_proposal(self._paid(call, context), context, call)]
             finally:
                 self._runner.tidy()
+
+    def _paid(self, call: CallId, context: Context) -> Answer:
+        """Run it; a task of which nothing has come would be paid for anew, again and again."""
+        try:
+            return self._settled(call, context)
+        except ProposerTroubled as trouble:
+            if context.task is None:
+                raise
+            raise TaskGivenUp(str(trouble)) from None
 
     def _make_ready(self, context: Context) -> None:
         try:
@@ -134,14 +147,16 @@ class Agent:
             task=context.task.key if context.task else "",
             commit=context.commit,
             incumbent=context.incumbent,
-            usd=self._config.usd,
-            tokens=0,
+            usd=self._config.usd or 0.0,
+            tokens=self._config.tokens or 0,
         )
 
-    def _paid(self, call: CallId, context: Context) -> Answer:
+    def _settled(self, call: CallId, context: Context) -> Answer:
         """Run it and settle: each call is settled exactly once, however it ends."""
         begun = time.monotonic()
-        outcome = _Outcome(usd=self._config.usd)
+        outcome = _Outcome(
+            usd=self._config.usd or 0.0, usage=Usage(output=self._config.tokens or 0)
+        )
         try:
             answer = outcome.answer = self._answered(call, context, outcome)
         except BaseException as error:
@@ -156,7 +171,7 @@ class Agent:
         report = self._runner.run(call)
         try:
             if report.ended_by in _NEVER_RAN:
-                outcome.usd = 0.0
+                outcome.usd, outcome.usage = 0.0, Usage()
                 self._check(report)
             with SafeFolder(self._runner.folder) as folder:
                 self._count(claim(folder, report.tail), outcome)
@@ -169,9 +184,13 @@ class Agent:
         raise ProposerTroubled(f"{problem}{_said(report)}")
 
     def _count(self, claimed: Claim, outcome: _Outcome) -> None:
-        outcome.usage = claimed.usage
+        """Take what it says, up to what was reserved."""
+        most_usd, most = self._config.usd, self._config.tokens
+        if claimed.usage.total:
+            is_within = most is None or claimed.usage.total <= most
+            outcome.usage = claimed.usage if is_within else outcome.usage
         if claimed.usd is not None:
-            outcome.usd = min(claimed.usd, self._config.usd)
+            outcome.usd = claimed.usd if most_usd is None else min(claimed.usd, most_usd)
 
     def _check(self, report: RunReport) -> None:
         """Raise ProposerTroubled or ProposerDone for a run that did not end well."""
@@ -225,9 +244,15 @@ class Agent:
         return derived(self._name, context.files, edits)
 
     def _recorded(self, context: Context) -> list[Proposal]:
-        """Make proposals of runs that were paid for, and of which a crash made nothing."""
+        """Make proposals of runs that were paid for, and of which a crash made nothing.
+
+        Those of a task wait until it is asked for again.
+        """
+        self._unused += self._purse.unused(self._name)
+        task = context.task.key if context.task else ""
         found = []
-        for recorded in self._purse.unused(self._name):
+        for recorded in [each for each in self._unused if each.plan.task == task]:
+            self._unused.remove(recorded)
             if recorded.plan.commit != context.commit:
                 continue  # a patch on what is no longer the incumbent
             answer = kept_answer(recorded.reply)

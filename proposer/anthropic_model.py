@@ -6,6 +6,7 @@ second: it is done when the first model is made, and by no command.
 """
 
 import json
+import math
 import random
 import re
 import socket
@@ -19,6 +20,7 @@ from typing import Any
 import anthropic
 
 from proposer.config import ClaudeSource
+from proposer.plain import plain_line
 from proposer.purse import Usage
 
 CONNECT_S = 20.0
@@ -27,6 +29,10 @@ MOST_WAIT_S = 60.0
 MOST_RETRIES = 4
 """Of one question; what goes on for longer is the caller's circuit breaker's affair."""
 _MOST_TOLD = 300
+_MOST_RETRY_AFTER_S = 86_400.0
+"""Of what a server says about when to come back; beyond a day it is taken for a slip."""
+_LEAST_KEY = 8
+"""A shorter one is none, and may stand in any text."""
 _BAD_REQUEST = 400
 _CAN_DO_WITHOUT = ("tool_choice", "thinking", "strict")
 """What a question loses little by; the prompt asks for the tool, and its input is checked here."""
@@ -130,7 +136,7 @@ class AnthropicModel:
                 if not _is_passing(error.status_code):
                     raise ModelRefused(problem) from None
             except anthropic.APIConnectionError as error:
-                problem = _short(error.__cause__ or error)
+                problem = self._short(error.__cause__ or error)
                 if not _is_unsent(error):
                     raise AnswerLost(problem, usage=None) from None
             if not self.has_waited(attempt, end, at_least_s=retry_after_s):
@@ -189,7 +195,7 @@ class AnthropicModel:
                     raise
                 problem = self._told(error)
             except Exception as error:  # noqa: BLE001 - what its transport and parsers raise has no base
-                problem = _short(error)
+                problem = self._short(error)
             else:
                 if is_begun and stream.current_message_snapshot.stop_reason is not None:
                     return _answer(stream.get_final_message())
@@ -197,9 +203,10 @@ class AnthropicModel:
             problem = f"no whole answer within {self.config.timeout_s:g} s"
         raise AnswerLost(problem, usage=self._most_used(stream) if is_begun else None)
 
-    def _most_used(self, stream: anthropic.MessageStream[Any]) -> Usage:
+    def _most_used(self, stream: anthropic.MessageStream[Any]) -> Usage | None:
         """Return the most that a broken answer took: its prompt is known, its end is not."""
-        return replace(_usage(stream.current_message_snapshot.usage), output=self.config.max_tokens)
+        begun = replace(_usage(stream.current_message_snapshot.usage), output=0)
+        return replace(begun, output=self.config.max_tokens) if begun.total else None
 
     def _request(self, question: Question) -> dict[str, Any]:
         config, sent = self.config, self._sent_words()
@@ -229,7 +236,7 @@ class AnthropicModel:
         return request
 
     def _told(self, error: anthropic.APIStatusError) -> str:
-        said = _short(error.api_message or error.message)
+        said = self._short(error.api_message or error.message)
         cure = {
             401: f"; is the key in {self.config.key or 'nothing'} right?",
             403: f"; may the key in {self.config.key or 'nothing'} use {self.config.model}?",
@@ -240,6 +247,13 @@ class AnthropicModel:
         # An error in the middle of an answer comes with the status of the answer's beginning.
         status = f"HTTP {error.status_code}: " if error.status_code >= _BAD_REQUEST else ""
         return f"{status}{said}{cure}"
+
+    def _short(self, problem: object) -> str:
+        """Return a problem as a short line for the ledger; servers quote the key that they got."""
+        said = str(problem)
+        if len(self.api_key) >= _LEAST_KEY:
+            said = said.replace(self.api_key, "[...]")
+        return plain_line(said, _MOST_TOLD) or type(problem).__name__
 
 
 @contextmanager
@@ -276,22 +290,24 @@ def _is_unsent(error: anthropic.APIConnectionError) -> bool:
 
 def _retry_after(headers: Mapping[str, str]) -> float:
     try:
-        return max(0.0, float(headers.get("retry-after", "0")))
+        wait_s = float(headers.get("retry-after", "0"))
     except ValueError:
         return 0.0
+    return min(max(0.0, wait_s), _MOST_RETRY_AFTER_S) if math.isfinite(wait_s) else 0.0
 
 
-def _short(problem: object) -> str:
-    flat = " ".join(str(problem).split()) or type(problem).__name__
-    return flat if len(flat) <= _MOST_TOLD else f"{flat[:_MOST_TOLD]}..."
+def _usage(usage: anthropic.types.Usage | None) -> Usage:
+    """Return the counts of a server, which may be anybody's: what it leaves out is none."""
 
+    def count(name: str) -> int:
+        found = getattr(usage, name, None)
+        return max(0, found) if isinstance(found, int) else 0
 
-def _usage(usage: anthropic.types.Usage) -> Usage:
     return Usage(
-        input=usage.input_tokens or 0,
-        cache_read=usage.cache_read_input_tokens or 0,
-        cache_write=usage.cache_creation_input_tokens or 0,
-        output=usage.output_tokens or 0,
+        input=count("input_tokens"),
+        cache_read=count("cache_read_input_tokens"),
+        cache_write=count("cache_creation_input_tokens"),
+        output=count("output_tokens"),
     )
 
 
@@ -327,5 +343,5 @@ def _input(data: object) -> object:
         return data
     try:
         return json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

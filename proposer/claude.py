@@ -180,7 +180,11 @@ class Claude:
         except BaseException as error:
             self._settle(call, unknown, plan.usd, begun, problem=type(error).__name__)
             raise
-        self._settle(call, answer.usage, self._usd(answer.usage), begun, data=answer.data)
+        # No answer takes no token: a server that counts none says nothing of what it cost.
+        is_counted = answer.usage.output > 0
+        usage = answer.usage if is_counted else unknown
+        usd = self._usd(usage) if is_counted else plan.usd
+        self._settle(call, usage, usd, begun, data=answer.data)
         return call, answer
 
     def _plan(
@@ -305,11 +309,11 @@ class Claude:
                     edits=edits,
                     hypothesis=experiment.subject,
                     parameters=turned_constants(context.files, {**context.files, **edits}),
-                    category=experiment.category,
-                    expected_effect=experiment.expected_effect,
+                    category=experiment.kind_of_change,
+                    expected_effect=experiment.effect,
                     # What goes for the whole answer is written down once.
                     notes="" if proposals or good else reply.notes,
-                    hints=() if proposals or good else tuple(reply.hints),
+                    hints=() if proposals or good else reply.plain_hints,
                     origin=f"{call}/{place}",
                 )
             )

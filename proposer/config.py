@@ -1,8 +1,10 @@
 """The sections of `incumbent.toml` that proposer owns: its kinds, and what goes for all of them."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -56,9 +58,19 @@ class ClaudeSource(_Source):
     @field_validator("base_url")
     @classmethod
     def _is_url(cls, url: str) -> str:
-        if url and not url.startswith(("http://", "https://")):
+        if url and not _is_address(url):
             raise ValueError("is not the address of a server, e.g. http://127.0.0.1:8000")
         return url
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        has_port = parts.port is None or parts.port > 0
+    except ValueError:  # brackets, or a port that is none
+        return False
+    is_plain = url.isprintable() and not re.search(r"\s", url)
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and has_port and is_plain
 
 
 class AgentSource(_Source):
@@ -77,8 +89,11 @@ class AgentSource(_Source):
     """Environment variables that it is given, by name, e.g. its own API key."""
     mounts: tuple[str, ...] = ()
     """Paths that it may read, e.g. its own configuration and binaries, beside the system's."""
-    usd: Annotated[float, Field(ge=0)] = 0.0
-    """The most that one run can cost in US dollars; what it counts as, unless it says less."""
+    usd: Annotated[float, Field(ge=0)] | None = None
+    """The most that one run can cost in US dollars; what it counts as, unless it says less. 0 for
+    what costs nothing; without it there is no limit in dollars."""
+    tokens: Annotated[int, Field(ge=0)] | None = None
+    """The same in tokens."""
 
 
 class CrossoverSource(_Source):
@@ -134,7 +149,8 @@ class ProposalsConfig(BaseModel):
     approve: bool = False
     """Candidates wait for `incumbent approve` or `incumbent reject`."""
     scratchpad_chars: Annotated[int, Field(ge=0)] = 12_000
-    """The scratchpad is summarised when it is longer than this."""
+    """When the scratchpad is longer than this, the oldest notes give way to a line that says where
+    they are kept; 0 keeps none."""
 
 
 class PriceConfig(BaseModel):

@@ -22,7 +22,7 @@ from proposer.proposal import (
     TaskKind,
 )
 from trainer.git_command import GitCommand
-from trainer.trial import ExperimentId
+from trainer.trial import CommitId, ExperimentId
 
 _CATEGORY = "crossover"
 _PARENTS = 10
@@ -49,6 +49,9 @@ class Crossover:
         self._name = name
         self._trees = trees
         self._resolver = resolver
+        self._tried: set[frozenset[ExperimentId]] = set()
+        """Pairs that were looked at on `_commit`: most conflict, and always will."""
+        self._commit = CommitId("")
 
     @property
     def name(self) -> str:
@@ -74,13 +77,20 @@ class Crossover:
         if context.task is not None:
             return self._composed(context, context.task)
         found: list[Proposal] = []
+        if context.commit != self._commit:
+            self._commit, self._tried = context.commit, set()
         for one, other in _pairs(context):
             if len(found) == count:
                 break
+            pair = frozenset((one.experiment, other.experiment))
+            if pair in self._tried:
+                continue
+            self._tried.add(pair)
             if proposal := self._crossed(context, one, other):
                 found.append(proposal)
         if not found:
-            raise ProposerTroubled("no two patches are left to cross", retry_after_s=_RETRY_S)
+            why = "no two patches are left to cross"
+            raise ProposerTroubled(why, retry_after_s=_RETRY_S, is_idle=True)
         return found
 
     def _crossed(self, context: Context, one: Past, other: Past) -> Proposal | None:
@@ -159,6 +169,7 @@ def _pairs(context: Context) -> Iterator[tuple[Past, Past]]:
     parents = [*left[-_PARENTS:], *near_misses(context.history)]
     fresh = [past for past in parents if past.category != _CATEGORY][:_PARENTS]
     for one, other in combinations(fresh, 2):
-        start = f"cross {one.experiment} with {other.experiment}:"
-        if not any(words.startswith(start) for words in said):
+        pair = (one.experiment, other.experiment)
+        starts = tuple(f"cross {a} with {b}:" for a, b in (pair, pair[::-1]))
+        if not any(words.startswith(starts) for words in said):
             yield one, other

@@ -5,6 +5,7 @@ The only tolerance is for white space at the ends of lines, and it is used where
 nowhere: models drop it, and no program means anything by it.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -82,7 +83,7 @@ def _replaced(text: str, search: str, replace: str, path: str) -> str:
         raise EditProblem(
             f"{path}: the text {_quoted(search)} stands there {found} times; quote more around it"
         )
-    lines, wanted = text.splitlines(keepends=True), search.splitlines()
+    lines, wanted = _lines(text), search.removesuffix("\n").split("\n")
     places = _places(lines, wanted)
     if len(places) > 1:
         raise EditProblem(
@@ -124,7 +125,7 @@ def _near(text: str, search: str) -> str:
 
 
 def _patched(text: str, hunks: Sequence[Hunk], path: str) -> str:
-    lines = text.splitlines(keepends=True)
+    lines = _lines(text)
     done: list[str] = []
     at = 0
     for number, hunk in enumerate(hunks, start=1):
@@ -136,9 +137,42 @@ def _patched(text: str, hunks: Sequence[Hunk], path: str) -> str:
                 f"follows it are not there, or there more than once"
             )
         done += lines[at:place]
-        done += [f"{line}\n" for line in hunk.after]
         at = place + len(hunk.before)
-    return "".join([*done, *lines[at:]])
+        done = _joined(done, _put(hunk, lines[place:at], _end_of(lines, place)))
+    return "".join(_joined(done, lines[at:]))
+
+
+def _put(hunk: Hunk, found: Sequence[str], end: str) -> list[str]:
+    """Return what a hunk leaves of the lines that it found: its context as it stands there."""
+    old = iter(found)
+    # Of a diff that has them itself, each line ends as it says.
+    own_end = "\n" if any(text.endswith("\r") for _, text in hunk.lines) else end
+    put: list[str] = []
+    for sign, text in hunk.lines:
+        line = f"{text}{own_end}" if sign == "+" else next(old)
+        if sign != "-":
+            put = _joined(put, [line])
+    if hunk.is_open_ended and put:
+        put[-1] = put[-1].removesuffix("\n").removesuffix("\r")
+    return put
+
+
+def _joined(lines: list[str], more: Sequence[str]) -> list[str]:
+    """Return lines and what follows them; the last line of a file may have had no end."""
+    if lines and more and not lines[-1].endswith("\n"):
+        lines = [*lines[:-1], f"{lines[-1]}\n"]
+    return [*lines, *more]
+
+
+def _lines(text: str) -> list[str]:
+    """Return lines with their ends; as for git, that is the line feed alone."""
+    return [line for line in re.split(r"(?<=\n)", text) if line]
+
+
+def _end_of(lines: Sequence[str], at: int) -> str:
+    """Return how lines end around a place."""
+    near = lines[min(at, len(lines) - 1)] if lines else ""
+    return "\r\n" if near.endswith("\r\n") else "\n"
 
 
 def _place(lines: Sequence[str], hunk: Hunk, after: int) -> int | None:

@@ -11,12 +11,19 @@ _HEADER = re.compile(r"^@@(?: -(\d+)(?:,\d+)? \+\d+(?:,\d+)?)? ?@@")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hunk:
-    """Some lines and what comes in their place, context on both sides included; without ends."""
+    """Some lines and what comes in their place, context on both sides included."""
 
     line: int
     """Where it says that it begins, from 1; 0 if it does not say."""
-    before: tuple[str, ...]
-    after: tuple[str, ...]
+    lines: tuple[tuple[str, str], ...]
+    """Each with its sign (" ", "-" or "+"), and without its end."""
+    is_open_ended: bool = False
+    """Says that what it leaves ends without the end of a line."""
+
+    @property
+    def before(self) -> tuple[str, ...]:
+        """The lines that it wants to find."""
+        return tuple(text for sign, text in self.lines if sign != "+")
 
 
 def read_hunks(path: str, diff: str) -> list[Hunk]:
@@ -26,25 +33,25 @@ def read_hunks(path: str, diff: str) -> list[Hunk]:
         ValueError: there is none, or a line that belongs to none; the message names it.
     """
     hunks: list[Hunk] = []
-    line, before, after = 0, list[str](), list[str]()
+    line, lines, is_open_ended = 0, list[tuple[str, str]](), False
     is_inside = False
 
     def close() -> None:
-        if is_inside and (before or after):
-            hunks.append(Hunk(line=line, before=tuple(before), after=tuple(after)))
+        if is_inside and lines:
+            hunks.append(Hunk(line=line, lines=tuple(lines), is_open_ended=is_open_ended))
 
-    for number, text in enumerate(diff.splitlines(), start=1):
+    # By "\n" alone: other ends of lines (a form feed, U+2028) are text of the file.
+    for number, text in enumerate(diff.removesuffix("\n").split("\n"), start=1):
         if header := _HEADER.match(text):
             close()
-            is_inside, before, after = True, [], []
+            is_inside, lines, is_open_ended = True, [], False
             line = int(header[1]) if header[1] else 0
-        elif not is_inside or text.startswith("\\"):
-            continue  # file names, an index line, or a note on the last line's end
-        elif text.startswith(("-", "+", " ")) or not text:
-            if not text.startswith("+"):
-                before.append(text[1:])
-            if not text.startswith("-"):
-                after.append(text[1:])
+        elif not is_inside:
+            continue  # file names, or an index line
+        elif text.startswith("\\"):
+            is_open_ended = bool(lines) and lines[-1][0] != "-"
+        elif text.startswith(("-", "+", " ")) or not text.strip("\r"):
+            lines.append((text[:1].strip("\r") or " ", text[1:]))
         else:
             raise ValueError(f"{path}: line {number} of the diff begins with no +, - or space")
     close()

@@ -6,6 +6,7 @@ words alone decide.
 """
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from rapidfuzz import fuzz, process
@@ -55,12 +56,16 @@ def unified(before: Mapping[str, str], after: Mapping[str, str]) -> str:
         for path in sorted({*before, *after})
         if before.get(path, "") != after.get(path, "")
         for line in difflib.unified_diff(
-            before.get(path, "").splitlines(keepends=True),
-            after.get(path, "").splitlines(keepends=True),
+            _lines(before.get(path, "")),
+            _lines(after.get(path, "")),
             f"a/{path}",
             f"b/{path}",
         )
     )
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in re.split(r"(?<=\n)", text) if line]
 
 
 def _words(text: str) -> str:

@@ -170,12 +170,18 @@ class Proposal:
 class ProposerTroubled(Exception):
     """A proposer could not answer now, and may be able to later.
 
-    `retry_after_s` is how long to leave it alone at least; the desk's back-off may be longer.
+    `retry_after_s` is how long to leave it alone at least; the desk's back-off may be longer. One
+    that `is_idle` has no ideas for now, and can do tasks all the same.
     """
 
-    def __init__(self, reason: str, *, retry_after_s: float = 0.0) -> None:
+    def __init__(self, reason: str, *, retry_after_s: float = 0.0, is_idle: bool = False) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
+        self.is_idle = is_idle
+
+
+class TaskGivenUp(Exception):
+    """Nothing comes of a task, and asking for it again would cost the same for as little."""
 
 
 class ProposerDone(Exception):
@@ -187,9 +193,9 @@ class Proposer(Protocol):
 
     Called from one thread at a time. `propose` may take long (a model call) and may return fewer
     proposals than asked for; an empty answer means that it has nothing more to suggest, or of a
-    task that it gives up. It raises ProposerTroubled and ProposerDone; anything else that it raises
-    is taken for the latter. It keeps no truth: after a restart it is rebuilt from the results of
-    the ledger, shown again from the first.
+    task that it gives up, as TaskGivenUp does with the reason. It raises ProposerTroubled and
+    ProposerDone; anything else that it raises ends a task, or else the proposer. It keeps no truth:
+    after a restart it is rebuilt from the results of the ledger, shown again from the first.
     """
 
     @property

@@ -55,7 +55,7 @@ def record(
 def read_recorded(text: str) -> list[Recorded]:
     """Read lines of JSON as `record` writes them; raises ValueError, which names the line."""
     found = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:

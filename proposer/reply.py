@@ -1,15 +1,18 @@
 """What a language model hands in: the tool that it has to call, and its input, read with care."""
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from proposer.edits import Edit
+from proposer.plain import plain_line
 
 TOOL = "submit_experiments"
 MOST_TEXT = 400
 """Characters of a hypothesis that are kept; it becomes a commit's subject."""
+_MOST_CATEGORY = 40
 
 
 class _EditReply(BaseModel):
@@ -46,9 +49,21 @@ class ExperimentReply(BaseModel):
 
     @property
     def subject(self) -> str:
-        """The hypothesis as one line."""
+        """The hypothesis as one line; where nothing of it prints, what is changed."""
         flat = " ".join("".join(c if c.isprintable() else " " for c in self.hypothesis).split())
+        flat = flat or f"change {', '.join(dict.fromkeys(edit.path for edit in self.edits))}"
         return flat if len(flat) <= MOST_TEXT else f"{flat[: MOST_TEXT - 3]}..."
+
+    @property
+    def kind_of_change(self) -> str:
+        """The category as a few words that may stand in a ledger and a table."""
+        return plain_line(self.category, _MOST_CATEGORY)
+
+    @property
+    def effect(self) -> float | None:
+        """The expected effect; None for what is no number that one could expect."""
+        effect = self.expected_effect
+        return effect if effect is not None and math.isfinite(effect) else None
 
     def all_edits(self) -> list[Edit]:
         """Return the edits as records."""
@@ -65,6 +80,11 @@ class Reply(BaseModel):
     """What to write onto the scratchpad for later: what was learnt, what to try next."""
     hints: Annotated[list[str], Field(max_length=8)] = []
     """Suggestions to the tuner, e.g. "suggest LR in [1e-4, 3e-3]" or "try LR=0.001 DEPTH=10"."""
+
+    @property
+    def plain_hints(self) -> tuple[str, ...]:
+        """The hints as lines that may stand in a ledger."""
+        return tuple(filter(None, (plain_line(hint, MOST_TEXT) for hint in self.hints)))
 
 
 class BadReply(ValueError):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from eval.metric import Reading
 from eval.suspicion import Conduct
 from trainer.frozen import FrozenCheck
+from trainer.ports import CodeAway
 from trainer.run_records import EndedBy, RunReport
 from trainer.score_report import ScoreReport
 from trainer.telemetry import GpuTelemetry, Telemetry
@@ -135,10 +136,14 @@ def pruned(outcome: TrialOutcome) -> TrialOutcome:
 
 
 def lost(error: Exception, device_class: str, stages_s: Mapping[str, float]) -> TrialOutcome:
-    """Return the outcome of a trial of which a run could not be started, for reasons of ours."""
+    """Return the outcome of a trial of which a run could not be started, for reasons of ours.
+
+    One whose code could not be had is given back: that says nothing against it.
+    """
     return TrialOutcome(
         ending=Ending.LOST,
         reason=f"{type(error).__name__}: {error}"[:_REASON_CHARACTERS],
+        is_given_back=isinstance(error, CodeAway),
         stages_s=stages_s,
         device_class=device_class,
     )

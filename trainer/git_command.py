@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 _HARDENING = {
     "core.hooksPath": "/dev/null",
@@ -122,14 +123,16 @@ class GitCommand:
     def run(
         self,
         *args: str,
-        stdin: bytes = b"",
+        stdin: bytes | IO[bytes] = b"",
         check: bool = True,
         env: Mapping[str, str] | None = None,
+        stdout: IO[bytes] | None = None,
     ) -> GitResult:
         """Run `git *args` and wait for it.
 
-        `env` adds variables to the hardened environment. Raises GitError if git cannot be started
-        (status 127) or, with `check`, if it fails.
+        `env` adds variables to the hardened environment. What may not fit into memory is read from
+        a file and written to one: then the result's `stdout` is empty. Raises GitError if git
+        cannot be started (status 127) or, with `check`, if it fails.
         """
         environment = {**self._environment, **env} if env else self._environment
         try:
@@ -137,8 +140,10 @@ class GitCommand:
                 ("git", *args),
                 cwd=self.directory,
                 env=environment,
-                input=stdin,
-                capture_output=True,
+                stdout=subprocess.PIPE if stdout is None else stdout,
+                stderr=subprocess.PIPE,
+                input=stdin if isinstance(stdin, bytes) else None,
+                stdin=None if isinstance(stdin, bytes) else stdin,
                 check=False,
             )
         except OSError as error:
@@ -146,7 +151,7 @@ class GitCommand:
         stderr = done.stderr.decode("utf-8", "replace")
         if check and done.returncode != 0:
             raise GitError(args, done.returncode, stderr)
-        return GitResult(status=done.returncode, stdout=done.stdout, stderr=stderr)
+        return GitResult(status=done.returncode, stdout=done.stdout or b"", stderr=stderr)
 
     def text(self, *args: str) -> str:
         """Return what `git *args` prints, stripped; bytes that are not UTF-8 become surrogates."""

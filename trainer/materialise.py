@@ -76,10 +76,11 @@ class Materialiser:
 
         The folder is the trial's until `tidy` or `drop`; one more trial can be prepared meanwhile.
         With `is_ahead` the request says how a process can wait for it. Raises what the code source
-        raises (LookupError, ConnectionError), GitError, and OSError, with ENOSPC where the disk is
+        raises (LookupError, CodeAway), GitError, and OSError, with ENOSPC where the disk is
         full.
         """
-        tree = self._worktree_in(self._code.fetch(spec.commit)).checkout(spec.commit)
+        repository = self._code.fetch(spec.commit, is_ahead=is_ahead)
+        tree = self._worktree_in(repository).checkout(spec.commit)
         run = self._free_folder()
         run.discard(self._trash)  # what an earlier worker has left, or could not move away
         seed = self._seed.path() if self._seed else None

@@ -96,9 +96,17 @@ class LeaseSource(Protocol):
         ...
 
 
+class CodeAway(ConnectionError):
+    """A commit cannot be had for the time being, which says nothing against it."""
+
+
 class CodeSource(Protocol):
     """Where a worker gets the commits it is told to run."""
 
-    def fetch(self, commit: CommitId) -> Path:
-        """Return a local bare repository that holds `commit`; raise LookupError if none does."""
+    def fetch(self, commit: CommitId, *, is_ahead: bool = False) -> Path:
+        """Return a local bare repository that holds `commit`; raise LookupError if none does.
+
+        Raises CodeAway where it cannot be had now; with `is_ahead` soon, for a lease is to be kept
+        meanwhile, and whoever asks again later finds it. May be called from several threads.
+        """
         ...

@@ -23,7 +23,7 @@ from trainer.hidden_labels import SCORE
 from trainer.limit_defaults import limits_for, machine_memory
 from trainer.materialise import Materialiser
 from trainer.paths import WorkerPaths
-from trainer.ports import LeaseSource, Slot
+from trainer.ports import CodeSource, LeaseSource, Slot
 from trainer.predictor import Predictor
 from trainer.sandbox.arrange import arrange
 from trainer.scorer import PredictionScorer
@@ -51,7 +51,14 @@ class WorkerSettings:
     further: Mapping[str, ScoreConfig] = field(default_factory=dict)
     """What else a model is asked, where runs leave models: by the sections that say so."""
     number: int = 0
-    """Which of the study's workers it is."""
+    """Which of the node's workers it is."""
+    node: str = ""
+    """The node that joined the study and has the worker; empty on the study's own machine."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the worker is on a node that shares no files with the head."""
+        return bool(self.node)
 
 
 def claim(settings: WorkerSettings, indexes: Sequence[int]) -> Claim | Unavailable:
@@ -88,7 +95,12 @@ class LocalCode:
     def __init__(self, repository: Path) -> None:
         self._repository = repository
 
-    def fetch(self, commit: CommitId) -> Path:  # noqa: ARG002 - every commit is there
+    def fetch(
+        self,
+        commit: CommitId,  # noqa: ARG002 - every commit is there
+        *,
+        is_ahead: bool = False,  # noqa: ARG002
+    ) -> Path:
         """See CodeSource."""
         return self._repository
 
@@ -96,18 +108,29 @@ class LocalCode:
 class SlotParts:
     """The parts of one slot; making them prepares the environment and looks for a sandbox.
 
-    Raises what the making of an environment or sandbox raises.
+    Raises what the code source raises, and the making of an environment or sandbox.
     """
 
-    def __init__(self, settings: WorkerSettings, slot: Slot, *, uid: int | None) -> None:
-        """`uid` is the slot's own user, where we are root (trainer.slots.Claim)."""
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        slot: Slot,
+        *,
+        uid: int | None,
+        code: CodeSource | None = None,
+    ) -> None:
+        """`uid` is the slot's own user, where we are root (trainer.slots.Claim).
+
+        Without `code`, all commits are in the study's repository on this node.
+        """
         paths = settings.paths
         self._settings = settings
         self._slot = slot
+        self._code = code or LocalCode(paths.repository)
         self._environment = prepare(
             settings.trial,
             base=settings.base,
-            repository=paths.repository,
+            repository=self._code.fetch(settings.base),
             paths=paths,
             study=settings.study,
         )
@@ -162,7 +185,7 @@ class SlotParts:
             limits=self._limits,
             slot=self._slot,
             threads=self._threads(),
-            code=LocalCode(settings.paths.repository),
+            code=self._code,
             seed=self._seed(),
             metric=settings.metric,
         )
@@ -188,7 +211,7 @@ class SlotParts:
             paths=settings.paths,
             environment=self._environment,
             metric=settings.metric,
-            code=LocalCode(settings.paths.repository),
+            code=self._code,
             sandbox=self._sandbox,
             threads=self._threads(),
             limits=self._limits,
@@ -222,7 +245,7 @@ class SlotParts:
         return CardMemory(() if is_shared else self._slot.gpu_uuids, NvmlGpus())
 
 
-def beside(settings: WorkerSettings, name: str) -> SlotParts:
+def beside(settings: WorkerSettings, name: str, *, code: CodeSource | None = None) -> SlotParts:
     """Return the parts of a place that is no slot: it has no card, and a user of its own.
 
     Raises EnvironmentFailed, as SlotParts does, and where all users are taken.
@@ -232,4 +255,4 @@ def beside(settings: WorkerSettings, name: str) -> SlotParts:
     if isinstance(found, Unavailable):
         raise EnvironmentFailed(found.reason)
     slot = Slot(id=SlotId(name), incarnation="", node="", device="cpu", device_class="cpu")
-    return SlotParts(settings, slot, uid=found.uid)
+    return SlotParts(settings, slot, uid=found.uid, code=code)

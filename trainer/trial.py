@@ -141,7 +141,8 @@ class TrialOutcome:
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Other summary numbers that the log printed, e.g. peak_vram_mb."""
     is_given_back: bool = False
-    """For a LOST trial: the study asked for it back, so it does not count against the candidate."""
+    """For a LOST trial: the study asked for it back, or its code could not be had, which does not
+    count against the candidate."""
     exit_code: int | None = None
     """The command's exit code; negative is a signal; None if it never started."""
     stages_s: Mapping[str, float] = field(default_factory=dict)

@@ -1,4 +1,4 @@
--- Set what workers are told when they ask for work. ARGV: epoch, mode.
+-- Set what workers are told when they ask for work. ARGV: epoch, mode, 'mode' for all or mode/NODE.
 if is_fenced(ARGV[1]) then return redis.error_reply('FENCED') end
-redis.call('HSET', META, 'mode', ARGV[2])
+redis.call('HSET', META, ARGV[3], ARGV[2])
 return 1

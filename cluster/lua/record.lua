@@ -1,6 +1,6 @@
 -- Prelude of every script: the one way in which events enter the ledger.
 --
--- KEYS: 1 meta (hash: seq, epoch, count, mode)   2 events (stream, ids SEQ-0)   3 ids (hash: event id -> seq)
+-- KEYS: 1 meta (hash: seq, epoch, count, mode, mode/NODE)   2 events (stream, ids SEQ-0)   3 ids (hash: event id -> seq)
 --       4 ready (sorted set: -priority, COUNT|TRIAL|ATTEMPT)   5 specs (hash: TRIAL|ATTEMPT -> JSON)
 --       6 leases (hash: token -> JSON)   7 expiry (sorted set: seconds, token)   8 answers (hash: token -> word)
 --       9 reserved (hash: slot -> SECONDS|READY MEMBER)
@@ -10,6 +10,14 @@ local SPECS, LEASES, EXPIRY, ANSWERS, RESERVED = KEYS[5], KEYS[6], KEYS[7], KEYS
 -- Refuse a controller whose epoch is over. An empty epoch is a writer that is fenced otherwise.
 local function is_fenced(epoch)
   return epoch ~= '' and redis.call('HGET', META, 'epoch') ~= epoch
+end
+
+-- Say whether the slots of a node may begin trials. `field` is mode/NODE.
+local function is_open(field)
+  for _, mode in ipairs(redis.call('HMGET', META, 'mode', field)) do
+    if mode and mode ~= 'open' then return false end
+  end
+  return true
 end
 
 -- Append an event unless its id is known; true if it was appended.

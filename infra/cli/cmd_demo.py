@@ -42,7 +42,11 @@ def demo(
         raise UsageProblem(str(error)) from error
     note(f"a repository with a poor train.py: {repository}")
     source = SourceRepository.find(repository)
-    config = overridden(load_config(repository / CONFIG), experiments=experiments, slots=slots)
+    config = overridden(
+        load_config(repository / CONFIG),
+        limits={"experiments": experiments},
+        cluster={"slots": slots},
+    )
     require_sandbox(config)
     prepared = prepare_study(source, config)
     study = prepared.study

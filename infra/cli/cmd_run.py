@@ -10,6 +10,7 @@ from infra.cli.study_choice import JsonOption, UsageProblem
 
 if TYPE_CHECKING:
     from cluster.config import StudyConfig
+    from infra.home import StudyHome
     from infra.launch import Prepared
 
 
@@ -37,6 +38,14 @@ def run(
     address: Annotated[
         str | None, typer.Option("--address", help="Join this Ray cluster instead of an own one.")
     ] = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            "--listen",
+            metavar="[=ADDRESS[:PORT]]",
+            help="Let other machines join; without an address, one is chosen.",
+        ),
+    ] = None,
     sandbox: Annotated[
         str | None, typer.Option("--sandbox", help="How trials are confined: bubblewrap, none.")
     ] = None,
@@ -46,7 +55,7 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run a study (baseline, propose, train, judge, merge), or attach to one that runs."""
-    prepared = _prepare(path, experiments, hours, usd, tokens, slots, address, sandbox)
+    prepared = _prepare(path, experiments, hours, usd, tokens, slots, address, listen, sandbox)
     try:
         for line in prepared.notes:
             note(line)
@@ -64,11 +73,14 @@ def _prepare(
     tokens: int | None,
     slots: int | None,
     address: str | None,
+    listen: str | None,
     sandbox: str | None,
 ) -> "Prepared":
     from cluster.config_file import load_config
+    from infra.home import StudyHome
     from infra.keys import needs_models
     from infra.launch import find_config, prepare_run
+    from infra.listening import placed
     from infra.settings import overridden
 
     if sandbox not in {None, "bubblewrap", "none"}:
@@ -78,14 +90,11 @@ def _prepare(
         raise UsageProblem(f"there is no {file.name} in {source.toplevel}: run `incumbent init`")
     config = overridden(
         load_config(file),
-        experiments=experiments,
-        hours=hours,
-        usd=usd,
-        tokens=tokens,
-        slots=slots,
-        address=address,
+        limits={"experiments": experiments, "hours": hours, "usd": usd, "tokens": tokens},
+        cluster={"slots": slots, "address": address, "listen": listen},
         sandbox=sandbox,
     )
+    config = placed(config, StudyHome.locate(source.toplevel, config.study.name))
     if needs_models(config):
         from infra.model_checks import require_prices
 
@@ -98,7 +107,7 @@ def start(prepared: "Prepared", *, detach: bool, as_json: bool) -> int:
     from infra.attach import Follower, Left, counted_interrupts, follow, gather
     from infra.closing import last_words
     from infra.controller_process import find_controller, start_controller, wait_until_it_runs
-    from infra.keys import collect_keys, key_names, keyless_words
+    from infra.keys import check_keys, collect_keys, key_names, keyless_words
     from infra.live_view import make_view
     from infra.settings import load_settings, save_settings
 
@@ -110,7 +119,9 @@ def start(prepared: "Prepared", *, detach: bool, as_json: bool) -> int:
         _warn_of_changes(load_settings(study.home), config)
     else:
         keys = collect_keys(key_names(config))
+        check_keys(config, keys)
         save_settings(study.home, config)
+        _say_how_to_join(study.home, config)
         _say_what_to_expect(prepared, keyless_words(config, keys))
         if config.trial.sandbox == "none":
             note("sandbox: none - trials run as you, with your files and network")
@@ -150,6 +161,15 @@ def _say_what_to_expect(prepared: "Prepared", keyless: str) -> None:
     for line in (*words, odd, keyless):
         if line:
             note(line)
+
+
+def _say_how_to_join(home: "StudyHome", config: "StudyConfig") -> None:
+    """Print the one line to type on another machine."""
+    if config.cluster.listen:
+        note(
+            f"to add a machine, type there: incumbent join {config.cluster.listen} "
+            f"(it asks for the token, which is in {home.ray_token})"
+        )
 
 
 def _say_detached(name: str, directory: Path, *, as_json: bool) -> None:

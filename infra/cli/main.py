@@ -16,8 +16,11 @@ from infra.cli import (
     cmd_demo,
     cmd_diff,
     cmd_doctor,
+    cmd_export_ledger,
     cmd_final,
+    cmd_import_ledger,
     cmd_init,
+    cmd_join,
     cmd_log,
     cmd_logs,
     cmd_pause,
@@ -90,15 +93,25 @@ app.command("tell")(cmd_tell.tell)
 app.command("scratchpad")(cmd_tell.scratchpad)
 app.command("stop")(cmd_stop.stop)
 app.command("final")(cmd_final.final)
+app.command("export-ledger")(cmd_export_ledger.export_ledger)
+app.command("import-ledger")(cmd_import_ledger.import_ledger)
 app.command("demo")(cmd_demo.demo)
 app.command("simulate")(cmd_simulate.simulate)
 app.command("prune")(cmd_prune.prune)
+app.command("join")(cmd_join.join)
+app.command("leave")(cmd_join.leave)
 app.command("doctor")(cmd_doctor.doctor)
+
+
+def spelled_out(arguments: list[str]) -> list[str]:
+    """Give `--listen` the value that it stands for without one, as GNU does and Typer cannot."""
+    return ["--listen=auto" if word == "--listen" else word for word in arguments]
 
 
 def main() -> None:
     """Run the command line; every expected failure is one short message and an exit code."""
     gc.set_threshold(MOST_NEW_OBJECTS)
+    sys.argv[1:] = spelled_out(sys.argv[1:])
     try:
         app()
     except KeyboardInterrupt:

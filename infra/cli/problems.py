@@ -6,9 +6,11 @@ from cluster.codec import SchemaError
 from cluster.config_file import ConfigError
 from cluster.fleet_process import ClusterAway
 from cluster.ledger import Fenced, LedgerAway
+from cluster.ledger_file import LedgerFileProblem
 from cluster.ours import Shadowed
 from cluster.redis_store import WrongServer
 from cluster.source_repository import SourceProblem
+from cluster.study_copy import BundleProblem
 from infra.cli.study_choice import UsageProblem
 from infra.controller_process import ControllerRuns
 from infra.embedded_server import ServerFailed
@@ -21,12 +23,14 @@ FAILURE = 1
 
 _USAGE = (ConfigError, SourceProblem, UsageProblem)
 _FAILURE = (
+    BundleProblem,
     ClusterAway,
     ControllerRuns,
     Fenced,
     GitError,
     GitTooOld,
     LedgerAway,
+    LedgerFileProblem,
     SchemaError,
     ServerFailed,
     Shadowed,

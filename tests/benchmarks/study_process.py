@@ -144,7 +144,7 @@ def perform(order: Order, folder: Path) -> Report:
         experiment_s=order.experiment_s,
         kind=order.kind,
     )
-    config = overridden(load_config(repository / CONFIG), experiments=order.experiments)
+    config = overridden(load_config(repository / CONFIG), limits={"experiments": order.experiments})
     if order.slow_latency_s is not None:
         config = config.model_copy(update={"proposer": _TWO})
     study = prepare_study(SourceRepository.find(repository), config).study

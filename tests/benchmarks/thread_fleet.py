@@ -11,9 +11,9 @@ from pathlib import Path
 
 from cluster.config import StudyConfig
 from cluster.ports import FleetProblem
+from cluster.queue_mode import QueueMode
 from cluster.redis_queue import RedisTrialQueue
 from cluster.redis_store import RedisStore, connect
-from cluster.trial_queue import QueueMode
 from infra.study import OpenStudy
 from trainer.environment import prepare
 from trainer.gpu import NvmlSampler, mark_of
@@ -70,7 +70,7 @@ class StudyCode:
     def __init__(self, repository: Path) -> None:
         self._repository = repository
 
-    def fetch(self, commit: CommitId) -> Path:
+    def fetch(self, commit: CommitId, *, is_ahead: bool = False) -> Path:
         """See CodeSource."""
         return self._repository
 

@@ -160,6 +160,18 @@ def test_what_is_no_slip_or_nobody_s_to_mend_is_left_alone(world: World) -> None
     assert task_commands(world) == []
 
 
+def test_a_task_is_not_asked_for_where_the_limit_has_no_room_for_what_it_brings(
+    world: World,
+) -> None:
+    world.plan = replace(world.plan, most_experiments=2)
+    world.propose(proposer="model")
+    first = world.propose(proposer="model")
+    world.run(first, crashed(CrashKind.EXCEPTION, "NameError: x"))
+    assert task_commands(world) == []
+    world.plan = replace(world.plan, most_experiments=3)
+    assert task_commands(world) == [("model", f"fix/{first}")]
+
+
 def test_a_task_that_nothing_came_of_is_closed(world: World) -> None:
     first = world.propose(proposer="model")
     world.run(first, crashed(CrashKind.OUT_OF_MEMORY, "CUDA out of memory"))

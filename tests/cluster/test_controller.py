@@ -24,13 +24,13 @@ from cluster.optuna_pruners import pruning_rule
 from cluster.performer import Performer
 from cluster.ports import FleetProblem
 from cluster.progress import ProgressStore
+from cluster.queue_mode import QueueMode
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_queue import RedisTrialQueue
 from cluster.redis_store import RedisStore, connect
 from cluster.state import StudyState
 from cluster.study_plan import StudyPlan, seats
 from cluster.study_repository import StudyRepository
-from cluster.trial_queue import QueueMode
 from eval.config import PrunerConfig
 from eval.judge import GreedyJudge
 from eval.metric import Goal, Metric
@@ -289,6 +289,21 @@ def test_winners_that_change_the_same_line_conflict_and_both_are_named(bench: Be
         assert re.fullmatch(r"conflicts with e\d in train\.py", experiment.reason)
 
 
+class Generous(Script):
+    """Hands in all that it has, whatever it was asked for, as models do."""
+
+    def propose(self, context: Context, count: int) -> Sequence[Proposal]:
+        return super().propose(context, 99)
+
+
+def test_more_proposals_than_asked_for_do_not_exceed_the_limit(bench: Bench) -> None:
+    script = Generous([edited(A=a) for a in range(2, 9)])
+    controller = bench.controller(lambda b: ThreadFleet(b, 1), script, experiments=2)
+    controller.run()
+    assert controller.state.judged == 2
+    assert len(controller.state.experiments) == 3
+
+
 def test_identical_trees_are_refused_before_they_cost_anything(bench: Bench) -> None:
     script = Script([edited(A=2)], [edited(A=2)], [START], [edited(A=3)])
     controller = bench.controller(lambda b: ThreadFleet(b, 1), script, experiments=2)
@@ -331,6 +346,22 @@ def test_the_queue_is_open_again_before_the_next_workers_ask_it(bench: Bench) ->
         bench.controller(lambda b: Watched(b, 1), script, experiments=experiments).run()
         assert RedisTrialQueue(bench.store()).mode() is QueueMode.DRAINING
     assert modes == [QueueMode.OPEN, QueueMode.OPEN]
+
+
+def test_the_modes_of_nodes_are_set_before_workers_ask(bench: Bench) -> None:
+    class Watched(ThreadFleet):
+        def start(self) -> None:
+            queue = RedisTrialQueue(bench.store())
+            modes.append([queue.mode(node) for node in ("", "here", "sick")])
+            super().start()
+
+    modes: list[list[QueueMode]] = []
+    controller = bench.controller(lambda b: Watched(b, 1), Script([edited(A=3)]), experiments=1)
+    sick = ev.NodeQuarantined(node="sick", reason="trials fail there")
+    bench.ask(sick)
+    controller.step()
+    controller.run()
+    assert modes == [[QueueMode.OPEN, QueueMode.OPEN, QueueMode.HELD]]
 
 
 def test_a_proposer_that_fails_or_runs_dry_ends_the_study_with_its_reason(bench: Bench) -> None:

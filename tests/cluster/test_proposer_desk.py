@@ -12,7 +12,14 @@ from cluster.experiment import Status
 from cluster.proposer_desk import Answer, ProposerDesk
 from cluster.state import StudyState
 from eval.metric import Goal, Metric
-from proposer.proposal import Context, Proposal, ProposerDone, ProposerTroubled, TaskKind
+from proposer.proposal import (
+    Context,
+    Proposal,
+    ProposerDone,
+    ProposerTroubled,
+    TaskGivenUp,
+    TaskKind,
+)
 from proposer.purse import OverLimit
 from tests.cluster.world import World, gamed, scored
 from trainer.trial import CommitId, ExperimentId
@@ -110,6 +117,22 @@ def test_trouble_a_limit_and_an_end_are_told_apart(desks: list[Desk]) -> None:
     assert (answers["a"].is_passing, answers["a"].retry_after_s) == (True, 7.0)
     assert (answers["b"].is_over_limit, answers["b"].is_passing) == (True, False)
     assert (answers["c"].problem, answers["c"].is_passing) == ("the key is wrong", False)
+    assert [answers[name].is_done for name in "abc"] == [False, False, True]
+
+
+def test_what_ends_a_thread_or_a_task_is_an_answer_too(desks: list[Desk]) -> None:
+    def leave() -> None:
+        raise SystemExit(3)
+
+    def give_up() -> None:
+        raise TaskGivenUp("it changed nothing")
+
+    desks.append(Desk(Scripted("a", leave), Scripted("b", give_up)))
+    answers = {answer.proposer: answer for answer in desks[0].ask(1)}
+    assert answers["a"].problem == "SystemExit: 3"
+    assert answers["b"].problem == "it changed nothing"
+    assert not any(answer.is_done or answer.is_passing for answer in answers.values())
+    assert desks[0].ask(1, "a"), "its thread lives on"
 
 
 def test_a_failure_is_an_answer_that_says_why(desks: list[Desk]) -> None:

@@ -12,7 +12,8 @@ from cluster import events as ev
 from cluster.call_book import CallBook
 from cluster.controller import Controller
 from cluster.ledger import load
-from proposer.proposal import Context, Proposal, TaskKind
+from cluster.proposer_desk import Answer
+from proposer.proposal import Context, Proposal, Task, TaskKind
 from proposer.purse import CallPlan, Purse, Settlement, Usage
 from tests.cluster.test_controller import Bench, ThreadFleet, bench, edited, now
 from trainer.trial import CommitId, ExperimentId
@@ -29,15 +30,17 @@ class Payer:
     """Has one answer in its life: what was paid for before, or else what it pays for now."""
 
     name = "payer"
-    tasks: frozenset[TaskKind] = frozenset()
+    tasks = frozenset(TaskKind)
     advice = ""
 
     def __init__(self, purse: Purse) -> None:
         self._purse = purse
         self.seen: list[CommitId] = []
+        self.tasks_seen: list[str] = []
 
     def propose(self, context: Context, count: int) -> Sequence[Proposal]:
         self.seen.append(context.commit)
+        self.tasks_seen.append(context.task.key if context.task else "")
         if len(self.seen) > 1:
             return []
         replies = [
@@ -187,3 +190,50 @@ def test_a_reply_from_before_the_incumbent_moved_is_used_on_what_it_was_written_
     assert resumed.seen[0] == older
     (experiment,) = [e for e in load(bench.ledger).experiments.values() if e.origin]
     assert (experiment.origin, experiment.base_commit) == (f"{call}/0", older)
+
+
+def test_a_reply_to_a_task_is_made_use_of_as_that_task_and_on_what_it_was_written_for(
+    bench: Bench, tmp_path: Path
+) -> None:
+    first, payer = life(bench, tmp_path)
+    first.step()
+    parts, state = first._parts, load(bench.ledger)
+    files = parts.performer.files_at(bench.base)
+    shown = parts.contexts.context(state, parts.plan, commit=bench.base, files=files, now=now())
+    slip = Proposal(edits={"train.py": edited(A=4)}, hypothesis="a slip")
+    parts.performer.propose(state, "payer", slip, shown)
+    crashed = ExperimentId("e1")
+    parts.performer.record("slip", ev.ExperimentRejected(experiment=crashed, reason="undefined"))
+    plan = replace(plan_on(bench.base, ExperimentId("e0")), purpose="fix", task="fix/e1")
+    call, reply = payer._purse.reserve(plan), json.dumps([edited(A=7)])
+    settled = Settlement(usage=Usage(output=5), usd=0.1, seconds=1.0, reply=reply, proposals=1)
+    payer._purse.settle(call, settled)
+    second, resumed = life(bench, tmp_path)
+    work(second)
+    assert resumed.tasks_seen[0] == "fix/e1"
+    (fix,) = [e for e in load(bench.ledger).experiments.values() if e.origin]
+    assert (fix.origin, fix.task) == (f"{call}/0", "fix/e1")
+
+
+def test_a_proposer_whose_key_is_wrong_ends_with_a_task_too_and_the_task_waits(
+    bench: Bench, tmp_path: Path
+) -> None:
+    controller, payer = life(bench, tmp_path)
+    controller.step()
+    context = controller._parts.contexts.context(
+        controller.state, controller._parts.plan, commit=bench.base, files={}, now=now()
+    )
+    task = Task(
+        kind=TaskKind.FIX, experiment=ExperimentId("e1"), hypothesis="h", problem="p", files={}
+    )
+    controller._accept(
+        Answer(
+            proposer=payer.name,
+            asked=1,
+            context=replace(context, task=task),
+            problem="HTTP 401",
+            is_done=True,
+        )
+    )
+    assert controller.state.exhausted["payer"] == "HTTP 401"
+    assert not any(isinstance(r.event, ev.TaskClosed) for r in bench.ledger.read(0))

@@ -9,9 +9,9 @@ from cluster.scratchpad import MOST_BYTES, Scratchpad
 
 @pytest.fixture
 def make_pad(study, tmp_path: Path):
-    def make(limit: int = 12_000, **kwargs) -> Scratchpad:
+    def make(limit: int = 12_000) -> Scratchpad:
         path = tmp_path / "scratchpad.md"
-        return Scratchpad(path, study.repository, limit, clock=lambda: 1e9, **kwargs)
+        return Scratchpad(path, study.repository, limit, clock=lambda: 1e9)
 
     return make
 
@@ -36,13 +36,6 @@ def test_old_notes_fold_into_one_line_and_peoples_lines_stay(make_pad, tmp_path:
     assert text.splitlines()[0] == "Never touch the tokenizer."
     assert text.count("older notes of proposers are in version") == 1
     assert "note number 39" in text
-
-
-def test_a_summary_that_drops_a_persons_line_is_not_taken(make_pad, tmp_path: Path) -> None:
-    (tmp_path / "scratchpad.md").write_text("Keep me.\n")
-    pad = make_pad(100, summariser=lambda _: "all is well")
-    pad.add("claude", "x" * 90)
-    assert "Keep me." in pad.read()
 
 
 @pytest.mark.parametrize("kind", ["link", "huge"])

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,7 +19,7 @@ from hypothesis.stateful import (
 )
 
 sys.path.insert(0, str(Path(__file__).parent))
-from world import CRASHED, GREEDY, METRIC, TIMED_OUT, World, gamed, scored
+from world import CRASHED, GREEDY, METRIC, TIMED_OUT, World, crashed, gamed, node_of, scored
 
 from cluster import device_classes
 from cluster import events as ev
@@ -27,7 +28,16 @@ from eval.bayes import BayesJudge
 from eval.judge import Judge
 from eval.ladder import Step
 from eval.sequential import SequentialJudge
-from trainer.trial import Ending, ExperimentId, Place, Probe, SlotId, TrialId, TrialOutcome
+from trainer.trial import (
+    CrashKind,
+    Ending,
+    ExperimentId,
+    Place,
+    Probe,
+    SlotId,
+    TrialId,
+    TrialOutcome,
+)
 
 
 class StudyMachine(RuleBasedStateMachine):
@@ -333,6 +343,115 @@ class MixedMachine(StudyMachine):
         super().teardown()
 
 
+WISHES = {
+    "drain": lambda node: ev.DrainRequested(node=node),
+    "leave": lambda node: ev.NodeLeft(node=node, reason="fell silent"),
+    "release": lambda node: ev.NodeReleased(node=node),
+}
+
+
+class NodesMachine(StudyMachine):
+    """The same on the head and two nodes that join, fail, are drained, go to quarantine and leave.
+
+    On one of them most trials fail. Trials begin only where the queue would hand them out.
+    """
+
+    SLOTS: ClassVar = ("cpu-0", "alpha/cpu-0", "alpha/cpu-1", "beta/cpu-0")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world.open_slot("cpu-0")
+        for node in ("alpha", "beta"):
+            self.join(node)
+
+    @rule(node=st.sampled_from(["alpha", "beta"]))
+    def join(self, node: str) -> None:
+        about = {"address": "a", "incumbent": "1", "python": "3", "ray": "2"}
+        self.request(ev.NodeJoined(node=node, cpus=2, memory_gb=8.0, **about))
+        for slot in self.SLOTS:
+            if node_of(slot) == node:
+                self.world.open_slot(slot)
+        self.world.settle()
+
+    @rule(node=st.sampled_from(["alpha", "beta", "n"]), kind=st.sampled_from([*WISHES]))
+    def wish(self, node: str, kind: str) -> None:
+        self.request(WISHES[kind](node))
+
+    def open_to(self, place: Place) -> list[str]:
+        state = self.world.state
+        slots = [state.slots[SlotId(slot)] for slot in self.SLOTS]
+        return [
+            slot.slot
+            for slot in slots
+            if state.takes_work(slot) and place.admits(slot.slot, slot.device_class)
+        ]
+
+    def begin(self, experiment: ExperimentId, slot: int) -> None:
+        if not (found := self.open_to(Place())):
+            self.request(ev.NodeReleased(node="n"))
+            self.world.open_slot("cpu-0")
+            found = ["cpu-0"]
+        self.world.start(experiment, found[slot % len(found)])
+
+    def try_on(self, slot: str, outcome: TrialOutcome | None) -> ExperimentId:
+        """Run a new candidate on a slot that is open; None loses it."""
+        experiment = self.world.propose()
+        self.world.settle()
+        if self.world.status(experiment) is Status.QUEUED and slot in self.open_to(Place()):
+            self.end_on(slot, experiment, outcome)
+        return experiment
+
+    def end_on(self, slot: str, experiment: ExperimentId, outcome: TrialOutcome | None) -> None:
+        self.world.now += timedelta(seconds=100)
+        self.world.start(experiment, slot)
+        if outcome is None:
+            self.world.lose(experiment)
+        else:
+            self.finish(experiment, outcome)
+        self.world.settle()
+
+    @rule(
+        outcomes=st.lists(
+            st.sampled_from([None, None, CRASHED, crashed(CrashKind.SIGNAL, "killed")]),
+            min_size=2,
+            max_size=4,
+        )
+    )
+    def alpha_is_sick(self, outcomes: list[TrialOutcome | None]) -> None:
+        """It fails one after another, the head none; what it lost passes there."""
+        for outcome in outcomes:
+            failed = self.try_on("alpha/cpu-0", outcome)
+            is_waiting = self.world.status(failed) is Status.QUEUED
+            if is_waiting and "cpu-0" in self.open_to(Place()):
+                self.end_on("cpu-0", failed, scored(5.0))
+            self.try_on("cpu-0", scored(5.0))
+
+    @precondition(lambda self: self.world.controls(TrialPhase.QUEUED))
+    @rule(data=st.data(), outcome=st.sampled_from([CRASHED, scored(1.0), None]))
+    def run_the_incumbent_on_a_node(
+        self, data: st.DataObject, outcome: TrialOutcome | None
+    ) -> None:
+        experiment, trial = data.draw(st.sampled_from(self.world.controls(TrialPhase.QUEUED)))
+        (slot,) = self.open_to(self.world.state.controls[trial].place)
+        self.world.start(experiment, slot, trial)
+        if outcome is None:
+            self.world.lose(experiment, trial_id=trial)
+        else:
+            self.world.end(experiment, outcome, trial)
+        self.world.settle()
+
+    @rule()
+    def restart(self) -> None:
+        super().restart()
+        self.world.open_slot("cpu-0")
+        self.world.settle()
+
+    @invariant()
+    def no_control_waits_for_a_node_that_may_not_begin_it(self) -> None:
+        for _, trial in self.world.controls(TrialPhase.QUEUED):
+            assert self.open_to(self.world.state.controls[trial].place), trial
+
+
 class LadderMachine(StudyMachine):
     """The same with two rungs, on which candidates are stopped, and from which they rise."""
 
@@ -388,6 +507,7 @@ class SequentialMachine(StudyMachine):
         (BayesMachine, 30),
         (SequentialMachine, 30),
         (MixedMachine, 25),
+        (NodesMachine, 25),
     ],
 )
 def test_any_order_of_outcomes_losses_requests_and_restarts_keeps_the_invariants(

@@ -237,3 +237,29 @@ def test_a_conflict_goes_to_who_only_composes_and_else_to_a_model() -> None:
     assert asked(world) == [("model", f"compose/{winner}")]
     world.plan = replace(world.plan, proposers=(TUNER,))
     assert asked(world) == []
+
+
+def test_who_composes_for_nothing_is_waited_for_while_it_is_busy_and_asked_when_out_of_ideas() -> (
+    None
+):
+    world = world_of(TUNER, MODEL, JOINER)
+    winner = conflicted(world)
+
+    def commands(*busy: str) -> list[tuple[str, str]]:
+        known = [Asked(proposer=name, count=1) for name in busy]
+        now = Circumstances(now=world.now, asked=known)
+        return [(c.proposer, c.task) for c in tasks.due(world.state, world.plan, now)]
+
+    assert commands("joiner") == []
+    later = world.now.replace(year=world.now.year + 1)
+    idle = ProposerFailed(
+        proposer="joiner", reason="no two patches are left", retry_at=later, is_idle=True
+    )
+    world.happen("idle", idle)
+    assert commands() == [("joiner", f"compose/{winner}")]
+    failed = ProposerFailed(proposer="joiner", reason="529 overloaded", retry_at=later)
+    world.happen("failed", failed)
+    assert commands() == [("model", f"compose/{winner}")]
+    second = replace(MODEL, name="other")
+    world.plan = replace(world.plan, proposers=(MODEL, second))
+    assert commands("model") == [("other", f"compose/{winner}")]

@@ -22,10 +22,11 @@ from hypothesis.stateful import (
 
 from cluster import events as ev
 from cluster.ledger import Fenced, InMemoryLedger, Ledger
+from cluster.queue_mode import QueueMode
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_queue import RedisTrialQueue
 from cluster.redis_store import RedisStore, connect
-from cluster.trial_queue import Depth, InMemoryTrialQueue, QueueMode, TrialQueue
+from cluster.trial_queue import Depth, InMemoryTrialQueue, TrialQueue
 from trainer.ports import Heartbeat, Lease, Slot
 from trainer.trial import (
     CommitId,
@@ -64,7 +65,7 @@ def slot(number: int = 0, incarnation: str = "first") -> Slot:
     return Slot(
         id=SlotId(f"cpu-{number}"),
         incarnation=incarnation,
-        node="here",
+        node="there" if number == 2 else "here",
         device="cpu",
         device_class="gpu|H200" if number == 2 else "cpu",
     )
@@ -251,6 +252,47 @@ def test_nothing_is_leased_unless_the_queue_is_open(bench: Bench, mode: QueueMod
     assert bench.lease() is not None
 
 
+@pytest.mark.parametrize("mode", [QueueMode.HELD, QueueMode.DRAINING])
+def test_slots_of_a_node_whose_mode_is_not_open_get_nothing(bench: Bench, mode: QueueMode) -> None:
+    bench.put(1)
+    bench.put(2)
+    bench.queue.set_node_mode("here", mode, epoch=bench.epoch)
+    assert bench.leased(0) is None
+    assert bench.reserve(1) is None
+    assert bench.leased(2) == "e1.1"
+    bench.queue.set_node_mode("here", QueueMode.OPEN, epoch=bench.epoch)
+    assert bench.leased(0) == "e2.1"
+
+
+def test_what_a_slot_had_reserved_is_open_to_others_once_its_node_drains(bench: Bench) -> None:
+    bench.put(1)
+    assert bench.reserve(0) == "e1.1"
+    bench.queue.set_node_mode("here", QueueMode.DRAINING, epoch=bench.epoch)
+    assert bench.reserve(0) is None
+    assert bench.reserve(2) == "e1.1"
+
+
+def test_a_node_is_told_the_stricter_of_its_mode_and_the_studys(bench: Bench) -> None:
+    for study in QueueMode:
+        for own in QueueMode:
+            bench.queue.set_mode(study, epoch=bench.epoch)
+            bench.queue.set_node_mode("here", own, epoch=bench.epoch)
+            order = list(QueueMode)
+            expected = order[max(order.index(study), order.index(own))]
+            assert bench.queue.mode("here") is expected
+            assert bench.queue.mode() is study
+            assert bench.queue.mode("there") is study
+
+
+def test_a_lease_that_a_drained_node_holds_is_kept_to_its_end(bench: Bench) -> None:
+    bench.put(1)
+    lease = bench.lease()
+    assert lease is not None
+    bench.queue.set_node_mode("here", QueueMode.DRAINING, epoch=bench.epoch)
+    assert bench.queue.extend(slot(), lease.token, now=NOW, ttl_s=TTL) is Heartbeat.GO_ON
+    assert bench.queue.complete(lease.token, SCORED, now=NOW)
+
+
 def test_all_leases_end_when_the_workers_are_known_to_be_gone(bench: Bench) -> None:
     bench.put(1)
     assert bench.lease() is not None
@@ -300,6 +342,10 @@ def test_a_controller_whose_epoch_is_over_changes_nothing(bench: Bench) -> None:
         bench.put(2)
     with pytest.raises(Fenced):
         bench.queue.cancel(TrialId("e1.1"), now=NOW, epoch=bench.epoch)
+    if isinstance(bench.queue, RedisTrialQueue):  # in one process there is one controller
+        with pytest.raises(Fenced):
+            bench.queue.set_node_mode("here", QueueMode.DRAINING, epoch=bench.epoch)
+    assert bench.queue.mode("here") is QueueMode.OPEN
     assert bench.queue.depth() == Depth(ready=1, running=0)
 
 
@@ -496,6 +542,34 @@ def test_of_a_slot_and_a_withdrawal_at_one_moment_exactly_one_gets_the_trial(
         store.client.close()
 
 
+def test_a_node_that_is_held_while_its_slots_take_work_gets_none_from_then_on(
+    server_url: str,
+) -> None:
+    """1. Slots of a node lease as fast as they can. 2. Its mode is set. 3. No lease comes after."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    stores = [RedisStore(connect(server_url), name) for _ in range(2)]
+    queue, other = (RedisTrialQueue(store) for store in stores)
+    bench = Bench(queue, RedisLedger(stores[0]))
+    for number in range(200):
+        bench.put(number)
+    start = threading.Barrier(2)
+
+    def take() -> None:
+        start.wait(timeout=30)
+        while other.lease(slot(), now=NOW, ttl_s=TTL) is not None:
+            pass
+
+    slots = threading.Thread(target=take)
+    slots.start()
+    start.wait(timeout=30)
+    queue.set_node_mode("here", QueueMode.HELD, epoch=bench.epoch)
+    ready = queue.depth().ready
+    slots.join(timeout=30)
+    assert queue.depth().ready == ready > 0
+    for store in stores:
+        store.client.close()
+
+
 class QueueMachine(RuleBasedStateMachine):
     """Any order of puts, leases, heartbeats, results, expiries and replacements, beside a model."""
 
@@ -511,6 +585,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.leased: dict[int, tuple[int, str, datetime]] = {}
         self.wishes: dict[int, tuple[int, datetime]] = {}
         self.ended: set[int] = set()
+        self.modes = dict.fromkeys(["", "here", "there"], QueueMode.OPEN)
         self.count = 0
 
     @rule(
@@ -533,9 +608,30 @@ class QueueMachine(RuleBasedStateMachine):
         name, kind = slot(taker).id, slot(taker).device_class
         return [item for item in self.ready if self.places[item[2]].admits(name, kind)]
 
+    @rule(node=st.sampled_from(["", "here", "there"]), mode=st.sampled_from(QueueMode))
+    def switch(self, node: str, mode: QueueMode) -> None:
+        queue, epoch = self.bench.queue, self.bench.epoch
+        if node:
+            queue.set_node_mode(node, mode, epoch=epoch)
+        else:
+            queue.set_mode(mode, epoch=epoch)
+        self.modes[node] = mode
+
+    @rule()
+    def open_again(self) -> None:
+        for node in self.modes:
+            self.switch(node, QueueMode.OPEN)
+
+    def is_open(self, taker: int) -> bool:
+        return {self.modes[""], self.modes[slot(taker).node]} == {QueueMode.OPEN}
+
     @rule(taker=st.integers(0, 2))
     def reserve(self, taker: int) -> None:
         found = self.bench.queue.reserve(slot(taker), now=self.now, ttl_s=TTL)
+        if not self.is_open(taker):
+            assert found is None
+            self.wishes.pop(taker, None)
+            return
         free = [item for item in self.open_to(taker) if self.wish_of(item[2], taker) != "theirs"]
         if not free:
             assert found is None
@@ -551,7 +647,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(taker=st.integers(0, 2))
     def lease(self, taker: int) -> None:
         lease = self.bench.queue.lease(slot(taker), now=self.now, ttl_s=TTL)
-        if not self.open_to(taker):
+        if not self.open_to(taker) or not self.is_open(taker):
             assert lease is None
             return
         first = min(rank for rank, _, _ in self.open_to(taker))

@@ -61,6 +61,12 @@ PRUNED = TrialOutcome(ending=Ending.PRUNED, reason="stopped as hopeless after 9 
 TIMED_OUT = TrialOutcome(ending=Ending.TIMED_OUT, reason="timed out")
 
 
+def node_of(slot: str) -> str:
+    """Return the node of a slot, "n" being the head."""
+    node, is_joined, _ = slot.rpartition("/")
+    return node if is_joined else "n"
+
+
 class World:
     """A ledger, its state, and somebody who does what is decided."""
 
@@ -303,6 +309,10 @@ class World:
         event = ev.WinnerDropped(experiment=command.winner, reason=command.reason)
         self.happen(f"{command.winner}/dropped/{self.state.promotions}", event)
 
+    def _quarantinenode(self, command: cmd.QuarantineNode) -> None:
+        cause, event = command.cause, command.quarantined
+        self.happen(f"{event.node}/quarantined/{cause.trial}/{cause.attempt}", event)
+
     def _finishstudy(self, command: cmd.FinishStudy) -> None:
         event = ev.StudyFinished(reason=command.reason, failed=command.failed)
         self.happen(f"finished/{self.state.epoch}", event)
@@ -415,7 +425,11 @@ class World:
 
     def open_slot(self, slot: str, device_class: str = "cpu") -> None:
         event = ev.SlotOpened(
-            slot=SlotId(slot), incarnation="1", node="n", device="d", device_class=device_class
+            slot=SlotId(slot),
+            incarnation="1",
+            node=node_of(slot),
+            device="d",
+            device_class=device_class,
         )
         self.happen(f"{slot}/{self.now}", event)
 
@@ -438,7 +452,7 @@ class World:
             experiment=experiment,
             attempt=trial.attempt,
             slot=SlotId(slot),
-            node="n",
+            node=node_of(slot),
         )
         self.happen(f"{trial.id}/{trial.attempt}/started", event)
 

@@ -20,6 +20,8 @@ import typer
 from cluster.config_keys import KIND, ConfigKey, describe_keys, toml
 from cluster.events import EVENT_TYPES, ExperimentProposed
 from cluster.experiment import STATUS_OF_ENDING, Kind, Status, TrialPhase
+from cluster.node_state import NodeStatus
+from cluster.node_transitions import NODE_TRANSITIONS
 from cluster.simulation.landscape import SECTIONS, landscapes, load_landscape
 from cluster.steps import TRANSITIONS
 from eval.conditions import Mark
@@ -214,6 +216,16 @@ def transitions() -> str:
     return table(("from", "event", "to"), [first, *steps])
 
 
+def node_transitions() -> str:
+    """Return what each event makes of a node."""
+    rows = [
+        (code(before) if before else "not known", code(event.__name__), code(after))
+        for event, steps in NODE_TRANSITIONS.items()
+        for before, after in steps.items()
+    ]
+    return table(("from", "event", "to"), rows)
+
+
 # --- events --------------------------------------------------------------------------------------
 
 
@@ -335,6 +347,8 @@ PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "crash kinds": lambda: members(CrashKind),
         "kinds": lambda: members(Kind),
         "trial phases": lambda: members(TrialPhase),
+        "node statuses": lambda: members(NodeStatus),
+        "node transitions": node_transitions,
         "verdicts": lambda: members(Verdict),
         "outcome": outcome,
         "starts": lambda: members(Start),

@@ -18,7 +18,7 @@ from trainer.telemetry import ThrottleReason
 from trainer.trial import CrashKind, Ending
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
-COMMAND = re.compile(r"(?<![-\w./])incumbent ([a-z]+)\b([^\n`;|#]*)")
+COMMAND = re.compile(r"(?<![-\w./])incumbent ([a-z][-a-z]*)\b([^\n`;|#]*)")
 MACHINE_PATH = re.compile(r"(?<![\w.~$])(?:/(?:home|root|Users|work|mnt|opt|var)/|[A-Z]:\\)")
 
 document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

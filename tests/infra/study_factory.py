@@ -383,6 +383,7 @@ def eventful() -> list[ev.Event]:
     _requests(study)
     _given_up(study)
     _rungs(study)
+    _nodes(study)
     return [recorded.event for recorded in study.events]
 
 
@@ -418,6 +419,28 @@ def _rungs(study: Study) -> None:
     for experiment in (good, late, unwanted):
         study.measure(experiment, 0.6)
         study.judge(experiment, Verdict.DISCARD)
+
+
+def _nodes(study: Study) -> None:
+    """A node does not fit, then it does; it is found to be sick, is released, drained, and goes."""
+    study.tell(
+        ev.NodeRefused(node="beta", address="10.0.0.2", reason="Ray 2.9.0, the study has 2.51.1"),
+        ev.NodeJoined(
+            node="beta",
+            address="10.0.0.2",
+            incumbent="1.0",
+            python="3.12.3",
+            ray="2.51.1",
+            cpus=64,
+            memory_gb=256.0,
+            gpus=("NVIDIA H200", "NVIDIA H200"),
+            prepared_s=12.0,
+        ),
+        ev.NodeQuarantined(node="beta", reason="e3.1, e5.1, e6.1 failed there alone"),
+        ev.NodeReleased(node="beta"),
+        ev.DrainRequested(node="beta"),
+        ev.NodeLeft(node="beta", reason="drained"),
+    )
 
 
 def _controls(study: Study, discarded: ExperimentId) -> None:

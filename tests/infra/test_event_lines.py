@@ -65,6 +65,12 @@ passed e27: rung of 30 s: place 1 of 5, of which the best 2 go on
 suspect e18: prepare.py was changed while the trial ran; it took 0.1 s (+0.3 against e3)
 accept e19
 given back e21.1: the lease ran out
+refused beta at 10.0.0.2: Ray 2.9.0, the study has 2.51.1
+joined beta at 10.0.0.2: 64 CPUs, 256 GB, NVIDIA H200, NVIDIA H200; prepared in 12 s
+quarantined beta: e3.1, e5.1, e6.1 failed there alone
+released beta
+drain beta
+left beta: drained
 finished: nothing more to try
 closed cpu-1: its worker died
 stop now

@@ -12,6 +12,7 @@ from infra.controller_process import start_controller
 from infra.home import StudyHome, StudyProblem
 from infra.keys import (
     MOST_BYTES,
+    check_keys,
     collect_keys,
     key_file,
     key_names,
@@ -111,6 +112,18 @@ def test_it_is_said_who_has_no_key_and_what_goes_on(home: Path) -> None:
     assert str(home) in said
     assert keyless_words(both, {NAME: SECRET}) == ""
     assert "what is submitted alone" in keyless_words(config({"kind": "claude"}), {})
+
+
+@pytest.mark.parametrize("key", ["sk-a\nb", "sk-a b", "sk-\u00e9", "sk-\x7f"])
+def test_a_key_that_no_request_could_carry_is_refused_without_quoting_it(key: str) -> None:
+    models = config(
+        {"kind": "claude"}, {"kind": "agent", "command": "x", "environment": ("OTHER",)}
+    )
+    with pytest.raises(StudyProblem, match=f"{NAME} holds a blank") as told:
+        check_keys(models, {NAME: key})
+    assert key not in str(told.value)
+    check_keys(models, {NAME: f"{SECRET}\n", "OTHER": key})  # an agent's variable is its own affair
+    assert keyless_words(models, {NAME: " \n"}).startswith("no key for claude")
 
 
 PROBE = """

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from cluster.config import StudyConfig
+from infra.model_checks import require_prices
 from tests.infra.user import CONFIG, TRAIN, USAGE, User
 
 UNKNOWN = """
@@ -26,6 +28,28 @@ def test_a_limit_in_dollars_needs_a_price_and_says_what_to_add(user: User) -> No
     assert "nobody knows what my-model costs" in said
     assert '[[price]]\nmodel = "my-model"\ninput = 3\noutput = 15' in said
     assert not user.has_study()
+
+
+@pytest.mark.parametrize(("limit", "most"), [("usd", "usd = 2.0"), ("tokens", "tokens = 500_000")])
+def test_a_limit_on_calls_needs_the_most_that_a_run_of_an_agent_takes(
+    user: User, limit: str, most: str
+) -> None:
+    agent = '[[proposer]]\nkind = "agent"\nname = "coder"\ncommand = "true"\n'
+    user.write({"incumbent.toml": f"{CONFIG}\n{agent}"})
+    said = user.refused(USAGE, "run", f"--{limit}", "5")
+    assert "nobody knows what a run of coder takes" in said
+    assert f"e.g., {most}, the most that one run can take; 0 if it takes none" in said
+    assert not user.has_study()
+    free = StudyConfig.model_validate(
+        {
+            "study": {"name": "s"},
+            "metric": {"name": "loss", "goal": "minimize"},
+            "trial": {"command": "python train.py"},
+            "proposer": ({"kind": "agent", "command": "true", "usd": 0.0, "tokens": 0},),
+            "limits": {"usd": 5.0, "tokens": 5},
+        }
+    )
+    require_prices(free)
 
 
 def test_a_limit_below_nothing_is_refused(user: User) -> None:

@@ -61,7 +61,10 @@ def test_without_a_limit_on_time_nothing_is_said_of_trials() -> None:
 def test_the_dollar_limit_is_the_bound_where_there_is_one() -> None:
     words = night_words(config(CLAUDE, hours=1.0, usd=25.0), StudyState(), slots=1, price=unknown)
     assert words[1] == "models may cost $25.00 in all ([limits] usd)"
-    assert words[2] == "not counted: nobody knows what claude-opus-5-5 costs ([[price]])"
+    assert (
+        words[2]
+        == "not counted: nobody knows what claude-opus-5-5 costs ([[price]], or usd of an agent)"
+    )
     assert len(words) == 3
 
 

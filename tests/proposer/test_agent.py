@@ -17,7 +17,15 @@ from proposer import constants
 from proposer.agent import Agent
 from proposer.agent_run import Workspace
 from proposer.config import AgentSource
-from proposer.proposal import Context, Proposal, ProposerDone, ProposerTroubled, Task, TaskKind
+from proposer.proposal import (
+    Context,
+    Proposal,
+    ProposerDone,
+    ProposerTroubled,
+    Task,
+    TaskGivenUp,
+    TaskKind,
+)
 from proposer.purse import CallId, CallPlan, OverLimit, RecordedReply
 from proposer.python_knobs import read_python
 from tests.proposer.study import TRAIN, FakePurse, context, past
@@ -199,9 +207,8 @@ def test_one_run_follows_another_each_in_fresh_files_whatever_thread_asks(agency
     assert [each.origin for each in found] == ["c1/0", "c2/0"]
 
 
-@pytest.mark.parametrize("kind", list(TaskKind))
-def test_a_task_is_told_in_files_and_names_its_answer(agency: Agency, kind: TaskKind) -> None:
-    task = Task(
+def task_of(kind: TaskKind) -> Task:
+    return Task(
         kind=kind,
         experiment=ExperimentId("e7"),
         hypothesis="deeper",
@@ -209,6 +216,11 @@ def test_a_task_is_told_in_files_and_names_its_answer(agency: Agency, kind: Task
         files={"train.py": "theirs\n", "lib/more.py": "m\n"},
         base_files={"train.py": "base\n"},
     )
+
+
+@pytest.mark.parametrize("kind", list(TaskKind))
+def test_a_task_is_told_in_files_and_names_its_answer(agency: Agency, kind: TaskKind) -> None:
+    task = task_of(kind)
     script = (
         "grep -q task.md .incumbent/prompt.md && grep -q modle .incumbent/task.md"
         " && grep -q m .incumbent/theirs/lib/more.py && grep -q base .incumbent/base/train.py"
@@ -291,6 +303,20 @@ def test_what_it_says_it_cost_is_taken_up_to_what_was_reserved(
     assert agency.purse.plans[CallId("c1")].usd == 0.5
 
 
+@pytest.mark.parametrize(
+    ("said", "counted"),
+    [("", 700), ("0", 700), ("600", 600), ("900", 700)],
+    ids=["nothing", "none", "less", "more"],
+)
+def test_tokens_count_as_what_was_reserved_unless_it_says_less(
+    agency: Agency, said: str, counted: int
+) -> None:
+    told = f"echo '{{\"input_tokens\": {said}}}' > .incumbent/usage.json" if said else "true"
+    agency.run(f"{LOWER}; {told}", tokens=700)
+    assert agency.purse.plans[CallId("c1")].tokens == 700
+    assert agency.purse.settled[CallId("c1")].usage.total == counted
+
+
 def test_a_failed_run_is_paid_for_too_by_what_it_says(agency: Agency) -> None:
     agency.trouble("echo '{\"usd\": 0.3}' > .incumbent/usage.json; exit 1", usd=0.5)
     settled = agency.purse.settled[CallId("c1")]
@@ -327,6 +353,31 @@ def test_a_run_that_was_paid_for_before_a_crash_is_not_run_again(agency: Agency)
     (again,) = agency.agent("exit 9").propose(agency.context(), 1)
     assert (again.edits, again.hypothesis, again.origin) == (first.edits, "lower", "c7/0")
     assert not agency.purse.plans
+
+
+def test_a_run_for_a_task_that_was_paid_for_before_a_crash_answers_that_task_alone(
+    agency: Agency,
+) -> None:
+    task = agency.context(task=task_of(TaskKind.COMPOSE))
+    agency.agent(LOWER).propose(task, 1)
+    done, plan = agency.purse.settled[CallId("c1")], agency.purse.plans[CallId("c1")]
+    unused = [RecordedReply(call=CallId("c9"), plan=plan, reply=done.reply)]
+    agency.purse = FakePurse(unused=unused)
+    agent = agency.agent(LOWER.replace("0.05", "0.04"))
+    (idea,) = agent.propose(agency.context(), 1)
+    (again,) = agent.propose(task, 1)
+    assert (idea.origin, again.origin) == ("c1/0", "c9/0")
+    assert "LR = 0.05" in again.edits["train.py"]
+    assert list(agency.purse.plans) == ["c1"]
+
+
+def test_a_task_of_which_nothing_comes_is_given_up_and_not_paid_for_anew(agency: Agency) -> None:
+    task = agency.context(task=task_of(TaskKind.FIX))
+    for command, why in (("true", "it changed none"), ("exit 3", "it ended with 3")):
+        with pytest.raises(TaskGivenUp, match=why):
+            agency.agent(command).propose(task, 1)
+    with pytest.raises(ProposerDone):
+        agency.agent("no-such-agent").propose(task, 1)
 
 
 # --- a hostile one -------------------------------------------------------------------------------

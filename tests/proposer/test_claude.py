@@ -110,6 +110,61 @@ def test_what_changes_constants_alone_says_their_values(table: Table) -> None:
     assert deeper.parameters == {"LR": 0.1, "DEPTH": 8}
 
 
+@pytest.mark.parametrize("status", [401, 429])
+def test_a_server_that_quotes_the_key_has_it_in_no_reason(table: Table, status: int) -> None:
+    quoting = Move(status=status, message=f"Received API Key = {KEY}, \ud800\x1b[2J not known")
+    claude = table.claude([quoting] * 5)
+    with pytest.raises((ProposerDone, ProposerTroubled)) as told:
+        claude.propose(context(), 1)
+    for said in (str(told.value), *table.purse.problems.values()):
+        assert "Received API Key = [...]," in said
+        assert said.isprintable()
+
+
+@pytest.mark.parametrize("after", ["inf", "nan", "1e300", "-5", "Wed, 21 Oct"])
+def test_an_odd_word_on_when_to_come_back_is_no_time_without_end(table: Table, after: str) -> None:
+    claude = table.claude([Move(status=429, headers={"retry-after": after})] * 5)
+    with pytest.raises(ProposerTroubled) as told:
+        claude.propose(context(), 1)
+    assert 0 <= told.value.retry_after_s <= 86_400
+
+
+@pytest.mark.parametrize(
+    "usage", [{}, {"output_tokens": 0}, {"input_tokens": -9, "output_tokens": -9}]
+)
+def test_an_answer_of_which_nobody_counts_the_tokens_counts_as_what_was_reserved(
+    table: Table, usage: dict[str, int]
+) -> None:
+    table.claude([Move(experiments=[LOWER], usage=usage)]).propose(context(), 1)
+    call = CallId("c1")
+    done, plan = table.purse.settled[call], table.purse.plans[call]
+    assert (done.usd, done.usage.total, done.proposals) == (plan.usd, plan.tokens, 1)
+
+
+def test_a_broken_answer_whose_prompt_nobody_counted_counts_as_what_was_reserved(
+    table: Table,
+) -> None:
+    claude = table.claude([Move(experiments=[LOWER], usage={}, cut_after=3)] * 2)
+    with pytest.raises(ProposerTroubled):
+        claude.propose(context(), 1)
+    assert table.purse.settled[CallId("c1")].usd == table.purse.plans[CallId("c1")].usd
+
+
+def test_odd_words_of_a_model_are_made_fit_for_a_ledger(table: Table) -> None:
+    odd = {
+        **LOWER,
+        "hypothesis": "\u200b\n",
+        "category": "a\x1b[2J\nb" * 20,
+        "expected_effect": float("inf"),
+    }
+    answer = Move(experiments=[odd], hints=["try LR=1\x07", "\n"])
+    (proposal,) = table.claude([answer]).propose(context(), 1)
+    assert proposal.hypothesis == "change train.py"
+    assert proposal.category.startswith("a b")
+    assert len(proposal.category) <= 40
+    assert (proposal.expected_effect, proposal.hints) == (None, ("try LR=1",))
+
+
 def test_the_call_is_forced_strict_cached_and_holds_no_key(table: Table) -> None:
     claude = table.claude([Move(experiments=[LOWER])] * 2)
     claude.propose(context(), 1)

@@ -7,7 +7,7 @@ import pytest
 from proposer.crossover import Crossover, merged
 from proposer.proposal import Context, Proposal, ProposerTroubled, Task, TaskKind
 from tests.proposer.study import context, past
-from trainer.trial import ExperimentId
+from trainer.trial import CommitId, ExperimentId
 
 BASE = "A = 1\nx = 0\ny = 0\nz = 0\nw = 0\nv = 0\nB = 1\n"
 INCUMBENT = BASE.replace("z = 0", "z = 5")
@@ -73,6 +73,32 @@ def test_a_pair_is_crossed_once_and_one_that_conflicts_is_passed_over() -> None:
     done_too = past(5, hypothesis=proposal.hypothesis, category="crossover")
     with pytest.raises(ProposerTroubled, match="no two patches are left"):
         crossover.propose(at(*history, done, done_too), 4)
+
+
+def test_a_pair_that_conflicts_is_merged_once_on_each_incumbent() -> None:
+    reads: list[str] = []
+
+    class CountingTrees(FakeTrees):
+        def files(self, experiment: ExperimentId) -> Mapping[str, str]:
+            reads.append(experiment)
+            return super().files(experiment)
+
+    trees = CountingTrees(e1=TREES.files("e1")["train.py"], e3=TREES.files("e3")["train.py"])
+    crossover = Crossover(name="crossover", trees=trees)
+    for history in ([near(1, 0.01), near(3, 0.0)], [near(1, 0.0), near(3, 0.01)]):
+        with pytest.raises(ProposerTroubled) as told:
+            crossover.propose(at(*history), 4)
+        assert told.value.is_idle
+    assert reads == ["e1", "e3"]
+    with pytest.raises(ProposerTroubled):
+        crossover.propose(at(near(1, 0.01), near(3, 0.0), commit=CommitId("d" * 40)), 4)
+    assert reads == ["e1", "e3"] * 2
+
+
+def test_a_pair_is_the_same_whichever_of_the_two_is_the_better_by_now() -> None:
+    done = past(4, hypothesis="cross e2 with e1: idea 2; idea 1", category="crossover")
+    with pytest.raises(ProposerTroubled):
+        Crossover(name="c", trees=TREES).propose(at(near(1, 0.02), near(2, 0.01), done), 4)
 
 
 def task(text: str) -> Task:

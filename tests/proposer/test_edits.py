@@ -1,7 +1,11 @@
 """Edits apply as a whole or not at all, and what is wrong with one is said exactly."""
 
+import subprocess
+import tempfile
+from pathlib import Path
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proposer.edits import Edit, EditProblem, apply_edits
@@ -81,6 +85,50 @@ def test_a_diff_of_git_s_form_applies_wherever_it_is_unambiguous(before, data) -
     if hunks != 1:
         return  # of several, a later one may have become ambiguous
     assert apply_edits({"f": old}, [Edit(path="f", diff=patch)]) == {"f": new}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lines_that_a_diff_does_not_change_stay_as_they_are(end: str) -> None:
+    text = end.join(['PAGE = "\u2028"  ', "\x0c", "LR = 0.1", "x = 1\t", "last = 1"])
+    diff = '@@ -1,4 +1,4 @@\n PAGE = "\u2028"\n \x0c\n-LR = 0.1\n+LR = 0.2\n x = 1\n'
+    assert apply_edits({"f": text}, [Edit(path="f", diff=diff)]) == {
+        "f": text.replace("0.1", "0.2")
+    }
+    more = "@@ -5 +5,2 @@\n last = 1\n+more = 2\n"
+    added = apply_edits({"f": text}, [Edit(path="f", diff=more)])
+    assert added["f"].splitlines() == [*text.splitlines(), "more = 2"]
+
+
+ODD = st.text(st.sampled_from("ab\x0c\x1c\x85\u2028 \t\r"), max_size=3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    before=st.lists(ODD, min_size=1, max_size=6),
+    data=st.data(),
+    ends=st.tuples(*[st.booleans()] * 2),
+)
+def test_a_diff_that_git_has_made_comes_to_what_git_was_shown(before, data, ends) -> None:
+    """Whatever the lines hold, and whether the last has an end."""
+    at = data.draw(st.integers(0, len(before) - 1))
+    after = [*before[:at], data.draw(ODD), *before[at + 1 :]]
+    old, new = (
+        "\n".join(["top = 1", *each, "z"]) + "\n" * end
+        for each, end in zip((before, after), ends, strict=True)
+    )
+    patch = git_diff(old, new)
+    if not patch:
+        return
+    assert apply_edits({"f": old}, [Edit(path="f", diff=patch)]) == {"f": new}
+
+
+def git_diff(old: str, new: str) -> str:
+    """Return what `git diff` says, with all of the file as context."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in (("a", old), ("b", new)):
+            Path(folder, name).write_bytes(text.encode())
+        command = ["git", "diff", "--no-index", "-U99", "--text", "a", "b"]
+        return subprocess.run(command, cwd=folder, capture_output=True, check=False).stdout.decode()
 
 
 def test_code_is_the_same_whatever_its_comments_and_its_form() -> None:

@@ -39,6 +39,12 @@ def test_recorded_proposals_come_in_order_and_a_restart_goes_on_where_it_was() -
     assert list(again.propose(context(), 9)) == []
 
 
+def test_a_patch_with_ends_of_lines_of_other_kinds_is_one_line_of_the_file() -> None:
+    odd = line(1, "LR = 0.1", "LR = 0.2  # \u2028 \x85")
+    (proposal,) = Replay(name="r", proposals=read_recorded(f"{odd}\n")).propose(context(), 1)
+    assert "LR = 0.2  # \u2028 \x85\n" in proposal.edits["train.py"]
+
+
 def test_what_does_not_fit_the_incumbent_of_now_is_passed_over_and_counted() -> None:
     replay = Replay(name="replay", proposals=read_recorded(TEXT))
     moved = {"train.py": TRAIN.replace("def loss", "def val_loss")}

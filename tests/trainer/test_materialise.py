@@ -33,7 +33,7 @@ class FakeCodeSource:
     def __init__(self, *repositories: Path) -> None:
         self.repositories = list(repositories)
 
-    def fetch(self, commit: CommitId) -> Path:
+    def fetch(self, commit: CommitId, *, is_ahead: bool = False) -> Path:
         first, *rest = self.repositories
         self.repositories = rest or [first]
         return first

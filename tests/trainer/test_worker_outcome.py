@@ -12,7 +12,7 @@ from eval.seeds import Reseed
 from tests.trainer.worker_bench import PATIENCE_S, TTL_S, Bench, FakeCards
 from trainer.compile_caches import CacheSeed
 from trainer.materialise import Materialiser
-from trainer.ports import NoWork
+from trainer.ports import CodeAway, NoWork
 from trainer.run_folder import RunFolder
 from trainer.run_records import Confinement, Limits, RunRequest
 from trainer.sandbox.none import NoneSandbox
@@ -34,6 +34,15 @@ def test_a_failure_of_ours_loses_the_trial_with_the_reason_and_the_loop_goes_on(
     assert outcome.ending is Ending.LOST
     assert outcome.reason == f"{type(error).__name__}: {error}"
     assert leases.outcomes["e2.1"].ending is Ending.SCORED
+
+
+def test_code_that_cannot_be_had_now_gives_the_trial_back(bench: Bench) -> None:
+    bench.code.errors.append(CodeAway("the head does not answer"))
+    leases = bench.serve(bench.lease("exit 1"), bench.lease("echo 'loss: 1'", trial="e2.1"))
+    outcome = leases.outcomes["e1.1"]
+    assert (outcome.ending, outcome.is_given_back) == (Ending.LOST, True)
+    assert outcome.reason == "CodeAway: the head does not answer"
+    assert not leases.outcomes["e2.1"].is_given_back
 
 
 def test_a_commit_that_cannot_be_checked_out_loses_the_trial(bench: Bench) -> None:

@@ -82,7 +82,7 @@ class FakeCodeSource:
     repository: Path
     errors: deque[Exception] = field(default_factory=deque)
 
-    def fetch(self, commit: CommitId) -> Path:
+    def fetch(self, commit: CommitId, *, is_ahead: bool = False) -> Path:
         if self.errors:
             raise self.errors.popleft()
         return self.repository

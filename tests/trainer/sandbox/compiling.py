@@ -76,7 +76,7 @@ class CompilingSlot:
             seed=CacheSeed.of(slot, base=self.base, paths=paths, limits=limits),
         )
 
-    def fetch(self, commit: CommitId) -> Path:
+    def fetch(self, commit: CommitId, *, is_ahead: bool = False) -> Path:
         """See trainer.ports.CodeSource."""
         return self._research.bare
 

@@ -1,0 +1,81 @@
+"""A board in Ray's control store, on which a study says what it is before anybody joins its Ray.
+
+A machine that is of another version of Ray or of Python could not even call an actor; this it can
+read, given the address and the token, and leave word there why it does not come.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
+from ray.exceptions import AuthenticationError, RpcError
+
+from cluster.brief import Brief, Refusal
+from cluster.codec import from_json, to_json
+
+_NAMESPACE = b"incumbent"
+_BRIEF = b"brief"
+_REFUSED = b"refused:"
+_CALL_S = 5.0
+
+
+class BoardAway(ConnectionError):
+    """Nobody answers there, or not as a study of Incumbent does."""
+
+
+class WrongToken(PermissionError):
+    """The token is not that of the study."""
+
+
+class Board:
+    """The board of the study whose Ray is at `address`, HOST:PORT.
+
+    Somebody has to listen there: Ray would try for 40 seconds. Methods raise BoardAway, WrongToken.
+    """
+
+    def __init__(self, address: str) -> None:
+        with _translated(address):
+            self._store: Any = GcsClient(address=address)
+        self._address = address
+
+    def post(self, brief: Brief) -> None:
+        """Say what the study is, in place of what was said before."""
+        self._put(_BRIEF, to_json(brief))
+
+    def brief(self) -> Brief:
+        """Return what the study is."""
+        with _translated(self._address):
+            found = self._store.internal_kv_get(_BRIEF, _NAMESPACE, _CALL_S)
+        if found is None:
+            raise BoardAway(f"the Ray at {self._address} is not that of a study, or is not up yet")
+        return from_json(Brief, found)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Leave word that a machine does not fit."""
+        self._put(_REFUSED + refusal.node.encode(), to_json(refusal))
+
+    def take_refusals(self) -> list[Refusal]:
+        """Return what word was left, once."""
+        found = []
+        with _translated(self._address):
+            for key in self._store.internal_kv_keys(_REFUSED, _NAMESPACE, _CALL_S):
+                left = self._store.internal_kv_get(key, _NAMESPACE, _CALL_S)
+                self._store.internal_kv_del(key, False, _NAMESPACE, _CALL_S)
+                if left is not None:
+                    found.append(from_json(Refusal, left))
+        return found
+
+    def _put(self, key: bytes, value: bytes) -> None:
+        with _translated(self._address):
+            self._store.internal_kv_put(key, value, True, _NAMESPACE, _CALL_S)
+
+
+@contextmanager
+def _translated(address: str) -> Iterator[None]:
+    try:
+        yield
+    except AuthenticationError as error:
+        raise WrongToken(f"the study at {address} does not take this token") from error
+    except RpcError as error:
+        raise BoardAway(f"the Ray at {address} does not answer: {error}") from error

@@ -1,0 +1,244 @@
+"""A node: the driver of Ray on a machine that joined a study. On the head that is cluster.fleet.
+
+It reads the study's board and sees whether the two fit, joins its Ray, makes the machine ready for
+trials, has workers for its slots, and says every other second that it lives. What becomes of the
+study meanwhile it learns by that, and when the head comes back as another study or with other
+terms, it ends and is started anew.
+
+Protocol: settings as JSON in the file named by the only argument; reports as JSON lines on standard
+output (`phase`, `joined`, `problem`, `fatal`, `denied`, `left`). On standard input, `leave` has it
+finish what runs and go; `now` has it go at once, and so does the end of file.
+"""
+
+import logging
+import os
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from cluster.board import Board, BoardAway, WrongToken
+from cluster.brief import NodeFacts, Order, Refusal, Versions
+from cluster.codec import from_json
+from cluster.crew import Crew, CrewFailed, Post, cause
+from cluster.driver import leave_with, ordered, say
+from cluster.node_repository import NodeRepository
+from cluster.node_settings import NodeSettings
+from cluster.ours import assert_ours
+from cluster.queue_actor import QUEUE
+from cluster.ray_cluster import PrivateRay, RayFailed
+from cluster.ray_depot import RayDepot
+from cluster.reach import address_towards, split
+from cluster.remote_code import RemoteCode
+from trainer.environment import EnvironmentFailed, prepare
+from trainer.git_command import GitError
+from trainer.gpu import NvmlGpus
+from trainer.limit_defaults import machine_memory
+from trainer.paths import WorkerPaths
+from trainer.sandbox.choose import choose
+from trainer.sandbox.diagnosis import Diagnosis
+from trainer.trial import CommitId
+
+BEAT_S = 2.0
+CALL_S = 10.0
+"""How long the queue may take to answer a beat before the head counts as away."""
+CHECK_S = 0.25
+FETCH_S = 600.0
+"""How long the base commit may take to come over, with all its history."""
+REFUSED = 2
+AWAY = 3
+FAILED = 1
+"""Exit codes: it does not fit; the head is not there; something else, worth another try."""
+
+
+class NodeRefused(RuntimeError):
+    """A machine cannot work for the study; the message says why and what to do."""
+
+
+class HeadChanged(ConnectionError):
+    """The study has other terms than those by which this machine was prepared."""
+
+
+class _Node:
+    def __init__(self, settings: NodeSettings) -> None:
+        self._settings = settings
+        self._board = Board(settings.head)
+        self._brief = self._board.brief()
+        self._private = PrivateRay(
+            runtime=Path(settings.runtime),
+            directory=Path(settings.directory),
+            empty=Path(settings.empty),
+            head=f"{settings.head} {self._brief.ray}",
+        )
+        self._address = address_towards(*split(settings.head))
+        self._paths = WorkerPaths(
+            study=Path(settings.directory) / "study", environments=Path(settings.environments)
+        )
+        self._queue: Any = None
+        self._crew: Crew | None = None
+        self._beat_at = 0.0
+        self._facts: NodeFacts | None = None
+        self._is_leaving = False
+
+    def join(self) -> int:
+        """Make this machine one of the study's nodes; return how many slots it brings.
+
+        Raises NodeRefused; BoardAway, ConnectionError and what Ray raises while the head is away.
+        """
+        try:
+            return self._join()
+        except NodeRefused as error:
+            refusal = Refusal(node=self._settings.node, address=self._address, reason=str(error))
+            with suppress(BoardAway):
+                self._board.refuse(refusal)
+            raise
+
+    def _join(self) -> int:
+        if problem := Versions.ours().mismatch(self._brief.versions):
+            raise NodeRefused(problem)
+        started = time.monotonic()
+        post = Post(
+            node=self._settings.node, paths=self._paths, slots=self._settings.slots or cpu_slots()
+        )
+        crew = self._crew = Crew(self._brief, post, say)
+        self._require_sandbox(crew)
+        say("phase", "starting Ray")
+        own = self._private.ensure()
+        threading.Thread(target=leave_with, args=(own,), daemon=True).start()
+        ray.init(
+            address=self._settings.head,
+            namespace=self._brief.study,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+        self._queue = ray.get_actor(QUEUE)
+        self._make_ready(crew)
+        self._facts = self._present(time.monotonic() - started)
+        if self._beat() is Order.TAKEN:
+            raise NodeRefused(
+                f"the study has a node {self._settings.node} already: give this one another name "
+                "with --name"
+            )
+        try:
+            return crew.populate()
+        except CrewFailed as error:
+            raise NodeRefused(str(error)) from error
+
+    def _require_sandbox(self, crew: Crew) -> None:
+        if crew.trial.sandbox == "none":
+            return
+        found = choose()
+        if isinstance(found, Diagnosis):
+            raise NodeRefused(f"no sandbox for trials: {found.text()}")
+
+    def _make_ready(self, crew: Crew) -> None:
+        """Fetch the base commit, make the environment, run `setup`; raises NodeRefused."""
+        say("phase", "fetching the code")
+        base = CommitId(self._brief.base)
+        here = NodeRepository(self._paths.repository, pinned=base)
+        try:
+            repository = RemoteCode(RayDepot(), here, patience_s=FETCH_S).fetch(base)
+            say("phase", "preparing the environment")
+            prepare(
+                crew.trial,
+                base=base,
+                repository=repository,
+                paths=self._paths,
+                study=self._brief.study,
+                show=lambda line: say("phase", f"preparing: {line.strip()[:200]}"),
+            )
+        except (EnvironmentFailed, GitError) as error:
+            raise NodeRefused(str(error)) from error
+
+    def _present(self, prepared_s: float) -> NodeFacts:
+        return NodeFacts(
+            node=self._settings.node,
+            id=self._settings.id,
+            address=self._address,
+            versions=Versions.ours(),
+            cpus=os.cpu_count() or 1,
+            memory_gb=round(machine_memory() / 1e9, 1),
+            gpus=tuple(card.name for card in NvmlGpus().look()),
+            prepared_s=round(prepared_s, 1),
+        )
+
+    def _beat(self) -> Order:
+        self._beat_at = time.monotonic()
+        order: Order = ray.get(self._queue.beat.remote(self._facts), timeout=CALL_S)
+        return order
+
+    def tend(self) -> None:
+        """Keep the workers up, and do as the head wants; raises HeadChanged, what Ray raises."""
+        if self._crew is None:
+            return
+        self._crew.tend(is_leaving=self._is_leaving)
+        if time.monotonic() - self._beat_at < BEAT_S:
+            return
+        if self._board.brief() != self._brief:
+            raise HeadChanged("the study has other terms now")
+        if self._beat() is Order.LEAVE and not self._is_leaving:
+            say("phase", "the study wants this node to finish what runs, and to leave")
+            self._is_leaving = True
+
+    def ask_to_leave(self) -> None:
+        """Have the study give this node nothing more: it then orders it to leave."""
+        self._queue.drain.remote(self._settings.node)
+
+    @property
+    def has_left(self) -> bool:
+        """Say whether the node was to leave and nothing of it runs any more."""
+        return self._is_leaving and (self._crew is None or self._crew.is_home)
+
+    def leave(self, reason: str) -> None:
+        """End the workers and tell the study; Ray is ended by whoever started this process."""
+        if self._crew is not None:
+            self._crew.end()
+        with suppress(ray.exceptions.RayError, ray.exceptions.GetTimeoutError):
+            ray.get(self._queue.part.remote(self._settings.node, reason), timeout=CALL_S)
+        ray.shutdown()
+
+
+def cpu_slots() -> int:
+    """Return how many CPU slots a node brings unless told: half its cores, and at least 1."""
+    return max(1, (os.cpu_count() or 1) // 2)
+
+
+def main() -> int:
+    """Be a node until told to leave, or until Ray or the study is gone; return an exit code."""
+    assert_ours()
+    settings = from_json(NodeSettings, Path(sys.argv[1]).read_bytes())
+    try:
+        return _serve(_Node(settings))
+    except WrongToken as error:
+        say("denied", str(error))
+        return REFUSED
+    except NodeRefused as error:
+        say("fatal", str(error))
+        return REFUSED
+    except BoardAway as error:
+        say("problem", str(error))
+        return AWAY
+    except (RayFailed, OSError, ValueError, ray.exceptions.RayError) as error:
+        # A ValueError is Ray's word for an actor of this name not being there.
+        say("problem", cause(error))
+        return FAILED
+
+
+def _serve(node: _Node) -> int:
+    say("joined", f"{node.join()} slots")
+    reason = "drained"
+    while not node.has_left:
+        order = ordered(CHECK_S)
+        if order in {"", "now"}:
+            reason = "left"
+            break
+        if order == "leave":
+            node.ask_to_leave()
+        node.tend()
+    node.leave(reason)
+    say("left", reason)
+    return 0

@@ -1,0 +1,60 @@
+"""Which nodes have joined and live: what the queue actor knows of machines, by their beats.
+
+Pure but for the ledger's words: it says what is to be recorded, and records nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cluster.brief import NodeFacts, Refusal
+from cluster.node_events import NodeJoined, NodeLeft, NodeRefused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    facts: NodeFacts
+    at: float
+
+
+class NodeRoll:
+    """Nodes by name. Times are seconds of a clock that does not jump."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, _Seen] = {}
+
+    def is_taken(self, facts: NodeFacts) -> bool:
+        """Say whether another machine that lives goes by this name."""
+        known = self._seen.get(facts.node)
+        return known is not None and known.facts.id != facts.id
+
+    def beat(self, facts: NodeFacts, now: float) -> NodeJoined | None:
+        """Note that a node lives; return what is to be recorded of one that is new."""
+        known = self._seen.get(facts.node)
+        self._seen[facts.node] = _Seen(facts=facts, at=now)
+        if known is not None and known.facts == facts:
+            return None
+        return NodeJoined(
+            node=facts.node,
+            address=facts.address,
+            incumbent=facts.versions.incumbent,
+            python=facts.versions.python,
+            ray=facts.versions.ray,
+            cpus=facts.cpus,
+            memory_gb=facts.memory_gb,
+            gpus=facts.gpus,
+            prepared_s=facts.prepared_s,
+        )
+
+    def part(self, node: str, reason: str) -> NodeLeft | None:
+        """Forget a node; return what is to be recorded, if it was known."""
+        return NodeLeft(node=node, reason=reason) if self._seen.pop(node, None) else None
+
+    def silent(self, now: float, patience_s: float) -> Sequence[NodeLeft]:
+        """Forget nodes that have not been heard of for so long; return what is to be recorded."""
+        over = [name for name, seen in self._seen.items() if now - seen.at > patience_s]
+        return [left for name in over if (left := self.part(name, "fell silent")) is not None]
+
+
+def refused(refusal: Refusal) -> NodeRefused:
+    """Return what is to be recorded of a node that does not fit."""
+    return NodeRefused(node=refusal.node, address=refusal.address, reason=refusal.reason)

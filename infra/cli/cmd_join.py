@@ -1,0 +1,129 @@
+"""`incumbent join` and `incumbent leave`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infra.cli.output import note, print_json, say
+from infra.cli.study_choice import JsonOption, UsageProblem
+
+if TYPE_CHECKING:
+    from infra.node_home import NodeHome
+
+
+def join(
+    address: Annotated[
+        str, typer.Argument(help="HOST:PORT of the study: `run --listen` prints it.")
+    ],
+    token_file: Annotated[
+        Path | None,
+        typer.Option("--token-file", help="A copy of the study's token; default: it is asked for."),
+    ] = None,
+    name: Annotated[
+        str, typer.Option("--name", help="What to call this machine; default: its host name.")
+    ] = "",
+    slots: Annotated[
+        int, typer.Option("--slots", min=0, help="CPU slots, or fewer GPUs than there are.")
+    ] = 0,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return once it has joined.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Give this machine's slots to a study on another machine."""
+    from infra.attach import counted_interrupts
+    from infra.joining import begin, follow_node
+
+    home, node = _checked(address, name)
+    status = home.status()
+    if status is not None:
+        note(f"attached to the node process that runs already (process {status.pid})")
+    else:
+        _take_token(home, token_file)
+    with counted_interrupts() as presses:
+        offset = begin(home, node=node, slots=slots, is_running=status is not None)
+        tell = (lambda _: None) if as_json else note
+        ended = follow_node(home, tell, presses, offset=offset, until_joined=detach)
+    if as_json:
+        print_json(ended)
+    raise typer.Exit(1 if ended.standing == "refused" else 0)
+
+
+def leave(
+    address: Annotated[
+        str, typer.Argument(help="HOST:PORT of the study; default: the only one.")
+    ] = "",
+    now: Annotated[
+        bool, typer.Option("--now", help="Give running trials back instead of finishing them.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take this machine out of a study that it joined."""
+    from infra.joining import ask_to_leave
+    from infra.node_home import memberships
+
+    running = [home for home in memberships() if home.status() is not None]
+    wanted = [home for home in running if address in {"", home.head}]
+    if len(wanted) > 1:
+        names = ", ".join(home.head for home in wanted)
+        raise UsageProblem(f"which study? Say one of: {names}")
+    if not wanted and running:
+        names = ", ".join(home.head for home in running)
+        raise UsageProblem(f"this machine has not joined {address}, but {names}")
+    if wanted and not now:
+        note("finishing what runs (--now gives it back)")
+    for home in wanted:
+        ask_to_leave(home, now=now)
+    if as_json:
+        print_json({"left": [home.head for home in wanted]})
+    elif wanted:
+        say(f"left {wanted[0].head}")
+    else:
+        say("this machine has joined no study")
+
+
+def _checked(head: str, name: str) -> "tuple[NodeHome, str]":
+    import re
+    import socket
+
+    from cluster.reach import split
+    from infra.node_home import NodeHome
+
+    try:
+        host, port = split(head)
+        address = socket.gethostbyname(host)
+    except ValueError as error:
+        raise UsageProblem(f"{error}: `incumbent run --listen` prints what to say") from error
+    except OSError as error:
+        raise UsageProblem(f"there is no host {host}: {error}") from error
+    node = name or socket.gethostname().partition(".")[0]
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", node):
+        raise UsageProblem(
+            f"{node!r} is no name for a node: say --name with letters, digits, dashes, underscores"
+        )
+    home = NodeHome.locate(f"{address}:{port}")
+    home.create()
+    return home, node
+
+
+def _take_token(home: "NodeHome", file: Path | None) -> None:
+    """Keep the token that is given by file or at the prompt; one that was kept is used again."""
+    if file is not None:
+        try:
+            token = file.expanduser().read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageProblem(f"cannot read the token from {file}: {error}") from error
+    elif home.token.exists():
+        return
+    elif sys.stdin.isatty():
+        token = typer.prompt("token of the study", hide_input=True, err=True).strip()
+    else:
+        token = sys.stdin.readline().strip()
+    if not token:
+        raise UsageProblem(
+            "there is no token: say --token-file with a copy of the one that `incumbent run "
+            "--listen` names, or give it on standard input"
+        )
+    home.write_token(token)

@@ -1,0 +1,120 @@
+"""Starts, follows and ends the node process of this machine, for the command line."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from cluster.reach import answers
+from infra.home import StudyProblem
+from infra.node_home import NodeHome, NodeStatus, Standing
+from infra.node_process import start_node
+
+LOOK_S = 0.1
+START_S = 20.0
+_WORDS = {
+    Standing.STARTING: "{text}",
+    Standing.JOINED: "{node} has joined {head} with {text}",
+    Standing.WAITING: "waiting for {head}: {text}",
+    Standing.LEAVING: "{text} (Ctrl-C again gives it back at once)",
+    Standing.LEFT: "{node} has left {head}",
+    Standing.REFUSED: "error: {text}",
+}
+_OVER = {Standing.LEFT, Standing.REFUSED}
+
+
+def begin(home: NodeHome, *, node: str, slots: int, is_running: bool) -> int:
+    """Start the node process unless it runs; return from where its reports are to be read.
+
+    Raises StudyProblem where nobody answers: a first joining does not wait for a head.
+    """
+    if is_running:
+        return 0
+    if not answers(home.head):
+        raise StudyProblem(
+            f"nobody answers at {home.head}: does the study run with --listen, and does a firewall "
+            "let this machine in?"
+        )
+    home.reports.touch(mode=0o600)
+    offset = home.reports.stat().st_size
+    process = start_node(home, node=node, slots=slots)
+    deadline = time.monotonic() + START_S
+    while home.status() is None:
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise StudyProblem(f"the node process does not start: see {home.driver_log}")
+        time.sleep(LOOK_S)
+    return offset
+
+
+def follow_node(
+    home: NodeHome,
+    tell: Callable[[str], None],
+    presses: Callable[[], int],
+    *,
+    offset: int,
+    until_joined: bool,
+) -> NodeStatus:
+    """Tell what the node reports until it ends, or has joined; return how it is then.
+
+    `presses` counts those of Ctrl-C: the first asks the node to leave, the second to do so at once,
+    the third leaves it to itself.
+    """
+    asked = 0
+    while True:
+        status = home.status()
+        offset = _tell_news(home, tell, offset)
+        if status is None:
+            last = home.last_status()
+            if last is None:
+                raise StudyProblem(f"the node process is gone: see {home.driver_log}")
+            if last.standing not in _OVER:
+                raise StudyProblem(f"the node process was killed: join again (see {home.reports})")
+            return last
+        if until_joined and status.standing is Standing.JOINED:
+            return status
+        while asked < min(presses(), 2):
+            asked += 1
+            _signal(status)
+        if presses() > 2 or (until_joined and asked and status.standing is Standing.WAITING):
+            return status
+        time.sleep(LOOK_S)
+
+
+def ask_to_leave(home: NodeHome, *, now: bool) -> None:
+    """Have the node leave, and wait until it has."""
+    asked = 0
+    while (status := home.status()) is not None:
+        if asked < 1 + now:
+            asked += 1
+            _signal(status)
+        time.sleep(LOOK_S)
+
+
+def _signal(status: NodeStatus) -> None:
+    if status.pid:
+        with suppress(ProcessLookupError):
+            os.kill(status.pid, signal.SIGTERM)
+
+
+def _tell_news(home: NodeHome, tell: Callable[[str], None], offset: int) -> int:
+    """Tell what was reported after `offset`; return how far that was."""
+    for kind, text, end in _reports(home, offset):
+        offset = end
+        status = home.last_status()
+        node = status.node if status else ""
+        words = _WORDS[Standing(kind)] if kind in set(Standing) else "{text}"
+        tell(words.format(text=text, node=node, head=home.head))
+    return offset
+
+
+def _reports(home: NodeHome, offset: int) -> Iterator[tuple[str, str, int]]:
+    with home.reports.open("rb") as file:
+        file.seek(offset)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return  # it is only being written
+            offset += len(line)
+            report = json.loads(line)
+            yield report["kind"], report["text"], offset

@@ -1,0 +1,114 @@
+"""Where a study is reached by machines that join it: an address of this one, and a port.
+
+Knows addresses and ports of this machine. Does not know Ray, which is told the result.
+"""
+
+import errno
+import ipaddress
+import socket
+
+from cluster.config import StudyConfig
+from cluster.reach import address_towards
+from infra.controller_process import find_controller
+from infra.home import StudyHome, StudyProblem
+from infra.listeners import outside_interfaces
+from infra.settings import settings_if_any
+
+AUTO = "auto"
+FIRST_PORT, LAST_PORT = 7700, 7799
+_FAR = "192.0.2.1"
+"""An address of documentation (RFC 5737): the way there is the default route."""
+
+
+def placed(config: StudyConfig, home: StudyHome) -> StudyConfig:
+    """Return the configuration with HOST:PORT for what `[cluster] listen` leaves open.
+
+    A study keeps its port while that is free, for the sake of machines that joined it. Raises
+    StudyProblem.
+    """
+    wanted = config.cluster.listen
+    if not wanted:
+        return config
+    if config.cluster.address:
+        raise StudyProblem(
+            "a study either joins a Ray cluster (--address) or has one of its own that others join "
+            "(--listen): leave one of them out"
+        )
+    before = settings_if_any(home)
+    known = before.cluster.listen if before else ""
+    host, port = _parts(wanted)
+    host = host or _own_address()
+    if port == 0 and known.rpartition(":")[0] == host:
+        port = int(known.rpartition(":")[2])
+        if find_controller(home) is None and not _is_free(host, port):
+            port = 0
+    if port == 0:
+        port = _free_port(host)
+    elif find_controller(home) is None and not _is_free(host, port):
+        raise StudyProblem(f"port {port} at {host} is taken: say --listen={host}:PORT with another")
+    cluster = config.cluster.model_copy(update={"listen": f"{host}:{port}"})
+    return config.model_copy(update={"cluster": cluster})
+
+
+def _parts(wanted: str) -> tuple[str, int]:
+    """Return address and port; "" and 0 where they are to be found out."""
+    if wanted == AUTO:
+        return "", 0
+    host, colon, port = wanted.partition(":")
+    try:
+        address = ipaddress.IPv4Address(socket.gethostbyname(host))
+    except (OSError, ValueError) as error:
+        raise StudyProblem(
+            f"--listen={wanted}: {host} is no IPv4 address or host name ({_own_words()})"
+        ) from error
+    if colon and not (port.isdigit() and 0 < int(port) < 1 << 16):
+        raise StudyProblem(f"--listen={wanted}: {port or 'nothing'} is no port")
+    if _is_useless(address):
+        raise StudyProblem(
+            f"--listen={wanted}: other machines need an address to come to ({_own_words()})"
+        )
+    return str(address), int(port or 0)
+
+
+def _is_useless(address: ipaddress.IPv4Address) -> bool:
+    return address.is_unspecified or address.is_loopback
+
+
+def _own_address() -> str:
+    try:
+        return address_towards(_FAR)
+    except OSError:
+        found = list(outside_interfaces().values())
+        if not found:
+            problem = "this machine has no address that others could reach: leave out --listen"
+            raise StudyProblem(problem) from None
+        return found[0]
+
+
+def _own_words() -> str:
+    own = ", ".join(f"{address} ({name})" for name, address in outside_interfaces().items())
+    return f"this machine has {own or 'none but loopback'}"
+
+
+def _free_port(host: str) -> int:
+    for port in range(FIRST_PORT, LAST_PORT + 1):
+        if _is_free(host, port):
+            return port
+    raise StudyProblem(f"all ports from {FIRST_PORT} to {LAST_PORT} are taken at {host}")
+
+
+def _is_free(host: str, port: int) -> bool:
+    """Say whether one could listen there; raises StudyProblem if the address is not ours."""
+    # Ray listens on all addresses, whatever it is told: so the port has to be free on all of them.
+    for address in (host, ""):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+            except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL:
+                    raise StudyProblem(
+                        f"--listen: {host} is no address of this machine ({_own_words()})"
+                    ) from error
+                return False
+    return True

@@ -1,0 +1,168 @@
+"""Where a machine keeps what belongs to a study that it joined. Owns these paths.
+
+STATE/nodes/HASH/            one study of another machine, by its address
+    node.json                how things are; locked by the node process for as long as it lives
+    settings.json            what the driver is told
+    reports.jsonl            what the driver and the process reported, a line each
+    driver.log ray.log       what they and Ray printed
+    ray.token ray.json       as in a study's own folder
+    study/                   the study's folder on this machine, in the sense of trainer.paths
+STATE/envs/                  virtual environments of trials, shared with studies of this machine
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from infra.home import runtime_for, state_directory
+
+
+class Standing(StrEnum):
+    """How it is with a node, as its own machine sees it."""
+
+    STARTING = "starting"
+    JOINED = "joined"
+    WAITING = "waiting"  # for the head to be there
+    LEAVING = "leaving"
+    LEFT = "left"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStatus:
+    """What a node process tells of itself."""
+
+    head: str
+    node: str
+    pid: int
+    standing: Standing
+    text: str = ""
+    """What it is at, or why it is so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeHome:
+    """The paths of one membership."""
+
+    head: str
+    directory: Path
+
+    @classmethod
+    def locate(cls, head: str) -> "NodeHome":
+        """Return the home of a membership; creates nothing."""
+        digest = hashlib.sha256(head.encode()).hexdigest()[:10]
+        return cls(head=head, directory=state_directory() / "nodes" / digest)
+
+    def create(self) -> None:
+        """Make the folders, for this user alone."""
+        for path in (self.directory, self.empty, self.directory / "study"):
+            path.mkdir(parents=True, exist_ok=True)
+            path.chmod(0o700)
+
+    @property
+    def empty(self) -> Path:
+        """An empty directory to run our own processes in."""
+        return self.directory / "empty"
+
+    @property
+    def token(self) -> Path:
+        """The study's token."""
+        return self.directory / "ray.token"
+
+    @property
+    def settings(self) -> Path:
+        """What the driver is told."""
+        return self.directory / "settings.json"
+
+    @property
+    def reports(self) -> Path:
+        """What was reported, as JSON lines."""
+        return self.directory / "reports.jsonl"
+
+    @property
+    def driver_log(self) -> Path:
+        """Whatever else the driver printed."""
+        return self.directory / "driver.log"
+
+    @property
+    def environments(self) -> Path:
+        """Virtual environments of trials."""
+        return state_directory() / "envs"
+
+    @property
+    def lock(self) -> Path:
+        """The node process's lock, with what it says of itself."""
+        return self.directory / "node.json"
+
+    def runtime(self) -> Path:
+        """Return (and make) a short-pathed folder for Ray's sockets."""
+        return runtime_for(self.directory)
+
+    def write_token(self, token: str) -> None:
+        """Keep the token, for this user's eyes alone."""
+        descriptor = os.open(self.token, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(token)
+
+    def status(self) -> NodeStatus | None:
+        """Return what the node process says of itself; None if none runs."""
+        try:
+            with self.lock.open("r", encoding="utf-8") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return _read(file.read(), self.head)
+        except FileNotFoundError:
+            pass
+        return None
+
+    def last_status(self) -> NodeStatus | None:
+        """Return what a node process said last, whether or not it still runs."""
+        try:
+            return _read(self.lock.read_text("utf-8"), self.head)
+        except FileNotFoundError:
+            return None
+
+    def write_status(self, status: NodeStatus) -> None:
+        """Say how things are; by the holder of the lock."""
+        # In place: a new file would not carry the lock.
+        with self.lock.open("r+", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(status)) + "\n")
+            file.truncate()
+
+    @contextmanager
+    def held(self) -> Iterator[bool]:
+        """Be the one node process of this membership, if there is no other."""
+        descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "r+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+
+def _read(text: str, head: str) -> NodeStatus:
+    try:
+        facts = json.loads(text)
+        return NodeStatus(**{**facts, "standing": Standing(facts["standing"])})
+    except (ValueError, TypeError, KeyError):  # it is only being written
+        return NodeStatus(head=head, node="", pid=0, standing=Standing.STARTING)
+
+
+def memberships() -> list[NodeHome]:
+    """Return all studies that this machine has joined, by folder."""
+    root = state_directory() / "nodes"
+    found = []
+    for lock in sorted(root.glob("*/node.json")) if root.is_dir() else []:
+        head = _read(lock.read_text("utf-8"), "").head
+        if head:
+            found.append(NodeHome(head=head, directory=lock.parent))
+    return found

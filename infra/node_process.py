@@ -1,0 +1,187 @@
+"""The node process: keeps a machine joined to a study, whatever dies meanwhile.
+
+`python -I -c PROGRAM HEAD NODE SLOTS`, in a session of its own. It imports no Ray: it starts the
+driver (cluster.node), which Ray may take down with it, starts it anew, and ends what there is of
+Ray on this machine when the node leaves. SIGTERM asks to leave when what runs has finished, a
+second one to leave at once.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from typing import IO
+
+from cluster.codec import to_json
+from cluster.environment import allowed_environment
+from cluster.node_settings import NodeSettings
+from cluster.ours import assert_ours
+from cluster.ray_cluster import PrivateRay
+from cluster.reach import answers
+from infra.node_home import NodeHome, NodeStatus, Standing
+
+PROGRAM = "from infra.node_process import main; raise SystemExit(main())"
+_DRIVER = "from cluster.node import main; raise SystemExit(main())"
+_REFUSED, _AWAY = 2, 3
+"""Exit codes of the driver: see cluster.node."""
+LOOK_S = 0.2
+AGAIN_S = 2.0
+LONGEST_PAUSE_S = 15.0
+LEAVE_S = 20.0
+"""How long the driver may take to end the workers when it is to leave at once."""
+
+
+class NodeProcess:
+    """Runs the driver again and again until the node leaves or is refused."""
+
+    def __init__(self, home: NodeHome, *, node: str, slots: int) -> None:
+        self._home = home
+        self._node = node
+        self._asked = 0
+        """How often this process was asked to leave."""
+        self._told = 0
+        self._text = ""
+        self._settings = NodeSettings(
+            head=home.head,
+            node=node,
+            id=uuid.uuid4().hex[:12],
+            directory=str(home.directory),
+            runtime=str(home.runtime()),
+            empty=str(home.empty),
+            environments=str(home.environments),
+            slots=slots,
+        )
+        self._ray = PrivateRay(
+            runtime=home.runtime(), directory=home.directory, empty=home.empty, head=home.head
+        )
+
+    def run(self) -> int:
+        """Be a node until it leaves; return an exit code."""
+        signal.signal(signal.SIGTERM, self._ask_to_leave)
+        self._home.settings.write_bytes(to_json(self._settings))
+        pause_s, failures = AGAIN_S, 0
+        code = _AWAY
+        while not self._asked:
+            if not answers(self._home.head):
+                self._stand(Standing.WAITING, f"nobody answers at {self._home.head}")
+                self._wait(AGAIN_S)
+                continue
+            self._stand(Standing.STARTING, "asking the study what it is")
+            began = time.monotonic()
+            code = self._drive()
+            if code in {0, _REFUSED}:
+                break
+            failures = failures + 1 if time.monotonic() - began < LONGEST_PAUSE_S else 1
+            if failures > 1:
+                self._ray.stop()  # it may be of a cluster that is no more
+            self._stand(Standing.WAITING, self._text)
+            self._wait(min(pause_s * failures, LONGEST_PAUSE_S))
+        self._ray.stop()
+        is_refused = code == _REFUSED
+        self._stand(Standing.REFUSED if is_refused else Standing.LEFT, self._text)
+        return 1 if is_refused else 0
+
+    def _ask_to_leave(self, *_: object) -> None:
+        self._asked += 1
+
+    def _wait(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not self._asked and time.monotonic() < deadline:
+            time.sleep(LOOK_S)
+
+    def _drive(self) -> int:
+        """Run the driver to its end; return its exit code."""
+        with self._home.driver_log.open("ab") as log:
+            driver = subprocess.Popen(
+                [sys.executable, "-I", "-c", _DRIVER, str(self._home.settings)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=dict(self._ray.environment()),
+                cwd=self._home.empty,
+                text=True,
+                start_new_session=True,
+            )
+        reader = threading.Thread(target=self._listen, args=(driver.stdout,), daemon=True)
+        reader.start()
+        self._told = 0
+        deadline = float("inf")
+        while driver.poll() is None:
+            if self._asked > self._told:
+                self._told = self._asked
+                self._stand(Standing.LEAVING, "finishing what runs")
+                _tell(driver, "leave" if self._asked == 1 else "now")
+                deadline = time.monotonic() + LEAVE_S if self._asked > 1 else deadline
+            if time.monotonic() > deadline:
+                driver.kill()
+            time.sleep(LOOK_S)
+        reader.join()
+        return driver.returncode
+
+    def _listen(self, reports: IO[str]) -> None:
+        for line in reports:
+            try:
+                report = json.loads(line)
+                self._hear(str(report["kind"]), str(report["text"]))
+            except (ValueError, KeyError, TypeError):
+                continue  # something that Ray printed
+
+    def _hear(self, kind: str, text: str) -> None:
+        self._text = text
+        if kind == "joined":
+            self._stand(Standing.JOINED, text)
+        elif kind == "phase":
+            self._stand(Standing.LEAVING if self._asked else Standing.STARTING, text)
+        elif kind == "denied":
+            self._home.token.unlink(missing_ok=True)  # it would be taken again the next time
+        elif kind == "problem":
+            self._report(kind, text)
+
+    def _stand(self, standing: Standing, text: str) -> None:
+        status = NodeStatus(
+            head=self._home.head, node=self._node, pid=os.getpid(), standing=standing, text=text
+        )
+        self._home.write_status(status)
+        self._report(standing, text)
+
+    def _report(self, kind: str, text: str) -> None:
+        with self._home.reports.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"kind": kind, "text": text}) + "\n")
+
+
+def _tell(driver: subprocess.Popen[str], word: str) -> None:
+    if driver.stdin is not None:
+        try:
+            driver.stdin.write(word + "\n")
+            driver.stdin.flush()
+        except OSError:
+            return  # it has ended
+
+
+def main() -> int:
+    """Run the node process that is named by the arguments: head, node, slots."""
+    assert_ours()
+    head, node, slots = sys.argv[1:]
+    home = NodeHome.locate(head)
+    with home.held() as is_ours:
+        if not is_ours:
+            return 1
+        return NodeProcess(home, node=node, slots=int(slots)).run()
+
+
+def start_node(home: NodeHome, *, node: str, slots: int) -> subprocess.Popen[bytes]:
+    """Start the node process, from an empty directory and a clean environment."""
+    with home.driver_log.open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-c", PROGRAM, home.head, node, str(slots)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=allowed_environment(),
+            cwd=home.empty,
+            start_new_session=True,
+        )

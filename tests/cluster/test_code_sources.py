@@ -1,0 +1,308 @@
+"""Where workers get commits: one contract, for the head's own slots and for those of nodes.
+
+The depot is in this process, over real git; a test may have it be away, or lie.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from cluster.depot import DepotActor
+from cluster.node_repository import NodeRepository
+from cluster.packer import Packer, Parcel
+from cluster.remote_code import RemoteCode
+from tests.trainer.conftest import Research, git
+from trainer.git_command import GitError
+from trainer.ports import CodeAway, CodeSource
+from trainer.slot_parts import LocalCode
+from trainer.trial import CommitId
+
+FILES = {"train.py": "RATE = 0.5\n" + "# a line like many others\n" * 500, "data/x.txt": "x"}
+
+
+@pytest.fixture
+def research(tmp_path: Path) -> Research:
+    (tmp_path / "study").mkdir()
+    git(tmp_path / "study", "init", "-q", "--bare", "repo.git")
+    git(tmp_path, "init", "-q", "checkout")
+    return Research(bare=tmp_path / "study" / "repo.git", checkout=tmp_path / "checkout")
+
+
+@dataclass
+class FakeDepot:
+    """A real depot behind a door that a test may shut, noting what passes."""
+
+    depot: DepotActor | Packer
+    before: Callable[[], None] = lambda: None
+    asked: list[tuple[CommitId, tuple[CommitId, ...]]] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+
+    def bundle(self, commit: CommitId, have: Sequence[CommitId]) -> Parcel | None:
+        self.before()
+        self.asked.append((commit, tuple(have)))
+        pack = self.depot.pack if isinstance(self.depot, Packer) else self.depot.bundle
+        found = pack(commit, have)
+        self.sizes.append(found.size if found else 0)
+        return found
+
+    def more(self, key: str, offset: int) -> bytes:
+        self.before()
+        return self.depot.more(key, offset)
+
+
+@pytest.fixture
+def depot(research: Research) -> FakeDepot:
+    return FakeDepot(DepotActor(str(research.bare.parent)))
+
+
+Remote = Callable[..., RemoteCode]
+
+
+@pytest.fixture
+def base(research: Research) -> CommitId:
+    return CommitId(research.commit(FILES))
+
+
+@pytest.fixture
+def remote(tmp_path: Path, depot: FakeDepot, base: CommitId) -> Remote:
+    def make(most_kept: int = 512, patience_s: float = 20.0, ahead_s: float = 1.0) -> RemoteCode:
+        here = NodeRepository(tmp_path / "node" / "repo.git", pinned=base, most_kept=most_kept)
+        return RemoteCode(depot, here, patience_s=patience_s, ahead_s=ahead_s)
+
+    return make
+
+
+@pytest.fixture(params=["local", "remote"])
+def source(request: pytest.FixtureRequest, research: Research, remote: Remote) -> CodeSource:
+    return LocalCode(research.bare) if request.param == "local" else remote()
+
+
+def show(repository: Path, commit: CommitId, name: str = "train.py") -> str:
+    return git(repository, "show", f"{commit}:{name}") + "\n"
+
+
+def candidate(research: Research, number: int) -> CommitId:
+    text = FILES["train.py"].replace("0.5", f"0.{number:04}")
+    return CommitId(research.commit({"train.py": text}))
+
+
+# --- the contract ---------------------------------------------------------------------------------
+
+
+def test_a_commit_is_there_with_all_of_its_tree(
+    source: CodeSource, research: Research, base: CommitId
+) -> None:
+    found = candidate(research, 1)
+    for commit in (base, found, base):
+        repository = source.fetch(commit)
+        assert git(repository, "cat-file", "-t", commit) == "commit"
+        assert show(repository, commit, "data/x.txt") == "x\n"
+    assert show(repository, found).startswith("RATE = 0.0001\n")
+    git(repository, "fsck", "--strict", "--connectivity-only", found)
+
+
+def test_it_can_be_checked_out_in_a_worktree(
+    source: CodeSource, base: CommitId, tmp_path: Path
+) -> None:
+    git(source.fetch(base), "worktree", "add", "--quiet", "--detach", str(tmp_path / "tree"), base)
+    assert (tmp_path / "tree" / "train.py").read_text() == FILES["train.py"]
+
+
+def test_what_is_wanted_ahead_is_found_when_its_turn_comes(
+    source: CodeSource, base: CommitId
+) -> None:
+    with suppress(CodeAway):  # on a slow machine it is on its way
+        source.fetch(base, is_ahead=True)
+    assert show(source.fetch(base), base) == FILES["train.py"]
+
+
+def test_several_threads_may_ask_at_once(source: CodeSource, base: CommitId) -> None:
+    found: list[Path] = []
+    threads = [threading.Thread(target=lambda: found.append(source.fetch(base))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 6
+    assert len({*found}) == 1
+
+
+# --- a node's own ---------------------------------------------------------------------------------
+
+
+def test_a_commit_that_the_head_lacks_is_a_lookup_error(remote: Remote, base: CommitId) -> None:
+    code = remote()
+    for missing in ("0" * 40, "HEAD", "--all", f"{base}^{{tree}}"):
+        with pytest.raises(LookupError, match="the head has no commit"):
+            code.fetch(CommitId(missing))
+
+
+def test_a_candidate_costs_hundreds_of_bytes_whatever_its_tree(
+    remote: Remote, research: Research, depot: FakeDepot, base: CommitId
+) -> None:
+    noise = "".join(f"{number * 7919 % 100_003} " for number in range(40_000))
+    heavy = CommitId(research.commit({"data/big.txt": noise}))
+    code = remote()
+    code.fetch(base)
+    code.fetch(heavy)
+    code.fetch(candidate(research, 1))
+    code.fetch(candidate(research, 2))
+    assert depot.sizes[1] > 50_000
+    assert max(depot.sizes[2:]) < 1000
+    assert depot.asked[-1][1][0] == base  # what the node is sure to have comes first
+
+
+def test_slots_of_a_node_fetch_a_commit_once(
+    remote: Remote, research: Research, depot: FakeDepot, base: CommitId
+) -> None:
+    slots = [remote() for _ in range(4)]
+    threads = [threading.Thread(target=code.fetch, args=(base,)) for code in slots]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [commit for commit, _ in depot.asked] == [base]
+
+
+def test_a_whole_repository_comes_in_parts(
+    research: Research, depot: FakeDepot, base: CommitId, remote: Remote, tmp_path: Path
+) -> None:
+    depot.depot = Packer(research.bare, tmp_path / "packs", part_bytes=100)
+    assert show(remote().fetch(base), base) == FILES["train.py"]
+    assert depot.sizes[0] > 300
+    assert len([*(tmp_path / "packs").iterdir()]) == 1  # another node may want the same
+
+
+def test_a_head_that_forgets_a_pack_half_way_is_asked_from_the_beginning(
+    research: Research, depot: FakeDepot, base: CommitId, remote: Remote, tmp_path: Path
+) -> None:
+    packs = tmp_path / "packs"
+    depot.depot = Packer(research.bare, packs, part_bytes=100)
+    calls = 0
+
+    def before() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            for path in packs.iterdir():
+                path.unlink()
+
+    depot.before = before
+    assert show(remote().fetch(base), base) == FILES["train.py"]
+    assert len(depot.asked) == 2
+
+
+def test_where_a_prerequisite_is_missing_after_all_the_whole_is_asked_for(
+    remote: Remote, research: Research, depot: FakeDepot, base: CommitId, tmp_path: Path
+) -> None:
+    code = remote()
+    repository = code.fetch(base)
+    for path in (repository / "objects").glob("??/*"):  # a disk that lost what it had
+        path.unlink()
+    found = candidate(research, 1)
+    assert show(code.fetch(found), found).startswith("RATE = 0.0001\n")
+    assert [have for _, have in depot.asked] == [(), (base,), ()]
+
+
+def test_a_pack_that_was_damaged_is_not_taken_in(
+    remote: Remote, depot: FakeDepot, base: CommitId
+) -> None:
+    class Liar(FakeDepot):
+        def bundle(self, commit: CommitId, have: Sequence[CommitId]) -> Parcel | None:
+            found = super().bundle(commit, have)
+            assert found is not None
+            return Parcel(key=found.key, size=found.size, first=found.first[:-9] + b"123456789")
+
+    code = remote()
+    code._depot = Liar(depot.depot)
+    with pytest.raises(GitError):
+        code.fetch(base)
+    assert not code._repository.has(base)
+
+
+def test_a_tree_that_would_write_into_git_s_own_folder_is_not_taken_in(
+    remote: Remote, research: Research, base: CommitId
+) -> None:
+    blob = git(research.bare, "rev-parse", f"{base}:data/x.txt")
+    entry = b"100644 config\0" + bytes.fromhex(blob)
+    inner = _hash_object(research.bare, "tree", entry)
+    tree = _hash_object(research.bare, "tree", b"40000 .git\0" + bytes.fromhex(inner))
+    commit = CommitId(git(research.bare, "commit-tree", tree, "-p", base, "-m", "evil"))
+    code = remote()
+    code.fetch(base)
+    with pytest.raises(GitError, match="unpack-objects"):
+        code.fetch(commit)
+
+
+def _hash_object(repository: Path, kind: str, content: bytes) -> str:
+    file = repository / "object"
+    file.write_bytes(content)
+    return git(repository, "hash-object", "-t", kind, "-w", "--literally", str(file))
+
+
+def test_while_the_head_is_away_a_commit_is_asked_for_again_and_then_comes(
+    remote: Remote, depot: FakeDepot, base: CommitId
+) -> None:
+    left = 2
+
+    def before() -> None:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise ConnectionError("the depot is away")
+
+    depot.before = before
+    assert show(remote().fetch(base), base) == FILES["train.py"]
+
+
+def test_a_head_that_stays_away_is_no_fault_of_the_candidate(
+    remote: Remote, depot: FakeDepot, base: CommitId
+) -> None:
+    def before() -> None:
+        raise ConnectionError("the depot is away")
+
+    depot.before = before
+    with pytest.raises(CodeAway):
+        remote(patience_s=0.6).fetch(base)
+
+
+def test_a_slow_fetch_goes_on_when_patience_has_ended_and_is_found_later(
+    remote: Remote, depot: FakeDepot, base: CommitId
+) -> None:
+    gate = threading.Event()
+    depot.before = lambda: gate.wait(30) and None
+    code = remote(ahead_s=0.01)
+    began = time.monotonic()
+    with pytest.raises(CodeAway, match="still on its way"):
+        code.fetch(base, is_ahead=True)
+    assert time.monotonic() - began < 5
+    gate.set()
+    code.fetch(base)
+    assert len(depot.asked) == 1
+
+
+def test_old_commits_are_let_go_and_the_base_and_the_newest_stay(
+    remote: Remote, research: Research, base: CommitId
+) -> None:
+    code = remote(most_kept=8)
+    repository = code.fetch(base)
+    commits = []
+    for number in range(11):
+        git(research.checkout, "checkout", "-q", base)
+        commits.append(candidate(research, number))
+        code.fetch(commits[-1])
+        if number == 5:
+            code.fetch(commits[0])  # wanted again, e.g. as a replicate
+    refs = set(git(repository, "for-each-ref", "--format=%(objectname)").split())
+    assert len(refs) <= 9
+    assert {base, commits[0], *commits[-4:]} <= refs
+    assert commits[1] not in refs
+    kept = git(repository, "cat-file", "--batch-check", "--batch-all-objects")
+    assert commits[1] not in kept
+    again = code.fetch(commits[1])
+    assert show(again, commits[1]).startswith("RATE = 0.0001\n")

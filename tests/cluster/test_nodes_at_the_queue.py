@@ -1,0 +1,124 @@
+"""Nodes as the queue actor deals with them: the real actor's class, over a real server."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from typing import TypeVar
+
+import pytest
+
+from cluster import events as ev
+from cluster.brief import NodeFacts, Order, Refusal, Versions
+from cluster.codec import from_json, to_json
+from cluster.event import Event
+from cluster.queue_actor import QueueActor
+from cluster.queue_mode import QueueMode
+from cluster.redis_ledger import RedisLedger
+from cluster.redis_queue import RedisTrialQueue
+from cluster.redis_store import RedisStore, connect
+from trainer.ports import NoWork, Slot
+from trainer.trial import SlotId
+
+T = TypeVar("T")
+RIG = NodeFacts(
+    node="rig", id="a", address="10.0.0.7", versions=Versions.ours(), cpus=8, memory_gb=32.0
+)
+SLOT = Slot(id=SlotId("rig/cpu-0"), incarnation="x", node="rig", device="cpu", device_class="cpu")
+
+
+class Scene:
+    """A queue actor, and what it has recorded."""
+
+    def __init__(self, url: str, study: str) -> None:
+        self.store = RedisStore(connect(url), study)
+        self._url = url
+        self._study = study
+
+    def run(self, story: Callable[[QueueActor], Awaitable[T]]) -> T:
+        """Tell a story with a new actor."""
+
+        async def told() -> T:
+            return await story(QueueActor(self._url, self._study, 30.0))
+
+        return asyncio.run(told())
+
+    def recorded(self, kind: type[Event]) -> list[Event]:
+        events = [recorded.event for recorded in RedisLedger(self.store).read(0)]
+        return [event for event in events if isinstance(event, kind)]
+
+
+@pytest.fixture
+def scene(server_url: str, study_id: str) -> Iterator[Scene]:
+    made = Scene(server_url, study_id)
+    yield made
+    made.store.client.close()
+
+
+def test_a_node_that_beats_is_recorded_once_and_told_to_go_on(scene: Scene) -> None:
+    async def story(actor: QueueActor) -> list[Order]:
+        return [await actor.beat(RIG) for _ in range(3)]
+
+    assert scene.run(story) == [Order.GO_ON] * 3
+    assert len(scene.recorded(ev.NodeJoined)) == 1
+
+
+def test_a_second_machine_of_the_same_name_is_told_so_and_changes_nothing(scene: Scene) -> None:
+    async def story(actor: QueueActor) -> Order:
+        await actor.beat(RIG)
+        return await actor.beat(replace(RIG, id="b"))
+
+    assert scene.run(story) is Order.TAKEN
+    assert len(scene.recorded(ev.NodeJoined)) == 1
+
+
+def test_a_node_that_is_drained_gets_no_work_and_is_told_to_leave(scene: Scene) -> None:
+    epoch = RedisLedger(scene.store).begin_epoch()
+
+    async def story(actor: QueueActor) -> tuple[Order, object]:
+        await actor.beat(RIG)
+        await actor.drain("rig")
+        RedisTrialQueue(scene.store).set_node_mode("rig", QueueMode.DRAINING, epoch=epoch)
+        return await actor.beat(RIG), await actor.lease(SLOT, 0.0)
+
+    assert scene.run(story) == (Order.LEAVE, NoWork.STOP)
+    assert scene.recorded(ev.DrainRequested) == [ev.DrainRequested(node="rig")]
+
+
+def test_nodes_stay_while_a_study_stops_so_that_they_are_there_when_it_goes_on(
+    scene: Scene,
+) -> None:
+    epoch = RedisLedger(scene.store).begin_epoch()
+
+    async def story(actor: QueueActor) -> Order:
+        RedisTrialQueue(scene.store).set_mode(QueueMode.DRAINING, epoch=epoch)
+        return await actor.beat(RIG)
+
+    assert scene.run(story) is Order.GO_ON
+
+
+def test_a_node_that_parts_takes_its_slots_along(scene: Scene) -> None:
+    async def story(actor: QueueActor) -> None:
+        await actor.beat(RIG)
+        await actor.hello(SLOT)
+        await actor.hello(replace(SLOT, id=SlotId("cpu-0"), node="head"))
+        await actor.part("rig", "drained")
+        await actor.part("rig", "drained")
+
+    scene.run(story)
+    assert scene.recorded(ev.SlotClosed) == [ev.SlotClosed(slot=SLOT.id, reason="drained")]
+    assert scene.recorded(ev.NodeLeft) == [ev.NodeLeft(node="rig", reason="drained")]
+
+
+def test_why_a_machine_does_not_fit_is_in_the_ledger(scene: Scene) -> None:
+    refusal = Refusal(node="old", address="10.0.0.8", reason="Ray 2.60.0 there, 2.9.0 here")
+
+    async def story(actor: QueueActor) -> None:
+        await actor.refuse(refusal)
+
+    scene.run(story)
+    (refused,) = scene.recorded(ev.NodeRefused)
+    assert refused == ev.NodeRefused(node="old", address="10.0.0.8", reason=refusal.reason)
+
+
+def test_facts_of_a_node_survive_the_wire() -> None:
+    assert from_json(NodeFacts, to_json(RIG)) == RIG

@@ -1,0 +1,90 @@
+"""`join` and `leave` as far as they go without a study to join; with one, see tests/end_to_end."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from infra.node_home import NodeHome, NodeStatus, Standing
+from tests.infra.user import FAILURE, USAGE, User
+
+NOWHERE = "127.0.0.1:9"
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> User:
+    return User.at(tmp_path)
+
+
+@pytest.fixture
+def home(user: User, monkeypatch: pytest.MonkeyPatch) -> NodeHome:
+    monkeypatch.setenv("INCUMBENT_HOME", user.variables["INCUMBENT_HOME"])
+    return NodeHome.locate(NOWHERE)
+
+
+@pytest.mark.parametrize("head", ["rig", "rig:", "rig:port", "rig:70000", ":7700"])
+def test_an_address_has_a_host_and_a_port(user: User, head: str) -> None:
+    assert "is not HOST:PORT: `incumbent run --listen` prints" in user.refused(USAGE, "join", head)
+
+
+def test_a_host_that_is_none_is_said(user: User) -> None:
+    assert "there is no host no.such.host.invalid" in user.refused(
+        USAGE, "join", "no.such.host.invalid:7700"
+    )
+
+
+@pytest.mark.parametrize("name", ["a/b", "-a", "a b", "x" * 64])
+def test_a_name_is_one_that_slots_can_be_called_for(user: User, name: str) -> None:
+    said = user.refused(USAGE, "join", NOWHERE, f"--name={name}")
+    assert "is no name for a node: say --name" in said
+
+
+def test_without_a_token_nothing_is_tried(user: User) -> None:
+    assert "there is no token: say --token-file" in user.refused(USAGE, "join", NOWHERE)
+
+
+def test_a_token_file_that_cannot_be_read_is_said(user: User) -> None:
+    said = user.refused(USAGE, "join", NOWHERE, "--token-file", "no-such-file")
+    assert "cannot read the token from no-such-file" in said
+
+
+def test_a_first_joining_does_not_wait_for_a_head_that_is_not_there(
+    user: User, home: NodeHome
+) -> None:
+    user.write({"token": "a" * 64 + "\n"})
+    said = user.refused(FAILURE, "join", NOWHERE, "--token-file", "token")
+    assert f"nobody answers at {NOWHERE}" in said
+    assert home.token.read_text() == "a" * 64
+    assert home.token.stat().st_mode & 0o777 == 0o600
+    assert home.directory.stat().st_mode & 0o777 == 0o700
+
+
+def test_who_has_joined_nothing_can_leave_nothing(user: User) -> None:
+    assert user.done("leave") == "this machine has joined no study\n"
+    assert json.loads(user.done("leave", "--json")) == {"left": []}
+
+
+def test_what_a_node_process_says_is_there_while_it_lives(home: NodeHome) -> None:
+    home.create()
+    assert home.status() is None
+    status = NodeStatus(
+        head=NOWHERE, node="rig", pid=4711, standing=Standing.JOINED, text="2 slots"
+    )
+    with home.held() as is_ours:
+        assert is_ours
+        home.write_status(status)
+        assert home.status() == status
+        with home.held() as is_ours_too:
+            assert not is_ours_too
+    assert home.status() is None
+    assert home.last_status() == status
+
+
+def test_one_that_left_and_one_that_has_joined_are_told_apart(user: User, home: NodeHome) -> None:
+    home.create()
+    status = NodeStatus(head=NOWHERE, node="rig", pid=0, standing=Standing.LEFT)
+    with home.held():
+        home.write_status(status)
+        said = user.refused(USAGE, "leave", "127.0.0.1:10")
+        assert f"has not joined 127.0.0.1:10, but {NOWHERE}" in said
+    assert user.done("leave") == "this machine has joined no study\n"

@@ -1,0 +1,107 @@
+"""Where a study lets machines join it: at an address of this machine, and a port that is free."""
+
+import json
+import socket
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.config import StudyConfig
+from infra.cli.main import spelled_out
+from infra.home import StudyHome, StudyProblem
+from infra.listening import FIRST_PORT, LAST_PORT, placed
+from infra.settings import save_settings
+from tests.infra.user import CONFIG
+
+OWN = "127.0.0.2"
+"""Of this machine, and of no other: what a test may bind, though no study would be let to."""
+
+
+@pytest.fixture
+def loopback_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.listening._is_useless", lambda _: False)
+
+
+@pytest.fixture
+def home(tmp_path: Path, loopback_will_do: None, monkeypatch: pytest.MonkeyPatch) -> StudyHome:
+    monkeypatch.setenv("INCUMBENT_HOME", str(tmp_path / "state"))
+    home = StudyHome.locate(tmp_path, "mar5")
+    home.create()
+    return home
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.socket() as held:
+        held.bind((OWN, 0))
+        held.listen()
+        yield held.getsockname()[1]
+
+
+def config(listen: str, address: str = "") -> StudyConfig:
+    facts = tomllib.loads(f'{CONFIG}[cluster]\nlisten = "{listen}"\naddress = "{address}"\n')
+    return StudyConfig.model_validate_json(json.dumps(facts))
+
+
+def where(listen: str, home: StudyHome) -> tuple[str, int]:
+    host, _, port = placed(config(listen), home).cluster.listen.rpartition(":")
+    return host, int(port)
+
+
+def test_nothing_listens_unless_it_is_asked_for(home: StudyHome) -> None:
+    assert placed(config(""), home) == config("")
+
+
+def test_a_port_is_found_for_an_address(home: StudyHome) -> None:
+    host, port = where(OWN, home)
+    assert host == OWN
+    assert FIRST_PORT <= port <= LAST_PORT
+
+
+def test_a_port_that_is_named_is_taken_or_refused(home: StudyHome, taken: int) -> None:
+    assert where(f"{OWN}:17431", home) == (OWN, 17431)
+    with pytest.raises(StudyProblem, match=f"port {taken} at {OWN} is taken: say --listen"):
+        placed(config(f"{OWN}:{taken}"), home)
+
+
+def test_a_study_keeps_its_port_for_machines_that_know_it(home: StudyHome, taken: int) -> None:
+    save_settings(home, placed(config(f"{OWN}:17432"), home))
+    assert where(OWN, home) == (OWN, 17432)
+    save_settings(home, config(f"{OWN}:{taken}"))
+    assert where(OWN, home)[1] != taken
+
+
+@pytest.mark.parametrize(
+    ("listen", "reason"),
+    [
+        ("192.0.2.77", "no address of this machine"),
+        (f"{OWN}:seven", "seven is no port"),
+        (f"{OWN}:", "nothing is no port"),
+        (f"{OWN}:70000", "70000 is no port"),
+        ("no.such.host.invalid", "no IPv4 address or host name"),
+    ],
+)
+def test_what_cannot_be_listened_at_is_said(home: StudyHome, listen: str, reason: str) -> None:
+    with pytest.raises(StudyProblem, match=reason):
+        placed(config(listen), home)
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1", "0.0.0.0:7700"])
+def test_an_address_that_others_cannot_come_to_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listen: str
+) -> None:
+    monkeypatch.setenv("INCUMBENT_HOME", str(tmp_path))
+    with pytest.raises(StudyProblem, match="need an address to come to"):
+        placed(config(listen), StudyHome.locate(tmp_path, "mar5"))
+
+
+def test_a_ray_that_is_joined_is_not_joined_by_others(home: StudyHome) -> None:
+    with pytest.raises(StudyProblem, match="leave one of them out"):
+        placed(config(OWN, address="10.0.0.5:6379"), home)
+
+
+def test_the_option_may_go_without_a_value() -> None:
+    assert spelled_out(["run", "--listen", "."]) == ["run", "--listen=auto", "."]
+    assert spelled_out(["run", "--listen=10.0.0.5"]) == ["run", "--listen=10.0.0.5"]
