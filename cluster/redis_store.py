@@ -17,17 +17,8 @@ from cluster.ledger import Fenced, LedgerAway
 
 LEAST_VERSION = (6, 2)
 SCRIPTS = (
-    "append",
-    "put",
-    "lease",
-    "reserve",
-    "extend",
-    "end",
-    "cancel",
-    "answer",
-    "mode",
-    "land",
-    "renew",
+    *("append", "put", "lease", "reserve", "extend", "end", "cancel", "answer", "mode", "land"),
+    *("renew", "holding"),
 )
 KEYS = ("meta", "events", "ids", "ready", "specs", "leases", "expiry", "answers", "reserved")
 
