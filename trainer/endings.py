@@ -53,7 +53,6 @@ _RANK = re.compile(r"^\[rank\d+\]:\s?", re.MULTILINE)  # torchrun's prefix
 
 _CRASHES = {
     EndedBy.NOT_STARTED: CrashKind.NOT_STARTED,
-    EndedBy.DISK_FULL: CrashKind.DISK_FULL,
     EndedBy.MEMORY: CrashKind.OUT_OF_MEMORY,
     EndedBy.DISK: CrashKind.DISK_LIMIT,
     EndedBy.PIDS: CrashKind.PROCESS_LIMIT,
@@ -244,7 +243,7 @@ def _verdict(report: RunReport, log: _LogEnd, score: ScoreReport | None) -> _Ver
             return _Verdict(ending=Ending.TIMED_OUT, reason=reason)
         case EndedBy.CANCEL:
             return _Verdict(ending=Ending.CANCELLED, reason="cancelled")
-        case EndedBy.SUPERVISOR_LOST | EndedBy.NO_SANDBOX:
+        case EndedBy.SUPERVISOR_LOST | EndedBy.NO_SANDBOX | EndedBy.DISK_FULL:  # not its doing
             return _Verdict(ending=Ending.LOST, reason=report.problem)
         case _ if not has_ended_well(report):
             return _of_crash(report, log)

@@ -45,7 +45,7 @@ class CrashKind(StrEnum):
     NO_METRIC = "no_metric"  # ended well, but the metric never appeared or is no number
     PREDICTIONS = "predictions"  # ended well, but what it left for the scorer cannot be scored
     NOT_STARTED = "not_started"  # command not found, not executable, or no such file
-    DISK_FULL = "disk_full"  # no space left for the log, or the script said so
+    DISK_FULL = "disk_full"  # the script said that no space is left
     DISK_LIMIT = "disk_limit"  # more than disk_gb or disk_files
     PROCESS_LIMIT = "process_limit"  # more processes and threads than pids
     OPEN_FILES_LIMIT = "open_files_limit"  # more than open_files at a time

@@ -144,6 +144,7 @@ def run_seed(
     with Rack(outputs) as rack:
         head = rack.add("head")
         study = Study(head=head, experiments=experiments, sandbox=sandbox, listens=nodes > 0)
+        study.seconds *= 1 + nodes  # else it is over before a machine has joined
         study.create()
         names = [f"node{number + 1}" for number in range(nodes)]
         schedule = plan(seed, faults=experiments, head="head", nodes=names)
@@ -240,6 +241,6 @@ def _of_git(machine: Machine) -> Iterator[str]:
         for block in told.stdout.split("\n\n"):
             if "prunable" in block:
                 yield f"{machine.name}: a worktree is registered that is gone: {block}"
-        ours = ("-not", "-name", "worktrees.lock")
+        ours = ("-not", "-name", "worktrees.lock", "-not", "-name", "fetch.lock")
         stale = machine.run("find", repository, "-name", "*.lock", *ours)
         yield from (f"{machine.name}: git's {path} is left" for path in stale.stdout.split())

@@ -172,17 +172,23 @@ def stepped_once(evidence: Evidence) -> Iterator[str]:
 def counted_once(evidence: Evidence) -> Iterator[str]:
     """One attempt of a trial counts: the next is queued only when the one before was lost.
 
-    So nothing can have been accepted of an attempt whose lease had ended.
+    Or it had not begun, and was taken back for a rebase. So nothing can have been accepted of an
+    attempt whose lease had ended.
     """
-    queued, _, finished, lost = (_places(evidence.recorded, kind) for kind in _STEPS)
+    queued, started, finished, lost = (_places(evidence.recorded, kind) for kind in _STEPS)
+    rebased = {(seq, e.experiment) for seq, e in of_kind(evidence.recorded, ev.ExperimentRebased)}
     for trial, attempt in finished.keys() & lost.keys():
         yield f"{trial}/{attempt} finished and was lost"
     for trial, count in Counter(trial for trial, _ in finished).items():
         if count > 1:
             yield f"{trial} counts {count} times"
     for (trial, attempt), at in queued.items():
-        before = lost.get((trial, attempt - 1), ())
-        if attempt > 1 and not (before and before[0] < at[0]):
+        before = trial, attempt - 1
+        ends = list(lost.get(before, ()))
+        if before not in started:
+            ends += [seq for seq, name in rebased if name == trial.partition(".")[0]]
+        since = queued.get(before, [0])[0]
+        if attempt > 1 and not any(since < end < at[0] for end in ends):
             yield f"{trial}/{attempt} was queued though attempt {attempt - 1} was not lost"
 
 

@@ -85,6 +85,7 @@ class Study:
     """How long a trial sleeps."""
     listens: bool = False
     runs: list[Command] = field(default_factory=list)
+    _joins: list[threading.Thread] = field(default_factory=list)
     _is_over: threading.Event = field(default_factory=threading.Event)
 
     def create(self) -> None:
@@ -137,7 +138,9 @@ class Study:
         node.outside("home/token").write_text(token)
         node.outside("home/token").chmod(0o600)
         self.nodes.append(node)
-        threading.Thread(target=self._keep_joined, args=(node, slots), daemon=True).start()
+        keeper = threading.Thread(target=self._keep_joined, args=(node, slots), daemon=True)
+        self._joins.append(keeper)
+        keeper.start()
 
     def _keep_joined(self, node: Machine, slots: int) -> None:
         token = ("--token-file", str(ROOT / "home" / "token"))
@@ -154,6 +157,8 @@ class Study:
             if node.is_on:
                 done = node.run(str(PROGRAM), "leave", "--now")
                 assert done.returncode == 0, f"{node.name}: {done.stderr}"
+        for keeper in self._joins:
+            keeper.join(20.0)
 
     @property
     def is_over(self) -> bool:

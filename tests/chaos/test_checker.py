@@ -202,6 +202,19 @@ def test_it_names_the_rule_that_is_broken(name: str) -> None:
     assert [text for text in complaints if text.startswith(f"{rule}: ")], complaints
 
 
+def test_what_was_rebased_before_it_began_is_queued_again() -> None:
+    rebased = ev.ExperimentRebased(
+        experiment=ExperimentId("e2"), commit=CommitId("c-e2b"), tree="t-e2b", lines=3,
+        base=ExperimentId("e1"), base_commit=CommitId("p-e1"), from_base=ExperimentId("e0"),
+        from_commit=CommitId("c-e2"),
+    )  # fmt: skip
+    begun = [*STORY[:18], rebased, queued("e2", 2), started("e2", 2), finished("e2", 2)]
+    evidence = replace(
+        told(*begun, *STORY[20:]), refs={**SOUND.refs, "refs/incumbent/chaos/e2": "c-e2b"}
+    )
+    assert check(evidence) == []
+
+
 def test_every_rule_is_broken_by_some_example() -> None:
     assert {rule for rule, _ in BROKEN.values()} == {rule.__name__ for rule in RULES}
 

@@ -140,7 +140,7 @@ def test_exit_code_0_without_a_finite_metric_is_a_crash(text, crash, reason):
         (EndedBy.SUPERVISOR_LOST, Ending.LOST, None),
         (EndedBy.NO_SANDBOX, Ending.LOST, None),
         (EndedBy.NOT_STARTED, Ending.CRASHED, CrashKind.NOT_STARTED),
-        (EndedBy.DISK_FULL, Ending.CRASHED, CrashKind.DISK_FULL),
+        (EndedBy.DISK_FULL, Ending.LOST, None),
         (EndedBy.MEMORY, Ending.CRASHED, CrashKind.OUT_OF_MEMORY),
         (EndedBy.DISK, Ending.CRASHED, CrashKind.DISK_LIMIT),
         (EndedBy.PIDS, Ending.CRASHED, CrashKind.PROCESS_LIMIT),
