@@ -29,7 +29,7 @@ from proposer.config import (
     TunerSource,
     names_of,
 )
-from trainer.config import FinalConfig, HoldoutConfig, ScoreConfig, TrialConfig
+from trainer.config import FinalConfig, HoldoutConfig, KeepConfig, ScoreConfig, TrialConfig
 from trainer.editable import named_editable
 
 RESERVED_NAMES = frozenset({"baseline", "user"})
@@ -171,6 +171,7 @@ class StudyConfig(BaseModel):
     """What models cost, where Incumbent does not know, or knows it wrong."""
     tuner: TunerConfig = TunerConfig()
     cluster: ClusterConfig = ClusterConfig()
+    keep: KeepConfig = KeepConfig()
     limits: LimitsConfig = LimitsConfig()
 
     @model_validator(mode="after")

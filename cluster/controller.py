@@ -21,6 +21,7 @@ from cluster.decisions import decide, stop_is_complete
 from cluster.experiment import Status
 from cluster.ledger import Ledger, LedgerAway
 from cluster.mirror import Mirror, Standing
+from cluster.patience import patiently
 from cluster.performer import Performer
 from cluster.ports import ContextSource, Fleet, Observer
 from cluster.proposal_planning import retry_at, room
@@ -41,8 +42,6 @@ MIRROR_S = 3.0
 SNAPSHOT_EVENTS = 500
 """A snapshot is taken after this many events, or a twentieth of all, whichever is more: so that
 neither readers replay much nor snapshots cost more as a study grows."""
-AWAY_S = 120.0
-"""How long the ledger's server may stay away before the controller gives up."""
 TICK_S = 0.5
 
 
@@ -67,6 +66,8 @@ class Parts:
     """Shows people a standing notice in place of the last; "" takes it away."""
     revive: Callable[[], None]
     """Brings an embedded server back that has died; raises if it cannot."""
+    lease_s: float = 30.0
+    """For how long a lease is good after a heartbeat."""
     note: Callable[[str, str], None] = lambda _author, _text: None
     """Writes what a proposer noted onto the scratchpad."""
     curves: CurveBook | None = None
@@ -366,18 +367,11 @@ class Controller:
 
     def _patiently(self, action: Callable[[], None]) -> None:
         """Run an action, again after reviving the server if that has died."""
-        deadline = time.monotonic() + AWAY_S
-        while True:
-            try:
-                action()
-            except LedgerAway:
-                if time.monotonic() > deadline:
-                    raise
-                self._modes.clear()
-                time.sleep(TICK_S)
-                self._parts.revive()
-            else:
-                return
+        patiently(action, revive=self._parts.revive, renew=self._renew)
+
+    def _renew(self) -> None:
+        self._parts.queue.renew(now=self._parts.clock(), ttl_s=self._parts.lease_s)
+        self._mode = None
 
     # --- the end ---------------------------------------------------------------------------------
 

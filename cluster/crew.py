@@ -18,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.brief import Brief
 from cluster.codec import to_json
 from cluster.worker_actor import WorkerActor
-from trainer.config import ScoreConfig, TrialConfig
+from trainer.config import KeepConfig, ScoreConfig, TrialConfig
 from trainer.paths import WorkerPaths
 from trainer.slot_parts import WorkerSettings
 from trainer.trial import CommitId
@@ -67,6 +67,8 @@ class Crew:
             score=_score(brief.score) if brief.score is not None else None,
             further={section: _score(score) for section, score in brief.further.items()},
             node=post.node,
+            keep=KeepConfig.model_validate_json(json.dumps(dict(brief.keep))),
+            needed=brief.needed,
         )
         self._workers: dict[str, Any] = {}
         self._runs: dict[Any, str] = {}
@@ -79,9 +81,9 @@ class Crew:
         return not self._runs
 
     @property
-    def trial(self) -> TrialConfig:
-        """How trials are run."""
-        return self._trial
+    def settings(self) -> WorkerSettings:
+        """What its workers are told, but for their number."""
+        return self._settings
 
     def populate(self) -> int:
         """Find or make a worker per slot; return how many slots there are. Raises CrewFailed."""
@@ -90,7 +92,7 @@ class Crew:
         # Workers of an earlier controller are adopted if they would do the same.
         brief = self._brief
         scoring = (brief.score, brief.further)
-        depends = (brief.trial, brief.metric, scoring, brief.editable, slots)
+        depends = (brief.trial, brief.metric, scoring, brief.editable, brief.keep, slots)
         key = hashlib.sha256(to_json(depends)).hexdigest()[:8]
         prefix = self._prefix
         names = [f"{prefix}{number}-{key}" for number in range(slots)]

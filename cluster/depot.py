@@ -4,14 +4,20 @@ A named Ray actor on the head, beside the queue and apart from it: whatever is p
 here, leases and heartbeats do not wait. Imports no Ray: it is a plain class, and a test's too.
 """
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from cluster.manifest import Manifest
 from cluster.ours import assert_ours
 from cluster.packer import Packer, Parcel
+from cluster.shelf import Shelf
+from trainer.local_code import LocalCode
 from trainer.paths import WorkerPaths
-from trainer.trial import CommitId
+from trainer.removal import Trash
+from trainer.retention import Keeper
+from trainer.trial import CommitId, ExperimentId
 
 DEPOT = "depot"
 """Name of the actor, in the study's namespace."""
@@ -20,7 +26,7 @@ THREADS = 16
 
 
 class Depot(Protocol):
-    """What a node asks of the head besides work.
+    """What a node asks of the head besides work, and what it hands over besides outcomes.
 
     Calls may be repeated after a failure to connect. A method raises ConnectionError while the
     head is away, or cannot do it now.
@@ -34,16 +40,50 @@ class Depot(Protocol):
         """See Packer.more."""
         ...
 
+    def promoted(self) -> Sequence[ExperimentId]:
+        """Return the experiments that are on the study's branch."""
+        ...
+
+    def append_log(self, name: str, offset: int, data: bytes) -> int:
+        """See Shelf.append_log."""
+        ...
+
+    def put_log(self, name: str, data: bytes) -> None:
+        """See Shelf.put_log."""
+        ...
+
+    def begin(self, name: str) -> str:
+        """See Shelf.begin."""
+        ...
+
+    def put(self, kind: str, name: str, file: str, offset: int, data: bytes) -> None:
+        """See Shelf.put."""
+        ...
+
+    def finish(self, name: str, manifest: Manifest) -> None:
+        """See Shelf.finish."""
+        ...
+
 
 class DepotActor:
     """See Depot; its methods run in threads."""
 
-    def __init__(self, directory: str) -> None:
-        """Serve the study in `directory`."""
+    def __init__(self, directory: str, base: CommitId) -> None:
+        """Serve the study in `directory`, which began at `base`."""
         assert_ours()
         study = Path(directory)
-        paths = WorkerPaths(study=study, environments=study)
-        self._packer = Packer(paths.repository, study / "depot")
+        self._paths = WorkerPaths(study=study, environments=study)
+        self._packer = Packer(self._paths.repository, study / "depot")
+        self._code = LocalCode(self._paths.repository, base)
+        self._shelf = Shelf(self._paths)
+        self._trash = Trash(study / "returning" / "trash")
+        self._keep_gb = 0.0
+        self._keeping = threading.Lock()
+
+    def adopt(self, most_bytes: int, keep_gb: float) -> None:
+        """Serve a new controller: what may come back of one trial, and be kept of all."""
+        self._shelf.most_bytes = most_bytes
+        self._keep_gb = keep_gb
 
     def bundle(self, commit: CommitId, have: Sequence[CommitId]) -> Parcel | None:
         """See Depot."""
@@ -52,3 +92,35 @@ class DepotActor:
     def more(self, key: str, offset: int) -> bytes:
         """See Depot."""
         return self._packer.more(key, offset)
+
+    def promoted(self) -> Sequence[ExperimentId]:
+        """See Depot."""
+        return tuple(self._code.promoted())
+
+    def append_log(self, name: str, offset: int, data: bytes) -> int:
+        """See Depot."""
+        return self._shelf.append_log(name, offset, data)
+
+    def put_log(self, name: str, data: bytes) -> None:
+        """See Depot."""
+        self._shelf.put_log(name, data)
+
+    def begin(self, name: str) -> str:
+        """See Depot."""
+        return self._shelf.begin(name)
+
+    def put(self, kind: str, name: str, file: str, offset: int, data: bytes) -> None:
+        """See Depot."""
+        self._shelf.put(kind, name, file, offset, data)
+
+    def finish(self, name: str, manifest: Manifest) -> None:
+        """See Depot."""
+        self._shelf.finish(name, manifest)
+        with self._keeping:
+            keeper = Keeper(
+                self._paths,
+                most_gb=self._keep_gb,
+                promoted=self._code.promoted,
+                throw=self._trash.throw,
+            )
+            keeper.note(name)

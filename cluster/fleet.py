@@ -30,6 +30,7 @@ from cluster.fleet_settings import FleetSettings
 from cluster.ours import assert_ours
 from cluster.queue_actor import QUEUE, QueueActor
 from cluster.ray_cluster import PrivateRay, RayFailed
+from trainer.arrange_scorer import most_bytes
 from trainer.paths import WorkerPaths
 
 CHECK_S = 0.25
@@ -51,6 +52,7 @@ class _Fleet:
             listen=settings.listen,
         )
         self._queue: Any = None
+        self._depot: Any = None
         self._board: Board | None = None
         """Of a Ray that other machines may join."""
         self._pinged = 0.0
@@ -79,10 +81,18 @@ class _Fleet:
         self._queue = queue.remote(settings.url, settings.study, settings.lease_s)
         ray.get(self._queue.adopt.remote(settings.lease_s))
         if self._board is not None:
-            depot = ray.remote(DepotActor).options(name=DEPOT, max_concurrency=THREADS, **here())
-            depot.remote(settings.directory)
+            self._open_depot()
             self._board.post(self._brief)  # not before there is a queue to ask for work
         return self._populate_head()
+
+    def _open_depot(self) -> None:
+        settings, keep = self._settings, self._crew.settings.keep
+        score = self._crew.settings.score
+        needed = most_bytes(score) * len(settings.needed) if score else 0
+        depot = ray.remote(DepotActor).options(name=DEPOT, max_concurrency=THREADS, **here())
+        returned = round(keep.return_mb * 1e6) + needed
+        self._depot = depot.remote(settings.directory, settings.base)
+        self._depot.adopt.remote(returned, keep.disk_gb)
 
     def _populate_head(self) -> int:
         """Return how many slots the head has; it may have none where others can join."""
@@ -130,6 +140,8 @@ def _brief(settings: FleetSettings) -> Brief:
         editable=settings.editable,
         score=settings.score,
         further=settings.further,
+        keep=settings.keep,
+        needed=settings.needed,
     )
 
 

@@ -35,3 +35,6 @@ class FleetSettings:
     score: Mapping[str, Any] | None = None
     further: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What else a model is asked, by the sections that say so: WorkerSettings.further."""
+    keep: Mapping[str, Any] = field(default_factory=dict)
+    needed: tuple[str, ...] = ()
+    """Files among what trials leave that the head needs: WorkerSettings.needed."""

@@ -59,6 +59,10 @@ class NodeRefused(RuntimeError):
     """A machine cannot work for the study; the message says why and what to do."""
 
 
+class NameTaken(NodeRefused):
+    """Another machine of the study goes by this name."""
+
+
 class HeadChanged(ConnectionError):
     """The study has other terms than those by which this machine was prepared."""
 
@@ -92,7 +96,10 @@ class _Node:
         try:
             return self._join()
         except NodeRefused as error:
-            refusal = Refusal(node=self._settings.node, address=self._address, reason=str(error))
+            # What is said of a name that another node has would be said of that one.
+            node = self._settings.node
+            name = f"{node}@{self._address}" if isinstance(error, NameTaken) else node
+            refusal = Refusal(node=name, address=self._address, reason=str(error))
             with suppress(BoardAway):
                 self._board.refuse(refusal)
             raise
@@ -119,7 +126,7 @@ class _Node:
         self._make_ready(crew)
         self._facts = self._present(time.monotonic() - started)
         if self._beat() is Order.TAKEN:
-            raise NodeRefused(
+            raise NameTaken(
                 f"the study has a node {self._settings.node} already: give this one another name "
                 "with --name"
             )
@@ -129,7 +136,7 @@ class _Node:
             raise NodeRefused(str(error)) from error
 
     def _require_sandbox(self, crew: Crew) -> None:
-        if crew.trial.sandbox == "none":
+        if crew.settings.trial.sandbox == "none":
             return
         found = choose()
         if isinstance(found, Diagnosis):
@@ -144,7 +151,7 @@ class _Node:
             repository = RemoteCode(RayDepot(), here, patience_s=FETCH_S).fetch(base)
             say("phase", "preparing the environment")
             prepare(
-                crew.trial,
+                crew.settings.trial,
                 base=base,
                 repository=repository,
                 paths=self._paths,

@@ -27,23 +27,14 @@ class NodeRoll:
         known = self._seen.get(facts.node)
         return known is not None and known.facts.id != facts.id
 
-    def beat(self, facts: NodeFacts, now: float) -> NodeJoined | None:
-        """Note that a node lives; return what is to be recorded of one that is new."""
+    def is_known(self, facts: NodeFacts) -> bool:
+        """Say whether just this is known of the node: then there is nothing to be recorded."""
         known = self._seen.get(facts.node)
+        return known is not None and known.facts == facts
+
+    def beat(self, facts: NodeFacts, now: float) -> None:
+        """Note that a node lives."""
         self._seen[facts.node] = _Seen(facts=facts, at=now)
-        if known is not None and known.facts == facts:
-            return None
-        return NodeJoined(
-            node=facts.node,
-            address=facts.address,
-            incumbent=facts.versions.incumbent,
-            python=facts.versions.python,
-            ray=facts.versions.ray,
-            cpus=facts.cpus,
-            memory_gb=facts.memory_gb,
-            gpus=facts.gpus,
-            prepared_s=facts.prepared_s,
-        )
 
     def part(self, node: str, reason: str) -> NodeLeft | None:
         """Forget a node; return what is to be recorded, if it was known."""
@@ -53,6 +44,21 @@ class NodeRoll:
         """Forget nodes that have not been heard of for so long; return what is to be recorded."""
         over = [name for name, seen in self._seen.items() if now - seen.at > patience_s]
         return [left for name in over if (left := self.part(name, "fell silent")) is not None]
+
+
+def joined(facts: NodeFacts) -> NodeJoined:
+    """Return what is to be recorded of a node that is new, or has something new to say."""
+    return NodeJoined(
+        node=facts.node,
+        address=facts.address,
+        incumbent=facts.versions.incumbent,
+        python=facts.versions.python,
+        ray=facts.versions.ray,
+        cpus=facts.cpus,
+        memory_gb=facts.memory_gb,
+        gpus=facts.gpus,
+        prepared_s=facts.prepared_s,
+    )
 
 
 def refused(refusal: Refusal) -> NodeRefused:

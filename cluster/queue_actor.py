@@ -15,15 +15,16 @@ from cluster.event import Event
 from cluster.events import Draft
 from cluster.ledger import LedgerAway
 from cluster.node_events import DrainRequested
-from cluster.node_roll import NodeRoll, refused
+from cluster.node_roll import NodeRoll, joined, refused
 from cluster.ours import assert_ours
+from cluster.outage import Door, needs_store
 from cluster.progress import ProgressStore
 from cluster.queue_mode import QueueMode
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_queue import RedisTrialQueue
 from cluster.redis_store import RedisStore, connect
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
-from trainer.trial import SlotId, TrialOutcome, TrialSpec
+from trainer.trial import Ending, SlotId, TrialOutcome, TrialSpec
 
 POLL_S = 0.01
 """How often the store is asked for work while workers wait."""
@@ -37,8 +38,13 @@ QUEUE = "queue"
 """Name of the actor, in the study's namespace."""
 SILENT_TTLS = 3
 """Slots and nodes of which nothing was heard for so many lease times are gone."""
+ANSWER_S = 3.0
+"""How long the store may take for an answer, while nobody else gets one: then it is away."""
 FIRST_TTLS = 4
 """How many times longer a lease lasts until its first heartbeat: a worktree may have to be made."""
+UNHEARD = TrialOutcome(
+    ending=Ending.LOST, reason="the ledger's server went away as it was leased", is_given_back=True
+)
 _BOOT = datetime.now(UTC) - timedelta(seconds=time.monotonic())
 
 
@@ -47,12 +53,14 @@ def _now() -> datetime:
     return _BOOT + timedelta(seconds=time.monotonic())
 
 
-class QueueActor:
+class QueueActor(Door):
     """See trainer.ports.LeaseSource; every method may raise LedgerAway."""
 
     def __init__(self, url: str, study: str, lease_s: float) -> None:
         assert_ours()
-        store = RedisStore(connect(url), study)
+        answer_s = min(ANSWER_S, lease_s / 3)
+        store = RedisStore(connect(url, patience_s=answer_s, answer_s=answer_s), study)
+        super().__init__()
         self._queue = RedisTrialQueue(store)
         self._progress = ProgressStore(store)
         self._ttl_s = lease_s
@@ -71,10 +79,12 @@ class QueueActor:
                 asyncio.create_task(self._watch_for_silence()),
             ]
 
+    @needs_store
     async def hello(self, slot: Slot) -> None:
         """Announce a slot."""
         await self._meet(slot)
 
+    @needs_store
     async def lease(self, slot: Slot, wait_s: float) -> Lease | NoWork:
         """Return work, waiting for it at most `wait_s` seconds; a slot with a note gets none."""
         await self._meet(slot)
@@ -89,11 +99,13 @@ class QueueActor:
                 ttl_s = self._ttl_s
                 lease = self._queue.lease(slot, now=_now(), ttl_s=FIRST_TTLS * ttl_s)
                 if lease is not None:
+                    self.outage.confirm(slot, lease.token)
                     return replace(lease, ttl_s=ttl_s)
             if time.monotonic() >= deadline:
                 return NoWork.WAIT
             await self._something_new(deadline)
 
+    @needs_store
     async def reserve(self, slot: Slot) -> TrialSpec | None:
         """Name the trial that a busy slot should prepare, if the idle ones leave it any."""
         await self._meet(slot)
@@ -105,6 +117,7 @@ class QueueActor:
         known = self._seen.get(slot.id)
         return known is not None and known[0].incarnation == slot.incarnation
 
+    @needs_store
     async def adopt(self, lease_s: float) -> None:
         """Serve a new controller: take its lease time, and present the slots that are alive."""
         await self.start()
@@ -142,11 +155,14 @@ class QueueActor:
             await asyncio.sleep(IDLE_POLL_S if is_quiet else POLL_S)
             if not self._waiting:
                 continue
+            if self.outage.reason:
+                await asyncio.sleep(EXPIRE_S)
+                continue
             try:
                 before = mode, ready
                 mode, ready = self._queue.mode(), self._queue.depth().ready
-            except LedgerAway:
-                await asyncio.sleep(EXPIRE_S)
+            except LedgerAway as error:
+                self.outage.begin(error)
                 continue
             # What waits may be meant for other slots: then it is looked at, but there is no hurry.
             if (mode, ready) != before:
@@ -159,6 +175,8 @@ class QueueActor:
         """Expire leases, and close slots that nothing was heard of."""
         while True:
             await asyncio.sleep(EXPIRE_S)
+            if self.outage.reason and not await self._is_back():
+                continue
             try:
                 self._queue.expire(now=_now())
                 for slot, (_, seen) in list(self._seen.items()):
@@ -168,17 +186,46 @@ class QueueActor:
                 patience_s = SILENT_TTLS * self._ttl_s
                 for left in self._roll.silent(time.monotonic(), patience_s):
                     self._record(left.node, left)
-            except LedgerAway:
-                continue
+            except LedgerAway as error:
+                self.outage.begin(error)
+
+    async def _is_back(self) -> bool:
+        """Ask a store that was away, without keeping anybody waiting; then renew all leases."""
+        try:
+            await asyncio.to_thread(self._queue.mode)
+            self._queue.renew(now=_now(), ttl_s=self._ttl_s)  # as of now, not of when it was asked
+            for held in self._queue.held():
+                if self.outage.is_unheard(held.token):
+                    self._queue.complete(held.token, UNHEARD, now=_now())
+        except LedgerAway as error:
+            self.outage.begin(error)
+            return False
+        self.outage.end()
+        return True
 
     async def heartbeat(self, slot: Slot, lease: Lease, progress: Progress) -> Heartbeat:
-        """Extend a lease and store how far its trial is."""
+        """Extend a lease and store how far its trial is; while the store is away, let it go on."""
+        try:
+            answer: Heartbeat = await self._extend(slot, lease, progress)
+        except LedgerAway:
+            if not self.outage.covers(slot, lease):
+                raise
+            self._seen[slot.id] = (slot, time.monotonic())
+            return Heartbeat.GO_ON
+        return answer
+
+    @needs_store
+    async def _extend(self, slot: Slot, lease: Lease, progress: Progress) -> Heartbeat:
         await self._meet(slot)
         answer = self._queue.extend(slot, lease.token, now=_now(), ttl_s=self._ttl_s)
-        if answer is not Heartbeat.GONE:
+        if answer is Heartbeat.GONE:
+            self.outage.revoke(slot)
+        else:
+            self.outage.confirm(slot, lease.token)
             self._progress.record(lease.spec, progress)
         return answer
 
+    @needs_store
     async def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome) -> bool:
         """Commit an outcome, once."""
         await self._meet(slot)
@@ -186,6 +233,7 @@ class QueueActor:
         self._progress.forget(lease.spec.trial)
         return accepted
 
+    @needs_store
     async def goodbye(self, slot: Slot, reason: str) -> None:
         """Close a slot."""
         if self._seen.pop(slot.id, None) is not None:
@@ -193,14 +241,27 @@ class QueueActor:
 
     async def beat(self, node: NodeFacts) -> Order:
         """Take it that a node lives, welcome one that is new, and tell it what is wanted of it."""
+        try:
+            order: Order = await self._beat(node)
+        except LedgerAway:
+            if not self._roll.is_known(node):
+                raise
+            self._roll.beat(node, time.monotonic())
+            return Order.GO_ON
+        return order
+
+    @needs_store
+    async def _beat(self, node: NodeFacts) -> Order:
         await self.start()
         if self._roll.is_taken(node):
             return Order.TAKEN
-        if (joined := self._roll.beat(node, time.monotonic())) is not None:
-            self._record(node.node, joined)
         study, own = self._queue.mode(), self._queue.mode(node.node)
+        if not self._roll.is_known(node):
+            self._record(node.node, joined(node))
+        self._roll.beat(node, time.monotonic())
         return Order.LEAVE if own is not study and own is QueueMode.DRAINING else Order.GO_ON
 
+    @needs_store
     async def part(self, node: str, reason: str) -> None:
         """Take it that a node is leaving; its slots are gone with it."""
         for slot in [slot for slot, _ in self._seen.values() if slot.node == node]:
@@ -208,10 +269,12 @@ class QueueActor:
         if (left := self._roll.part(node, reason)) is not None:
             self._record(node, left)
 
+    @needs_store
     async def drain(self, node: str) -> None:
         """Record that a node asks to leave."""
         self._record(node, DrainRequested(node=node))
 
+    @needs_store
     async def refuse(self, refusal: Refusal) -> None:
         """Record that a machine does not fit."""
         self._record(refusal.node, refused(refusal))
@@ -221,6 +284,7 @@ class QueueActor:
         name = f"node/{node}/{type(event).__name__}/{now.timestamp():.6f}"
         self._ledger.append([Draft(id=name, at=now, event=event)])
 
+    @needs_store
     async def ping(self) -> bool:
         """Say that the actor is up and reaches its store; raises LedgerAway."""
         await self.start()

@@ -7,8 +7,9 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from cluster.depot import DEPOT
+from cluster.manifest import Manifest
 from cluster.packer import Parcel
-from trainer.trial import CommitId
+from trainer.trial import CommitId, ExperimentId
 
 CALL_S = 10.0
 """How long a call may take before it counts as a failure to connect."""
@@ -32,6 +33,33 @@ class RayDepot:
         """See Depot."""
         part: bytes = self._call("more", key, offset)
         return part
+
+    def promoted(self) -> Sequence[ExperimentId]:
+        """See Depot."""
+        found: Sequence[ExperimentId] = self._call("promoted")
+        return found
+
+    def append_log(self, name: str, offset: int, data: bytes) -> int:
+        """See Depot."""
+        size: int = self._call("append_log", name, offset, data)
+        return size
+
+    def put_log(self, name: str, data: bytes) -> None:
+        """See Depot."""
+        self._call("put_log", name, data)
+
+    def begin(self, name: str) -> str:
+        """See Depot."""
+        lack: str = self._call("begin", name)
+        return lack
+
+    def put(self, kind: str, name: str, file: str, offset: int, data: bytes) -> None:
+        """See Depot."""
+        self._call("put", kind, name, file, offset, data)
+
+    def finish(self, name: str, manifest: Manifest) -> None:
+        """See Depot."""
+        self._call("finish", name, manifest)
 
     def _call(self, method: str, *args: object, patience_s: float = CALL_S) -> Any:  # noqa: ANN401
         try:

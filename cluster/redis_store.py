@@ -16,7 +16,10 @@ from redis.retry import Retry
 from cluster.ledger import Fenced, LedgerAway
 
 LEAST_VERSION = (6, 2)
-SCRIPTS = ("append", "put", "lease", "reserve", "extend", "end", "cancel", "answer", "mode", "land")
+SCRIPTS = (
+    *("append", "put", "lease", "reserve", "extend", "end", "cancel", "answer", "mode", "land"),
+    *("renew", "holding"),
+)
 KEYS = ("meta", "events", "ids", "ready", "specs", "leases", "expiry", "answers", "reserved")
 
 Arg = str | bytes | int | float
@@ -26,13 +29,18 @@ class WrongServer(RuntimeError):
     """A server that cannot hold a ledger, and what to do about it."""
 
 
-def connect(url: str, *, patience_s: float = 5.0) -> redis.Redis:
-    """Return a client for `url` (redis://, rediss:// or unix://), without connecting yet."""
+def connect(url: str, *, patience_s: float = 5.0, answer_s: float = 10.0) -> redis.Redis:
+    """Return a client for `url` (redis://, rediss:// or unix://), without connecting yet.
+
+    A connection may take `patience_s` seconds, and is made again if it breaks; a command may take
+    `answer_s`. One that takes longer is not sent again: whoever asked may ask again.
+    """
+    again = (redis.exceptions.ConnectionError,)
     return redis.Redis.from_url(
         url,
-        socket_timeout=patience_s + 5.0,
+        socket_timeout=answer_s,
         socket_connect_timeout=patience_s,
-        retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), retries=2),
+        retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), retries=2, supported_errors=again),
         protocol=2,
         client_name=client_name(),
     )

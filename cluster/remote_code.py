@@ -19,7 +19,7 @@ from cluster.depot import Depot
 from cluster.node_repository import NodeRepository
 from trainer.git_command import GitError
 from trainer.ports import CodeAway
-from trainer.trial import CommitId
+from trainer.trial import CommitId, ExperimentId
 
 T = TypeVar("T")
 MOST_BEGINNINGS = 3
@@ -57,6 +57,13 @@ class RemoteCode:
             except StillRunning:
                 raise CodeAway(f"commit {commit[:10]} is still on its way from the head") from None
         return self._repository.path
+
+    def promoted(self) -> frozenset[ExperimentId]:
+        """See CodeSource."""
+        try:
+            return frozenset(self._depot.promoted())
+        except ConnectionError as error:
+            raise CodeAway(f"the head does not answer: {error}") from error
 
     def _begin(self, commit: CommitId) -> Future[None]:
         with self._lock:

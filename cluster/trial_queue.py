@@ -107,6 +107,14 @@ class TrialQueue(Protocol):
         """
         ...
 
+    def renew(self, *, now: datetime, ttl_s: float) -> None:
+        """Have every lease last for `ttl_s` seconds from now at least; none is shortened.
+
+        To be called before `expire` once the server is back that was away: nobody could extend a
+        lease meanwhile, and a trial that ran through it is not to be lost for that.
+        """
+        ...
+
     def greet(self, slot: Slot, *, now: datetime) -> None:
         """Record SlotOpened; leases that an earlier incarnation holds on the slot are lost."""
         ...
@@ -337,6 +345,12 @@ class InMemoryTrialQueue:
         for held in over:
             self._lose(held, f"{held.slot} fell silent", now)
         return len(over)
+
+    def renew(self, *, now: datetime, ttl_s: float) -> None:
+        """See TrialQueue."""
+        least = now + timedelta(seconds=ttl_s)
+        for token, held in self._leases.items():
+            self._leases[token] = replace(held, expires_at=max(held.expires_at, least))
 
     def _lose(self, held: Held, reason: str, now: datetime) -> None:
         self._end(held.token)

@@ -18,7 +18,8 @@ from cluster.node_repository import NodeRepository
 from cluster.ours import assert_ours
 from cluster.ray_depot import RayDepot
 from cluster.remote_code import RemoteCode
-from trainer.ports import CodeSource, Heartbeat, Lease, NoWork, Progress, Slot
+from cluster.remote_results import RemoteResults
+from trainer.ports import CodeSource, Heartbeat, Lease, NoWork, Progress, ResultSink, Slot
 from trainer.slot_parts import SlotParts, WorkerSettings, claim
 from trainer.slots import Claim, Unavailable
 from trainer.trial import SlotId, TrialOutcome, TrialSpec
@@ -77,12 +78,15 @@ class RayLeaseSource:
             raise ConnectionError(f"the queue is away: {error}") from error
 
 
-def _code(settings: WorkerSettings) -> CodeSource | None:
-    """Return where a worker's code comes from, if it is not in the study's own repository."""
-    if not settings.is_remote:
-        return None
+def _ways(settings: WorkerSettings, slot: Slot) -> tuple[CodeSource | None, ResultSink | None]:
+    """Return how code comes to a worker, and results to the head, where that is not here."""
+    if not settings.node:
+        return None, None
     here = NodeRepository(settings.paths.repository, pinned=settings.base)
-    return RemoteCode(RayDepot(), here)
+    results = RemoteResults(
+        RayDepot(), settings.paths, node=slot.node, keep=settings.keep, needed=settings.needed
+    )
+    return RemoteCode(RayDepot(), here), results.start()
 
 
 class WorkerActor:
@@ -100,8 +104,9 @@ class WorkerActor:
         if claimed is not None:
             try:
                 slot = self._slot(claimed)
-                code = _code(self._settings)
-                SlotParts(self._settings, slot, uid=claimed.uid, code=code).worker(source).run()
+                code, results = _ways(self._settings, slot)
+                parts = SlotParts(self._settings, slot, uid=claimed.uid, code=code, results=results)
+                parts.worker(source).run()
             finally:
                 claimed.release()
         return "drained"

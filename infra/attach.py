@@ -89,17 +89,24 @@ class Follower:
         self._config = config
         self._seen_running = False
         self._asked = 0
+        self._is_away = False
         self.state = study.state()
 
     def look(self) -> None:
-        """Show what is new; a server that is away for a moment is waited for."""
+        """Show what is new; a server that is away is waited for, which is said once."""
         try:
             for recorded in self._study.ledger.read(self.state.seq):
                 self.state = apply(self.state, recorded)
                 self._view.observe(recorded, self.state)
             self._view.update(gather(self._study, self.state, self._config))
-        except LedgerAway:
+        except LedgerAway as error:
+            if not self._is_away:
+                self._view.notice(f"{error}: the study waits for it, trials go on")
+            self._is_away = True
             return
+        if self._is_away:
+            self._view.notice("the ledger's server answers again")
+        self._is_away = False
 
     def ask_to_stop(self, presses: int) -> None:
         """Have the study stop: cleanly after one press of Ctrl-C, at once after two."""

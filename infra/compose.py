@@ -23,6 +23,7 @@ from cluster.study_plan import StudyPlan
 from cluster.study_repository import StudyRepository
 from eval.seeds import SeedHabit
 from infra import proposing
+from infra.artifacts import is_awaited
 from infra.holdout_watch import HoldoutWatch
 from infra.picture import PictureObserver
 from infra.prometheus import MetricsObserver
@@ -132,6 +133,7 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
         clock=now,
         notify=study.progress.set_notice,
         revive=ingredients.revive,
+        lease_s=config.cluster.lease_s,
         curves=curves,
     )
     return Controller(parts, state)
@@ -208,6 +210,8 @@ def ray_fleet(study: OpenStudy, config: StudyConfig) -> FleetProcess:
             section: score.model_dump(mode="json")
             for section, score in config.asked_besides("[holdout]").items()
         },
+        keep=config.keep.model_dump(mode="json"),
+        needed=(config.holdout.predictions,) if config.holdout else (),
     )
     return FleetProcess(settings, log=home.fleet_log)
 
@@ -265,4 +269,5 @@ def holdout(study: OpenStudy, config: StudyConfig, epoch: int) -> HoldoutWatch |
         left=paths.predictions if config.asks_models else paths.out,
         metric=metric,
         step=config.holdout.step,
+        is_awaited=partial(is_awaited, home),
     )

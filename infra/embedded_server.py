@@ -18,11 +18,15 @@ from typing import IO, Any, cast
 import psutil
 import redis
 
+from cluster.ledger import LedgerAway
 from cluster.redis_store import client_name, connect
 from infra.home import StudyHome
 
 START_S = 30.0
 """How long a server may take to load its append-only file."""
+SILENT_S = 5.0
+"""How long one that was started before may say nothing; one that loads its file says so."""
+ANSWER_S = 2.0
 LONGEST_SOCKET_PATH = 100
 
 
@@ -47,18 +51,24 @@ class EmbeddedServer:
         """Return a connected client, after starting the server if it does not run.
 
         Raises:
-            ServerFailed: it does not start, or does not answer in time.
+            ServerFailed: it does not start.
+            LedgerAway: it lives, and does not answer in time.
         """
-        client = connect(self.url)
+        client, hasty = connect(self.url), connect(self.url, answer_s=ANSWER_S)
         try:
             with self._locked():
-                if not _answers(client):
+                if not _answers(hasty):
                     with _interrupts_held_back():
-                        self._start()
-                        self._wait(client)
+                        self._wait(hasty, START_S if self._start() else SILENT_S)
+                _answers(client)  # whoever leaves now sees that we are here
+        except LedgerAway:
+            client.close()
+            raise
         except BaseException:
             self.release(client)  # nobody else would stop what has just been started
             raise
+        finally:
+            hasty.close()
         return client
 
     def release(self, client: redis.Redis) -> None:
@@ -79,8 +89,10 @@ class EmbeddedServer:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _start(self) -> None:
+    def _start(self) -> bool:
         """Start the server unless one is alive, be it loading its file or stopped in its tracks.
+
+        False if one is.
 
         The server inherits a lock for as long as it lives: two on one append-only file would write
         two histories into it, and a pid may be somebody else's by now.
@@ -90,7 +102,7 @@ class EmbeddedServer:
 
         with self._life.open("w") as life:
             if not _try_lock(life):
-                return
+                return False
             command = [str(get_binary_path())]
             for name, value in self._arguments().items():
                 command += [f"--{name}", value]
@@ -107,6 +119,7 @@ class EmbeddedServer:
             )
         if done.returncode != 0:
             raise ServerFailed(f"the embedded server does not start: {done.stderr.decode()[-500:]}")
+        return True
 
     def _arguments(self) -> dict[str, str]:
         return {
@@ -123,13 +136,13 @@ class EmbeddedServer:
             "maxmemory-policy": "noeviction",
         }
 
-    def _wait(self, client: redis.Redis) -> None:
-        deadline = time.monotonic() + START_S
+    def _wait(self, client: redis.Redis, patience_s: float) -> None:
+        deadline = time.monotonic() + patience_s
         while not _answers(client):
             if not self._is_running():
                 raise ServerFailed(f"the embedded server does not start: {_last_lines(self._log)}")
             if time.monotonic() > deadline:
-                raise ServerFailed(f"the embedded server does not answer: see {self._log}")
+                raise LedgerAway(f"the embedded server lives, but does not answer: see {self._log}")
             time.sleep(0.02)
 
     def _is_running(self) -> bool:
@@ -156,13 +169,13 @@ def _interrupts_held_back() -> Iterator[None]:
 
 
 def _answers(client: redis.Redis) -> bool:
-    try:
-        return bool(client.ping())
-    except redis.exceptions.BusyLoadingError:
-        time.sleep(0.05)  # it is there, and reads its file
-        return _answers(client)
-    except redis.exceptions.RedisError:
-        return False
+    while True:
+        try:
+            return bool(client.ping())
+        except redis.exceptions.BusyLoadingError:
+            time.sleep(0.05)  # it is there, and reads its file
+        except redis.exceptions.RedisError:
+            return False
 
 
 def _has_other_users(client: redis.Redis) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, NotRequired, TypedDict
 
 from infra.final_facts import FinalFacts
 from infra.holdout_facts import HoldoutFacts
+from infra.node_facts import NodeFacts
 from infra.proposer_records import CallFacts, CostFacts, ProposerFacts, TaskFacts
 
 
@@ -214,6 +215,8 @@ class StatusFacts(TypedDict):
     rungs: RungFacts | None
     """Null where there are none."""
     slots: list[SlotFacts]
+    nodes: list[NodeFacts]
+    """The head first, then by name."""
     slot_hours: float
     """Of trials that have ended."""
     spent: SpentFacts

@@ -40,6 +40,7 @@ from infra.fates import end_seq
 from infra.final_facts import final_facts
 from infra.hints import NOTHING_KNOWN, Known, next_step
 from infra.holdout_facts import holdout_facts
+from infra.node_facts import node_facts, slot_condition, slot_note
 from infra.proposer_facts import cost_facts, proposer_facts, task_facts
 from infra.proposer_records import CallFacts
 from infra.rung_facts import rung_facts
@@ -115,6 +116,7 @@ def status_facts(  # noqa: PLR0913 - whatever is told of a moment beside the sta
         "reference_class": state.reference_class,
         "rungs": rung_facts(state, rungs),
         "slots": [_slot(state, slot, progress, now) for slot in _by_name(state)],
+        "nodes": node_facts(state, now),
         "slot_hours": state.slot_seconds / 3600,
         "spent": spent_facts(state.spent),
         "proposers": proposer_facts(state),
@@ -200,15 +202,6 @@ def show_facts(
     }
 
 
-def slot_condition(slot: SlotState) -> str:
-    """Return busy, idle, blocked (it takes no work: its note says why) or closed."""
-    if not slot.is_open:
-        return "closed"
-    if slot.trial:
-        return "busy"
-    return "blocked" if slot.note else "idle"
-
-
 def _phase(state: StudyState, *, is_running: bool) -> str:
     """Say in words what the study is doing."""
     if state.finished:
@@ -290,8 +283,8 @@ def _slot(
         "node": slot.node,
         "device": slot.device,
         "device_class": slot.device_class,
-        "state": slot_condition(slot),
-        "note": slot.note,
+        "state": slot_condition(state, slot),
+        "note": slot_note(state, slot),
         "trial": slot.trial,
         "experiment": experiment,
         "hypothesis": found.hypothesis if found else "",

@@ -153,6 +153,7 @@ class FinalRun:
             editable=config.study.editable,
             score=config.score,
             further=config.asked_besides(_HOLDOUT, _TEST),
+            keep=config.keep,
         )
 
     def _parts(self, claims: Sequence[Claim]) -> list[SlotParts]:

@@ -7,13 +7,14 @@ Only what the Ladder tells (eval.holdout) leaves this module.
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
 
 from cluster import events as ev
-from cluster.experiment import Experiment, Kind, Status
+from cluster.experiment import Experiment, Kind, Status, Trial
 from cluster.hidden_label_events import HoldoutScored
 from cluster.ledger import Ledger
 from cluster.state import StudyState
@@ -26,6 +27,7 @@ from trainer.trial import TrialSpec
 
 _log = logging.getLogger("incumbent")
 _LOOK_S = 0.1
+_PATIENCE_S = 60.0
 
 
 class HoldoutWatch:
@@ -40,8 +42,11 @@ class HoldoutWatch:
         left: Callable[[TrialSpec], Path],
         metric: Metric,
         step: float | None,
+        is_awaited: Callable[[Trial], bool] = lambda _: False,
     ) -> None:
         """`left` is where what a trial left to be scored is kept.
+
+        `is_awaited` says whether that is on its way here from another machine.
 
         `step` is what must be gained to be told; None: the noise of a run, as far as known.
         """
@@ -51,6 +56,7 @@ class HoldoutWatch:
         self._left = left
         self._metric = metric
         self._step = step
+        self._is_awaited = is_awaited
         self._best: float | None = None
         self._waiting: SimpleQueue[tuple[Experiment, float] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -107,6 +113,7 @@ class HoldoutWatch:
             budget_s=0.0,
             timeout_s=0.0,
         )
+        self._await(trial)
         found = self._score(spec)
         if found.is_ours:
             raise RuntimeError(found.reason)
@@ -124,6 +131,14 @@ class HoldoutWatch:
         draft = ev.Draft(id=f"{experiment.id}/holdout", at=datetime.now(UTC), event=event)
         self._ledger.append([draft], epoch=self._epoch)
         self._best = reported if reported is not None else self._best
+
+    def _await(self, trial: Trial) -> None:
+        """Wait a while until what a trial left is here; raises RuntimeError."""
+        give_up_at = time.monotonic() + _PATIENCE_S
+        while self._is_awaited(trial):
+            if time.monotonic() > give_up_at:
+                raise RuntimeError(f"what it left on {trial.node} has not come back")
+            time.sleep(_LOOK_S)
 
     def _score(self, spec: TrialSpec) -> ScoreReport:
         told = self._scorer.begin(spec, self._left(spec))

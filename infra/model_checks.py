@@ -58,7 +58,8 @@ def most_usd_of(config: StudyConfig) -> MostUsd:
 
     def most(source: ClaudeSource) -> float | None:
         price = price_of(source.model, config.price)
-        return price.most_usd(source.context_tokens, source.max_tokens) if price else None
+        # As is reserved: a prompt may have up to twice the tokens that it is made for.
+        return price.most_usd(2 * source.context_tokens, source.max_tokens) if price else None
 
     return most
 

@@ -24,11 +24,13 @@ from cluster.experiment import Experiment, Kind, Status, Trial, TrialPhase
 from cluster.slot_time import Purpose
 from cluster.state import StudyState
 from eval.metric import Metric
-from infra.facts import slot_condition
 from infra.fates import End, ends, ends_by
 from infra.holdout_metrics import METRICS as _HOLDOUT
 from infra.holdout_metrics import samples as holdout_samples
 from infra.metric_description import MetricDescription, Samples
+from infra.node_facts import slot_condition
+from infra.node_metrics import METRICS as _NODES
+from infra.node_metrics import samples as node_samples
 from infra.proposer_metrics import METRICS as _PROPOSERS
 from infra.proposer_metrics import samples as proposer_samples
 from infra.telemetry_metrics import METRICS as _TELEMETRY
@@ -135,6 +137,7 @@ _METRICS = (
     *_TELEMETRY,
     *_HOLDOUT,
     *_PROPOSERS,
+    *_NODES,
 )
 
 
@@ -236,7 +239,7 @@ class _StudyCollector(Collector):
     def observe(self, recorded: Recorded, state: StudyState) -> None:
         event = recorded.event
         with self._lock:
-            slots, self._state = self._state.slots, state
+            before, self._state = self._state, state
             for end in ends_by(recorded, state):
                 self._count_end(end)
             if isinstance(event, TrialFinished | TrialLost):
@@ -244,7 +247,7 @@ class _StudyCollector(Collector):
                 self._count_trial(experiment.trial(event.trial, event.attempt))
             self._count_unmeasured_merge(type(event).__name__)
             self._rejected += isinstance(event, ProposalRejected)
-            if slots is not state.slots:
+            if before.slots is not state.slots or before.nodes is not state.nodes:
                 self._time_idleness(recorded.at)
 
     def _count_end(self, end: End) -> None:
@@ -269,7 +272,8 @@ class _StudyCollector(Collector):
         """Close the books on what was idle, and open them again for what is."""
         for slot, since in self._idle_since.items():
             self._idle[slot] += _seconds(since, at)
-        idle = (s.slot for s in self._state.slots.values() if slot_condition(s) == "idle")
+        state = self._state
+        idle = (s.slot for s in state.slots.values() if slot_condition(state, s) == "idle")
         self._idle_since = dict.fromkeys(idle, at)
 
     # --- scraping --------------------------------------------------------------------------------
@@ -284,6 +288,7 @@ class _StudyCollector(Collector):
                 **self._telemetry.samples(),
                 **holdout_samples(self._state),
                 **proposer_samples(self._state),
+                **node_samples(self._state),
             }
             stages = HistogramMetricFamily(_STAGES.name, _STAGES.help, labels=_STAGES.labels)
             for stage, histogram in sorted(self._stages.items()):

@@ -16,8 +16,13 @@ def in_use(facts: StatusFacts) -> list[SlotFacts]:
 
 
 def blocked(facts: StatusFacts) -> str:
-    """Tell in full why slots take no work; the list of slots has no room for it."""
-    found = [slot for slot in facts["slots"] if slot["state"] == "blocked"]
+    """Tell in full why slots take no work; the list of slots has no room for it.
+
+    Of a node as a whole it is told once, beside.
+    """
+    well = {node["node"] for node in facts["nodes"] if node["state"] == "joined"}
+    slots = (slot for slot in facts["slots"] if slot["node"] in well)
+    found = [slot for slot in slots if slot["state"] == "blocked"]
     return "; ".join(f"{one_line(slot['slot'])}: {one_line(slot['note'])}" for slot in found)
 
 

@@ -22,6 +22,11 @@ STYLES = {
     "conflicted": "yellow",
     "dropped": "yellow",
     "cancelled": "yellow",
+    "joined": "green",
+    "draining": "yellow",
+    "quarantined": "red",
+    "left": "dim",
+    "refused": "red",
 }
 """Of rich, by word."""
 WITH_REASON = frozenset(

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import redis
 
-from cluster.ledger import load
+from cluster.ledger import LedgerAway, load
+from cluster.patience import AWAY_S
 from cluster.progress import ProgressStore
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_queue import RedisTrialQueue
 from cluster.redis_store import RedisStore, check_server, connect
 from cluster.state import StudyState
+from infra.controller_process import find_controller
 from infra.embedded_server import EmbeddedServer
 from infra.home import StudyHome
 
@@ -100,10 +102,29 @@ def join(home: StudyHome, server: Server, client: redis.Redis) -> OpenStudy:
 
 @contextmanager
 def opened(home: StudyHome) -> Iterator[OpenStudy]:
-    """Open a study for a while; an embedded server that was started for it is stopped again."""
+    """Open a study for a while; an embedded server that was started for it is stopped again.
+
+    Raises what Server.ensure raises; LedgerAway, here and from what is done meanwhile, with what
+    that means for a study that runs.
+    """
     server = Server(home, redis_url(home))
-    client = server.ensure()
     try:
-        yield join(home, server, client)
-    finally:
-        server.release(client)
+        client = server.ensure()
+        try:
+            yield join(home, server, client)
+        finally:
+            server.release(client)
+    except LedgerAway as error:
+        raise LedgerAway(f"{error}{_meanwhile(home)}") from error
+
+
+def _meanwhile(home: StudyHome) -> str:
+    """Say how a study fares whose server does not answer; nothing if it does not run."""
+    controller = find_controller(home)
+    if controller is None:
+        return ""
+    return (
+        f". The study {home.name} runs, and waits for it: trials go on, workers hold their results "
+        f"and hand them in once it is back. Its controller (process {controller.pid}) ends if that "
+        f"takes more than {AWAY_S:.0f} s; `incumbent run` then goes on"
+    )

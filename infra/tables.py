@@ -18,6 +18,7 @@ from infra.experiment_facts import relations
 from infra.fact_records import ExperimentFacts, ShowFacts, SlotFacts, StatusFacts, TrialFacts
 from infra.final_facts import final_words
 from infra.holdout_facts import holdout_words
+from infra.node_text import node_troubles, nodes_words
 from infra.plain_text import duration, number, one_line, printable_lines, rate, signed
 from infra.probe_text import smoke_words
 from infra.proposer_text import (
@@ -44,19 +45,19 @@ _PLAIN_CRASHES = frozenset({"", CrashKind.EXCEPTION, CrashKind.SIGNAL})
 
 def render_status(facts: StatusFacts, *, file: TextIO | None = None) -> None:
     """Print a study at one moment."""
-    _print(status_view(facts), file)
+    print_view(status_view(facts), file)
 
 
 def render_log(
     rows: Iterable[ExperimentFacts], *, metric: str = "score", file: TextIO | None = None
 ) -> None:
     """Print experiments, one a line; the scores under the metric's name."""
-    _print(_experiments(rows, metric), file)
+    print_view(_experiments(rows, metric), file)
 
 
 def render_show(facts: ShowFacts, *, metric: str = "score", file: TextIO | None = None) -> None:
     """Print everything about one experiment."""
-    _print(_show(facts, metric), file)
+    print_view(_show(facts, metric), file)
 
 
 def render_summary(facts: StatusFacts, *, file: TextIO | None = None) -> None:
@@ -68,7 +69,7 @@ def render_summary(facts: StatusFacts, *, file: TextIO | None = None) -> None:
     _add(grid, "branch", facts["branch"])
     for name in ("results", "picture"):
         _add(grid, name, facts["paths"].get(name, ""))
-    _print(grid, file)
+    print_view(grid, file)
 
 
 def make_console(file: TextIO | None = None) -> Console:
@@ -78,7 +79,7 @@ def make_console(file: TextIO | None = None) -> Console:
     return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
 
 
-def _print(view: RenderableType, file: TextIO | None) -> None:
+def print_view(view: RenderableType, file: TextIO | None) -> None:
     """Print to a screen as it is, and elsewhere without the blanks that fill up its lines."""
     stream = file or sys.stdout
     console = make_console(stream)
@@ -119,6 +120,9 @@ def status_view(facts: StatusFacts, *, most_slots: int = 0) -> RenderableType:
     _add(grid, "time", time_spent(facts["time"]))
     _add(grid, "starts", starts(facts["starts"]))
     _add(grid, "shifted", Text(shifted(facts), style="yellow"))
+    _add(grid, "nodes", nodes_words(facts["nodes"]))
+    for trouble in node_troubles(facts["nodes"]):
+        _add(grid, "", Text(trouble, style="yellow"))
     _add(grid, "blocked", Text(blocked(facts), style="yellow"))
     _add(grid, "promotes", promotes(facts))
     if facts["notice"]:

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from cluster.experiment import Experiment, Status, Trial, TrialPhase
+from cluster.manifest import shown
+from cluster.shelf import read_manifest
 from cluster.state import StudyState
+from infra.artifacts import is_awaited, is_on_node, paths_at
 from infra.home import StudyHome
 from infra.plain_text import one_line
 from trainer.paths import PREDICT, log_name, out_name
@@ -49,6 +52,8 @@ def why_no_log(state: StudyState, name: str) -> str:
     if experiment is not None and experiment.status is Status.REJECTED:
         reason = one_line(experiment.reason)
         return f"{experiment.id} was rejected before it could run: {reason}"
+    if experiment is not None and (there := _running_elsewhere(experiment, name)):
+        return f"the log of {there.id} has not come from {there.node} yet: try again"
     trials = [trial.id for trial in experiment.trials] if experiment else []
     if experiment is not None and name not in {experiment.id, *trials}:
         known = f"its trials are {', '.join(trials)}" if trials else "no trial of it has started"
@@ -56,10 +61,29 @@ def why_no_log(state: StudyState, name: str) -> str:
     return f"no trial of {name} has started (see `incumbent log`)"
 
 
+def _running_elsewhere(experiment: Experiment, name: str) -> Trial | None:
+    found = (t for t in (*experiment.trials, *experiment.controls) if name in {experiment.id, t.id})
+    running = (t for t in found if t.phase is TrialPhase.RUNNING and is_on_node(t.slot))
+    return next(running, None)
+
+
 def paths_of(home: StudyHome, state: StudyState, name: ExperimentId) -> dict[str, str]:
     """Return where the latest log and the latest output of an experiment are, if there are any."""
-    found = {"log": find_log(home, state, name), "output": _find_out(home, state.experiments[name])}
-    return {kind: str(path) for kind, path in found.items() if path}
+    experiment = state.experiments[name]
+    found = {"log": find_log(home, state, name), "output": _find_out(home, experiment)}
+    here = {kind: str(path) for kind, path in found.items() if path}
+    return here | _stayed(home, experiment)
+
+
+def _stayed(home: StudyHome, experiment: Experiment) -> dict[str, str]:
+    """Return where on a node further output of the latest trial is, if not all has come back."""
+    if not experiment.trials:
+        return {}
+    latest = experiment.trials[-1]
+    found = read_manifest(paths_at(home).returned(out_name(latest.id, latest.attempt)))
+    if found is None or not (found.unlisted or any(each.stayed for each in found.files)):
+        return {}
+    return {"further output": shown(f"{found.node}:{found.folder}")}
 
 
 def _find_out(home: StudyHome, experiment: Experiment) -> Path | None:
@@ -70,6 +94,16 @@ def _find_out(home: StudyHome, experiment: Experiment) -> Path | None:
 def trial_of(log: Path) -> TrialId:
     """Return the trial that a log is of."""
     return TrialId(log.stem.partition("-")[0])
+
+
+def is_complete(home: StudyHome, state: StudyState, trial_id: TrialId) -> bool:
+    """Say whether all that a trial will ever print is here: it has ended, and it has come back."""
+    if is_running(state, trial_id):
+        return False
+    experiment = state.experiments.get(ExperimentId(trial_id.partition(".")[0]))
+    trials = (*experiment.trials, *experiment.controls) if experiment else ()
+    last = [trial for trial in trials if trial.id == trial_id][-1:]
+    return not any(trial.phase is TrialPhase.FINISHED and is_awaited(home, trial) for trial in last)
 
 
 def is_running(state: StudyState, trial_id: TrialId) -> bool:

@@ -25,7 +25,7 @@ from proposer.constants import turned_constants
 from proposer.edits import EditProblem, apply_edits
 from proposer.likeness import twin, unified
 from proposer.prices import Price
-from proposer.prompt import CHARS_PER_TOKEN, render
+from proposer.prompt import most_tokens, render
 from proposer.proposal import (
     Context,
     Past,
@@ -194,9 +194,7 @@ class Claude:
         context: Context,
         purpose: str,
     ) -> CallPlan:
-        sent = len(static) + len(json.dumps([*messages, tool()], ensure_ascii=False))
-        # At least half of these characters would have to be tokens of their own to exceed it.
-        tokens = int(2 * sent / CHARS_PER_TOKEN)
+        tokens = most_tokens(static, json.dumps([*messages, tool()], ensure_ascii=False))
         usd = self._price.most_usd(tokens, self._config.max_tokens) if self._price else 0.0
         return CallPlan(
             proposer=self._name,

@@ -63,6 +63,17 @@ def render(context: Context, *, tokens: int, count: int) -> Prompt:
     return Prompt(static=static, dynamic=_dynamic(context, most - len(static), count))
 
 
+def most_tokens(*texts: str) -> int:
+    """Return a number of tokens that texts do not have more of.
+
+    Of ASCII, more than half of the characters would have to be tokens of their own to exceed it;
+    other characters are several tokens each at times, but no more than they have bytes.
+    """
+    plain = sum(len(text.encode("ascii", "ignore")) for text in texts)
+    beyond = sum(len(text.encode("utf-8", "replace")) for text in texts) - plain
+    return int(2 * plain / CHARS_PER_TOKEN) + beyond
+
+
 # --- what stays until the incumbent changes ------------------------------------------------------
 
 

@@ -189,6 +189,21 @@ class HoldoutConfig(BaseModel):
     """Only what is better by more than this is told, rounded to it; unset: the noise of a run."""
 
 
+class KeepConfig(BaseModel):
+    """`[keep]`: what is kept of what trials leave in `$INCUMBENT_OUT`."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
+
+    disk_gb: Annotated[float, Field(ge=0)] = 100.0
+    """Most that it may hold on each machine, in GB; beyond that the oldest goes, but nothing of the
+    baseline or of what was promoted. 0: no limit."""
+    return_mb: Annotated[float, Field(ge=0)] = 64.0
+    """Most that comes back of one trial from a node that joined, in MB: the smallest files first.
+    The others stay on the node."""
+
+
 class FinalConfig(BaseModel):
     """`[final]`: how `incumbent final` trains in full, and the labels that it scores once.
 

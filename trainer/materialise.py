@@ -20,6 +20,7 @@ from trainer.plan_apart import plan_apart
 from trainer.ports import CodeSource, Slot
 from trainer.removal import Trash
 from trainer.reseed import reseed
+from trainer.retention import Keeper
 from trainer.run_folder import RunFolder
 from trainer.run_records import Limits, RunRequest
 from trainer.sandbox.port import Sandbox
@@ -50,8 +51,12 @@ class Materialiser:
         preload: Sequence[str] | None = None,
         seed: CacheSeed | None = None,
         seed_pattern: str = "",
+        keep_gb: float = 0.0,
     ) -> None:
-        """`preload` is as trainer.warm_plan.plan has it; without `seed` all trials compile anew."""
+        """`preload` is as trainer.warm_plan.plan has it; without `seed` all trials compile anew.
+
+        `keep_gb` is what trials' outputs may hold on this machine, 0 being no limit.
+        """
         self.mark_prefix = f"{study}/{slot.id}/"
         """With this begins the mark of every process of the slot's trials."""
         self._slot = slot
@@ -67,6 +72,9 @@ class Materialiser:
         self._seed = seed
         self._seed_pattern = seed_pattern
         self._trash = Trash(paths.trash(slot.id))
+        self._keeper = Keeper(
+            paths, most_gb=keep_gb, promoted=code.promoted, throw=self._trash.throw
+        )
         self._worktree: SlotWorktree | None = None
         self._runs: dict[TrialSpec, RunFolder] = {}
         self._reseeds: dict[TrialSpec, tuple[Reseed, ...]] = {}
@@ -115,8 +123,10 @@ class Materialiser:
         kept, run = self._paths.out(spec), self._taken(spec)
         with suppress(OSError):
             self._trash.throw(kept)
-            run.keep(kept)
+            is_any = run.keep(kept)
             run.discard(self._trash)
+            if is_any:
+                self._keeper.note(kept.name)
 
     def drop(self, spec: TrialSpec) -> None:
         """Throw away what was prepared for a trial that will not run here."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from trainer.ports import Lease, LeaseSource, Slot
+from trainer.ports import Lease, LeaseSource, ResultSink, Slot
 from trainer.trial import TrialOutcome
 
 _RETRY_S = 0.5
@@ -28,20 +28,23 @@ class Outbox:
 
     def __init__(
         self,
-        *,
         slot: Slot,
         leases: LeaseSource,
+        results: ResultSink,
+        *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._slot = slot
         self._leases = leases
+        self._results = results
         self._clock = clock
         self._sleep = sleep
         self._letters: list[_Letter] = []
 
     def put(self, lease: Lease, outcome: TrialOutcome) -> None:
-        """Take an outcome in, and offer it."""
+        """Take an outcome in, and offer it; first of all what was left besides is seen to."""
+        self._results.left(lease.spec)
         give_up_at = self._clock() + _PATIENCE_TTLS * lease.ttl_s
         self._letters.append(_Letter(lease=lease, outcome=outcome, give_up_at=give_up_at))
         self.offer()

@@ -13,6 +13,9 @@ STUDY/logs/e42.1-score.log  output of the scorer of its predictions
 STUDY/logs/e42.1-predict.log  output of what makes predictions of its model, where that is so
 STUDY/out/e42.1-1           what a trial has left in its output folder (INCUMBENT_OUT)
 STUDY/predictions/e42.1-1   what was predicted by the model among that, where that is so
+STUDY/unsent/e42.1-1        on a node: what of a trial the head does not have yet
+STUDY/returned/e42.1-1.json  on the head: what came back of a trial on a node, and what stayed there
+STUDY/returning/e42.1-1     on the head: what is on its way
 ENVIRONMENTS/HASH           virtual environments, shared by the studies of a node
 """
 
@@ -134,6 +137,32 @@ class WorkerPaths:
     def out(self, spec: TrialSpec) -> Path:
         """Return the folder that keeps what the trial left."""
         return self.study / "out" / out_name(spec.trial, spec.attempt)
+
+    def logs_of(self, name: str) -> list[Path]:
+        """Return all logs of one attempt, which is named as by `out_name`."""
+        trial, _, attempt = name.rpartition("-")
+        stem = trial if attempt == "1" else f"{trial}-a{attempt}"
+        of_another = re.compile(rf"{re.escape(trial)}-a\d")
+        found = (self.study / "logs").glob(f"{stem}[.-]*log")
+        is_first = attempt == "1"
+        return sorted(p for p in found if not (is_first and of_another.match(p.name)))
+
+    @property
+    def unsent(self) -> Path:
+        """Folder of files named for the attempts whose results the head does not have yet."""
+        return self.study / "unsent"
+
+    def returned(self, name: str) -> Path:
+        """Return the file that says what came back of one attempt on a node."""
+        return self.study / "returned" / f"{name}.json"
+
+    def returning(self, name: str) -> Path:
+        """Return where what comes back of one attempt lies until all of it is there."""
+        return self.study / "returning" / name
+
+    def kept(self, kind: str, name: str) -> Path:
+        """Return the folder of what one attempt left: `out`, or `predictions`."""
+        return self.study / kind / name
 
 
 def log_name(trial: TrialId, attempt: int, rung: Rung = Rung.FULL) -> str:

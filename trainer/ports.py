@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from trainer.trial import CommitId, SlotId, TrialOutcome, TrialSpec
+from trainer.trial import CommitId, ExperimentId, SlotId, TrialOutcome, TrialSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,4 +109,30 @@ class CodeSource(Protocol):
         Raises CodeAway where it cannot be had now; with `is_ahead` soon, for a lease is to be kept
         meanwhile, and whoever asks again later finds it. May be called from several threads.
         """
+        ...
+
+    def promoted(self) -> frozenset[ExperimentId]:
+        """Return the experiments that are on the study's branch; raises CodeAway."""
+        ...
+
+
+class ResultSink(Protocol):
+    """Where goes what trials leave beside their outcomes: logs, and what was kept of their output.
+
+    Nothing here waits or raises: whatever is to be done is done beside the slot's loop.
+    """
+
+    def follow(self, run: TrialSpec) -> None:
+        """Take note that a run has begun: its log (trainer.paths) grows, and is watched perhaps."""
+        ...
+
+    def left(self, trial: TrialSpec) -> None:
+        """Take note that a trial has ended, before it is reported: what it left is in its place.
+
+        From here on that is not lost, whatever becomes of this process.
+        """
+        ...
+
+    def close(self) -> None:
+        """End; what is not done by then is done by whoever comes next."""
         ...

@@ -7,23 +7,23 @@ study lease it from the queue, a final run brings its own.
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from eval.metric import Metric
 from trainer.arrange_predictor import TrialPlace, arrange_predictor
 from trainer.arrange_scorer import ScorerPlace, arrange_scorer
 from trainer.card_memory import CardMemory
 from trainer.compile_caches import CacheSeed
-from trainer.config import ScoreConfig, TrialConfig
+from trainer.config import KeepConfig, ScoreConfig, TrialConfig
 from trainer.disk_room import lack_of_room
 from trainer.environment import EnvironmentFailed, prepare
 from trainer.gpu import NvmlGpus, NvmlSampler, device_nodes, mark_of
 from trainer.gpu_watch import GpuWatch
 from trainer.hidden_labels import SCORE
 from trainer.limit_defaults import limits_for, machine_memory
+from trainer.local_code import LocalCode
 from trainer.materialise import Materialiser
 from trainer.paths import WorkerPaths
-from trainer.ports import CodeSource, LeaseSource, Slot
+from trainer.ports import CodeSource, LeaseSource, ResultSink, Slot
 from trainer.predictor import Predictor
 from trainer.sandbox.arrange import arrange
 from trainer.scorer import PredictionScorer
@@ -53,12 +53,10 @@ class WorkerSettings:
     number: int = 0
     """Which of the node's workers it is."""
     node: str = ""
-    """The node that joined the study and has the worker; empty on the study's own machine."""
-
-    @property
-    def is_remote(self) -> bool:
-        """Whether the worker is on a node that shares no files with the head."""
-        return bool(self.node)
+    """Name of the node that it is on, which shares no files with the head; empty on the head."""
+    keep: KeepConfig = field(default_factory=KeepConfig)
+    needed: tuple[str, ...] = ()
+    """Files among what trials leave that the head needs, whatever `keep` says."""
 
 
 def claim(settings: WorkerSettings, indexes: Sequence[int]) -> Claim | Unavailable:
@@ -89,22 +87,6 @@ def _with_user(found: Claim, settings: WorkerSettings) -> Claim | Unavailable:
     return with_user(found, settings.study) if has_user else found
 
 
-class LocalCode:
-    """trainer.ports.CodeSource on the node that holds the study's repository."""
-
-    def __init__(self, repository: Path) -> None:
-        self._repository = repository
-
-    def fetch(
-        self,
-        commit: CommitId,  # noqa: ARG002 - every commit is there
-        *,
-        is_ahead: bool = False,  # noqa: ARG002
-    ) -> Path:
-        """See CodeSource."""
-        return self._repository
-
-
 class SlotParts:
     """The parts of one slot; making them prepares the environment and looks for a sandbox.
 
@@ -118,15 +100,18 @@ class SlotParts:
         *,
         uid: int | None,
         code: CodeSource | None = None,
+        results: ResultSink | None = None,
     ) -> None:
         """`uid` is the slot's own user, where we are root (trainer.slots.Claim).
 
-        Without `code`, all commits are in the study's repository on this node.
+        Without `code`, all commits are in the study's repository on this node; without `results`,
+        this is where what trials leave is wanted.
         """
         paths = settings.paths
         self._settings = settings
         self._slot = slot
-        self._code = code or LocalCode(paths.repository)
+        self._code = code or LocalCode(paths.repository, settings.base)
+        self._results = results
         self._environment = prepare(
             settings.trial,
             base=settings.base,
@@ -160,6 +145,7 @@ class SlotParts:
             scorer=None if settings.score is None else self.scorer(settings.score),
             wait_for_cards=self._card_memory().wait_until_free,
             obstacle=lambda: lack_of_room(settings.paths.study),
+            results=self._results,
         )
 
     def scorer(self, score: ScoreConfig, section: str = SCORE) -> PredictionScorer:
@@ -219,6 +205,7 @@ class SlotParts:
             preload=settings.trial.preload,
             seed=self._seed(),
             seed_pattern=settings.trial.seed_pattern,
+            keep_gb=settings.keep.disk_gb,
         )
 
     def _gpu_watch(self, mark_prefix: str) -> GpuWatch:

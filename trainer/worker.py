@@ -27,10 +27,11 @@ from trainer.gpu_watch import GpuWatch
 from trainer.hold import MOST_HEARTBEAT_S, Hold
 from trainer.materialise import Materialiser
 from trainer.outbox import Outbox
-from trainer.ports import Heartbeat, Lease, LeaseSource, NoWork, Slot
+from trainer.ports import Heartbeat, Lease, LeaseSource, NoWork, ResultSink, Slot
 from trainer.predicting import Predicting
 from trainer.predictor import Predicted, Predictor
 from trainer.process_tree import sweep
+from trainer.results_here import ResultsHere
 from trainer.run_records import EndedBy, RunProgress, RunReport
 from trainer.rungs import after_smoke, ended_with_smoke, goes_on, reported, runs
 from trainer.score_report import ScoreReport
@@ -130,20 +131,22 @@ class Worker:
         predictor: Predictor | None = None,
         wait_for_cards: Callable[[], None] = lambda: None,
         obstacle: Callable[[], str] = str,
+        results: ResultSink | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """`wait_for_cards` is called before anything starts, when what was before is dead.
 
         `obstacle` says why the slot can take no trial for the time being; empty if it can.
-        Without `scorer`, a trial's metric is what it printed; with `predictor`, models
-        that runs leave are asked for what is scored.
+        Without `scorer`, a trial's metric is what it printed; with `predictor`, models that runs
+        leave are asked for what is scored. Without `results`, what trials leave stays here.
         """
         self._slot = slot
         self._leases = leases
         self._materialiser = materialiser
         self._busy, self._spare = (Bay(materialiser, each) for each in supervisors)
-        self._outbox = Outbox(slot=slot, leases=leases, clock=clock, sleep=sleep)
+        self._results = results or ResultsHere()
+        self._outbox = Outbox(slot, leases, self._results, clock=clock, sleep=sleep)
         self._scoring = Scoring(scorer, clock)
         self._predicting = Predicting(predictor, self._scoring, self._outbox, wait_for_cards, clock)
         self._gpus = gpus
@@ -167,6 +170,7 @@ class Worker:
             self._predicting.close()
             self._scoring.close()
             self._materialiser.close()
+            self._results.close()
 
     def _next(self) -> Lease | NoWork:
         note = self._obstacle()
@@ -216,6 +220,7 @@ class Worker:
             return _Failed(lease=due.hold.lease, outcome=outcome)
         due.hold.note(RunProgress(elapsed_s=0.0), due.run.rung)
         self._busy, self._spare = bay, self._busy
+        self._results.follow(due.run)
         return _Running(due=due, bay=bay, started_at=started_at, reseeds=bay.reseeds)
 
     def _begin_further(self, ended: _Ended) -> _Running | _Failed | None:

@@ -33,6 +33,8 @@ def join(
     as_json: JsonOption = False,
 ) -> None:
     """Give this machine's slots to a study on another machine."""
+    from dataclasses import asdict
+
     from infra.attach import counted_interrupts
     from infra.joining import begin, follow_node
 
@@ -47,7 +49,7 @@ def join(
         tell = (lambda _: None) if as_json else note
         ended = follow_node(home, tell, presses, offset=offset, until_joined=detach)
     if as_json:
-        print_json(ended)
+        print_json(asdict(ended))
     raise typer.Exit(1 if ended.standing == "refused" else 0)
 
 

@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
-from infra.cli.output import print_json
+from infra.cli.output import note, print_json
 from infra.cli.study_choice import JsonOption, StudyOption, UsageProblem, choose_study
 
 LOOK_S = 0.2
+RETURN_S = 15.0
+"""How long to wait for the end of a log on another machine, once its trial has ended."""
 MOST_BYTES = 1 << 24
 """Far more than the supervisor keeps of a log."""
 
@@ -28,7 +30,7 @@ def logs(
     """Show what a trial printed, without terminal escapes."""
     from infra.plain_text import printable_lines
     from infra.study import opened
-    from infra.trial_logs import find_log, is_running, trial_of, why_no_log
+    from infra.trial_logs import find_log, is_complete, is_running, trial_of, why_no_log
 
     home = choose_study(study)
     _, dash, step = experiment.partition("-")
@@ -42,7 +44,7 @@ def logs(
             {"trial": path.stem, "path": str(path), "text": printable_lines(_read(path, 0)[0])}
         )
         return
-    offset = 0
+    offset, patience_s = 0, RETURN_S
     while True:
         text, offset = _read(path, offset)
         if text:
@@ -55,8 +57,13 @@ def logs(
             if follow and latest not in {None, path}:
                 path, offset = latest, 0  # its smoke run was all that there was before
                 continue
-            if not follow or not is_running(state, trial_of(path)):
+            if not follow or is_complete(home, state, trial_of(path)):
                 return
+            if not is_running(state, trial_of(path)):
+                patience_s -= LOOK_S
+                if patience_s <= 0:
+                    note(f"the end of this log has not come back from its node: {path.stem}")
+                    return
         time.sleep(LOOK_S)
 
 

@@ -6,13 +6,21 @@ from infra.cli.study_choice import JsonOption, StudyOption, choose_study
 
 def status(study: StudyOption = "", as_json: JsonOption = False) -> None:
     """Show where a study stands: best so far, slots, queue, rate."""
+    from cluster.ledger import LedgerAway
     from infra.attach import gather
+    from infra.controller_process import find_controller
     from infra.settings import settings_if_any
     from infra.study import opened
 
     home = choose_study(study)
-    with opened(home) as found:
-        facts = gather(found, found.state(), settings_if_any(home))
+    try:
+        with opened(home) as found:
+            facts = gather(found, found.state(), settings_if_any(home))
+    except LedgerAway as error:
+        if as_json:
+            is_running = find_controller(home) is not None
+            print_json({"study": home.name, "is_running": is_running, "away": str(error)})
+        raise
     if as_json:
         print_json(facts)
     else:

@@ -12,6 +12,7 @@ import typer
 
 from infra.cli import (
     cmd_approve,
+    cmd_artifacts,
     cmd_cancel,
     cmd_demo,
     cmd_diff,
@@ -23,6 +24,7 @@ from infra.cli import (
     cmd_join,
     cmd_log,
     cmd_logs,
+    cmd_nodes,
     cmd_pause,
     cmd_prune,
     cmd_revert,
@@ -81,7 +83,10 @@ app.command("show")(cmd_show.show)
 app.command("why")(cmd_why.why)
 app.command("diff")(cmd_diff.diff)
 app.command("logs")(cmd_logs.logs)
+app.command("artifacts")(cmd_artifacts.artifacts)
 app.command("top")(cmd_top.top)
+app.command("nodes")(cmd_nodes.nodes)
+app.command("drain")(cmd_nodes.drain)
 app.command("pause")(cmd_pause.pause)
 app.command("resume")(cmd_pause.resume)
 app.command("cancel")(cmd_cancel.cancel)

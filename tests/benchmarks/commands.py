@@ -62,8 +62,13 @@ def _waits(
 def status_figures(sizes: Sizes) -> Iterator[Figure]:
     """Yield how long `incumbent status` takes, with its server up as while a study runs."""
     known = f"incumbent status at {sizes.known:,} experiments"
+    for slots in (sizes.slots, sizes.fleets[-1][0]):
+        yield from _status_of(slots, f"{known}, {slots} slots", sizes)
+
+
+def _status_of(slots: int, known: str, sizes: Sizes) -> Iterator[Figure]:
     with place() as where:
-        repository = create_repository(where.folder / "repository", slots=sizes.slots)
+        repository = create_repository(where.folder / "repository", slots=slots)
         home = StudyHome(
             name="bench",
             repository=repository,
@@ -71,7 +76,7 @@ def status_figures(sizes: Sizes) -> Iterator[Figure]:
         )
         home.create()
         with opened(home) as study:
-            end, earlier = _fill(study, sizes.known)
+            end, earlier = _fill(study, sizes.known, slots)
             for snapshot in (end, earlier):
                 study.ledger.save_snapshot(snapshot)
                 waits = _waits(["status"], repository, sizes.command_repeats, where)
@@ -79,13 +84,13 @@ def status_figures(sizes: Sizes) -> Iterator[Figure]:
                 yield Figure(bench=NAME, name=name, unit="s", values=waits, aim=at_most(0.7))
 
 
-def _fill(study: OpenStudy, experiments: int) -> tuple[StudyState, StudyState]:
+def _fill(study: OpenStudy, experiments: int, slots: int) -> tuple[StudyState, StudyState]:
     """Give the study a past; return its state, and the one that its oldest snapshot may hold.
 
     The controller lets a snapshot fall behind by a twentieth of all events before it takes the
     next (cluster.controller).
     """
-    told = Study(slots=8)
+    told = Study(slots=slots)
     earlier = told.state
     told.baseline(1.0)
     for number in range(1, experiments):

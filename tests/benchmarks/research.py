@@ -137,11 +137,11 @@ class RandomNumbers:
         latency_s: how long each answer takes.
     """
 
-    name = "random"
     tasks: frozenset[TaskKind] = frozenset()
     advice = ""
 
-    def __init__(self, *, latency_s: float = 0.0, seed: int = 0) -> None:
+    def __init__(self, *, latency_s: float = 0.0, seed: int = 0, name: str = "random") -> None:
+        self.name = name
         self._latency_s = latency_s
         self._random = random.Random(seed)
 

@@ -18,6 +18,8 @@ class Sizes:
     long that study is."""
     slept: int
     """Experiments of one second in a study whose utilisation is measured."""
+    waited: tuple[tuple[float, int], ...]
+    """Lengths of imaginary trials, in seconds, and how many of each, with a slow proposer."""
     turns: int
     """Pauses between experiments that are measured."""
     known: int
@@ -30,6 +32,15 @@ class Sizes:
     """Simulated studies of each kind on 8 slots."""
     seeds_of_many_slots: int
     """The same on 64, each of which takes as long as ten of those."""
+    fleets: tuple[tuple[int, int], ...]
+    """Numbers of imaginary workers, and of experiments that they do without waiting. The last is
+    the study of which the controller's cost is told, at `samples_at` and its end."""
+    ray_experiments: int
+    """The same with workers that are Ray's, as many as there are slots."""
+    paced: tuple[tuple[int, float, int], ...]
+    """Imaginary workers, how long each of their trials takes, and how many."""
+    leases: tuple[int, ...]
+    """How many are held when the queue's calls are timed."""
 
 
 FULL = Sizes(
@@ -38,6 +49,7 @@ FULL = Sizes(
     experiments=1000,
     samples_at=(1, 100, 1000, 9000, 10_000),
     slept=240,
+    waited=((1.0, 900), (8.0, 160)),
     turns=30,
     known=10_000,
     rounds=100,
@@ -45,6 +57,10 @@ FULL = Sizes(
     optuna_trials=1000,
     seeds=100,
     seeds_of_many_slots=10,
+    fleets=((8, 2000), (64, 2000), (256, 10_000)),
+    ray_experiments=600,
+    paced=((8, 0.625, 800), (64, 5.0, 900), (256, 20.0, 1280)),
+    leases=(256, 1000, 10_000),
 )
 QUICK = Sizes(
     repeats=1,
@@ -52,6 +68,7 @@ QUICK = Sizes(
     experiments=600,
     samples_at=(1, 100, 1000, 2000),
     slept=80,
+    waited=((1.0, 700),),
     turns=6,
     known=10_000,
     rounds=20,
@@ -59,4 +76,8 @@ QUICK = Sizes(
     optuna_trials=200,
     seeds=4,
     seeds_of_many_slots=0,
+    fleets=((8, 500), (256, 2000)),
+    ray_experiments=200,
+    paced=((64, 5.0, 450),),
+    leases=(256,),
 )

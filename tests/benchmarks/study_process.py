@@ -9,7 +9,7 @@ import os
 import resource
 import socket
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cluster import events as ev
@@ -23,11 +23,16 @@ from infra import compose
 from infra.launch import CONFIG, prepare_study
 from infra.settings import overridden
 from infra.study import OpenStudy
+from proposer.config import ClaudeSource, TunerSource, names_of
+from proposer.proposal import Proposer
+from tests.benchmarks.imaginary_fleet import FleetOrder, FleetReport, ImaginaryFleet
 from tests.benchmarks.machine import proportional_mb
 from tests.benchmarks.research import Kind, RandomNumbers, create_repository
 from tests.benchmarks.thread_fleet import ThreadFleet
 
 ORDER, REPORT = "order.json", "report.json"
+_TWO = (TunerSource(kind="tuner"), ClaudeSource(kind="claude", model="slow"))
+"""What a quick proposer and a slow one stand in for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +45,14 @@ class Order:
     """How long each experiment sleeps."""
     latency_s: float = 0.0
     """How long the proposer takes for an answer."""
+    slow_latency_s: float | None = None
+    """The same for a second one, which works in batches as models do; None for none."""
     samples_at: tuple[int, ...] = ()
     """Numbers of experiments judged after which a sample is taken."""
     kind: Kind = Kind.SHELL
     workers: str = "ray"
-    """`ray`, or `threads` of the controller's own process."""
+    """`ray`, or `threads` of the controller's own process; with a wait in place of a trial
+    `imaginary`, in one process around the queue actor, or `imaginary_ray`, an actor each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +76,18 @@ class Ran:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """What the study's server did, and what lies on disk at its end."""
+
+    commands: int = 0
+    server_cpu_s: float = 0.0
+    server_mb: float = 0.0
+    append_only_mb: float = 0.0
+    repository_mb: float = 0.0
+    loose_refs: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """What came of a study."""
 
@@ -79,6 +99,9 @@ class Report:
     """When the proposals were judged, in order, in seconds since 1970."""
     open_s: float
     """When the last of the slots had presented itself."""
+    fleet: FleetReport = field(default_factory=FleetReport)
+    """What imaginary workers saw."""
+    left: Left = field(default_factory=Left)
 
 
 class Sampler:
@@ -122,6 +145,8 @@ def perform(order: Order, folder: Path) -> Report:
         kind=order.kind,
     )
     config = overridden(load_config(repository / CONFIG), limits={"experiments": order.experiments})
+    if order.slow_latency_s is not None:
+        config = config.model_copy(update={"proposer": _TWO})
     study = prepare_study(SourceRepository.find(repository), config).study
     try:
         epoch = study.ledger.begin_epoch()
@@ -129,26 +154,65 @@ def perform(order: Order, folder: Path) -> Report:
         draft = ev.Draft(id=f"controller/{epoch}", at=compose.now(), event=begun)
         study.ledger.append([draft], epoch=epoch)
         sampler = Sampler(order.samples_at)
+        fleet = _fleet(order, study, config, folder)
         watching, _ = compose.observers(study, config)
         ingredients = compose.Ingredients(
             study=study,
             config=config,
             epoch=epoch,
-            fleet=_fleet(order, study, config),
-            proposers=[RandomNumbers(latency_s=order.latency_s)],
+            fleet=fleet,
+            proposers=_proposers(order),
             observers=[*watching, sampler],
             revive=study.server.revive,
         )
         finished = compose.controller(ingredients, study.state()).run()
-        return _report(study, finished, sampler)
+        seen = fleet.report() if isinstance(fleet, ImaginaryFleet) else FleetReport()
+        return replace(_report(study, finished, sampler), fleet=seen, left=_left(study))
     finally:
         study.server.release(study.client)
 
 
-def _fleet(order: Order, study: OpenStudy, config: StudyConfig) -> Fleet:
+def _fleet(order: Order, study: OpenStudy, config: StudyConfig, folder: Path) -> Fleet:
     if order.workers == "threads":
         return ThreadFleet(study, config)
-    return compose.ray_fleet(study, config)
+    if not order.workers.startswith("imaginary"):
+        return compose.ray_fleet(study, config)
+    wanted = FleetOrder(
+        url=study.server.url,
+        study=study.home.ledger_id,
+        slots=order.slots,
+        trial_s=order.experiment_s,
+        runtime=str(study.home.runtime()) if order.workers == "imaginary_ray" else "",
+    )
+    return ImaginaryFleet(folder, wanted)
+
+
+def _proposers(order: Order) -> list[Proposer]:
+    if order.slow_latency_s is None:
+        return [RandomNumbers(latency_s=order.latency_s)]
+    quick, slow = names_of(_TWO)
+    return [
+        RandomNumbers(latency_s=order.latency_s, name=quick),
+        RandomNumbers(latency_s=order.slow_latency_s, name=slow, seed=1),
+    ]
+
+
+def _left(study: OpenStudy) -> Left:
+    told = study.client.info()
+    return Left(
+        commands=told["total_commands_processed"],
+        server_cpu_s=told["used_cpu_user"] + told["used_cpu_sys"],
+        server_mb=told["used_memory"] / 1024**2,
+        append_only_mb=_size_mb(study.home.redis),
+        repository_mb=_size_mb(study.home.git),
+        loose_refs=sum(path.is_file() for path in (study.home.git / "refs").rglob("*")),
+    )
+
+
+def _size_mb(folder: Path) -> float:
+    """Return what a folder takes on disk, in MiB: small files take a whole block each."""
+    blocks = sum(path.lstat().st_blocks for path in folder.rglob("*"))
+    return blocks * 512 / 1024**2
 
 
 def _report(study: OpenStudy, finished: str, sampler: Sampler) -> Report:

@@ -7,17 +7,26 @@ import pytest
 
 from cluster.simulation.landscape import load_landscape
 from infra.simulations import Question, simulate
-from tests.benchmarks import simulation, throughput, turnaround
+from tests.benchmarks import scale, simulation, throughput, turnaround
 from tests.benchmarks.__main__ import PAGE, main
 from tests.benchmarks.commands import status_figures
 from tests.benchmarks.figures import Figure, as_markdown, as_text, at_least, at_most
 from tests.benchmarks.peers import optuna_threads, sequential_logs, sequential_loop
 from tests.benchmarks.sizes import QUICK
-from tests.benchmarks.study_process import Ran, Report
+from tests.benchmarks.study_process import Order, Ran, Report
 from tests.benchmarks.utilisation import SETTLING_S, overall_utilisation, steady_utilisation
+from tests.benchmarks.workshop import run_study
 
 TINY = replace(
-    QUICK, repeats=1, command_repeats=1, slots=2, experiments=6, samples_at=(1, 4, 8, 12), known=30
+    QUICK,
+    repeats=1,
+    command_repeats=1,
+    slots=2,
+    experiments=6,
+    samples_at=(1, 4, 8, 12),
+    known=30,
+    fleets=((2, 12),),
+    ray_experiments=4,
 )
 
 
@@ -30,10 +39,52 @@ def test_a_study_is_measured_through_real_worktrees_and_a_real_ledger() -> None:
 
 
 def test_the_status_of_a_study_that_was_filled_is_timed() -> None:
-    fresh, stale = status_figures(TINY)
+    fresh, stale, *many = status_figures(TINY)
     assert "snapshot 0 events old" in fresh.name
     assert "snapshot 0 events old" not in stale.name
     assert 0 < fresh.median < 60
+    assert len(many) == 2
+
+
+def test_imaginary_workers_run_a_study_over_the_real_queue_to_its_end() -> None:
+    found = {figure.name: figure.median for figure in scale.saturated(TINY)}
+    what = "2 imaginary workers, 12 experiments"
+    assert found[f"{what}: decisions"] > 1
+    assert found[f"{what}: queue actor's CPU per experiment"] > 0
+    assert found[f"{what}: Valkey's commands per experiment"] > 5
+    assert found[f"{what}: the study's git repository per experiment"] > 1
+    assert found[f"{what}: controller's memory after 12"] > 10
+
+
+def test_imaginary_workers_are_actors_of_ray_as_well() -> None:
+    found = {figure.name: figure for figure in scale.over_ray(TINY)}
+    assert found["2 imaginary workers as Ray's actors: decisions"].median > 0
+    completions = found["2 imaginary workers as Ray's actors: complete, p50"]
+    assert completions.count >= 4
+    assert completions.median > 0
+
+
+def test_an_imaginary_trial_takes_as_long_as_it_says() -> None:
+    report = run_study(Order(experiments=6, slots=2, experiment_s=0.5, workers="imaginary"))
+    lasted = [trial.finished_s - trial.started_s for trial in report.trials]
+    assert min(lasted) >= 0.5
+    assert len(report.fleet.pauses) >= 4
+    assert all(0 < pause_ms < 60_000 for _, pause_ms in report.fleet.pauses)
+    assert len(report.fleet.calls_ms["complete"]) == len(report.trials)
+
+
+def test_the_queues_calls_are_timed_beside_so_many_leases() -> None:
+    found = {figure.name: figure for figure in scale.lease_figures(12, repeats=3)}
+    what = "with 12 leases and as many wishes"
+    assert found[f"{what}: heartbeat"].count == 0
+    assert len(found[f"{what}: heartbeat"].values) == 3
+    assert found[f"{what}: the end of 15 that ran out, each"].median > 0
+
+
+def test_a_slow_proposer_beside_a_quick_one_has_proposals_of_its_own_judged() -> None:
+    order = Order(experiments=8, slots=2, experiment_s=0.1, slow_latency_s=0.2, workers="imaginary")
+    report = run_study(order)
+    assert len(report.judged_s) == 8
 
 
 def test_peers_are_measured(tmp_path: Path) -> None:

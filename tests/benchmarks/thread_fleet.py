@@ -23,7 +23,7 @@ from trainer.paths import WorkerPaths
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
 from trainer.sandbox.none import NoneSandbox
 from trainer.supervisor_client import Supervisor
-from trainer.trial import CommitId, SlotId, TrialOutcome, TrialSpec
+from trainer.trial import CommitId, ExperimentId, SlotId, TrialOutcome, TrialSpec
 from trainer.worker import Worker
 
 TTL_S = 30.0
@@ -73,6 +73,9 @@ class StudyCode:
     def fetch(self, commit: CommitId, *, is_ahead: bool = False) -> Path:
         """See CodeSource."""
         return self._repository
+
+    def promoted(self) -> frozenset[ExperimentId]:
+        return frozenset()
 
 
 class ThreadFleet:

@@ -30,7 +30,7 @@ def study_figures(sizes: Sizes, workers: str = "ray") -> Iterator[Figure]:
     )
     what = f"the same, {last:,} experiments long"
     yield Figure(bench=NAME, name=what, unit="/s", values=[rate(report)], aim=at_least(40))
-    yield from _controller_figures(report.samples)
+    yield from controller_figures(report.samples)
 
 
 def rate(report: Report) -> float:
@@ -39,22 +39,24 @@ def rate(report: Report) -> float:
     return len(judged) / (report.judged_s[-1] - report.open_s)
 
 
-def _controller_figures(samples: tuple[Sample, ...]) -> Iterator[Figure]:
+def controller_figures(
+    samples: tuple[Sample, ...], bench: str = NAME, what: str = "controller"
+) -> Iterator[Figure]:
     costs = []
     for before, after in pairwise(samples):
         count = after.judged - before.judged
         own = 1000 * (after.own_cpu_s - before.own_cpu_s) / count
         total = own + 1000 * (after.children_cpu_s - before.children_cpu_s) / count
         costs.append(total)
-        name = f"controller's CPU per experiment, {before.judged:,} to {after.judged:,}"
-        yield Figure(bench=NAME, name=f"{name} (with git)", unit="ms", values=[total])
-        yield Figure(bench=NAME, name=f"{name} (its own)", unit="ms", values=[own])
+        name = f"{what}'s CPU per experiment, {before.judged:,} to {after.judged:,}"
+        yield Figure(bench=bench, name=f"{name} (with git)", unit="ms", values=[total])
+        yield Figure(bench=bench, name=f"{name} (its own)", unit="ms", values=[own])
     if len(costs) > 2:  # the first holds what is paid once
         growth = costs[-1] / costs[1]
         name = "growth of that cost, last to second span"
-        yield Figure(bench=NAME, name=name, unit="x", values=[growth], aim=at_most(1.25))
-    name = f"controller's memory after {samples[-1].judged:,}"
-    yield Figure(bench=NAME, name=name, unit="MiB", values=[samples[-1].memory_mb])
+        yield Figure(bench=bench, name=name, unit="x", values=[growth], aim=at_most(1.25))
+    name = f"{what}'s memory after {samples[-1].judged:,}"
+    yield Figure(bench=bench, name=name, unit="MiB", values=[samples[-1].memory_mb])
 
 
 def _peers(sizes: Sizes) -> Iterator[Figure]:

@@ -33,17 +33,51 @@ def measure(sizes: Sizes) -> Iterator[Figure]:
         overall = [overall_utilisation(report, sizes.slots) for report in reports]
         yield Figure(bench=NAME, name=f"{what}: all of it", unit="", values=overall)
         yield from _peer(sizes, latency_s)
+    yield from slow_proposers(sizes)
 
 
-def steady_utilisation(report: Report, slots: int) -> float:
+def slow_proposers(sizes: Sizes) -> Iterator[Figure]:
+    """Yield how busy imaginary trials keep slots when a model takes its time."""
+    for what, quick_s, slow_s in (
+        ("proposals take 10 s", 10.0, None),
+        ("one proposer takes 10 s, another none", 0.0, 10.0),
+    ):
+        for experiment_s, experiments in sizes.waited:
+            order = Order(
+                experiments=experiments,
+                slots=sizes.slots,
+                experiment_s=experiment_s,
+                latency_s=quick_s,
+                slow_latency_s=slow_s,
+                workers="imaginary",
+            )
+            # Until the queue is warm: the first answers are for the slots alone, and the rate of
+            # verdicts, which says how many to ask for, is seen after those.
+            share = steady_utilisation(
+                run_study(order),
+                sizes.slots,
+                experiment_s=experiment_s,
+                settling_s=SETTLING_S + 4 * max(quick_s, experiment_s),
+            )
+            name = f"{sizes.slots} slots, imaginary trials of {experiment_s:g} s, {what}: steady"
+            yield Figure(bench=NAME, name=name, unit="", values=[share], aim=at_least(0.97))
+
+
+def steady_utilisation(
+    report: Report,
+    slots: int,
+    *,
+    experiment_s: float = EXPERIMENT_S,
+    settling_s: float = SETTLING_S,
+) -> float:
     """Return the share of the slots' time that experiments slept, between ramp and run-out.
 
-    Only the second that an experiment itself takes counts as busy, as it does for the peers.
+    Only the time that an experiment itself takes counts as busy, as it does for the peers.
     """
-    start = report.trials[0].finished_s + SETTLING_S
+    start = report.trials[0].finished_s + settling_s
     end = max(trial.started_s for trial in report.trials)
     slept = (
-        min(trial.finished_s, end) - max(trial.finished_s - EXPERIMENT_S, start)
+        min(trial.finished_s, end) - max(trial.finished_s - experiment_s, start)
         for trial in report.trials
     )
     return sum(max(0.0, seconds) for seconds in slept) / (slots * (end - start))

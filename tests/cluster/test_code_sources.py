@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -16,10 +15,11 @@ from cluster.depot import DepotActor
 from cluster.node_repository import NodeRepository
 from cluster.packer import Packer, Parcel
 from cluster.remote_code import RemoteCode
+from tests.cluster.fake_depot import FakeDepot, away
 from tests.trainer.conftest import Research, git
 from trainer.git_command import GitError
+from trainer.local_code import LocalCode
 from trainer.ports import CodeAway, CodeSource
-from trainer.slot_parts import LocalCode
 from trainer.trial import CommitId
 
 FILES = {"train.py": "RATE = 0.5\n" + "# a line like many others\n" * 500, "data/x.txt": "x"}
@@ -33,39 +33,17 @@ def research(tmp_path: Path) -> Research:
     return Research(bare=tmp_path / "study" / "repo.git", checkout=tmp_path / "checkout")
 
 
-@dataclass
-class FakeDepot:
-    """A real depot behind a door that a test may shut, noting what passes."""
-
-    depot: DepotActor | Packer
-    before: Callable[[], None] = lambda: None
-    asked: list[tuple[CommitId, tuple[CommitId, ...]]] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-
-    def bundle(self, commit: CommitId, have: Sequence[CommitId]) -> Parcel | None:
-        self.before()
-        self.asked.append((commit, tuple(have)))
-        pack = self.depot.pack if isinstance(self.depot, Packer) else self.depot.bundle
-        found = pack(commit, have)
-        self.sizes.append(found.size if found else 0)
-        return found
-
-    def more(self, key: str, offset: int) -> bytes:
-        self.before()
-        return self.depot.more(key, offset)
-
-
-@pytest.fixture
-def depot(research: Research) -> FakeDepot:
-    return FakeDepot(DepotActor(str(research.bare.parent)))
-
-
 Remote = Callable[..., RemoteCode]
 
 
 @pytest.fixture
 def base(research: Research) -> CommitId:
     return CommitId(research.commit(FILES))
+
+
+@pytest.fixture
+def depot(research: Research, base: CommitId) -> FakeDepot:
+    return FakeDepot(DepotActor(str(research.bare.parent), base))
 
 
 @pytest.fixture
@@ -78,8 +56,10 @@ def remote(tmp_path: Path, depot: FakeDepot, base: CommitId) -> Remote:
 
 
 @pytest.fixture(params=["local", "remote"])
-def source(request: pytest.FixtureRequest, research: Research, remote: Remote) -> CodeSource:
-    return LocalCode(research.bare) if request.param == "local" else remote()
+def source(
+    request: pytest.FixtureRequest, research: Research, remote: Remote, base: CommitId
+) -> CodeSource:
+    return LocalCode(research.bare, base) if request.param == "local" else remote()
 
 
 def show(repository: Path, commit: CommitId, name: str = "train.py") -> str:
@@ -132,6 +112,19 @@ def test_several_threads_may_ask_at_once(source: CodeSource, base: CommitId) -> 
     assert len({*found}) == 1
 
 
+def test_it_says_what_is_on_the_branch(
+    source: CodeSource, research: Research, base: CommitId
+) -> None:
+    assert source.promoted() == frozenset()
+    tree = git(research.bare, "rev-parse", f"{base}^{{tree}}")
+    tip: str = base
+    for experiment in ("e3", "e17"):
+        words = f"Better\n\nExperiment: {experiment}\nMetric: 1 (was 2)"
+        tip = git(research.bare, "commit-tree", tree, "-p", tip, "-m", words)
+    git(research.bare, "update-ref", "refs/heads/incumbent/test", tip)
+    assert source.promoted() == {"e3", "e17"}
+
+
 # --- a node's own ---------------------------------------------------------------------------------
 
 
@@ -172,7 +165,7 @@ def test_slots_of_a_node_fetch_a_commit_once(
 def test_a_whole_repository_comes_in_parts(
     research: Research, depot: FakeDepot, base: CommitId, remote: Remote, tmp_path: Path
 ) -> None:
-    depot.depot = Packer(research.bare, tmp_path / "packs", part_bytes=100)
+    depot.packer = Packer(research.bare, tmp_path / "packs", part_bytes=100)
     assert show(remote().fetch(base), base) == FILES["train.py"]
     assert depot.sizes[0] > 300
     assert len([*(tmp_path / "packs").iterdir()]) == 1  # another node may want the same
@@ -182,10 +175,10 @@ def test_a_head_that_forgets_a_pack_half_way_is_asked_from_the_beginning(
     research: Research, depot: FakeDepot, base: CommitId, remote: Remote, tmp_path: Path
 ) -> None:
     packs = tmp_path / "packs"
-    depot.depot = Packer(research.bare, packs, part_bytes=100)
+    depot.packer = Packer(research.bare, packs, part_bytes=100)
     calls = 0
 
-    def before() -> None:
+    def before(_: str) -> None:
         nonlocal calls
         calls += 1
         if calls == 2:
@@ -250,7 +243,7 @@ def test_while_the_head_is_away_a_commit_is_asked_for_again_and_then_comes(
 ) -> None:
     left = 2
 
-    def before() -> None:
+    def before(_: str) -> None:
         nonlocal left
         left -= 1
         if left >= 0:
@@ -263,10 +256,7 @@ def test_while_the_head_is_away_a_commit_is_asked_for_again_and_then_comes(
 def test_a_head_that_stays_away_is_no_fault_of_the_candidate(
     remote: Remote, depot: FakeDepot, base: CommitId
 ) -> None:
-    def before() -> None:
-        raise ConnectionError("the depot is away")
-
-    depot.before = before
+    depot.before = away
     with pytest.raises(CodeAway):
         remote(patience_s=0.6).fetch(base)
 
@@ -275,7 +265,7 @@ def test_a_slow_fetch_goes_on_when_patience_has_ended_and_is_found_later(
     remote: Remote, depot: FakeDepot, base: CommitId
 ) -> None:
     gate = threading.Event()
-    depot.before = lambda: gate.wait(30) and None
+    depot.before = lambda _: gate.wait(30) and None
     code = remote(ahead_s=0.01)
     began = time.monotonic()
     with pytest.raises(CodeAway, match="still on its way"):

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from cluster.brief import NodeFacts, Versions
-from cluster.node_roll import NodeRoll
+from cluster.node_roll import NodeRoll, joined
 
 VERSIONS = Versions(incumbent="1.0", ray="2.60.0", python="3.11.7")
 RIG = NodeFacts(
@@ -12,14 +12,18 @@ RIG = NodeFacts(
 PATIENCE_S = 90.0
 
 
-def test_a_node_is_recorded_when_it_is_new_and_when_it_has_something_new_to_say() -> None:
+def test_a_node_is_known_until_it_has_something_new_to_say() -> None:
     roll = NodeRoll()
-    joined = roll.beat(RIG, 0.0)
-    assert joined is not None
-    assert (joined.node, joined.address, joined.gpus) == ("rig", "10.0.0.7", ("A",))
-    assert (joined.incumbent, joined.ray, joined.python) == ("1.0", "2.60.0", "3.11.7")
-    assert roll.beat(RIG, 2.0) is None
-    assert roll.beat(replace(RIG, gpus=("A", "A")), 4.0) is not None
+    assert not roll.is_known(RIG)
+    roll.beat(RIG, 0.0)
+    assert roll.is_known(RIG)
+    assert not roll.is_known(replace(RIG, gpus=("A", "A")))
+
+
+def test_what_is_recorded_of_a_node_is_what_it_says_of_itself() -> None:
+    event = joined(RIG)
+    assert (event.node, event.address, event.gpus) == ("rig", "10.0.0.7", ("A",))
+    assert (event.incumbent, event.ray, event.python) == ("1.0", "2.60.0", "3.11.7")
 
 
 def test_a_name_is_taken_while_another_machine_that_lives_has_it() -> None:
@@ -51,7 +55,7 @@ def test_who_parts_is_recorded_once_and_is_new_when_it_comes_again() -> None:
     assert left is not None
     assert left.reason == "drained"
     assert roll.part("rig", "drained") is None
-    assert roll.beat(RIG, 1.0) is not None
+    assert not roll.is_known(RIG)
 
 
 def test_what_differs_from_the_head_is_named_with_both_versions() -> None:

@@ -201,6 +201,22 @@ def test_a_heartbeat_keeps_a_lease_alive(bench: Bench) -> None:
     assert bench.queue.expire(now=later + timedelta(seconds=TTL)) == 1
 
 
+def test_after_an_outage_every_lease_lasts_a_while_longer(bench: Bench) -> None:
+    bench.put(1)
+    bench.put(2)
+    bench.lease()
+    late = NOW + timedelta(seconds=10 * TTL)
+    long = bench.queue.lease(slot(1), now=late, ttl_s=100 * TTL)
+    assert long is not None
+    bench.queue.renew(now=late, ttl_s=TTL)
+    assert bench.queue.expire(now=late) == 0
+    assert {held.spec.trial: held.expires_at for held in bench.queue.held()} == {
+        "e1.1": late + timedelta(seconds=TTL),
+        "e2.1": late + timedelta(seconds=100 * TTL),
+    }
+    assert bench.queue.expire(now=late + timedelta(seconds=TTL)) == 1
+
+
 def test_a_new_worker_on_a_slot_ends_the_lease_of_the_old_one(bench: Bench) -> None:
     bench.queue.greet(slot(), now=NOW)
     bench.put(1)

@@ -11,9 +11,10 @@ import psutil
 import pytest
 import redis
 
+from cluster.ledger import LedgerAway
 from cluster.redis_store import client_name
 from infra import embedded_server
-from infra.embedded_server import EmbeddedServer, ServerFailed
+from infra.embedded_server import EmbeddedServer
 from infra.home import StudyHome
 
 
@@ -25,10 +26,6 @@ def home(tmp_path: Path) -> Iterator[StudyHome]:
     for process in servers(found):
         process.kill()
         process.wait()
-
-
-def impatient(url: str) -> redis.Redis:
-    return redis.Redis.from_url(url, socket_timeout=0.3, client_name=client_name())
 
 
 def servers(home: StudyHome) -> list[psutil.Process]:
@@ -94,14 +91,14 @@ def test_a_killed_server_and_its_stale_socket_are_replaced(home: StudyHome) -> N
 def test_a_server_that_hangs_is_waited_for_and_never_doubled(
     home: StudyHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded_server, "START_S", 0.5)
-    monkeypatch.setattr(embedded_server, "connect", impatient)
+    monkeypatch.setattr(embedded_server, "SILENT_S", 0.5)
+    monkeypatch.setattr(embedded_server, "ANSWER_S", 0.2)
     server = EmbeddedServer(home)
     client = server.ensure()
     (process,) = servers(home)
     os.kill(process.pid, signal.SIGSTOP)
     try:
-        with pytest.raises(ServerFailed, match="does not answer"):
+        with pytest.raises(LedgerAway, match="lives, but does not answer"):
             server.ensure()
         assert [p.pid for p in servers(home)] == [process.pid]
     finally:

@@ -1,8 +1,9 @@
 """Promotions are scored by the holdout, each once, in order, and only the Ladder's word leaves."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-from cluster.experiment import Kind
+from cluster.experiment import Kind, Trial
 from cluster.ledger import InMemoryLedger
 from eval.judge import Verdict
 from infra.holdout_watch import HoldoutWatch
@@ -40,7 +41,13 @@ class Labels:
 class Holdout:
     """A watch over a study, with a ledger of its own for what it records."""
 
-    def __init__(self, tmp_path: Path, labels: Labels, step: float | None = 0.1) -> None:
+    def __init__(
+        self,
+        tmp_path: Path,
+        labels: Labels,
+        step: float | None = 0.1,
+        is_awaited: Callable[[Trial], bool] = lambda _: False,
+    ) -> None:
         self.ledger = InMemoryLedger()
         self.watch = HoldoutWatch(
             scorer=labels,
@@ -49,6 +56,7 @@ class Holdout:
             left=WorkerPaths(study=tmp_path, environments=tmp_path).out,
             metric=metric(),
             step=step,
+            is_awaited=is_awaited,
         )
 
     def told(self) -> list[tuple[str, float | None]]:
@@ -67,6 +75,22 @@ def test_the_baseline_and_each_promotion_are_scored_and_nothing_else(tmp_path: P
     holdout.watch.close()
     assert holdout.told() == [("e0", 0.5), ("e2", 0.5), ("e3", 0.1 * 3)]
     assert labels.seen == ["e0.1", "e2.1", "e3.1", "closed"]
+
+
+def test_what_is_still_on_its_way_from_a_node_is_waited_for(tmp_path: Path) -> None:
+    looks: list[str] = []
+
+    def is_awaited(trial: Trial) -> bool:
+        looks.append(trial.id)
+        return len(looks) < 3
+
+    labels = Labels(e0=0.52)
+    holdout, study = Holdout(tmp_path, labels, is_awaited=is_awaited), Study()
+    study.watch(holdout.watch)
+    study.baseline(0.5)
+    holdout.watch.close()
+    assert looks == ["e0.1"] * 3
+    assert holdout.told() == [("e0", 0.5)]
 
 
 def test_what_was_promoted_while_nobody_watched_is_scored_at_the_next_start(

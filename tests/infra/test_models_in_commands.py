@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 
 from cluster.config import StudyConfig
-from infra.model_checks import require_prices
+from infra.model_checks import most_usd_of, require_prices
+from proposer.config import ClaudeSource
+from proposer.prices import price_of
+from proposer.prompt import CHARS_PER_TOKEN, most_tokens
 from tests.infra.user import CONFIG, TRAIN, USAGE, User
 
 UNKNOWN = """
@@ -50,6 +53,16 @@ def test_a_limit_on_calls_needs_the_most_that_a_run_of_an_agent_takes(
         }
     )
     require_prices(free)
+
+
+def test_what_is_said_of_a_call_is_what_will_be_reserved_for_it() -> None:
+    source = ClaudeSource(kind="claude", context_tokens=20_000, max_tokens=4000)
+    study = {"study": {"name": "s"}, "metric": {"name": "loss", "goal": "minimize"}}
+    config = StudyConfig.model_validate({**study, "trial": {"command": "python train.py"}})
+    said, price = most_usd_of(config)(source), price_of(source.model, ())
+    prompt = "x" * int(20_000 * CHARS_PER_TOKEN)
+    assert price is not None
+    assert said == pytest.approx(price.most_usd(most_tokens(prompt), 4000))
 
 
 def test_a_limit_below_nothing_is_refused(user: User) -> None:

@@ -150,6 +150,15 @@ def test_a_broken_answer_whose_prompt_nobody_counted_counts_as_what_was_reserved
     assert table.purse.settled[CallId("c1")].usd == table.purse.plans[CallId("c1")].usd
 
 
+def test_what_is_reserved_covers_text_of_which_each_character_is_several_tokens(
+    table: Table,
+) -> None:
+    chinese = "\u5b66\u4e60\u7387" * 5000
+    files = {"train.py": f"{TRAIN}# {chinese}\n"}
+    table.claude([Move(experiments=[LOWER])]).propose(context(files=files), 1)
+    assert table.purse.plans[CallId("c1")].tokens >= len(chinese.encode())
+
+
 def test_odd_words_of_a_model_are_made_fit_for_a_ledger(table: Table) -> None:
     odd = {
         **LOWER,

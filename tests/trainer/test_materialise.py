@@ -38,6 +38,9 @@ class FakeCodeSource:
         self.repositories = rest or [first]
         return first
 
+    def promoted(self) -> frozenset[ExperimentId]:
+        return frozenset()
+
 
 @pytest.fixture
 def spec(research: Any) -> TrialSpec:

@@ -19,6 +19,7 @@ from trainer.arrange_predictor import TrialPlace, arrange_predictor
 from trainer.arrange_scorer import ScorerPlace
 from trainer.config import ScoreConfig
 from trainer.environment import Environment, EnvironmentFailed
+from trainer.local_code import LocalCode
 from trainer.paths import WorkerPaths
 from trainer.ports import Slot
 from trainer.predictor import Predicted, Predictor
@@ -26,7 +27,6 @@ from trainer.run_records import Limits
 from trainer.sandbox.arrange import arrange
 from trainer.sandbox.none import NoneSandbox
 from trainer.sandbox.port import Sandbox
-from trainer.slot_parts import LocalCode
 from trainer.trial import CommitId, ExperimentId, Rung, SlotId, TrialId, TrialSpec
 
 PREDICT = """
@@ -104,7 +104,7 @@ class Desk:
                 limits=limits,
                 slot=SLOT,
                 threads=1,
-                code=LocalCode(self.research.bare),
+                code=LocalCode(self.research.bare, CommitId("HEAD")),
                 seed=None,
                 metric=Metric(name="loss", goal=Goal.MINIMIZE, pattern=r"^loss: (\S+)"),
             ),

@@ -80,6 +80,9 @@ class CompilingSlot:
         """See trainer.ports.CodeSource."""
         return self._research.bare
 
+    def promoted(self) -> frozenset[ExperimentId]:
+        return frozenset()
+
     def commit(self, name: str) -> CommitId:
         """Commit a script that does what all of them do."""
         return CommitId(self._research.commit({"train.py": f"{_SCRIPT}\n# {name}\n"}))

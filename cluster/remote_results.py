@@ -1,0 +1,263 @@
+"""Brings to the head what trials leave on a node: logs as they grow, then everything, once.
+
+Knows what is sent when, and that a head may be away. Does not know Ray. A thread does it beside the
+slot's loop. What is still to be sent is a file in `unsent`, named for the attempt and made before
+the trial is reported, so that it outlives this process: then any other worker of the node sends it.
+"""
+
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from cluster.depot import Depot
+from cluster.left_behind import Plan, plan
+from cluster.manifest import Left, Manifest, shown
+from cluster.shelf import KINDS, MOST_LOG_BYTES
+from trainer.config import KeepConfig
+from trainer.log_capture import HEAD_BYTES, TAIL_BYTES
+from trainer.paths import WorkerPaths, out_name
+from trainer.safe_read import SafeFolder, Unsafe
+from trainer.trial import TrialId, TrialSpec
+
+BEAT_S = 2.0
+BEAT_BYTES = 256 << 10
+"""Of each log, at most so much a beat: what is printed faster comes when the trial has ended."""
+PART_BYTES = 4 << 20
+OTHERS_S = 60.0
+"""What was not sent for so long is taken over from the worker that left it."""
+LATER_S = 60.0
+"""After a failure that is not the head's: it would only come again."""
+CLOSE_S = 10.0
+_log = logging.getLogger("incumbent")
+
+
+class RemoteResults:
+    """trainer.ports.ResultSink on a node that shares no files with the head."""
+
+    def __init__(
+        self,
+        depot: Depot,
+        paths: WorkerPaths,
+        *,
+        node: str,
+        keep: KeepConfig,
+        needed: tuple[str, ...] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`needed` are files that come back whatever `keep` says; the clock is that of files."""
+        self._depot = depot
+        self._paths = paths
+        self._node = node
+        self._keep = keep
+        self._needed = needed
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._followed: dict[Path, int] = {}
+        self._ended: set[Path] = set()
+        self._own: set[str] = set()
+        self._later: dict[str, float] = {}
+        self._next_beat = 0.0
+        self._wake = threading.Event()
+        self._is_closing = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> "RemoteResults":
+        """Begin to send, also what an earlier worker has left; return itself."""
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+        return self
+
+    def follow(self, run: TrialSpec) -> None:
+        """See ResultSink."""
+        with self._lock:
+            self._ended |= self._followed.keys()
+            self._followed[self._paths.log(run)] = 0
+
+    def left(self, trial: TrialSpec) -> None:
+        """See ResultSink."""
+        name = out_name(trial.trial, trial.attempt)
+        with suppress(OSError):  # a disk without room for an empty file: it stays here
+            self._paths.unsent.mkdir(parents=True, exist_ok=True)
+            (self._paths.unsent / name).touch()
+        with self._lock:
+            self._own.add(name)
+            self._ended |= {path for path in self._followed if _is_of(path, trial.trial)}
+        self._wake.set()
+
+    def close(self) -> None:
+        """See ResultSink; what this worker's trials left is sent within a few seconds, or later."""
+        self._is_closing = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(CLOSE_S)
+
+    def step(self) -> None:
+        """Send what there is to be sent; raises ConnectionError where the head is away."""
+        self._send_logs()
+        for name in self._unsent():
+            with self._taken(name) as is_ours:
+                if is_ours:
+                    self._deliver(name)
+
+    def _work(self) -> None:
+        while True:
+            with suppress(ConnectionError):  # the next beat tries again
+                self.step()
+            if self._is_closing and not self._own:
+                return
+            self._wake.wait(BEAT_S)
+            self._wake.clear()
+
+    # --- while a trial runs ----------------------------------------------------------------------
+
+    def _send_logs(self) -> None:
+        """Send what is new in the logs that are followed, at most once a beat."""
+        self._next_beat = self._clock() + BEAT_S
+        with self._lock:
+            followed = dict(self._followed)
+        for path, offset in followed.items():
+            news = _news(path, offset)
+            at = self._depot.append_log(path.name, offset, news) if news else offset
+            with self._lock:
+                if path in self._ended and not news:
+                    self._ended.discard(path)
+                    self._followed.pop(path, None)
+                else:
+                    self._followed[path] = at
+
+    # --- when it has ended -----------------------------------------------------------------------
+
+    def _unsent(self) -> list[str]:
+        """Return whose results are to be sent: our own, and what others left long ago."""
+        try:
+            found = sorted(self._paths.unsent.iterdir(), key=lambda path: path.stat().st_mtime)
+        except FileNotFoundError:  # none yet, or one that another worker has sent this moment
+            return []
+        now = self._clock()
+        return [
+            path.name
+            for path in found
+            if now >= self._later.get(path.name, 0.0)
+            and (path.name in self._own or now - path.stat().st_mtime > OTHERS_S)
+        ]
+
+    @contextmanager
+    def _taken(self, name: str) -> Iterator[bool]:
+        """Keep other workers from sending the same; False if one is at it, or has done it."""
+        try:
+            marker = os.open(self._paths.unsent / name, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self._own.discard(name)
+            yield False
+            return
+        try:
+            fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield os.fstat(marker).st_nlink > 0
+        except BlockingIOError:
+            yield False
+        finally:
+            os.close(marker)
+
+    def _deliver(self, name: str) -> None:
+        try:
+            self._send(name)
+        except ConnectionError:
+            raise
+        except Exception:  # noqa: BLE001
+            # Whatever it is, it must cost neither the worker nor what else is to be sent.
+            _log.exception("what %s left could not be sent", name)
+            self._later[name] = self._clock() + LATER_S
+            return
+        (self._paths.unsent / name).unlink(missing_ok=True)
+        self._own.discard(name)
+
+    def _send(self, name: str) -> None:
+        logs = tuple(self._send_log(path) for path in self._paths.logs_of(name))
+        lack = self._depot.begin(name)
+        most = 0.0 if lack else self._keep.return_mb * 1e6
+        plans, sent = {}, {}
+        for kind in KINDS:
+            is_needed = kind == KINDS[-1] and not lack
+            folder = self._paths.kept(kind, name)
+            plans[kind] = plan(
+                folder,
+                most_bytes=float("inf") if is_needed else most,
+                needed=() if lack else self._needed,
+            )
+            sent[kind] = self._send_files(kind, name, plans[kind])
+            most -= sum(each.bytes for each in sent[kind])
+        out, predictions = KINDS
+        self._depot.finish(
+            name,
+            Manifest(
+                node=self._node,
+                folder=os.fspath(self._paths.kept(out, name)),
+                files=(*sent[out], *_because(plans[out].staying, lack)),
+                unlisted=plans[out].unlisted,
+                predictions=(*sent[predictions], *_because(plans[predictions].staying, lack)),
+                logs=logs,
+                problem=plans[out].problem,
+            ),
+        )
+
+    def _send_log(self, path: Path) -> Left:
+        try:
+            with SafeFolder(path.parent) as folder:
+                data = folder.read(path.name, MOST_LOG_BYTES)
+        except (Unsafe, OSError) as error:
+            return Left(name=path.name, bytes=0, stayed=shown(str(error)))
+        self._depot.put_log(path.name, data)
+        return Left(name=path.name, bytes=len(data))
+
+    def _send_files(self, kind: str, name: str, planned: Plan) -> list[Left]:
+        sent = []
+        for found in planned.going:
+            stayed = ""
+            try:
+                with SafeFolder(self._paths.kept(kind, name)) as folder:
+                    self._send_file(kind, name, found.name, folder, found.size)
+            except ConnectionError:
+                raise
+            except (Unsafe, OSError) as error:
+                stayed = shown(str(error))
+            sent.append(Left(name=found.name, bytes=found.size, stayed=stayed))
+        return sent
+
+    def _send_file(self, kind: str, name: str, file: str, folder: SafeFolder, size: int) -> None:
+        at, part = 0, b""
+        for chunk in folder.chunks(file, size):
+            part += chunk
+            if len(part) >= PART_BYTES:
+                self._depot.put(kind, name, file, at, part)
+                at, part = at + len(part), b""
+                if self._clock() >= self._next_beat:
+                    self._send_logs()
+        self._depot.put(kind, name, file, at, part)
+
+
+def _news(path: Path, offset: int) -> bytes:
+    """Return what a log has gained; nothing of one that is being cut in the middle."""
+    try:
+        with SafeFolder(path.parent) as folder:
+            if folder.size(path.name) > HEAD_BYTES + TAIL_BYTES:
+                return b""
+            return next(folder.chunks(path.name, MOST_LOG_BYTES, start=offset), b"")[:BEAT_BYTES]
+    except (Unsafe, OSError):
+        return b""
+
+
+def _is_of(path: Path, trial: TrialId) -> bool:
+    return path.name.startswith((f"{trial}.", f"{trial}-"))
+
+
+def _because(staying: tuple[Left, ...], lack: str) -> list[Left]:
+    """Return files that stay, for the reason that the head has no room where that is so."""
+    if not lack:
+        return [*staying]
+    why = f"the head's disk: {lack}"
+    return [Left(name=each.name, bytes=each.bytes, stayed=each.stayed and why) for each in staying]

@@ -1,0 +1,41 @@
+"""Metrics of nodes. Does not know how metrics are served."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from cluster.node_state import NodeStatus
+from cluster.state import StudyState
+from infra.metric_description import MetricDescription, Samples
+from infra.node_facts import node_facts
+
+METRICS = (
+    MetricDescription(
+        name="incumbent_nodes",
+        type="gauge",
+        labels=("state",),
+        help="Nodes by how they are; the head counts as joined while it has slots.",
+    ),
+    MetricDescription(
+        name="incumbent_node_slots",
+        type="gauge",
+        labels=("node", "state"),
+        help="Slots of each node that are there: busy, idle or blocked.",
+    ),
+)
+
+
+def samples(state: StudyState) -> Mapping[str, Samples]:
+    """Return the values as of a state."""
+    if state.heard_at is None:
+        return {metric.name: {} for metric in METRICS}
+    nodes = node_facts(state, state.heard_at)
+    counts = Counter(node["state"] for node in nodes)
+    slots: Samples = {
+        (node["node"], word): float(count)  # type: ignore[arg-type]
+        for node in nodes
+        for word, count in node["slots"].items()
+    }
+    return {
+        "incumbent_nodes": {(status.value,): float(counts[status]) for status in NodeStatus},
+        "incumbent_node_slots": slots,
+    }

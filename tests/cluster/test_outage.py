@@ -1,0 +1,319 @@
+"""A store that goes away and comes back, under a real queue actor and a real server.
+
+The actor runs on a loop of its own, as under Ray; the clock of leases is the test's.
+"""
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster import events as ev
+from cluster import queue_actor
+from cluster.ledger import LedgerAway
+from cluster.patience import patiently
+from cluster.queue_actor import QueueActor
+from cluster.redis_ledger import RedisLedger
+from cluster.redis_queue import RedisTrialQueue
+from cluster.redis_store import RedisStore, connect
+from infra.embedded_server import EmbeddedServer
+from infra.home import StudyHome
+from trainer.hold import Hold
+from trainer.outbox import Outbox
+from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
+from trainer.trial import (
+    CommitId,
+    Ending,
+    ExperimentId,
+    SlotId,
+    TrialId,
+    TrialOutcome,
+    TrialSpec,
+)
+
+LEASE_S = 30.0
+PATIENCE_S = 20.0
+SCORED = TrialOutcome(ending=Ending.SCORED, value=1.5)
+SLOT = Slot(id=SlotId("cpu-0"), incarnation="a", node="here", device="cpu", device_class="cpu")
+STUDY = "outage"
+
+
+class Clock:
+    """Everybody's time: it stands still but for the test."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 3, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def seconds(self) -> float:
+        return self.now.timestamp()
+
+    def pass_s(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+class Server:
+    """A server that a test may stop in its tracks, kill and start."""
+
+    def __init__(self, home: StudyHome) -> None:
+        self.embedded = EmbeddedServer(home)
+        self.start()
+
+    def start(self) -> None:
+        self.client = self.embedded.ensure()
+        self.pid = int(self.client.info("server")["process_id"])
+
+    def freeze(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+    def go(self, how: str) -> None:
+        self.freeze() if how == "frozen" else self.kill()
+
+    def come_back(self, how: str) -> None:
+        self.thaw() if how == "frozen" else self.start()
+
+
+class ActorLeases:
+    """trainer.ports.LeaseSource over the actor, as cluster.worker_actor's is over Ray."""
+
+    def __init__(self, url: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+        self.restart(url)
+
+    def restart(self, url: str) -> None:
+        self.actor = QueueActor(url, STUDY, LEASE_S)
+
+    def call(self, ask: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(ask, self.loop).result(timeout=PATIENCE_S)
+
+    def hello(self, slot: Slot) -> None:
+        self.call(self.actor.hello(slot))
+
+    def lease(self, slot: Slot, wait_s: float) -> Lease | NoWork:
+        found: Lease | NoWork = self.call(self.actor.lease(slot, wait_s))
+        return found
+
+    def reserve(self, slot: Slot) -> TrialSpec | None:
+        found: TrialSpec | None = self.call(self.actor.reserve(slot))
+        return found
+
+    def heartbeat(self, slot: Slot, lease: Lease, progress: Progress) -> Heartbeat:
+        answer: Heartbeat = self.call(self.actor.heartbeat(slot, lease, progress))
+        return answer
+
+    def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome) -> bool:
+        accepted: bool = self.call(self.actor.complete(slot, lease, outcome))
+        return accepted
+
+    def close(self) -> None:
+        self.call(_end_others())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+
+async def _end_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(queue_actor, "_now", clock)
+    monkeypatch.setattr(queue_actor, "EXPIRE_S", 0.02)
+    monkeypatch.setattr(queue_actor, "ANSWER_S", 0.3)
+    return clock
+
+
+@pytest.fixture
+def server(tmp_path: Path, incumbent_home: Path) -> Iterator[Server]:
+    home = StudyHome(name=STUDY, repository=tmp_path, directory=tmp_path / "study")
+    home.create()
+    server = Server(home)
+    yield server
+    server.thaw()
+    server.embedded.ensure().shutdown(nosave=True)
+
+
+@pytest.fixture
+def leases(server: Server, clock: Clock) -> Iterator[ActorLeases]:
+    leases = ActorLeases(server.embedded.url)
+    yield leases
+    leases.close()
+
+
+@pytest.fixture
+def queue(server: Server, clock: Clock) -> RedisTrialQueue:
+    """The controller's, with two trials."""
+    store = RedisStore(connect(server.embedded.url), STUDY)
+    queue = RedisTrialQueue(store)
+    epoch = RedisLedger(store).begin_epoch()
+    for number in range(2):
+        queue.put(spec(number), priority=0, now=clock(), epoch=epoch)
+    return queue
+
+
+def spec(number: int) -> TrialSpec:
+    return TrialSpec(
+        trial=TrialId(f"e{number}.1"),
+        experiment=ExperimentId(f"e{number}"),
+        attempt=1,
+        commit=CommitId("a" * 40),
+        seed=1,
+        budget_s=1.0,
+        timeout_s=2.0,
+    )
+
+
+def events(server: Server) -> list[ev.Event]:
+    ledger = RedisLedger(RedisStore(connect(server.embedded.url), STUDY))
+    return [recorded.event for recorded in ledger.read(0)]
+
+
+def leased(leases: ActorLeases) -> Lease:
+    found = leases.lease(SLOT, 0.0)
+    assert isinstance(found, Lease)
+    return found
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    done = threading.Event()
+    for _ in range(int(PATIENCE_S / 0.02)):
+        if holds():
+            return
+        done.wait(0.02)
+    raise AssertionError("it never came to be")
+
+
+def is_away(leases: ActorLeases) -> bool:
+    return bool(leases.actor.outage.reason)
+
+
+HOW = pytest.mark.parametrize("how", ["frozen", "killed"])
+
+
+@HOW
+def test_a_trial_that_ran_through_an_outage_is_accepted(
+    how: str, server: Server, leases: ActorLeases, queue: RedisTrialQueue, clock: Clock
+) -> None:
+    lease = leased(leases)
+    hold = Hold(leases, SLOT, lease, clock.seconds)
+    outbox = Outbox(slot=SLOT, leases=leases, clock=clock.seconds, sleep=clock.pass_s)
+    server.go(how)
+    for _ in range(90):  # three times as long as the lease is good for
+        clock.pass_s(2.0)
+        assert not hold.beat()
+    assert hold.order is Heartbeat.GO_ON
+    outbox.put(lease, SCORED)  # it ends while nobody can take its outcome
+    server.come_back(how)
+    wait_until(lambda: not is_away(leases))
+    outbox.empty()
+    [outcome] = [event for event in events(server) if isinstance(event, ev.TrialFinished)]
+    assert outcome.outcome == SCORED
+    assert not [event for event in events(server) if isinstance(event, ev.TrialLost)]
+
+
+@HOW
+def test_what_nobody_asks_after_is_lost_all_the_same_once_the_grace_is_over(
+    how: str, server: Server, leases: ActorLeases, queue: RedisTrialQueue, clock: Clock
+) -> None:
+    lease = leased(leases)
+    server.go(how)
+    leases.heartbeat(SLOT, lease, Progress(elapsed_s=1.0))
+    clock.pass_s(200.0)
+    server.come_back(how)
+    wait_until(lambda: not is_away(leases))
+    [held] = queue.held()
+    assert held.expires_at == clock() + timedelta(seconds=LEASE_S)
+    clock.pass_s(LEASE_S + 1)
+    wait_until(lambda: queue.held() == [])
+    assert isinstance(events(server)[-1], ev.TrialLost)
+    assert leases.heartbeat(SLOT, lease, Progress(elapsed_s=1.0)) is Heartbeat.GONE
+
+
+def test_others_are_answered_at_once_while_a_server_hangs(
+    server: Server, leases: ActorLeases, queue: RedisTrialQueue, clock: Clock
+) -> None:
+    lease = leased(leases)
+    server.freeze()
+    leases.heartbeat(SLOT, lease, Progress(elapsed_s=1.0))
+    assert is_away(leases)
+    for _ in range(200):  # each of which would take 0.3 s if the server were asked
+        assert leases.heartbeat(SLOT, lease, Progress(elapsed_s=1.0)) is Heartbeat.GO_ON
+        with pytest.raises(LedgerAway):
+            leases.complete(SLOT, lease, SCORED)
+
+
+def test_only_who_held_the_lease_may_go_on(
+    server: Server, leases: ActorLeases, queue: RedisTrialQueue, clock: Clock
+) -> None:
+    lease = leased(leases)
+    server.kill()
+    newer = Slot(id=SLOT.id, incarnation="b", node="here", device="cpu", device_class="cpu")
+    for slot, token in ((newer, lease.token), (SLOT, lease.token - 1)):
+        other = Lease(spec=lease.spec, token=token, ttl_s=LEASE_S)
+        with pytest.raises(LedgerAway):
+            leases.heartbeat(slot, other, Progress(elapsed_s=1.0))
+
+
+def test_an_actor_that_knows_nothing_promises_nothing(
+    server: Server, leases: ActorLeases, queue: RedisTrialQueue, clock: Clock
+) -> None:
+    lease = leased(leases)
+    leases.restart(server.embedded.url)
+    server.kill()
+    with pytest.raises(LedgerAway):
+        leases.heartbeat(SLOT, lease, Progress(elapsed_s=1.0))
+
+
+def test_a_trial_leased_to_an_order_that_was_given_up_is_given_back(
+    server: Server, leases: ActorLeases, queue: RedisTrialQueue, clock: Clock
+) -> None:
+    first = leased(leases)
+    # As a server does that was frozen when the order came, and reads it once it goes on.
+    unheard = queue.lease(SLOT, now=clock(), ttl_s=4 * LEASE_S)
+    assert unheard is not None
+    server.freeze()
+    leases.heartbeat(SLOT, first, Progress(elapsed_s=1.0))
+    server.thaw()
+    wait_until(lambda: not is_away(leases))
+    assert [held.token for held in queue.held()] == [first.token]
+    last = events(server)[-1]
+    assert isinstance(last, ev.TrialLost)
+    assert (last.trial, last.is_given_back) == (unheard.spec.trial, True)
+
+
+def test_whoever_waits_for_a_server_renews_leases_before_anything_else() -> None:
+    done: list[str] = []
+
+    def act() -> None:
+        if len(done) < 3:
+            done.append("away")
+            raise LedgerAway("gone")
+        done.append("acted")
+
+    def revive() -> None:
+        done.append("revived")
+        raise LedgerAway("it lives, and does not answer")
+
+    patiently(act, revive=revive, renew=lambda: done.append("renewed"))
+    assert done == ["away", "revived", "renewed", "acted"]

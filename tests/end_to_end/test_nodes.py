@@ -1,0 +1,145 @@
+"""Machines that join a running study, work for it, are refused, are drained, and leave."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.node_state import NodeStatus
+from tests.chaos.machines import PROGRAM, ROOT, Command, Machine, Rack, obstacle
+from tests.chaos.study import Study
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(obstacle()), reason=obstacle() or "there are machines"),
+]
+JOINED_S = 30.0
+"""How soon the slots of a machine that needs no preparation take trials."""
+TOKEN = ROOT / "home" / "token"
+SETUP = 'setup = "test ! -e /mnt/home/broken"\n'
+MANY = 100_000
+
+
+@pytest.fixture(scope="module")
+def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
+    with Rack(tmp_path_factory.mktemp("rack")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def study(rack: Rack) -> Iterator[Study]:
+    """A study without end on a machine that others may join."""
+    study = Study(head=rack.add("head"), experiments=MANY, listens=True, slots=1)
+    study.create()
+    config = study.outside(ROOT / "research" / "incumbent.toml")
+    config.write_text(config.read_text().replace("[trial]\n", f"[trial]\n{SETUP}"))
+    study.start()
+    wait(lambda: study.outside(study.home.directory / "ray.token").exists(), "a token")
+    wait(lambda: study.state().open_slots, "a slot of the head")
+    yield study
+    study.give_up()
+    study.incumbent("stop", "--now")
+
+
+def wait(condition: Callable[[], object], what: str, seconds: float = 90.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
+        time.sleep(0.1)
+
+
+def join(study: Study, node: Machine, *words: str) -> Command:
+    """Have a machine join with the study's token."""
+    token = study.outside(study.home.directory / "ray.token").read_text()
+    node.outside("home/token").write_text(token)
+    return node.start(str(PROGRAM), "join", study.reach, "--token-file", str(TOKEN), *words)
+
+
+def trials_of(study: Study, node: str) -> list[str]:
+    """Return the trials that were started on a node."""
+    state = study.state()
+    found = [trial for e in state.experiments.values() for trial in e.trials]
+    return [trial.id for trial in found if trial.slot.startswith(f"{node}/")]
+
+
+def test_a_machine_that_joins_works_within_seconds_and_leaves_when_it_has_finished(
+    study: Study, rack: Rack
+) -> None:
+    node = rack.add("rig")
+    began = time.monotonic()
+    joined = join(study, node, "--slots", "2")
+    wait(lambda: len(trials_of(study, "rig")) >= 4, "trials on the node")
+    assert time.monotonic() - began < JOINED_S + 30  # what is beyond is this machine's load
+    slots = study.state().slots.values()
+    assert {slot.slot for slot in slots if slot.node == "rig"} == {"rig/cpu-0", "rig/cpu-1"}
+    assert not study.outside(Path("/mnt/state/nodes")).exists()
+    node.run(str(PROGRAM), "leave", timeout_s=60)
+    wait(lambda: joined.process.poll() is not None, "the node to leave")
+    assert joined.wait(0) == 0
+    state = study.state()
+    assert state.nodes["rig"].status is NodeStatus.LEFT
+    assert not any(slot.is_open for slot in state.slots.values() if slot.node == "rig")
+    assert not any(e.losses for e in state.experiments.values()), "to leave is to finish what runs"
+    assert not node.find("python"), node.processes()
+
+
+def test_who_has_another_token_is_refused_and_does_not_keep_it(study: Study, rack: Rack) -> None:
+    node = rack.add("stranger")
+    node.outside("home/token").write_text("0" * 64)
+    done = node.run(str(PROGRAM), "join", study.reach, "--token-file", str(TOKEN), timeout_s=60)
+    assert done.returncode == 1
+    assert f"the study at {study.reach} does not take this token" in done.stderr
+    assert not list(node.outside("state/nodes").glob("*/ray.token"))
+    assert "stranger" not in study.state().nodes
+
+
+def test_a_machine_that_cannot_be_made_ready_is_refused_on_both_sides(
+    study: Study, rack: Rack
+) -> None:
+    node = rack.add("broken")
+    node.outside("home/broken").write_text("")
+    joined = join(study, node)
+    assert joined.wait(60) == 1
+    assert "error: " in joined.output
+    assert "test ! -e" in joined.output
+    wait(lambda: "broken" in study.state().nodes, "word of the refusal")
+    known = study.state().nodes["broken"]
+    assert known.status is NodeStatus.REFUSED
+    assert "test ! -e" in known.reason
+    assert not trials_of(study, "broken")
+    assert not node.find("ray"), "nothing of it is left"
+
+
+def test_a_second_machine_of_a_name_is_told_to_take_another_and_one_is_drained_by_name(
+    study: Study, rack: Rack
+) -> None:
+    first, second = rack.add("first"), rack.add("second")
+    joined = join(study, first, "--name", "twin", "--detach", "--json")
+    assert joined.wait(90) == 0, joined.output
+    assert json.loads(joined.output)["standing"] == "joined"
+    late = join(study, second, "--name", "twin")
+    assert late.wait(90) == 1, late.output
+    assert "has a node twin already" in late.output
+    assert "--name" in late.output
+    wait(lambda: f"twin@{second.address}" in study.state().nodes, "word of the refusal")
+    wait(lambda: trials_of(study, "twin"), "a trial of the first")
+    assert "twin" in study.incumbent("nodes")
+    study.incumbent("drain", "twin")
+    wait(lambda: not first.find("infra.node_process"), "the drained node to go")
+    assert study.state().nodes["twin"].status is NodeStatus.LEFT
+
+
+def test_a_head_that_comes_back_is_joined_again(study: Study, rack: Rack) -> None:
+    node = rack.add("patient")
+    join(study, node)
+    wait(lambda: trials_of(study, "patient"), "a trial on the node")
+    (raylet, *_) = study.head.find("raylet/raylet")
+    study.head.signal(raylet.pid)
+    before = len(trials_of(study, "patient"))
+    wait(lambda: len(trials_of(study, "patient")) > before + 2, "more of them", 180.0)
+    finished = [e for e in study.state().experiments.values() if e.status.is_failure]
+    assert not finished, "a head's death is no experiment's fault"
+    node.run(str(PROGRAM), "leave", "--now", timeout_s=60)

@@ -1,0 +1,158 @@
+"""The nodes of a study: how each is, and what people may ask of it."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from cluster import events as ev
+from cluster.node_state import NodeStatus
+from cluster.state import StudyState
+from infra.study import opened
+from tests.infra.user import CONFIG, TRAIN, USAGE, User
+from trainer.trial import SlotId
+
+
+def opening(slot: str, node: str, device: str) -> ev.SlotOpened:
+    return ev.SlotOpened(
+        slot=SlotId(slot), incarnation="1", node=node, device=device, device_class=device
+    )
+
+
+def joined(node: str, **facts: object) -> ev.NodeJoined:
+    about = {
+        "address": "10.0.0.7",
+        "incumbent": "1.0",
+        "python": "3.12.3",
+        "ray": "2.51.1",
+        "cpus": 8,
+        "memory_gb": 31.0,
+    }
+    return ev.NodeJoined(node=node, **(about | facts))
+
+
+EVENTS = (
+    opening("cpu-0", "box", "cpu"),
+    ev.NodeRefused(node="gamma", address="10.0.0.9", reason="Ray 2.9.0, the study has 2.51.1"),
+    joined("alpha", gpus=("NVIDIA H200", "NVIDIA H200")),
+    opening("alpha/gpu-0", "alpha", "NVIDIA H200"),
+    opening("alpha/gpu-1", "alpha", "NVIDIA H200"),
+    joined("beta", address="10.0.0.8"),
+    opening("beta/cpu-0", "beta", "cpu"),
+    ev.NodeQuarantined(node="beta", reason="e1.1, e2.1, e3.1 failed here and passed elsewhere"),
+)
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> User:
+    """Somebody whose study has a head and two nodes, one of them in quarantine."""
+    user = User.at(tmp_path)
+    user.commit({"train.py": TRAIN})
+    user.write({"incumbent.toml": CONFIG})
+    user.done("submit", "--set", "LR=0.3")
+    happen(user, *EVENTS)
+    return user
+
+
+def happen(user: User, *events: ev.Event) -> None:
+    with opened(user.home) as study:
+        for number, event in enumerate(events):
+            at = datetime.now(UTC)
+            study.ledger.append([ev.Draft(id=f"{number}/{at}", at=at, event=event)])
+
+
+def state(user: User) -> StudyState:
+    with opened(user.home) as study:
+        return study.state()
+
+
+def test_the_table_tells_how_each_node_is_and_why(user: User) -> None:
+    lines = user.done("nodes").splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        ["node", "state"],
+        ["box", "joined"],
+        ["alpha", "joined"],
+        ["beta", "quarantined"],
+        ["gamma", "refused"],
+    ]
+    assert "(head)" in lines[1]
+    assert "1 idle" in lines[1]
+    assert "2 idle" in lines[2]
+    assert "10.0.0.7  2 x NVIDIA H200  1.0, Python 3.12.3, Ray 2.51.1" in lines[2]
+    assert "1 blocked" in lines[3]
+    assert lines[3].endswith("e1.1, e2.1, e3.1 failed here and passed elsewhere")
+    assert lines[4].endswith("Ray 2.9.0, the study has 2.51.1")
+
+
+def test_programs_read_the_same(user: User) -> None:
+    facts = json.loads(user.done("nodes", "--json"))
+    assert facts["study"] == "mar5"
+    box, alpha, beta, gamma = facts["nodes"]
+    assert (box["head"], box["state"], box["since"]) == (True, "joined", None)
+    assert alpha["slots"] == {"busy": 0, "idle": 2, "blocked": 0}
+    assert alpha["devices"] == ["NVIDIA H200", "NVIDIA H200"]
+    assert (alpha["cpus"], alpha["memory_gb"], alpha["head"]) == (8, 31.0, False)
+    assert (beta["state"], beta["slots"]["blocked"]) == ("quarantined", 1)
+    assert gamma["address"] == "10.0.0.9"
+    assert json.loads(user.done("status", "--json"))["nodes"][2]["reason"] == beta["reason"]
+
+
+def test_status_counts_nodes_and_tells_what_is_wrong_with_them(user: User) -> None:
+    said = user.done("status")
+    assert "2 joined, 1 quarantined, 1 refused" in said
+    assert "beta quarantined: e1.1, e2.1, e3.1 failed here and passed elsewhere" in said
+    assert "beta/cpu-0: beta is quarantined" not in said  # told once, of the node
+
+
+def test_a_study_that_never_ran_has_no_nodes(tmp_path: Path) -> None:
+    user = User.at(tmp_path)
+    user.commit({"train.py": TRAIN})
+    user.write({"incumbent.toml": CONFIG})
+    user.done("submit", "--set", "LR=0.3")
+    assert user.done("nodes") == "there is no node: the study has never run\n"
+    assert json.loads(user.done("nodes", "--json"))["nodes"] == []
+
+
+def test_a_node_is_asked_to_leave(user: User) -> None:
+    said = user.done("drain", "alpha")
+    expected = "it finishes nothing, then leaves; `incumbent join` there brings it back\n"
+    assert said == f"alpha is to drain: {expected}"
+    assert state(user).nodes["alpha"].status is NodeStatus.DRAINING
+    seq = state(user).seq
+    assert user.done("drain", "alpha") == f"alpha drains already: {expected}"
+    assert state(user).seq == seq
+    asked = json.loads(user.done("drain", "beta", "--json"))
+    assert asked == {"node": "beta", "requested": "drain", "running": 0}
+
+
+def test_a_quarantined_node_is_released(user: User) -> None:
+    said = user.done("nodes", "--release", "beta")
+    assert said == "beta is released: it takes trials again, and what failed there is forgotten\n"
+    assert state(user).nodes["beta"].status is NodeStatus.JOINED
+
+
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [
+        (("drain", "delta"), "there is no node delta; there is: box, alpha, beta, gamma"),
+        (("nodes", "--release", "delta"), "there is no node delta; there is: box, alpha, "),
+        (("drain", "gamma"), "gamma is not there: it was refused: Ray 2.9.0, the study has 2.51.1"),
+        (("drain", "box"), "box is where the study runs: `incumbent pause` begins no more trials"),
+        (("nodes", "--release", "alpha"), "alpha is joined: there is nothing to release it from"),
+    ],
+)
+def test_what_cannot_be_asked_of_a_node_is_refused(
+    user: User, command: tuple[str, ...], problem: str
+) -> None:
+    seq = state(user).seq
+    said = user.refused(USAGE, *command)
+    assert said.startswith(f"error: {problem}")
+    assert said.count("\n") == 1
+    assert state(user).seq == seq
+
+
+def test_a_node_that_has_left_cannot_be_drained(user: User) -> None:
+    happen(user, ev.NodeLeft(node="alpha", reason="fell silent"))
+    said = user.refused(USAGE, "drain", "alpha")
+    assert said == "error: alpha is not there: it has left: fell silent\n"

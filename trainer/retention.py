@@ -1,0 +1,125 @@
+"""How much of what trials left is kept on one machine: the oldest goes, what was promoted stays.
+
+Knows sizes, and whose output is whose. Does not know what was promoted: it asks, and only where
+something has to go. An index spares it the looking: one line for each folder, by age.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from trainer.folder_use import FolderUse
+from trainer.limits import GB
+from trainer.paths import WorkerPaths
+from trainer.ports import CodeAway
+from trainer.trial import ExperimentId
+from trainer.worktree import locked
+
+KINDS = ("out", "predictions")
+BASELINE = ExperimentId("e0")
+_LOOK_S = 5.0
+"""What is not counted by then is taken for as large as it was found to be."""
+_OF_EXPERIMENT = re.compile(r"e\d+\.")
+"""What else there is, e.g. of final runs, was asked for by a person, and stays."""
+
+
+class Keeper:
+    """Keeps the study's outputs on this machine within a limit; for all of its slots."""
+
+    def __init__(
+        self,
+        paths: WorkerPaths,
+        *,
+        most_gb: float,
+        promoted: Callable[[], frozenset[ExperimentId]],
+        throw: Callable[[Path], None],
+    ) -> None:
+        """Keep `most_gb` at most, 0 being no limit.
+
+        `promoted` says what has to stay, and may raise CodeAway: then nothing goes. `throw` removes
+        a folder, and may raise OSError.
+        """
+        self._paths = paths
+        self._most_bytes = most_gb * GB
+        self._promoted = promoted
+        self._throw = throw
+        self._index = paths.study / "kept"
+
+    def note(self, name: str) -> tuple[str, ...]:
+        """Take in what one attempt has left; return whose outputs went for it. Raises OSError."""
+        if not self._most_bytes:
+            return ()
+        with locked(self._index.with_suffix(".lock")):
+            sizes = self._sizes()
+            sizes.pop(name, None)  # to the end, as the newest
+            sizes[name] = self._measure(name)
+            gone = self._make_room(sizes, name)
+            if gone:
+                self._write(sizes)
+            else:
+                with self._index.open("a", encoding="utf-8") as file:
+                    file.write(_line(name, sizes[name]))
+        return gone
+
+    def _make_room(self, sizes: dict[str, int], newest: str) -> tuple[str, ...]:
+        """Remove the oldest that may go, until the rest is little enough."""
+        excess = sum(sizes.values()) - self._most_bytes
+        if excess <= 0:
+            return ()
+        try:
+            spared = {*self._promoted(), BASELINE}
+        except CodeAway:
+            return ()
+        gone = []
+        for name in list(sizes):
+            if excess <= 0:
+                break
+            if name != newest and self._may_go(name, spared):
+                for kind in KINDS:
+                    self._throw(self._paths.kept(kind, name))
+                excess -= sizes.pop(name)
+                gone.append(name)
+        return tuple(gone)
+
+    def _may_go(self, name: str, spared: set[ExperimentId]) -> bool:
+        experiment = ExperimentId(name.partition(".")[0])
+        is_sent = not (self._paths.unsent / name).exists()
+        return bool(_OF_EXPERIMENT.match(name)) and experiment not in spared and is_sent
+
+    def _sizes(self) -> dict[str, int]:
+        """Return what is kept, the oldest first, by the index, or by a look where there is none."""
+        try:
+            text = self._index.read_text("utf-8")
+        except FileNotFoundError:
+            sizes = self._found()
+            self._write(sizes)
+            return sizes
+        sizes = {}
+        for line in text.splitlines():
+            name, _, size = line.partition("\t")
+            sizes.pop(name, None)
+            if size.isdecimal():
+                sizes[name] = int(size)
+        if not text.endswith("\n"):  # the half of a line, from when the disk was full
+            self._write(sizes)
+        return sizes
+
+    def _found(self) -> dict[str, int]:
+        folders = [path for kind in KINDS for path in (self._paths.study / kind).glob("*")]
+        folders.sort(key=lambda path: path.lstat().st_mtime)
+        return {name: self._measure(name) for name in dict.fromkeys(path.name for path in folders)}
+
+    def _measure(self, name: str) -> int:
+        folders = [self._paths.kept(kind, name) for kind in KINDS]
+        use = FolderUse([str(path) for path in folders if path.is_dir()])
+        use.look(_LOOK_S)
+        return use.bytes
+
+    def _write(self, sizes: Mapping[str, int]) -> None:
+        fresh = self._index.with_suffix(".new")
+        fresh.write_text("".join(_line(name, size) for name, size in sizes.items()), "utf-8")
+        fresh.replace(self._index)
+
+
+def _line(name: str, size: int) -> str:
+    return f"{name}\t{size}\n"
