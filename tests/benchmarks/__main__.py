@@ -15,6 +15,7 @@ from tests.benchmarks import (
     proposing,
     simulation,
     throughput,
+    transport,
     turnaround,
     utilisation,
 )
@@ -26,7 +27,16 @@ from tests.docs.generate import rendered
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 BENCHES: Mapping[str, Callable[[Sizes], Iterator[Figure]]] = {
     bench.NAME: bench.measure
-    for bench in (throughput, turnaround, utilisation, commands, memory, proposing, simulation)
+    for bench in (
+        throughput,
+        turnaround,
+        utilisation,
+        commands,
+        memory,
+        transport,
+        proposing,
+        simulation,
+    )
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from cluster.simulation.landscape import load_landscape
 from infra.simulations import Question, simulate
-from tests.benchmarks import simulation, throughput, turnaround
+from tests.benchmarks import simulation, throughput, transport, turnaround
 from tests.benchmarks.__main__ import PAGE, main
 from tests.benchmarks.commands import status_figures
 from tests.benchmarks.figures import Figure, as_markdown, as_text, at_least, at_most
@@ -17,7 +17,15 @@ from tests.benchmarks.study_process import Ran, Report
 from tests.benchmarks.utilisation import SETTLING_S, overall_utilisation, steady_utilisation
 
 TINY = replace(
-    QUICK, repeats=1, command_repeats=1, slots=2, experiments=6, samples_at=(1, 4, 8, 12), known=30
+    QUICK,
+    repeats=1,
+    command_repeats=1,
+    slots=2,
+    experiments=6,
+    samples_at=(1, 4, 8, 12),
+    known=30,
+    repository_mb=1,
+    candidates=2,
 )
 
 
@@ -34,6 +42,15 @@ def test_the_status_of_a_study_that_was_filled_is_timed() -> None:
     assert "snapshot 0 events old" in fresh.name
     assert "snapshot 0 events old" not in stale.name
     assert 0 < fresh.median < 60
+
+
+def test_a_candidate_that_is_brought_to_a_node_is_weighed_and_timed() -> None:
+    figures = {figure.name: figure for figure in transport.measure(TINY)}
+    thin = figures["1 MB repository: a candidate"]
+    assert 100 < thin.median < 4096
+    assert figures["1 MB repository: all of it, once per node"].median == pytest.approx(1, abs=0.1)
+    assert figures["peer: full bundle of a candidate, 1 MB repository"].median > 0.9
+    assert all(figure.median > 0 for figure in figures.values())
 
 
 def test_peers_are_measured(tmp_path: Path) -> None:
