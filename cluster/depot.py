@@ -52,15 +52,15 @@ class Depot(Protocol):
         """See Shelf.put_log."""
         ...
 
-    def begin(self, name: str) -> str:
+    def begin(self, name: str, token: str) -> str:
         """See Shelf.begin."""
         ...
 
-    def put(self, kind: str, name: str, file: str, offset: int, data: bytes) -> None:
+    def put(self, delivery: tuple[str, str], place: str, offset: int, data: bytes) -> None:
         """See Shelf.put."""
         ...
 
-    def finish(self, name: str, manifest: Manifest) -> None:
+    def finish(self, name: str, token: str, manifest: Manifest) -> None:
         """See Shelf.finish."""
         ...
 
@@ -105,17 +105,17 @@ class DepotActor:
         """See Depot."""
         self._shelf.put_log(name, data)
 
-    def begin(self, name: str) -> str:
+    def begin(self, name: str, token: str) -> str:
         """See Depot."""
-        return self._shelf.begin(name)
+        return self._shelf.begin(name, token)
 
-    def put(self, kind: str, name: str, file: str, offset: int, data: bytes) -> None:
+    def put(self, delivery: tuple[str, str], place: str, offset: int, data: bytes) -> None:
         """See Depot."""
-        self._shelf.put(kind, name, file, offset, data)
+        self._shelf.put(delivery, place, offset, data)
 
-    def finish(self, name: str, manifest: Manifest) -> None:
+    def finish(self, name: str, token: str, manifest: Manifest) -> None:
         """See Depot."""
-        self._shelf.finish(name, manifest)
+        self._shelf.finish(name, token, manifest)
         with self._keeping:
             keeper = Keeper(
                 self._paths,

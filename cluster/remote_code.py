@@ -25,6 +25,8 @@ T = TypeVar("T")
 MOST_BEGINNINGS = 3
 PATIENCE_S = 20.0
 """How long a trial that was leased waits for its code; a lease lasts longer than that."""
+WHOLE_S = 3600.0
+"""How long to wait for all of a repository; nobody has leased anything by then."""
 AHEAD_S = 1.0
 """How long a running trial's next heartbeat may be held up by what is prepared for later."""
 RETRY_S = 0.5
@@ -41,7 +43,10 @@ class RemoteCode:
         patience_s: float = PATIENCE_S,
         ahead_s: float = AHEAD_S,
     ) -> None:
-        """`patience_s` bounds how long `fetch` takes, and how long the head may be silent."""
+        """`patience_s` bounds how long `fetch` takes, and how long the head may be silent.
+
+        The first that a node fetches is all of the repository, for which it waits for longer.
+        """
         self._depot = depot
         self._repository = repository
         self._patience_s = patience_s
@@ -52,8 +57,9 @@ class RemoteCode:
     def fetch(self, commit: CommitId, *, is_ahead: bool = False) -> Path:
         """See CodeSource; raises GitError besides, of a commit that cannot be taken in."""
         if not self._repository.has(commit):
+            patience_s = self._patience_s if self._repository.has_base() else WHOLE_S
             try:
-                self._begin(commit).result(self._ahead_s if is_ahead else self._patience_s)
+                self._begin(commit).result(self._ahead_s if is_ahead else patience_s)
             except StillRunning:
                 raise CodeAway(f"commit {commit[:10]} is still on its way from the head") from None
         return self._repository.path

@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -178,7 +179,8 @@ class RemoteResults:
 
     def _send(self, name: str) -> None:
         logs = tuple(self._send_log(path) for path in self._paths.logs_of(name))
-        lack = self._depot.begin(name)
+        token = uuid.uuid4().hex
+        lack = self._depot.begin(name, token)
         most = 0.0 if lack else self._keep.return_mb * 1e6
         plans, sent = {}, {}
         for kind in KINDS:
@@ -189,11 +191,12 @@ class RemoteResults:
                 most_bytes=float("inf") if is_needed else most,
                 needed=() if lack else self._needed,
             )
-            sent[kind] = self._send_files(kind, name, plans[kind])
+            sent[kind] = self._send_files(kind, (name, token), plans[kind])
             most -= sum(each.bytes for each in sent[kind])
         out, predictions = KINDS
         self._depot.finish(
             name,
+            token,
             Manifest(
                 node=self._node,
                 folder=os.fspath(self._paths.kept(out, name)),
@@ -214,13 +217,14 @@ class RemoteResults:
         self._depot.put_log(path.name, data)
         return Left(name=path.name, bytes=len(data))
 
-    def _send_files(self, kind: str, name: str, planned: Plan) -> list[Left]:
+    def _send_files(self, kind: str, delivery: tuple[str, str], planned: Plan) -> list[Left]:
         sent = []
         for found in planned.going:
             stayed = ""
             try:
-                with SafeFolder(self._paths.kept(kind, name)) as folder:
-                    self._send_file(kind, name, found.name, folder, found.size)
+                with SafeFolder(self._paths.kept(kind, delivery[0])) as folder:
+                    chunks = folder.chunks(found.name, found.size)
+                    self._send_file(delivery, f"{kind}/{found.name}", chunks)
             except ConnectionError:
                 raise
             except (Unsafe, OSError) as error:
@@ -228,16 +232,16 @@ class RemoteResults:
             sent.append(Left(name=found.name, bytes=found.size, stayed=stayed))
         return sent
 
-    def _send_file(self, kind: str, name: str, file: str, folder: SafeFolder, size: int) -> None:
-        at, part = 0, b""
-        for chunk in folder.chunks(file, size):
-            part += chunk
+    def _send_file(self, delivery: tuple[str, str], place: str, chunks: Iterator[bytes]) -> None:
+        at, part = 0, next(chunks, b"")
+        for chunk in chunks:
             if len(part) >= PART_BYTES:
-                self._depot.put(kind, name, file, at, part)
+                self._depot.put(delivery, place, at, part)
                 at, part = at + len(part), b""
                 if self._clock() >= self._next_beat:
                     self._send_logs()
-        self._depot.put(kind, name, file, at, part)
+            part += chunk
+        self._depot.put(delivery, place, at, part)
 
 
 def _news(path: Path, offset: int) -> bytes:

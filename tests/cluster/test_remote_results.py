@@ -419,29 +419,50 @@ def shelf(head: WorkerPaths) -> Shelf:
     return Shelf(head, most_bytes=1000)
 
 
+TOKEN = "0123456789abcdef"
+
+
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../b", "a//b", "", ".", "a\0b", "a\nb"])
 def test_no_name_leads_out_of_the_folder(name: str, shelf: Shelf, head: WorkerPaths) -> None:
-    shelf.begin(NAME)
+    shelf.begin(NAME, TOKEN)
     with pytest.raises(Refused):
-        shelf.put("out", NAME, name, 0, b"1")
+        shelf.put((NAME, TOKEN), f"out/{name}", 0, b"1")
     for other in ("../e4.1-1", ".", "", "e4.1"):
         with pytest.raises(Refused):
-            shelf.begin(other)
+            shelf.begin(other, TOKEN)
+    for token in ("", "..", "../../01234567"):
+        with pytest.raises(Refused):
+            shelf.begin(NAME, token)
     for log in ("../x.log", "x", ".log", "a/b.log"):
         with pytest.raises(Refused):
             shelf.append_log(log, 0, b"1")
     with pytest.raises(Refused):
-        shelf.put("logs", NAME, "a", 0, b"1")
+        shelf.put((NAME, TOKEN), "logs/a", 0, b"1")
 
 
 def test_no_node_fills_the_head_s_disk(shelf: Shelf) -> None:
-    shelf.begin(NAME)
-    shelf.put("out", NAME, "a", 0, b"1" * 900)
+    shelf.begin(NAME, TOKEN)
+    shelf.put((NAME, TOKEN), "out/a", 0, b"1" * 900)
     with pytest.raises(Refused, match="more than 1000 bytes"):
-        shelf.put("out", NAME, "b", 0, b"1" * 101)
+        shelf.put((NAME, TOKEN), "out/b", 0, b"1" * 101)
     with pytest.raises(Refused):
         shelf.put_log("e4.1.log", b"1" * (MOST_LOG_BYTES + 1))
     assert shelf.append_log("e4.1.log", 0, b"1" * (MOST_LOG_BYTES + 1)) == 0
+
+
+def test_calls_that_come_late_spoil_no_later_delivery(shelf: Shelf, head: WorkerPaths) -> None:
+    late, told = "a" * 16, Manifest(node="n1", folder="/there")
+    shelf.begin(NAME, TOKEN)
+    shelf.put((NAME, TOKEN), "out/a", 0, b"new")
+    shelf.begin(NAME, late)
+    shelf.put((NAME, late), "out/a", 0, b"old")
+    shelf.finish(NAME, TOKEN, told)
+    with pytest.raises(Refused):
+        shelf.finish(NAME, late, told)
+    with pytest.raises(Refused):
+        shelf.put((NAME, TOKEN), "out/a", 0, b"again")
+    assert (head.kept("out", NAME) / "a").read_bytes() == b"new"
+    assert not any((head.study / "returning").iterdir())
 
 
 def test_a_log_is_written_through_no_link(shelf: Shelf, head: WorkerPaths, tmp_path: Path) -> None:
