@@ -179,7 +179,8 @@ class PrivateRay:
             return [f"--address={self._head.partition(' ')[0]}"]
         host, _, port = self._listen.rpartition(":")
         where = [f"--node-ip-address={host}", f"--port={port}"] if host else ["--port=0"]
-        return ["--head", *where, "--include-dashboard=false"]
+        # The monitor scales clusters, which this is not to be, and shows numbers to whoever asks.
+        return ["--head", *where, "--include-dashboard=false", "--no-monitor"]
 
     def stop(self) -> None:
         """End the study's Ray, if it runs or is about to."""
