@@ -12,7 +12,7 @@ from cluster.commands import QuarantineNode
 from cluster.experiment import Experiment, Kind
 from cluster.node_events import NodeQuarantined
 from cluster.node_runs import passed_beside
-from cluster.node_state import NodeRun
+from cluster.node_state import NodeRun, NodeStatus
 from cluster.state import SlotState, StudyState
 from cluster.steps import TRANSITIONS
 from trainer.trial import ExperimentId, SlotId
@@ -38,9 +38,21 @@ def due(state: StudyState) -> Iterator[QuarantineNode]:
         runs = state.node_runs.get(node, ())
         if others and runs and (reason := _fault(state, node, runs, working)):
             del working[node]
-            again = _reopened(state, node, runs)
+            row = _row(state, node, runs)
+            again = _reopened(state, node, [run for run in runs if run.is_machine or run in row])
             event = NodeQuarantined(node=node, reason=reason, reopened=again)
             yield QuarantineNode(cause=runs[-1], quarantined=event)
+    yield from _aftermath(state)
+
+
+def _aftermath(state: StudyState) -> Iterator[QuarantineNode]:
+    """Have what was running on a node when it was quarantined, and failed since, run again."""
+    for name, node in state.nodes.items():
+        if node.status is NodeStatus.QUARANTINED:
+            late = [run for run in state.node_runs.get(name, ()) if run.at > node.since]
+            if again := _reopened(state, name, [run for run in late if run.failure]):
+                event = NodeQuarantined(node=name, reason=node.reason, reopened=again)
+                yield QuarantineNode(cause=late[-1], quarantined=event)
 
 
 def doubted(state: StudyState) -> frozenset[SlotId]:
@@ -159,10 +171,8 @@ def _others_do_well(state: StudyState, node: str, working: Working) -> bool:
     return False
 
 
-def _reopened(state: StudyState, node: str, runs: Sequence[NodeRun]) -> tuple[ExperimentId, ...]:
+def _reopened(state: StudyState, node: str, held: Sequence[NodeRun]) -> tuple[ExperimentId, ...]:
     """Return the proposals that ended by a failure on a node that was at fault, and there alone."""
-    row = _row(state, node, runs)
-    held = [run for run in runs if run.is_machine or run in row]
     found = {run.experiment for run in held if not _is_candidates(state, node, run)}
     in_order = sorted(found, key=lambda name: int(name[1:]))
     return tuple(name for name in in_order if _has_ended_by(state.experiments[name], node))
