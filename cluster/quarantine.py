@@ -32,7 +32,7 @@ Working = Mapping[str, Sequence[SlotState]]
 
 def due(state: StudyState) -> Iterator[QuarantineNode]:
     """Quarantine the nodes that are at fault, as long as there is another one to work on."""
-    working = _working(state)
+    working = _working(state) if _has_cause(state) else {}
     for node in sorted(working):
         others = len(working) - 1
         runs = state.node_runs.get(node, ())
@@ -57,14 +57,30 @@ def _aftermath(state: StudyState) -> Iterator[QuarantineNode]:
 
 def doubted(state: StudyState) -> frozenset[SlotId]:
     """Return the slots on which the incumbent is to be run now, to tell what is at fault."""
-    working = _working(state)
+    working = _working(state) if _has_cause(state) else {}
     found: set[SlotId] = set()
     for node, slots in working.items() if len(working) > 1 else ():
         found.update(slot.slot for slot in slots if slot.shifts and _has_peer(slot, working))
-        row = _row(state, node, state.node_runs.get(node, ()))
+        runs = state.node_runs.get(node, ())
+        row: Sequence[NodeRun] = _row(state, node, runs) if _may_tell(runs) else ()
         if len(row) >= MOST_FAILURES and _others_do_well(state, node, working):
             found.add(_where(row[-1], slots))
     return frozenset(found)
+
+
+def _has_cause(state: StudyState) -> bool:
+    """Say whether there may be anything to look at; mostly not, and all else is spared."""
+    if len(state.node_runs) < 2:
+        return False  # nothing to hold one against
+    is_held = any(state.is_well(n) and _may_tell(runs) for n, runs in state.node_runs.items())
+    return is_held or any(slot.shifts for slot in state.slots.values())
+
+
+def _may_tell(runs: Sequence[NodeRun]) -> bool:
+    """Say whether so many trials on a node failed that it matters which."""
+    last = runs[-MOST_FAILURES:]
+    is_row = len(last) == MOST_FAILURES and all(run.failure for run in last)
+    return is_row or sum(run.is_machine for run in runs) >= MOST_FAILURES
 
 
 def _working(state: StudyState) -> dict[str, list[SlotState]]:
@@ -95,7 +111,7 @@ def _where(last: NodeRun, slots: Sequence[SlotState]) -> SlotId:
 
 def _fault(state: StudyState, node: str, runs: Sequence[NodeRun], working: Working) -> str:
     """Say why a node is at fault, in one line; empty if it is not, or nobody can say."""
-    if sum(bool(run.failure) for run in runs) >= MOST_FAILURES:
+    if _may_tell(runs):
         row = _row(state, node, runs)
         if (control := _test(state, row)) is not None:
             before = row[: row.index(control)][-MOST_FAILURES:]

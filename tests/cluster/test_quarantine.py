@@ -305,7 +305,7 @@ def test_the_last_node_that_works_is_not_quarantined(world: World) -> None:
     assert "n" not in world.state.nodes
     assert world.state.open_slots == 1
     world.happen("well", ev.NodeReleased(node="alpha"))
-    world.settle()
+    run(world, ALPHA, WORSE)  # and there is another one that works
     assert status(world, "n") is NodeStatus.QUARANTINED
 
 
