@@ -110,8 +110,9 @@ class _Fleet:
         self._queue = queue.remote(settings.url, settings.study, settings.lease_s)
         ray.get(self._queue.adopt.remote(settings.lease_s))
         depot = ray.remote(DepotActor).options(name=DEPOT, max_concurrency=THREADS, **common)
-        self._depot = depot.remote(settings.directory, settings.base)
-        self._depot.adopt.remote(self._returned_bytes(), self._keep.disk_gb)
+        limits = self._returned_bytes(), self._keep.disk_gb
+        self._depot = depot.remote(settings.directory, settings.base, *limits)
+        self._depot.adopt.remote(*limits)  # one of an earlier controller has other ones perhaps
         slots = self._count_slots()
         wanted = WorkerSettings(
             study=settings.study,
