@@ -5,10 +5,13 @@ Knows names, sizes and modes: nothing is written but regular files of mode 0644 
 Does not know who sends.
 """
 
+import errno
 import os
 import re
 import stat
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.codec import from_json, to_json
@@ -26,6 +29,9 @@ MOST_LOG_BYTES = HEAD_BYTES + TAIL_BYTES + 4096
 _LOG = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,80}\.log")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,80}-[0-9]{1,6}")
 _BROKEN_OFF_S = 3600.0
+_FOR_A_WHILE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE}
+)
 _TOKEN = re.compile(r"[0-9a-f]{8,32}")
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -53,7 +59,8 @@ class Shelf:
         """Go on with a log at `offset`, if it is as long as that; return how long it is now."""
         path = self._log(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, _APPEND, 0o644)
+        with _refused(name):
+            file = os.open(path, _APPEND, 0o644)
         try:
             found = os.fstat(file)
             if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
@@ -74,7 +81,8 @@ class Shelf:
         fresh.write_bytes(data)
         fresh.chmod(0o644)
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.replace(path)
+        with _refused(name):
+            fresh.replace(path)
 
     def begin(self, name: str, token: str) -> str:
         """Make room for a delivery; say why there is none, if so."""
@@ -110,8 +118,9 @@ class Shelf:
         if used > self.most_bytes:
             raise Refused(f"{delivery[0]} holds more than {self.most_bytes} bytes")
         path = folder / kind / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, _APPEND, 0o644)
+        with _refused(file):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, _APPEND, 0o644)
         with os.fdopen(descriptor, "wb") as opened:
             opened.seek(offset)
             opened.write(data)
@@ -145,6 +154,17 @@ class Shelf:
         if not (_NAME.fullmatch(name) and _TOKEN.fullmatch(token)):
             raise Refused(f"{name!r} {token!r} is no delivery of what a trial left")
         return self._paths.returning(name) / token
+
+
+@contextmanager
+def _refused(name: str) -> Iterator[None]:
+    """Tell what would fail at the next attempt too from a disk that is full for a while."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FOR_A_WHILE:
+            raise
+        raise Refused(f"{name}: {error.strerror}") from error
 
 
 def read_manifest(file: Path) -> Manifest | None:

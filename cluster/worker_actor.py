@@ -84,7 +84,12 @@ def _ways(settings: WorkerSettings, slot: Slot) -> tuple[CodeSource | None, Resu
         return None, None
     here = NodeRepository(settings.paths.repository, pinned=settings.base)
     results = RemoteResults(
-        RayDepot(), settings.paths, node=slot.node, keep=settings.keep, needed=settings.needed
+        RayDepot(),
+        settings.paths,
+        node=slot.node,
+        base=settings.base,
+        keep=settings.keep,
+        needed=settings.needed,
     )
     return RemoteCode(RayDepot(), here), results.start()
 

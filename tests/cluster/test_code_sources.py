@@ -279,6 +279,20 @@ def test_a_lease_does_not_wait_for_long_but_a_node_s_first_fetch_may(
     gate.set()
 
 
+def test_a_head_that_does_not_say_what_was_promoted_is_not_waited_for_each_time(
+    remote: Remote, depot: FakeDepot
+) -> None:
+    gate = threading.Event()
+    depot.before = lambda _: gate.wait(30) and None
+    code = remote()
+    began = time.monotonic()
+    for _ in range(20):
+        with pytest.raises(CodeAway):
+            code.promoted()
+    assert time.monotonic() - began < 10
+    gate.set()
+
+
 def test_a_slow_fetch_goes_on_when_patience_has_ended_and_is_found_later(
     remote: Remote, depot: FakeDepot, base: CommitId
 ) -> None:
