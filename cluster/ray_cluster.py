@@ -101,6 +101,8 @@ class PrivateRay:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self._token),
             "RAY_USAGE_STATS_ENABLED": "0",
+            # Ray reports even that it is not to report. This is nobody's port.
+            "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:1/",
             "PYTHONUNBUFFERED": "1",
             "PYTHONSAFEPATH": "1",
             "AUTOSCALER_METRIC_PORT": "0",
