@@ -196,5 +196,5 @@ def _reopened(state: StudyState, node: str, held: Sequence[NodeRun]) -> tuple[Ex
 
 def _has_ended_by(experiment: Experiment, node: str) -> bool:
     has_failed = experiment.status in TRANSITIONS[NodeQuarantined]
-    is_proposal = experiment.kind is Kind.PROPOSAL
-    return has_failed and is_proposal and experiment.trials[-1].node == node
+    is_wanted = experiment.kind is Kind.PROPOSAL and not experiment.is_cancelled
+    return has_failed and is_wanted and experiment.trials[-1].node == node

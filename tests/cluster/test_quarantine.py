@@ -199,12 +199,15 @@ def test_a_crash_by_the_candidates_own_code_is_nothing_against_the_node(
     assert status(world) is NodeStatus.JOINED
 
 
-def test_a_crash_without_a_traceback_of_what_passed_elsewhere_is(world: World) -> None:
+@pytest.mark.parametrize("outcome", [KILLED, crashed(CrashKind.EXCEPTION, "exit code 3: bye")])
+def test_a_crash_without_a_traceback_of_what_passed_elsewhere_is(
+    world: World, outcome: TrialOutcome
+) -> None:
     for _ in range(3):
         good = run(world, "cpu-0", WORSE)
         world.happen(f"retry/{good}", ev.RetryRequested(experiment=good))
         world.settle()
-        again(world, good, ALPHA, KILLED)
+        again(world, good, ALPHA, outcome)
     assert status(world) is NodeStatus.QUARANTINED
 
 
