@@ -63,8 +63,10 @@ def decide(state: StudyState, plan: StudyPlan, circumstances: Circumstances) -> 
     if not state.is_paused:
         commands.extend(controls.due(state, plan))
         commands.extend(trial_planning.due(state, plan))
-        commands.extend(tasks.due(state, plan, circumstances))
-        commands.extend(proposal_planning.due(state, plan, circumstances))
+        asked = list(tasks.due(state, plan, circumstances))
+        commands.extend(asked)
+        busy = circumstances.with_asked([task.proposer for task in asked])
+        commands.extend(proposal_planning.due(state, plan, busy))
     if not commands:
         commands.extend(_ending(state, plan, circumstances))
         if commands:  # nothing would come of what controls say from now on

@@ -90,9 +90,9 @@ class _Fleet:
         score = self._crew.settings.score
         needed = most_bytes(score) * len(settings.needed) if score else 0
         depot = ray.remote(DepotActor).options(name=DEPOT, max_concurrency=THREADS, **here())
-        returned = round(keep.return_mb * 1e6) + needed
-        self._depot = depot.remote(settings.directory, settings.base)
-        self._depot.adopt.remote(returned, keep.disk_gb)
+        limits = round(keep.return_mb * 1e6) + needed, keep.disk_gb
+        self._depot = depot.remote(settings.directory, settings.base, *limits)
+        self._depot.adopt.remote(*limits)  # one of an earlier controller has other ones perhaps
 
     def _populate_head(self) -> int:
         """Return how many slots the head has; it may have none where others can join."""

@@ -34,6 +34,8 @@ from cluster.ray_cluster import PrivateRay, RayFailed
 from cluster.ray_depot import RayDepot
 from cluster.reach import address_towards, split
 from cluster.remote_code import RemoteCode
+from trainer.config import TrialConfig
+from trainer.disk_room import lack_of_room
 from trainer.environment import EnvironmentFailed, prepare
 from trainer.git_command import GitError
 from trainer.gpu import NvmlGpus
@@ -112,7 +114,7 @@ class _Node:
             node=self._settings.node, paths=self._paths, slots=self._settings.slots or cpu_slots()
         )
         crew = self._crew = Crew(self._brief, post, say)
-        self._require_sandbox(crew)
+        self._require_machine(crew.settings.trial)
         say("phase", "starting Ray")
         own = self._private.ensure()
         threading.Thread(target=leave_with, args=(own,), daemon=True).start()
@@ -135,10 +137,16 @@ class _Node:
         except CrewFailed as error:
             raise NodeRefused(str(error)) from error
 
-    def _require_sandbox(self, crew: Crew) -> None:
-        if crew.settings.trial.sandbox == "none":
-            return
-        found = choose()
+    def _require_machine(self, trial: TrialConfig) -> None:
+        """See at once what would be found out late; raises NodeRefused."""
+        if trial.gpus and not NvmlGpus().look():
+            raise NodeRefused(
+                f"a trial needs {trial.gpus:g} GPU, and the driver shows none on this machine "
+                "(`incumbent doctor` says more)"
+            )
+        if problem := lack_of_room(Path(self._settings.directory)):
+            raise NodeRefused(problem)
+        found = choose() if trial.sandbox != "none" else None
         if isinstance(found, Diagnosis):
             raise NodeRefused(f"no sandbox for trials: {found.text()}")
 

@@ -110,7 +110,7 @@ def _arriving(
     if len(usable) <= 1 or not batches:
         return circumstances.asking
     slots = state.open_slots or plan.slots
-    rate = verdicts_per_s(state, circumstances.now) or slots / max(plan.budget_s, 1e-9)
+    rate = _uses_per_s(state, slots, circumstances.now) or slots / max(plan.budget_s, 1e-9)
     lasts_s = ready / rate
     count = 0
     for asked in circumstances.asked:
@@ -177,9 +177,19 @@ def _ready_wanted(
     question at a time, so what comes up just after a question waits for that answer and the next.
     """
     slots = state.open_slots or plan.slots
-    rate = verdicts_per_s(state, circumstances.now)
+    rate = _uses_per_s(state, slots, circumstances.now)
     latency_s = min((circumstances.of(seat.name).latency_s for seat in usable), default=0.0)
     return slots + math.ceil(rate * 2 * latency_s)
+
+
+def _uses_per_s(state: StudyState, slots: int, now: datetime) -> float:
+    """Rate at which the slots use proposals up, or would if they never had to wait for one.
+
+    While slots starve, verdicts come no faster than proposals, and asking for as many would keep
+    it so. What the slots could do is what a verdict has taken of their time so far.
+    """
+    could = slots * state.judged / state.slot_seconds if state.slot_seconds > 0 else 0.0
+    return max(verdicts_per_s(state, now), could)
 
 
 def verdicts_per_s(state: StudyState, now: datetime) -> float:

@@ -116,6 +116,11 @@ class PrivateRay:
             return None
         return found if found.address and found.is_alive() else None
 
+    def is_at(self, place: str) -> bool:
+        """Say whether what was started for this study, or is left of it, may listen at `place`."""
+        found = self._recorded()
+        return found is not None and found.place == place and bool(self._left_of(found))
+
     def ensure(self) -> RayProcess:
         """Find the Ray that runs already, if it is reached as it should be, or start it."""
         found = self.find()
@@ -199,8 +204,7 @@ class PrivateRay:
             with suppress(psutil.NoSuchProcess):
                 psutil.Process(found.pid).send_signal(signal.SIGTERM)
             wait_until_ended(members, GRACE_S)
-        # With what was started since. If it was gone before, its number may be somebody else's.
-        alive = [each for each in _session(found.pid) if is_known or _runs_in(self._empty, each)]
+        alive = self._left_of(found, is_known=is_known)  # with what was started since
         for process in alive:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -209,6 +213,11 @@ class PrivateRay:
         shutil.rmtree(self._temporary, ignore_errors=True)
         with suppress(OSError):  # the server's socket may live there, too
             self._temporary.parent.rmdir()
+
+    def _left_of(self, found: RayProcess, *, is_known: bool = False) -> list[psutil.Process]:
+        """Return what lives of a Ray; if it has ended, its number may be somebody else's."""
+        is_known = is_known or found.is_alive()
+        return [each for each in _session(found.pid) if is_known or _runs_in(self._empty, each)]
 
     def _last_words(self) -> str:
         lines = self._log.read_text("utf-8", "replace").splitlines()

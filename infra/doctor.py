@@ -10,15 +10,20 @@ from dataclasses import asdict, dataclass
 from threading import Thread
 from time import monotonic
 
+from cluster.reach import address_towards, split
 from infra.listeners import (
+    JoinedStudy,
     Listener,
     RunningStudy,
     firewall_advice,
+    joined_studies,
     outside_interfaces,
     running_studies,
+    subnet_of,
 )
 from infra.machine_checks import CHECKS, Finding, Level, embedded_server
 from infra.plain_text import one_line
+from infra.ports import Firewall, Guard, firewall, role_of
 
 PATIENCE_S = 2.5
 
@@ -30,6 +35,7 @@ class Report:
     checks: Mapping[str, Finding]
     studies: Sequence[RunningStudy]
     advice: Sequence[str]
+    joined: Sequence[JoinedStudy] = ()
 
     @property
     def has_failures(self) -> bool:
@@ -54,6 +60,7 @@ class Report:
                 for name, finding in self.checks.items()
             ],
             "studies": [_study_facts(study) for study in self.studies],
+            "joined": [_joined_facts(joined) for joined in self.joined],
             "advice": list(self.advice),
         }
 
@@ -76,7 +83,15 @@ class Report:
             who = f"controller {pid}" if pid else "without a controller (`incumbent stop` ends it)"
             lines.append(f"study {study.home.id} of {one_line(str(study.home.repository))}, {who}")
             lines += map(_listener_line, study.listeners)
-        return lines or ["no study runs on this machine"]
+            lines += _firewall_lines(_firewall(study))
+        lines = lines or ["no study runs on this machine"]
+        for joined in self.joined:
+            lines.append(
+                f"joined to {joined.head} as {one_line(joined.node)}, process {joined.pid}"
+            )
+            lines += map(_listener_line, joined.listeners)
+            lines += _firewall_lines(_firewall(joined))
+        return lines
 
 
 def examine(
@@ -90,10 +105,12 @@ def examine(
     # Not one of `checks`: left behind, it would leave a server behind.
     found["embedded server"] = _answer(embedded_server)
     running: list[RunningStudy] = []
+    joined: list[JoinedStudy] = []
 
     def listening() -> Finding:
         running.extend(running_studies())
-        return _exposure(running)
+        joined.extend(joined_studies())
+        return _exposure([*running, *joined])
 
     found["listening sockets"] = _answer(listening)
     advice: list[str] = []
@@ -104,7 +121,7 @@ def examine(
         return Finding(Level.OK, ", ".join(f"{n} {a}" for n, a in interfaces.items()) or "none")
 
     found["ways in"] = _answer(advise)
-    return Report(checks=found, studies=running, advice=advice)
+    return Report(checks=found, studies=running, advice=advice, joined=joined)
 
 
 def _ask(checks: Mapping[str, Callable[[], Finding]], patience_s: float) -> dict[str, Finding]:
@@ -132,20 +149,40 @@ def _answer(check: Callable[[], Finding]) -> Finding:
         return Finding(Level.FAILURE, f"{type(error).__name__}: {error}")
 
 
-def _exposure(running: Sequence[RunningStudy]) -> Finding:
+def _exposure(running: Sequence[RunningStudy | JoinedStudy]) -> Finding:
     listeners = [listener for study in running for listener in study.listeners]
-    reachable = sum(listener.is_reachable for listener in listeners)
+    reachable = [listener for listener in listeners if listener.is_reachable]
     if reachable:
-        found = f"{reachable} of {len(listeners)} can be reached from other machines"
+        open_to_all = sum(role_of(listener).guard is not Guard.TOKEN for listener in reachable)
+        found = (
+            f"{len(reachable)} of {len(listeners)} can be reached from other machines, "
+            f"{open_to_all} of them without a token"
+        )
         return Finding(Level.WARNING, found, "a firewall, as below")
     return Finding(Level.OK, f"{len(listeners)} of running studies, none reachable from outside")
 
 
 def _listener_line(listener: Listener) -> str:
     place = f"{listener.address}:{listener.port}" if listener.port else listener.address
-    reach = "REACHABLE from other machines" if listener.is_reachable else "this machine only"
     who = one_line(listener.process, most=24)
-    return f"  {who:<24} {listener.pid:>7}  {one_line(place):<21}  {reach}"
+    line = f"  {who:<24} {listener.pid:>7}  {one_line(place):<21}  "
+    if not listener.is_reachable:
+        return f"{line}this machine only"
+    role = role_of(listener)
+    return f"{line}REACHABLE from other machines, guard: {role.guard} ({role.what})"
+
+
+def _firewall(study: RunningStudy | JoinedStudy) -> Firewall | None:
+    """Return the rules for a study that listens to a network; None for others."""
+    if isinstance(study, RunningStudy):
+        own, _, _ = study.place.rpartition(":")
+    else:
+        own = address_towards(*split(study.head))
+    return firewall(study.listeners, subnet_of(own)) if own else None
+
+
+def _firewall_lines(rules: Firewall | None) -> list[str]:
+    return [f"  {line}" for line in rules.lines()] if rules else []
 
 
 def _study_facts(study: RunningStudy) -> dict[str, object]:
@@ -155,8 +192,28 @@ def _study_facts(study: RunningStudy) -> dict[str, object]:
         "repository": str(study.home.repository),
         "controller": asdict(study.controller) if study.controller else None,
         "ray": asdict(study.ray) if study.ray else None,
+        "listen": study.place,
+        **_port_facts(study),
+    }
+
+
+def _joined_facts(joined: JoinedStudy) -> dict[str, object]:
+    known = {"head": joined.head, "node": joined.node, "pid": joined.pid}
+    return {**known, **_port_facts(joined)}
+
+
+def _port_facts(study: RunningStudy | JoinedStudy) -> dict[str, object]:
+    rules = _firewall(study)
+    return {
         "listeners": [
-            {**asdict(listener), "is_reachable": listener.is_reachable}
+            {
+                **asdict(listener),
+                "is_reachable": listener.is_reachable,
+                "guard": role_of(listener).guard,
+                "what": role_of(listener).what,
+                "is_for_nodes": role_of(listener).is_for_nodes,
+            }
             for listener in study.listeners
         ],
+        "firewall": rules.facts() if rules else None,
     }

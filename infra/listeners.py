@@ -7,9 +7,9 @@ what is found here; it exists apart because it looks at processes, and doctor at
 
 import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
 
 import psutil
@@ -18,6 +18,7 @@ from cluster.ray_cluster import PrivateRay, RayProcess
 from infra.controller_process import ControllerFacts, find_controller
 from infra.embedded_server import EmbeddedServer
 from infra.home import StudyHome, studies
+from infra.node_home import memberships
 from trainer.gpu import is_of_study
 
 _ADDRESS_FAMILIES = (socket.AF_INET, socket.AF_INET6)
@@ -50,6 +51,54 @@ class RunningStudy:
     ray: RayProcess | None
     """None while there is none yet, and in a cluster that was joined."""
     listeners: Sequence[Listener]
+
+    @property
+    def place(self) -> str:
+        """Where other machines may join it, HOST:PORT; empty if it listens to none."""
+        return self.ray.place if self.ray else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinedStudy:
+    """A study on another machine that this one has joined, and what listens here for it."""
+
+    head: str
+    """HOST:PORT of its head."""
+    node: str
+    """What this machine is called there."""
+    pid: int
+    """The node process."""
+    listeners: Sequence[Listener]
+
+
+def joined_studies() -> list[JoinedStudy]:
+    """Return the studies of other machines that this one is joined to now, by folder.
+
+    Raises psutil.AccessDenied as `running_studies` does.
+    """
+    found = []
+    for home in memberships():
+        status = home.status()
+        if status is None or not status.pid:
+            continue
+        ray = PrivateRay(
+            runtime=home.runtime(), directory=home.directory, empty=home.empty, head=home.head
+        ).find()
+        parts = {status.pid: "node", **_children(status.pid, "driver"), **_of_ray(ray)}
+        listening = [
+            Listener(process=parts[pid], pid=pid, address=address, port=port)
+            for pid, address, port in _sockets()
+            if port and pid in parts
+        ]
+        found.append(
+            JoinedStudy(
+                head=home.head,
+                node=status.node,
+                pid=status.pid,
+                listeners=sorted(listening, key=lambda each: (each.pid, each.port)),
+            )
+        )
+    return found
 
 
 def running_studies() -> list[RunningStudy]:
@@ -84,8 +133,8 @@ def firewall_advice(interfaces: Mapping[str, str]) -> list[str]:
     """Return how to keep other machines out, given their ways in: addresses by interface."""
     intro = [
         "A study's own Ray and /metrics listen on loopback alone, its Redis on a unix socket.",
-        "A Ray that is joined with --address listens on all addresses, on ports that change; what",
-        "it asks for is a token, which travels as plain text.",
+        "With --listen its Ray listens on all addresses, as does one that is joined, on ports that",
+        "change; what it asks for is a token, which travels as plain text.",
     ]
     if not interfaces:
         return [*intro, "This machine has no network but loopback: there is nobody to keep out."]
@@ -100,6 +149,15 @@ def firewall_advice(interfaces: Mapping[str, str]) -> list[str]:
         "  sudo ufw allow 22/tcp && sudo ufw default deny incoming && sudo ufw enable",
         f"  sudo nft '{table}; {chain}; {rule}'",
     ]
+
+
+def subnet_of(address: str) -> str:
+    """Return the network that an address of this machine is in, e.g. 10.0.0.0/24; "" if none."""
+    for addresses in psutil.net_if_addrs().values():
+        for each in addresses:
+            if each.address == address and each.netmask:
+                return str(ip_network(f"{address}/{each.netmask}", strict=False))
+    return ""
 
 
 def outside_interfaces() -> dict[str, str]:
@@ -138,20 +196,32 @@ def _parts(
     own: dict[int, str] = {}
     # With a state directory that several hosts share, the number may be another host's.
     if controller and controller.pid and controller.node == socket.gethostname():
-        own[controller.pid] = "controller"
-        try:
-            children = psutil.Process(controller.pid).children()
-        except psutil.Error:
-            children = []  # it ended meanwhile
-        own |= {child.pid: "fleet" for child in children}
+        own = {controller.pid: "controller", **_children(controller.pid, "fleet")}
+    of_trials = _labels(lambda pid: is_of_study(pid, home.id))
+    return {**of_trials, **_of_ray(ray), **own}
+
+
+def _children(pid: int, label: str) -> dict[int, str]:
+    try:
+        return {child.pid: label for child in psutil.Process(pid).children()}
+    except psutil.Error:
+        return {}  # it ended meanwhile
+
+
+def _of_ray(ray: RayProcess | None) -> dict[int, str]:
+    return _labels(lambda pid: os.getsid(pid) == ray.pid) if ray else {}
+
+
+def _labels(is_wanted: Callable[[int], bool]) -> dict[int, str]:
+    """Return the processes that are wanted, each with what to call it."""
+    found: dict[int, str] = {}
     for process in psutil.process_iter():
         try:
-            is_of_ray = ray is not None and os.getsid(process.pid) == ray.pid
-            if is_of_ray or is_of_study(process.pid, home.id):
-                own.setdefault(process.pid, _label(process))
+            if is_wanted(process.pid):
+                found[process.pid] = _label(process)
         except (psutil.Error, OSError):
             continue
-    return own
+    return found
 
 
 def _label(process: psutil.Process) -> str:

@@ -8,6 +8,7 @@ import ipaddress
 import socket
 
 from cluster.config import StudyConfig
+from cluster.ray_cluster import PrivateRay
 from cluster.reach import address_towards
 from infra.controller_process import find_controller
 from infra.home import StudyHome, StudyProblem
@@ -40,11 +41,10 @@ def placed(config: StudyConfig, home: StudyHome) -> StudyConfig:
     host = host or _own_address()
     if port == 0 and known.rpartition(":")[0] == host:
         port = int(known.rpartition(":")[2])
-        if find_controller(home) is None and not _is_free(host, port):
-            port = 0
+        port = port if _is_for(home, host, port) else 0
     if port == 0:
         port = _free_port(host)
-    elif find_controller(home) is None and not _is_free(host, port):
+    elif not _is_for(home, host, port):
         raise StudyProblem(f"port {port} at {host} is taken: say --listen={host}:PORT with another")
     cluster = config.cluster.model_copy(update={"listen": f"{host}:{port}"})
     return config.model_copy(update={"cluster": cluster})
@@ -95,6 +95,18 @@ def _free_port(host: str) -> int:
         if _is_free(host, port):
             return port
     raise StudyProblem(f"all ports from {FIRST_PORT} to {LAST_PORT} are taken at {host}")
+
+
+def _is_for(home: StudyHome, host: str, port: int) -> bool:
+    """Say whether a port is free, or held by what runs of the study; StudyProblem as `_is_free`."""
+    if find_controller(home) is not None:
+        return True
+    # A controller that was killed leaves its Ray to the next one, with the machines that joined.
+    return _ray_of(home).is_at(f"{host}:{port}") or _is_free(host, port)
+
+
+def _ray_of(home: StudyHome) -> PrivateRay:
+    return PrivateRay(runtime=home.runtime(), directory=home.directory, empty=home.empty)
 
 
 def _is_free(host: str, port: int) -> bool:

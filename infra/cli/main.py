@@ -24,6 +24,7 @@ from infra.cli import (
     cmd_join,
     cmd_log,
     cmd_logs,
+    cmd_ls,
     cmd_nodes,
     cmd_pause,
     cmd_prune,
@@ -103,6 +104,7 @@ app.command("import-ledger")(cmd_import_ledger.import_ledger)
 app.command("demo")(cmd_demo.demo)
 app.command("simulate")(cmd_simulate.simulate)
 app.command("prune")(cmd_prune.prune)
+app.command("ls")(cmd_ls.list_studies)
 app.command("join")(cmd_join.join)
 app.command("leave")(cmd_join.leave)
 app.command("doctor")(cmd_doctor.doctor)

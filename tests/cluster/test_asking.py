@@ -220,3 +220,14 @@ def test_a_conflict_goes_to_whoever_does_nothing_but_compose() -> None:
     assert world.status(other) is Status.CONFLICTED
     assert task_commands(world) == [("crossover", f"compose/{other}")]
     assert ExperimentId(other) in world.state.experiments
+
+
+def test_who_is_asked_for_a_task_is_not_asked_for_ideas_at_once(world: World) -> None:
+    world.propose(proposer="model")
+    first = world.propose(proposer="model")
+    world.plan = replace(world.plan, proposers=(TUNER,))
+    world.run(first, crashed(CrashKind.EXCEPTION, "NameError: x"))
+    world.plan = replace(world.plan, proposers=(MODEL, TUNER))
+    world.asked = 0
+    assert task_commands(world) == [("model", f"fix/{first}")]
+    assert "model" not in asked(world)

@@ -20,6 +20,7 @@ from cluster.experiment import Status
 from cluster.invariants import check
 from cluster.ledger import Fenced, load
 from cluster.mirror import Mirror
+from cluster.node_state import NodeStatus
 from cluster.optuna_pruners import pruning_rule
 from cluster.performer import Performer
 from cluster.ports import FleetProblem
@@ -85,6 +86,9 @@ class ThreadFleet:
     def detach(self) -> None:
         """Nothing: the threads end with the queue's mode."""
 
+    def node(self, _number: int) -> str:
+        return "here"
+
     def hold(self, lease: Lease) -> None:
         """Delay a result, where a test needs an order."""
 
@@ -94,7 +98,7 @@ class ThreadFleet:
         slot = Slot(
             id=SlotId(f"cpu-{number}"),
             incarnation=uuid.uuid4().hex,
-            node="here",
+            node=self.node(number),
             device="cpu",
             device_class=kind,
         )
@@ -362,6 +366,46 @@ def test_the_modes_of_nodes_are_set_before_workers_ask(bench: Bench) -> None:
     controller.step()
     controller.run()
     assert modes == [[QueueMode.OPEN, QueueMode.OPEN, QueueMode.HELD]]
+
+
+def test_a_node_that_kills_all_it_runs_is_found_out_and_its_victims_run_elsewhere(
+    bench: Bench,
+) -> None:
+    class OneSick(ThreadFleet):
+        """The second slot is of a node that kills trials, no more of them than the first ends."""
+
+        ended = threading.Semaphore(0)
+
+        def node(self, number: int) -> str:
+            return ("here", "sick")[number]
+
+        def outcome(self, lease: Lease, slot: Slot) -> TrialOutcome:
+            if slot.node == "here":
+                self.ended.release()
+                return super().outcome(lease, slot)
+            self.ended.acquire(timeout=10)
+            return TrialOutcome(ending=Ending.CRASHED, crash=CrashKind.SIGNAL, reason="killed")
+
+        def _serve(self, number: int) -> None:
+            while number and not load(bench.ledger).lineage:
+                threading.Event().wait(0.01)
+            super()._serve(number)
+
+    script = Script(*([edited(A=10 + number)] for number in range(20)))
+    controller = bench.controller(lambda b: OneSick(b, 2), script, experiments=20)
+    controller.run()
+    state = controller.state
+    assert state.nodes["sick"].status is NodeStatus.QUARANTINED
+    told = [recorded.event for recorded in bench.ledger.read(0)]
+    found = next(index for index, e in enumerate(told) if isinstance(e, ev.NodeQuarantined))
+    quarantined = told[found]
+    assert isinstance(quarantined, ev.NodeQuarantined)
+    assert "then the incumbent's own" in quarantined.reason
+    assert len(quarantined.reopened) >= 3
+    assert set(statuses(state).values()) == {Status.KEPT, Status.DISCARDED}
+    later = [event for event in told[found:] if isinstance(event, ev.TrialStarted)]
+    assert {event.node for event in later} == {"here"}
+    check(state)
 
 
 def test_a_proposer_that_fails_or_runs_dry_ends_the_study_with_its_reason(bench: Bench) -> None:

@@ -364,8 +364,8 @@ class TestAsking:
         world.baseline(1.0)
         for _ in range(6):
             world.run(world.propose(), scored(2.0))
-        rate = verdicts_per_s(world.state, world.now)
-        assert rate > 0
+        rate = 2 * world.state.judged / world.state.slot_seconds
+        assert rate > verdicts_per_s(world.state, world.now), "its slots waited for proposals"
         plan = replace(world.plan, proposers=seats("slow"))
         slow = Asked(proposer="slow", latency_s=5 / rate)
         commands = decide(world.state, plan, Circumstances(now=world.now, asked=[slow]))

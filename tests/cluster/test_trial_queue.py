@@ -27,6 +27,7 @@ from cluster.redis_ledger import RedisLedger
 from cluster.redis_queue import RedisTrialQueue
 from cluster.redis_store import RedisStore, connect
 from cluster.trial_queue import Depth, InMemoryTrialQueue, TrialQueue
+from tests.cluster.redis_user import restricted
 from trainer.ports import Heartbeat, Lease, Slot
 from trainer.trial import (
     CommitId,
@@ -114,11 +115,12 @@ def make(kind: str, url: str) -> Bench:
     if kind == "memory":
         ledger = InMemoryLedger()
         return Bench(InMemoryTrialQueue(ledger), ledger)
+    url = restricted(url) if kind == "user" else url
     store = RedisStore(connect(url), f"test-{uuid.uuid4().hex[:12]}")
     return Bench(RedisTrialQueue(store), RedisLedger(store))
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "user"])
 def bench(request: pytest.FixtureRequest, server_url: str) -> Iterator[Bench]:
     made = make(request.param, server_url)
     yield made

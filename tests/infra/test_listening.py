@@ -2,10 +2,13 @@
 
 import json
 import socket
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cluster.config import StudyConfig
@@ -71,6 +74,49 @@ def test_a_study_keeps_its_port_for_machines_that_know_it(home: StudyHome, taken
     assert where(OWN, home) == (OWN, 17432)
     save_settings(home, config(f"{OWN}:{taken}"))
     assert where(OWN, home)[1] != taken
+
+
+LISTENER = """
+import socket, sys
+held = socket.create_server((sys.argv[1], 0))
+print(held.getsockname()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def left_behind(home: StudyHome) -> Iterator[int]:
+    """The port of a Ray of the study whose controller was killed."""
+    with subprocess.Popen(
+        [sys.executable, "-Ic", LISTENER, OWN],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=home.empty,
+        start_new_session=True,
+    ) as listener:
+        assert listener.stdout is not None
+        port = int(listener.stdout.readline())
+        created = psutil.Process(listener.pid).create_time()
+        facts = {"pid": listener.pid, "created": created, "address": "", "place": f"{OWN}:{port}"}
+        (home.directory / "ray.json").write_text(json.dumps(facts))
+        yield port
+        listener.kill()
+
+
+def test_a_study_whose_controller_was_killed_goes_on_with_the_ray_that_machines_joined(
+    home: StudyHome, left_behind: int
+) -> None:
+    save_settings(home, placed(config(f"{OWN}:{left_behind}"), home))
+    assert where(OWN, home) == (OWN, left_behind)
+    assert where(f"{OWN}:{left_behind}", home) == (OWN, left_behind)
+
+
+def test_a_port_that_a_study_had_before_and_others_have_now_is_given_up(
+    home: StudyHome, left_behind: int
+) -> None:
+    save_settings(home, placed(config(f"{OWN}:{left_behind}"), home))
+    (home.directory / "ray.json").unlink()
+    assert where(OWN, home)[1] != left_behind
 
 
 @pytest.mark.parametrize(
