@@ -69,7 +69,7 @@ class Campaign:
     rack: Rack
     schedule: Sequence[Planned]
     nodes: int = 0
-    say: Callable[[str], None]
+    say: Callable[[str], None] = print
     faults: list[Fault] = field(default_factory=list)
     state: StudyState = field(default_factory=StudyState)
 

@@ -24,7 +24,7 @@ EXPERIMENTS = 60
 def test_a_study_grows_by_one_machine_and_loses_another(tmp_path: Path) -> None:
     with Rack(tmp_path / "outputs") as rack:
         study = Study(
-            head=rack.add("head"), experiments=EXPERIMENTS, slots=1, seconds=1.0, listens=True
+            head=rack.add("head"), experiments=EXPERIMENTS, slots=1, seconds=3.0, listens=True
         )
         study.create()
         campaign = Campaign(study=study, rack=rack, schedule=())
