@@ -22,6 +22,9 @@ SCRIPTS = (
 )
 KEYS = ("meta", "events", "ids", "ready", "specs", "leases", "expiry", "answers", "reserved")
 
+_NO_WRITES = ("LOADING", "READONLY", "MISCONF", "MASTERDOWN", "OOM", "NOREPLICAS", "BUSY")
+"""How a server begins its answer that cannot take a write for the time being."""
+
 Arg = str | bytes | int | float
 
 
@@ -81,7 +84,7 @@ def translated(where: str = "the ledger's server") -> Iterator[None]:
             raise Fenced("another controller has taken over this study") from error
         if str(error).startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
             raise WrongServer(f"{where} refuses the credentials in its URL: {error}") from error
-        if str(error).startswith(("LOADING", "READONLY", "MISCONF", "MASTERDOWN")):
+        if str(error).startswith(_NO_WRITES):
             raise LedgerAway(f"{where} takes no writes: {error}") from error
         raise
     except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
