@@ -87,6 +87,11 @@ class PrivateRay:
         self._empty = empty
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def temporary(self) -> str:
+        """Where Ray keeps its sockets, and by which it is told from others on this machine."""
+        return os.fspath(self._temporary)
+
     def environment(self) -> Mapping[str, str]:
         """Return the variables with which Ray's processes and its drivers start."""
         if not self._token.exists():
@@ -119,7 +124,13 @@ class PrivateRay:
     def is_at(self, place: str) -> bool:
         """Say whether what was started for this study, or is left of it, may listen at `place`."""
         found = self._recorded()
-        return found is not None and found.place == place and bool(self._left_of(found))
+        return found is not None and found.place == place and self.is_left
+
+    @property
+    def is_left(self) -> bool:
+        """Say whether anything lives of the Ray that was started last."""
+        found = self._recorded()
+        return found is not None and bool(self._left_of(found))
 
     def ensure(self) -> RayProcess:
         """Find the Ray that runs already, if it is reached as it should be, or start it."""

@@ -35,6 +35,8 @@ _FENCES = {
         LOST_DATA,
     ),
 }
+_NO_WRITES = ("LOADING", "READONLY", "MISCONF", "MASTERDOWN", "OOM", "NOREPLICAS", "BUSY")
+"""How a server begins its answer that cannot take a write for the time being."""
 
 Arg = str | bytes | int | float
 
@@ -124,7 +126,7 @@ def _meaning(error: redis.exceptions.RedisError, where: str) -> Exception | None
             return kind(words)
     if words := refusal(text) or obstacle(text):
         return WrongServer(f"{where} {words}")
-    if text.startswith(("LOADING", "READONLY", "MISCONF", "MASTERDOWN", "OOM")):
+    if text.startswith(_NO_WRITES):
         return LedgerAway(f"{where} takes no writes: {text}")
     if isinstance(error, redis.exceptions.ConnectionError | redis.exceptions.TimeoutError):
         return LedgerAway(f"{where} does not answer: {text}")
