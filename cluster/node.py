@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -144,17 +145,17 @@ class _Node:
             logging_level=logging.ERROR,
         )
         self._queue = ray.get_actor(QUEUE)
+        facts = self._present()
+        if ray.get(self._queue.is_taken.remote(facts), timeout=CALL_S):
+            raise self._taken()  # before minutes are spent
         try:
-            crew.count_slots()  # before minutes are spent, and before it counts as joined
+            crew.count_slots()  # before it counts as joined
             self._make_ready(crew)
         except (CrewFailed, EnvironmentFailed, GitError) as error:
             raise NodeRefused(str(error)) from error
-        self._facts = self._present(time.monotonic() - started)
+        self._facts = replace(facts, prepared_s=round(time.monotonic() - started, 1))
         if self._beat() is Order.TAKEN:
-            raise NameTaken(
-                f"the study has a node {self._settings.node} already: give this one another name "
-                "with --name"
-            )
+            raise self._taken()
         return crew.populate()
 
     def _hear(self, kind: str, text: str) -> None:
@@ -163,6 +164,12 @@ class _Node:
             self._fault = text
         else:
             say(kind, text)
+
+    def _taken(self) -> NameTaken:
+        return NameTaken(
+            f"the study has a node {self._settings.node} already: give this one another name with "
+            "--name"
+        )
 
     def _require_machine(self, trial: TrialConfig) -> None:
         """See at once what would be found out late; raises NodeRefused."""
@@ -199,7 +206,7 @@ class _Node:
         if settings.score is not None:
             place_of(settings.score.labels)
 
-    def _present(self, prepared_s: float) -> NodeFacts:
+    def _present(self) -> NodeFacts:
         return NodeFacts(
             node=self._settings.node,
             id=self._settings.id,
@@ -208,7 +215,6 @@ class _Node:
             cpus=os.cpu_count() or 1,
             memory_gb=round(machine_memory() / 1e9, 1),
             gpus=tuple(card.name for card in NvmlGpus().look()),
-            prepared_s=round(prepared_s, 1),
         )
 
     def _beat(self) -> Order:

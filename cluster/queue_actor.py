@@ -253,6 +253,10 @@ class QueueActor(Door):
         if self._seen.pop(slot.id, None) is not None:
             self._queue.close_slot(slot.id, reason, now=_now())
 
+    async def is_taken(self, node: NodeFacts) -> bool:
+        """Say whether the head or another machine has a node's name; records nothing."""
+        return self._roll.is_taken(node) or node.node == socket.gethostname()
+
     async def beat(self, node: NodeFacts) -> Order:
         """Take it that a node lives, welcome one that is new, and tell it what is wanted of it."""
         try:
@@ -267,7 +271,7 @@ class QueueActor(Door):
     @needs_store
     async def _beat(self, node: NodeFacts) -> Order:
         await self.start()
-        if self._roll.is_taken(node) or node.node == socket.gethostname():  # or the head's own
+        if await self.is_taken(node):
             return Order.TAKEN
         study, own = self._queue.mode(), self._queue.mode(node.node)
         if not self._roll.is_known(node):

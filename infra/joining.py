@@ -19,7 +19,7 @@ _WORDS = {
     Standing.STARTING: "{text}",
     Standing.JOINED: "{node} has joined {head} with {text}",
     Standing.WAITING: "waiting for {head}: {text}",
-    Standing.LEAVING: "{text} (Ctrl-C again gives it back at once)",
+    Standing.LEAVING: "{text}",
     Standing.LEFT: "{node} has left {head}",
     Standing.REFUSED: "error: {text}",
 }

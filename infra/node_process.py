@@ -30,6 +30,7 @@ _REFUSED, _AWAY = 2, 3
 LOOK_S = 0.2
 AGAIN_S = 2.0
 LONGEST_PAUSE_S = 15.0
+_PATIENT = "finishing what runs (asked again, it gives it back at once)"
 LEAVE_S = 20.0
 """How long the driver may take to end the workers when it is to leave at once."""
 
@@ -115,8 +116,7 @@ class NodeProcess:
             if self._asked > self._told:
                 self._told = self._asked
                 is_patient = self._asked == 1 and self._has_joined
-                words = "finishing what runs" if is_patient else "giving back what runs"
-                self._stand(Standing.LEAVING, words)
+                self._stand(Standing.LEAVING, _PATIENT if is_patient else "leaving at once")
                 _tell(driver, "leave" if is_patient else "now")
                 deadline = deadline if is_patient else time.monotonic() + LEAVE_S
             if time.monotonic() > deadline:

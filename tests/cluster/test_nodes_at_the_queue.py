@@ -66,6 +66,8 @@ def test_a_node_that_beats_is_recorded_once_and_told_to_go_on(scene: Scene) -> N
 def test_a_second_machine_of_the_same_name_is_told_so_and_changes_nothing(scene: Scene) -> None:
     async def story(actor: QueueActor) -> Order:
         await actor.beat(RIG)
+        assert await actor.is_taken(replace(RIG, id="b"))
+        assert not await actor.is_taken(RIG)
         return await actor.beat(replace(RIG, id="b"))
 
     assert scene.run(story) is Order.TAKEN

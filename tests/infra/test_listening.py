@@ -63,6 +63,17 @@ def test_a_port_is_found_for_an_address(home: StudyHome) -> None:
     assert FIRST_PORT <= port <= LAST_PORT
 
 
+def test_a_port_at_which_machines_know_another_study_is_left_to_that(
+    home: StudyHome, tmp_path: Path
+) -> None:
+    first = where(OWN, home)[1]
+    other = StudyHome.locate(tmp_path, "other")
+    other.create()
+    save_settings(other, placed(config(f"{OWN}:{first}"), other))
+    assert where(OWN, home)[1] > first
+    assert where(OWN, other)[1] == first
+
+
 def test_a_port_that_is_named_is_taken_or_refused(home: StudyHome, taken: int) -> None:
     assert where(f"{OWN}:17431", home) == (OWN, 17431)
     with pytest.raises(StudyProblem, match=f"port {taken} at {OWN} is taken: say --listen"):
