@@ -12,6 +12,18 @@ from trainer.trial import Rung
 
 MOST_HEARTBEAT_S = 2.0
 """People watch the progress that heartbeats carry."""
+_FIRST_LOOK_S = 0.1
+
+
+def look_again_s(elapsed_s: float, ttl_s: float, *, is_prepared: bool) -> float:
+    """Return in how many seconds to ask again what to prepare, so long into a trial.
+
+    Ever later, as the trial goes on. A slot that has something prepared keeps it reserved by asking
+    again, for which a third of a lease's time is soon enough: these are half of all calls that the
+    queue gets. One that has nothing yet asks as often as it beats.
+    """
+    most_s = ttl_s / 3 if is_prepared else MOST_HEARTBEAT_S
+    return min(most_s, max(_FIRST_LOOK_S, elapsed_s))
 
 
 class Hold:

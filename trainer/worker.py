@@ -24,7 +24,7 @@ from trainer.bay import Bay
 from trainer.endings import checked, classify, given_back, has_ended_well, lost, pruned
 from trainer.frozen import FrozenCheck
 from trainer.gpu_watch import GpuWatch
-from trainer.hold import MOST_HEARTBEAT_S, Hold
+from trainer.hold import Hold, look_again_s
 from trainer.materialise import Materialiser
 from trainer.outbox import Outbox
 from trainer.ports import Heartbeat, Lease, LeaseSource, NoWork, ResultSink, Slot
@@ -42,8 +42,6 @@ from trainer.telemetry import GpuTelemetry
 from trainer.trial import CrashKind, Ending, Rung, TrialOutcome, TrialSpec
 
 _LEASE_WAIT_S = 5.0
-_FIRST_LOOK_S = 0.1
-"""How soon to ask again what to prepare; then ever later, as the trial goes on."""
 _RETRY_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 _NOT_SCORED = ScoreReport(reason="its predictions were not scored", is_ours=True)
@@ -274,7 +272,9 @@ class Worker:
                 if hold.order is Heartbeat.GO_ON:
                     self._prepare(running.due.further)
                 elapsed_s = self._clock() - running.started_at
-                prepare_at = self._clock() + min(MOST_HEARTBEAT_S, max(_FIRST_LOOK_S, elapsed_s))
+                prepare_at = self._clock() + look_again_s(
+                    elapsed_s, hold.lease.ttl_s, is_prepared=self._spare.is_prepared
+                )
             if self._clock() >= hold.next_at:
                 self._gpus.look()
                 if hold.beat():

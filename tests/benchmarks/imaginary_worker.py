@@ -13,13 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from trainer.hold import MOST_HEARTBEAT_S
+from trainer.hold import MOST_HEARTBEAT_S, look_again_s
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
 from trainer.trial import Ending, SlotId, TrialOutcome, TrialSpec
 
 LEASE_WAIT_S = 5.0
-FIRST_LOOK_S = 0.1
-"""As in trainer.worker: how long it waits for work, and how soon it asks again what to prepare."""
+"""As in trainer.worker: how long it waits for work."""
 
 
 class Leases(Protocol):
@@ -119,7 +118,9 @@ class ImaginaryWorker:
                 is_prepared = await self._leases.reserve(self._slot) is not None
                 self._note("reserve", now)
                 after = time.perf_counter()
-                prepare_at = after + min(MOST_HEARTBEAT_S, max(FIRST_LOOK_S, after - start))
+                prepare_at = after + look_again_s(
+                    after - start, lease.ttl_s, is_prepared=is_prepared
+                )
             if now >= beat_at:
                 beat_at = now + interval_s
                 asked = time.perf_counter()

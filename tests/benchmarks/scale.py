@@ -7,6 +7,7 @@ elsewhere could get from it. docs/scale.md reckons with them.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from statistics import median, quantiles
 
@@ -20,7 +21,7 @@ from tests.benchmarks.study_process import Order, Report
 from tests.benchmarks.throughput import controller_figures, rate
 from tests.benchmarks.utilisation import SETTLING_S, steady_utilisation
 from tests.benchmarks.workshop import place, run_study
-from trainer.trial import CommitId, ExperimentId, TrialId, TrialSpec
+from trainer.trial import CommitId, ExperimentId, SlotId, TrialId, TrialSpec
 
 NAME = "scale"
 AIMED_SLOTS, LEAST_BUSY = 64, 0.97
@@ -134,7 +135,7 @@ def lease_figures(count: int, *, repeats: int) -> Iterator[Figure]:
 def _timed_calls(queue: RedisTrialQueue, epoch: int, count: int, repeats: int) -> Iterator[Figure]:
     now = datetime.now(UTC)
     slots = [imaginary_slot(number) for number in range(count)]
-    for number in range(2 * count):
+    for number in range(3 * count):
         queue.put(_spec(number), priority=0, now=now, epoch=epoch)
     spans: dict[str, list[float]] = {}
 
@@ -151,7 +152,10 @@ def _timed_calls(queue: RedisTrialQueue, epoch: int, count: int, repeats: int) -
         if lease is not None:
             token = lease.token
             timed("heartbeat", lambda s=slot, t=token: queue.extend(s, t, now=now, ttl_s=TTL_S))
-        timed("reserve", lambda s=slot: queue.reserve(s, now=now, ttl_s=TTL_S))
+        again = "reserve what was reserved before"
+        timed(again, lambda s=slot: queue.reserve(s, now=now, ttl_s=TTL_S))
+        new = replace(slot, id=SlotId(f"{slot.id}-new"))
+        timed("a first look for what to reserve", lambda s=new: queue.reserve(s, now=now, ttl_s=1))
         timed("greet", lambda s=slot: queue.greet(s, now=now))
         timed("lease", lambda s=slot: queue.lease(s, now=now, ttl_s=TTL_S))
         timed("a look for leases that ran out, none has", lambda: queue.expire(now=now))

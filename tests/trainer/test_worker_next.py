@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.trainer.worker_bench import FOREVER, SLOT, TTL_S, Bench, first_in_line
+from trainer.hold import look_again_s
 from trainer.ports import Heartbeat, Lease, NoWork, Progress
 from trainer.trial import CommitId, Ending, TrialSpec
 
@@ -192,3 +193,16 @@ def test_nothing_waits_any_more_when_the_worker_leaves(bench: Bench, until_ready
     assert leases.outcomes["e1.1"].value == 1.0
     assert not bench.is_running("e2.1")
     assert not any(bench.paths.run(SLOT.id, 0).parent.rglob("train.sh"))
+
+
+def test_a_slot_that_has_something_prepared_asks_again_less_often_than_one_that_has_not() -> None:
+    def looks(*, is_prepared: bool, ttl_s: float = 30.0) -> int:
+        elapsed_s, count = 0.0, 0
+        while elapsed_s < 300.0:
+            elapsed_s += look_again_s(elapsed_s, ttl_s, is_prepared=is_prepared)
+            count += 1
+        return count
+
+    assert looks(is_prepared=False) > 140
+    assert looks(is_prepared=True) < 40
+    assert looks(is_prepared=True, ttl_s=3.0) > 290, "or it would lose what it reserved"
