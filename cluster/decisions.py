@@ -114,6 +114,12 @@ def _ending(state: StudyState, plan: StudyPlan, circumstances: Circumstances) ->
         words = baseline.status.value.replace("_", " ")
         reason = f"the baseline {'was ' if words in ('lost', 'cancelled') else ''}{words}"
         yield FinishStudy(reason=f"{reason}: {baseline.reason}", failed=True)
+    elif why := controls.unmeasurable(state):
+        cure = "mend that, and run again"
+        yield FinishStudy(
+            reason=f"the best so far, rebuilt from git, cannot be measured: {why}: {cure}",
+            failed=True,
+        )
     elif circumstances.asking or state.is_paused or _is_under_way(state):
         return
     elif reached := proposal_planning.limit_reached(state, plan, circumstances.now):
