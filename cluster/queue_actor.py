@@ -15,7 +15,7 @@ from cluster.ours import assert_ours
 from cluster.outage import Door, needs_store
 from cluster.progress import ProgressStore
 from cluster.redis_queue import RedisTrialQueue
-from cluster.redis_store import RedisStore, connect
+from cluster.redis_store import RedisStore, WrongServer, connect
 from cluster.trial_queue import QueueMode
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
 from trainer.trial import Ending, SlotId, TrialOutcome, TrialSpec
@@ -149,7 +149,7 @@ class QueueActor(Door):
             try:
                 before = mode, ready
                 mode, ready = self._queue.mode(), self._queue.depth().ready
-            except LedgerAway as error:
+            except (LedgerAway, WrongServer) as error:
                 self.outage.begin(error)
                 continue
             # What waits may be meant for other slots: then it is looked at, but there is no hurry.
@@ -171,7 +171,7 @@ class QueueActor(Door):
                     if time.monotonic() - seen > 3 * self._ttl_s:
                         del self._seen[slot]
                         self._queue.close_slot(slot, "fell silent", now=_now())
-            except LedgerAway as error:
+            except (LedgerAway, WrongServer) as error:
                 self.outage.begin(error)
 
     async def _is_back(self) -> bool:
@@ -182,7 +182,7 @@ class QueueActor(Door):
             for held in self._queue.held():
                 if self.outage.is_unheard(held.token):
                     self._queue.complete(held.token, UNHEARD, now=_now())
-        except LedgerAway as error:
+        except (LedgerAway, WrongServer) as error:
             self.outage.begin(error)
             return False
         self.outage.end()
