@@ -24,7 +24,7 @@ from cluster.progress import ProgressStore
 from cluster.queue_mode import QueueMode
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_queue import RedisTrialQueue
-from cluster.redis_store import RedisStore, connect
+from cluster.redis_store import RedisStore, WrongServer, connect
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
 from trainer.trial import Ending, SlotId, TrialOutcome, TrialSpec
 
@@ -165,7 +165,7 @@ class QueueActor(Door):
             try:
                 before = mode, ready
                 mode, ready = self._queue.mode(), self._queue.depth().ready
-            except LedgerAway as error:
+            except (LedgerAway, WrongServer) as error:
                 self.outage.begin(error)
                 continue
             # What waits may be meant for other slots: then it is looked at, but there is no hurry.
@@ -183,7 +183,7 @@ class QueueActor(Door):
                 continue
             try:
                 self._look_for_silence()
-            except LedgerAway as error:
+            except (LedgerAway, WrongServer) as error:
                 self.outage.begin(error)
             except Exception:  # noqa: BLE001
                 # Without this task no lease would ever run out, and the study would wait for ever.
@@ -211,7 +211,7 @@ class QueueActor(Door):
             for held in self._queue.held():
                 if self.outage.is_unheard(held.token):
                     self._queue.complete(held.token, UNHEARD, now=_now())
-        except LedgerAway as error:
+        except (LedgerAway, WrongServer) as error:
             self.outage.begin(error)
             return False
         self.outage.end()

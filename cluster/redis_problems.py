@@ -107,5 +107,4 @@ _TLS: Mapping[str, str] = {
     "CERTIFICATE_REQUIRED": _OUR_CERTIFICATE,
     "alert certificate required": _OUR_CERTIFICATE,
     "[X509": "cannot be reached: a file that its URL names for TLS holds no certificate",
-    "[SSL": "cannot be reached by TLS",
 }

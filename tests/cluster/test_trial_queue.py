@@ -719,6 +719,13 @@ class QueueMachine(RuleBasedStateMachine):
         for token in over:
             self.ended.add(self.leased.pop(token)[0])
 
+    @rule(seconds=st.integers(1, 60))
+    def renew(self, seconds: int) -> None:
+        self.bench.queue.renew(now=self.now, ttl_s=seconds)
+        least = self.now + timedelta(seconds=seconds)
+        for token, (number, name, until) in self.leased.items():
+            self.leased[token] = (number, name, max(until, least))
+
     @rule(taker=st.integers(0, 2))
     def replace(self, taker: int) -> None:
         new = slot(taker, uuid.uuid4().hex)
