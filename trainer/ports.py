@@ -83,7 +83,7 @@ class LeaseSource(Protocol):
         """Return the trial to prepare while another one runs; None if there is none for this slot.
 
         It is no lease: the trial stays where it is, `lease` hands it out if nothing more urgent has
-        come and nobody idle has taken it. Ask again with every heartbeat: the answer may change.
+        come and nobody idle has taken it. Ask again while its ttl lasts: the answer may change.
         """
         ...
 
