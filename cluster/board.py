@@ -5,14 +5,15 @@ read, given the address and the token, and leave word there why it does not come
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.exceptions import AuthenticationError, RpcError
 
-from cluster.brief import Brief, Refusal
-from cluster.codec import from_json, to_json
+from cluster.brief import Brief, Refusal, Versions
+from cluster.codec import SchemaError, from_json, to_json
 
 _NAMESPACE = b"incumbent"
 _BRIEF = b"brief"
@@ -26,6 +27,13 @@ class BoardAway(ConnectionError):
 
 class WrongToken(PermissionError):
     """The token is not that of the study."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OfVersions:
+    """What a brief holds whatever its version: this must never change."""
+
+    versions: Versions
 
 
 class Board:
@@ -45,11 +53,19 @@ class Board:
 
     def brief(self) -> Brief:
         """Return what the study is."""
+        found = self._read()
+        return from_json(Brief, found)
+
+    def versions(self) -> Versions:
+        """Return of which versions the study is, which versions of ours all understand."""
+        return from_json(_OfVersions, self._read()).versions
+
+    def _read(self) -> bytes:
         with _translated(self._address):
-            found = self._store.internal_kv_get(_BRIEF, _NAMESPACE, _CALL_S)
+            found: bytes | None = self._store.internal_kv_get(_BRIEF, _NAMESPACE, _CALL_S)
         if found is None:
             raise BoardAway(f"the Ray at {self._address} is not that of a study, or is not up yet")
-        return from_json(Brief, found)
+        return found
 
     def refuse(self, refusal: Refusal) -> None:
         """Leave word that a machine does not fit."""
@@ -63,7 +79,8 @@ class Board:
                 left = self._store.internal_kv_get(key, _NAMESPACE, _CALL_S)
                 self._store.internal_kv_del(key, False, _NAMESPACE, _CALL_S)
                 if left is not None:
-                    found.append(from_json(Refusal, left))
+                    with suppress(SchemaError):  # of another version of ours, or of nobody's
+                        found.append(from_json(Refusal, left))
         return found
 
     def _put(self, key: bytes, value: bytes) -> None:

@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from cluster import redis_url
 from cluster.study_plan import Policy
 from eval.config import GuardConfig, JudgeConfig, MetricConfig, PrunerConfig, RungConfig
 from eval.ladder import Step
@@ -111,8 +112,8 @@ class ClusterConfig(BaseModel):
     @field_validator("redis")
     @classmethod
     def _is_url(cls, url: str) -> str:
-        if url and not url.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("is not the URL of a server, e.g. redis://host:6379/0")
+        if url and (problem := redis_url.problem(url)):
+            raise ValueError(problem)
         return url
 
 

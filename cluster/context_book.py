@@ -15,6 +15,7 @@ from cluster.events import (
     ChainMeasured,
     ControlJudged,
     MergeRedundant,
+    NodeQuarantined,
     Promoted,
     Recorded,
 )
@@ -38,7 +39,7 @@ MOST_PATCH = 20_000
 """Characters of a diff; of a longer one the rest is left out."""
 MOST_FROZEN_FILE, MOST_FROZEN = 32_000, 96_000
 """Bytes of one frozen file that is shown by default, and of all of them together."""
-_ABOUT_SEVERAL = (Promoted, MergeRedundant, ChainMeasured, ControlJudged)
+_ABOUT_SEVERAL = (Promoted, MergeRedundant, ChainMeasured, ControlJudged, NodeQuarantined)
 """Events that change what is told of more experiments than the one they name."""
 _WINNERS = frozenset({Status.KEPT, Status.MERGED, Status.WINNER, Status.MERGING})
 

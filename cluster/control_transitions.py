@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from cluster import events as ev
 from cluster.conditions import marks_of
-from cluster.experiment import Status, Trial, TrialPhase
+from cluster.experiment import FROM_GIT, Status, Trial, TrialPhase
 from cluster.state import Control, StudyState
 from cluster.steps import step
 from cluster.trial_accounts import replicated, slot_freed, slot_taken
@@ -62,6 +62,9 @@ def finished(state: StudyState, event: ev.TrialFinished, rec: ev.Recorded) -> St
     if is_compared:
         controls = controls.set(event.trial, replace(control, is_measured=True))
     state = replicated(replace(state, controls=controls), event.experiment)
+    is_anew = state.reference_class == FROM_GIT and state.lineage[-1:] == (event.experiment,)
+    if is_anew and event.outcome.ending is Ending.SCORED and not is_compared:
+        state = replace(state, reference_class=event.outcome.device_class)
     return _over(slot_freed(state, trial.slot, event.experiment, trial), control)
 
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from queue import Empty, SimpleQueue
 
 from cluster import commands as cmd
@@ -307,13 +308,10 @@ class Controller:
     def _set_mode(self) -> None:
         queue, epoch = self._parts.queue, self._parts.epoch
         for node, mode in nodes.modes(self._state).items():
-            if mode is self._modes.get(node):
-                continue
-            if node:
-                queue.set_node_mode(node, mode, epoch=epoch)
-            else:
-                queue.set_mode(mode, epoch=epoch)
-            self._modes[node] = mode
+            if mode is not self._modes.get(node):
+                switch = partial(queue.set_node_mode, node) if node else queue.set_mode
+                switch(mode, epoch=epoch)
+                self._modes[node] = mode
 
     def _check_fleet(self) -> None:
         for problem in self._parts.fleet.check():

@@ -26,6 +26,9 @@ PRIORITY = 3_000_000
 def due(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
     """Queue what candidates wait to be compared with, and the controls of slots that are due."""
     asked: dict[ExperimentId, int] = {}
+    if device_classes.is_from_git(state):
+        yield from _anew(state, plan, asked)
+        return
     for experiment, kind in device_classes.missing_bases(state, plan):
         yield _control(experiment, plan, Place(device_class=kind), asked)
     incumbent = state.incumbent
@@ -39,6 +42,32 @@ def due(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
         if (is_due or slot.slot in doubted) and slot.slot not in checked:
             where = Place(device_class=slot.device_class, slot=slot.slot)
             yield _control(incumbent, plan, where, asked)
+
+
+def _anew(state: StudyState, plan: StudyPlan, asked: dict[ExperimentId, int]) -> Iterator[Command]:
+    """Measure an incumbent of which only git knows the score, on the class that is to promote."""
+    incumbent, kind = state.incumbent, device_classes.reference(state, plan)
+    if incumbent is None or kind not in device_classes.open_classes(state):
+        return
+    is_asked = any(control.experiment == incumbent.id for control in state.controls.values())
+    if not is_asked and not unmeasurable(state):
+        yield _control(incumbent, plan, Place(device_class=kind), asked)
+
+
+def unmeasurable(state: StudyState) -> str:
+    """Return why an incumbent cannot be measured again of which only git knows the score.
+
+    Empty if it can be, or was not tried by this controller: what was wrong may be mended by now.
+    """
+    incumbent, since = state.incumbent, state.running_since
+    if incumbent is None or since is None or not device_classes.is_from_git(state):
+        return ""
+    ended = [t for t in incumbent.controls if t.finished_at is not None and t.finished_at >= since]
+    reasons = [t.outcome.reason or t.outcome.ending.value for t in ended if t.outcome is not None]
+    lost = sum(trial.phase is TrialPhase.LOST for trial in ended)
+    if lost >= device_classes.MOST_FAILURES:
+        reasons.append("its workers went away too often")
+    return reasons[-1] if reasons else ""
 
 
 def _control(

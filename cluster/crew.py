@@ -87,7 +87,7 @@ class Crew:
 
     def populate(self) -> int:
         """Find or make a worker per slot; return how many slots there are. Raises CrewFailed."""
-        slots = self._count_slots()
+        slots = self.count_slots()
         wanted = replace(self._settings, slots=slots)
         # Workers of an earlier controller are adopted if they would do the same.
         brief = self._brief
@@ -108,7 +108,8 @@ class Crew:
     def _prefix(self) -> str:
         return f"worker/{self._post.node}/"
 
-    def _count_slots(self) -> int:
+    def count_slots(self) -> int:
+        """Return how many slots there can be here; raises CrewFailed if there are none."""
         asked = self._post.slots
         if not self._trial.gpus:
             return asked

@@ -63,8 +63,10 @@ def decide(state: StudyState, plan: StudyPlan, circumstances: Circumstances) -> 
     if not state.is_paused:
         commands.extend(controls.due(state, plan))
         commands.extend(trial_planning.due(state, plan))
-        commands.extend(tasks.due(state, plan, circumstances))
-        commands.extend(proposal_planning.due(state, plan, circumstances))
+        asked = list(tasks.due(state, plan, circumstances))
+        commands.extend(asked)
+        busy = circumstances.with_asked([task.proposer for task in asked])
+        commands.extend(proposal_planning.due(state, plan, busy))
     if not commands:
         commands.extend(_ending(state, plan, circumstances))
         if commands:  # nothing would come of what controls say from now on
@@ -112,6 +114,12 @@ def _ending(state: StudyState, plan: StudyPlan, circumstances: Circumstances) ->
         words = baseline.status.value.replace("_", " ")
         reason = f"the baseline {'was ' if words in ('lost', 'cancelled') else ''}{words}"
         yield FinishStudy(reason=f"{reason}: {baseline.reason}", failed=True)
+    elif why := controls.unmeasurable(state):
+        cure = "mend that, and run again"
+        yield FinishStudy(
+            reason=f"the best so far, rebuilt from git, cannot be measured: {why}: {cure}",
+            failed=True,
+        )
     elif circumstances.asking or state.is_paused or _is_under_way(state):
         return
     elif reached := proposal_planning.limit_reached(state, plan, circumstances.now):

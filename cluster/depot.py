@@ -12,7 +12,7 @@ from typing import Protocol
 from cluster.manifest import Manifest
 from cluster.ours import assert_ours
 from cluster.packer import Packer, Parcel
-from cluster.shelf import Shelf
+from cluster.shelf import MOST_BYTES, Shelf
 from trainer.local_code import LocalCode
 from trainer.paths import WorkerPaths
 from trainer.removal import Trash
@@ -52,15 +52,15 @@ class Depot(Protocol):
         """See Shelf.put_log."""
         ...
 
-    def begin(self, name: str) -> str:
+    def begin(self, name: str, token: str) -> str:
         """See Shelf.begin."""
         ...
 
-    def put(self, kind: str, name: str, file: str, offset: int, data: bytes) -> None:
+    def put(self, delivery: tuple[str, str], place: str, offset: int, data: bytes) -> None:
         """See Shelf.put."""
         ...
 
-    def finish(self, name: str, manifest: Manifest) -> None:
+    def finish(self, name: str, token: str, manifest: Manifest) -> None:
         """See Shelf.finish."""
         ...
 
@@ -68,16 +68,18 @@ class Depot(Protocol):
 class DepotActor:
     """See Depot; its methods run in threads."""
 
-    def __init__(self, directory: str, base: CommitId) -> None:
-        """Serve the study in `directory`, which began at `base`."""
+    def __init__(
+        self, directory: str, base: CommitId, most_bytes: int = MOST_BYTES, keep_gb: float = 0.0
+    ) -> None:
+        """Serve the study in `directory`, which began at `base`; see `adopt`."""
         assert_ours()
         study = Path(directory)
         self._paths = WorkerPaths(study=study, environments=study)
         self._packer = Packer(self._paths.repository, study / "depot")
         self._code = LocalCode(self._paths.repository, base)
-        self._shelf = Shelf(self._paths)
+        self._shelf = Shelf(self._paths, most_bytes=most_bytes)
         self._trash = Trash(study / "returning" / "trash")
-        self._keep_gb = 0.0
+        self._keep_gb = keep_gb
         self._keeping = threading.Lock()
 
     def adopt(self, most_bytes: int, keep_gb: float) -> None:
@@ -105,17 +107,17 @@ class DepotActor:
         """See Depot."""
         self._shelf.put_log(name, data)
 
-    def begin(self, name: str) -> str:
+    def begin(self, name: str, token: str) -> str:
         """See Depot."""
-        return self._shelf.begin(name)
+        return self._shelf.begin(name, token)
 
-    def put(self, kind: str, name: str, file: str, offset: int, data: bytes) -> None:
+    def put(self, delivery: tuple[str, str], place: str, offset: int, data: bytes) -> None:
         """See Depot."""
-        self._shelf.put(kind, name, file, offset, data)
+        self._shelf.put(delivery, place, offset, data)
 
-    def finish(self, name: str, manifest: Manifest) -> None:
+    def finish(self, name: str, token: str, manifest: Manifest) -> None:
         """See Depot."""
-        self._shelf.finish(name, manifest)
+        self._shelf.finish(name, token, manifest)
         with self._keeping:
             keeper = Keeper(
                 self._paths,

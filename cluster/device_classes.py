@@ -8,7 +8,7 @@ what does not is discarded. With one class nothing of this happens.
 from collections import Counter
 from collections.abc import Iterator
 
-from cluster.experiment import Experiment, Kind, Status, TrialPhase
+from cluster.experiment import FROM_GIT, Experiment, Kind, Status, TrialPhase
 from cluster.state import StudyState
 from cluster.study_plan import StudyPlan
 from trainer.trial import Ending, Place, SlotId
@@ -22,15 +22,20 @@ def reference(state: StudyState, plan: StudyPlan) -> str:
 
     Of two that are as common the one that the baseline was measured on.
     """
-    if state.reference_class:
+    if state.reference_class not in {"", FROM_GIT}:
         return state.reference_class
     measured = state.baseline.device_class if state.baseline else ""
-    if state.lineage:  # a study of before classes were told apart
+    if state.lineage and not is_from_git(state):  # a study of before classes were told apart
         return measured
     if plan.reference_class:
         return plan.reference_class
     slots = Counter(open_classes(state))
     return max(slots, key=lambda kind: (slots[kind], kind == measured, kind), default=measured)
+
+
+def is_from_git(state: StudyState) -> bool:
+    """Say whether the incumbent's score was read from git, and has yet to be measured again."""
+    return state.reference_class == FROM_GIT
 
 
 def open_classes(state: StudyState) -> Iterator[str]:

@@ -7,8 +7,13 @@ is told a word a line on standard input, and ends when its Ray ends.
 import json
 import os
 import select
+import signal
 import sys
+import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 from cluster.ray_cluster import RayProcess
 
@@ -17,8 +22,9 @@ _CHECK_S = 0.25
 
 def say(kind: str, text: str) -> None:
     """Report to whoever started this process."""
-    sys.stdout.write(json.dumps({"kind": kind, "text": text}) + "\n")
-    sys.stdout.flush()
+    with suppress(OSError):  # it was killed: nobody listens
+        sys.stdout.write(json.dumps({"kind": kind, "text": text}) + "\n")
+        sys.stdout.flush()
 
 
 def ordered(timeout_s: float) -> str | None:
@@ -27,9 +33,56 @@ def ordered(timeout_s: float) -> str | None:
     return sys.stdin.readline().strip() if ready else None
 
 
-def leave_with(own: RayProcess) -> None:
-    """End this process when its Ray ends: Ray's own calls would go on waiting for a minute."""
+class BrokenOff(BaseException):  # nothing that handles errors is to take it for one
+    """An order came while the main thread was at something that is not to be waited for."""
+
+
+class Orders:
+    """What this process is told, as `ordered` returns it, heard by a thread of its own.
+
+    Until `is_patient`, the first order also raises BrokenOff in the main thread, whatever that is
+    at: to make a machine ready can take as long as somebody's `setup` likes.
+    """
+
+    def __init__(self) -> None:
+        self._words: SimpleQueue[str] = SimpleQueue()
+        self.is_patient = False
+
+    def start(self) -> "Orders":
+        """Begin to listen, in the main thread; return itself."""
+        signal.signal(signal.SIGUSR1, _break_off)
+        threading.Thread(target=self._listen, daemon=True).start()
+        return self
+
+    def next(self, timeout_s: float) -> str | None:
+        """Return the next order, if there is one in time."""
+        with suppress(Empty):
+            return self._words.get(timeout=timeout_s)
+        return None
+
+    def _listen(self) -> None:
+        word: str | None = None
+        while word != "":
+            word = sys.stdin.readline().strip()
+            self._words.put(word)
+            main = threading.main_thread().ident
+            if not self.is_patient and main is not None:
+                self.is_patient = True
+                signal.pthread_kill(main, signal.SIGUSR1)
+
+
+def _break_off(*_: object) -> None:
+    raise BrokenOff
+
+
+def leave_with(own: RayProcess, is_ending: Callable[[], bool] = lambda: False) -> None:
+    """End this process when its Ray ends: Ray's own calls would go on waiting for a minute.
+
+    Not while `is_ending`: then it is this process that ends its Ray.
+    """
     while own.is_alive():
         time.sleep(_CHECK_S)
+    if is_ending():
+        return
     say("problem", "Ray has died")
     os._exit(1)

@@ -4,7 +4,7 @@ Plain data. How the states follow one another is `cluster.transitions`; what to 
 `cluster.decisions`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -18,6 +18,10 @@ from eval.seeds import SeedHabit
 from eval.suspicion import Run
 from proposer.proposal import Scalar
 from trainer.trial import CommitId, Ending, ExperimentId, Probe, SlotId, TrialId, TrialOutcome
+
+FROM_GIT = "from git"
+"""Device class of scores that were read from git when a ledger was rebuilt: on what they were
+measured nobody knows any more, so they are compared with nothing."""
 
 
 class Kind(StrEnum):
@@ -127,6 +131,14 @@ class Trial:
         if self.started_at is None or self.finished_at is None:
             return 0.0
         return (self.finished_at - self.started_at).total_seconds()
+
+
+def _classes(trials: Iterable[Trial]) -> Iterator[str]:
+    """Yield the device class of each trial that was scored and counts."""
+    for trial in trials:
+        outcome = trial.outcome
+        if outcome is not None and outcome.value is not None and not trial.is_set_aside:
+            yield outcome.device_class
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,20 +276,16 @@ class Experiment:
     @property
     def classes(self) -> tuple[str, ...]:
         """Device class of each trial that was scored and counts."""
-        return tuple(
-            trial.outcome.device_class
-            for trial in (*self.trials, *self.controls)
-            if not trial.is_set_aside and trial.outcome and trial.outcome.value is not None
-        )
+        return tuple(_classes((*self.trials, *self.controls)))
 
     @property
     def device_class(self) -> str:
-        """Class on which it was judged last, or is to be; empty before it was scored."""
-        for trial in reversed(self.trials):
-            outcome = trial.outcome
-            if outcome is not None and outcome.value is not None and not trial.is_set_aside:
-                return outcome.device_class
-        return ""
+        """Class on which it was judged last, or is to be; empty before it was scored.
+
+        Where that is only known from git, one on which it was measured since.
+        """
+        last = next(_classes(reversed(self.trials)), "")
+        return next(_classes(reversed(self.controls)), last) if last == FROM_GIT else last
 
     @property
     def scored(self) -> tuple[tuple[Trial, TrialOutcome, float], ...]:

@@ -86,13 +86,19 @@ class _Fleet:
         return self._populate_head()
 
     def _open_depot(self) -> None:
-        settings, keep = self._settings, self._crew.settings.keep
-        score = self._crew.settings.score
-        needed = most_bytes(score) * len(settings.needed) if score else 0
         depot = ray.remote(DepotActor).options(name=DEPOT, max_concurrency=THREADS, **here())
-        returned = round(keep.return_mb * 1e6) + needed
-        self._depot = depot.remote(settings.directory, settings.base)
-        self._depot.adopt.remote(returned, keep.disk_gb)
+        self._depot = depot.remote(self._settings.directory, self._settings.base, *self._limits())
+        self._brief_depot()
+
+    def _brief_depot(self) -> None:
+        """Tell the depot its limits: one of an earlier controller, started again, has its."""
+        self._depot.adopt.remote(*self._limits())
+
+    def _limits(self) -> tuple[int, float]:
+        """Return how many bytes of a trial may come back, and how many GB of all are kept."""
+        keep, score = self._crew.settings.keep, self._crew.settings.score
+        needed = most_bytes(score) * len(self._settings.needed) if score else 0
+        return round(keep.return_mb * 1e6) + needed, keep.disk_gb
 
     def _populate_head(self) -> int:
         """Return how many slots the head has; it may have none where others can join."""
@@ -112,13 +118,13 @@ class _Fleet:
             # An actor that Ray restarts is started by this call.
             self._queue.ping.remote()
             self._pinged = now
-            self._tell_of_refusals()
+            if self._board is not None:
+                self._brief_depot()
+                self._tell_of_refusals(self._board)
 
-    def _tell_of_refusals(self) -> None:
-        if self._board is None:
-            return
+    def _tell_of_refusals(self, board: Board) -> None:
         with suppress(BoardAway):
-            for refusal in self._board.take_refusals():
+            for refusal in board.take_refusals():
                 self._queue.refuse.remote(refusal)
 
     def shutdown(self) -> None:

@@ -58,6 +58,7 @@ class FleetProcess:
 
     def start(self) -> None:
         """See Fleet."""
+        self._file.touch(mode=0o600)  # the URL of a server may hold a password
         self._file.write_bytes(to_json(self._settings))
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(

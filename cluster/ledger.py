@@ -13,6 +13,10 @@ class Fenced(RuntimeError):
     """A writer whose epoch is over tried to append: another controller has taken over."""
 
 
+class Emptied(Fenced):
+    """The ledger that a writer has begun its epoch in is gone."""
+
+
 class LedgerAway(ConnectionError):
     """The ledger's server does not answer; what was appended before is safe."""
 

@@ -25,7 +25,6 @@ _LOOSE_BELOW = 100
 _KNOWN = 64
 """Refs that both sides have and that are named to keep the pack small: the latest."""
 _PACK_EVERY = 512
-_IDENTITY = {"GIT_COMMITTER_NAME": "Incumbent", "GIT_COMMITTER_EMAIL": "incumbent@localhost"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,5 +224,4 @@ class Mirror:
         self._git.run(
             *("update-ref", "-m", "incumbent: mirror the study", "--stdin"),
             stdin="".join(f"{line}\n" for line in lines).encode(),
-            env=_IDENTITY,
         )

@@ -7,41 +7,51 @@ terms, it ends and is started anew.
 
 Protocol: settings as JSON in the file named by the only argument; reports as JSON lines on standard
 output (`phase`, `joined`, `problem`, `fatal`, `denied`, `left`). On standard input, `leave` has it
-finish what runs and go; `now` has it go at once, and so does the end of file.
+finish what runs and go, `now` has it go at once. Until it has joined, both have it go at once. At
+the end of file it goes, too, and ends its Ray, since whoever would have done that was killed.
 """
 
+import json
 import logging
 import os
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
 
 from cluster.board import Board, BoardAway, WrongToken
-from cluster.brief import NodeFacts, Order, Refusal, Versions
+from cluster.brief import Brief, NodeFacts, Order, Refusal, Versions
 from cluster.codec import from_json
 from cluster.crew import Crew, CrewFailed, Post, cause
-from cluster.driver import leave_with, ordered, say
+from cluster.driver import BrokenOff, Orders, leave_with, say
 from cluster.node_repository import NodeRepository
 from cluster.node_settings import NodeSettings
 from cluster.ours import assert_ours
 from cluster.queue_actor import QUEUE
-from cluster.ray_cluster import PrivateRay, RayFailed
+from cluster.ray_cluster import PrivateRay
 from cluster.ray_depot import RayDepot
 from cluster.reach import address_towards, split
 from cluster.remote_code import RemoteCode
+from trainer.config import TrialConfig
+from trainer.disk_room import lack_of_room
 from trainer.environment import EnvironmentFailed, prepare
 from trainer.git_command import GitError
 from trainer.gpu import NvmlGpus
+from trainer.hidden_labels import place_of
 from trainer.limit_defaults import machine_memory
 from trainer.paths import WorkerPaths
+from trainer.sandbox.arrange import arrange
 from trainer.sandbox.choose import choose
 from trainer.sandbox.diagnosis import Diagnosis
 from trainer.trial import CommitId
+from trainer.worktree import locked
 
 BEAT_S = 2.0
 CALL_S = 10.0
@@ -70,15 +80,15 @@ class HeadChanged(ConnectionError):
 class _Node:
     def __init__(self, settings: NodeSettings) -> None:
         self._settings = settings
+        self._address = address_towards(*split(settings.head))
         self._board = Board(settings.head)
-        self._brief = self._board.brief()
+        self._brief = self._terms()
         self._private = PrivateRay(
             runtime=Path(settings.runtime),
             directory=Path(settings.directory),
             empty=Path(settings.empty),
             head=f"{settings.head} {self._brief.ray}",
         )
-        self._address = address_towards(*split(settings.head))
         self._paths = WorkerPaths(
             study=Path(settings.directory) / "study", environments=Path(settings.environments)
         )
@@ -87,6 +97,16 @@ class _Node:
         self._beat_at = 0.0
         self._facts: NodeFacts | None = None
         self._is_leaving = False
+        self._is_asking = False
+        self._is_ending = False
+        self._fault = ""
+
+    def _terms(self) -> Brief:
+        """Return the study's brief, if it is one that this version understands."""
+        if problem := Versions.ours().mismatch(self._board.versions()):
+            self._leave_word(NodeRefused(problem))
+            raise NodeRefused(problem)
+        return self._board.brief()
 
     def join(self) -> int:
         """Make this machine one of the study's nodes; return how many slots it brings.
@@ -96,72 +116,97 @@ class _Node:
         try:
             return self._join()
         except NodeRefused as error:
-            # What is said of a name that another node has would be said of that one.
-            node = self._settings.node
-            name = f"{node}@{self._address}" if isinstance(error, NameTaken) else node
-            refusal = Refusal(node=name, address=self._address, reason=str(error))
-            with suppress(BoardAway):
-                self._board.refuse(refusal)
+            self._leave_word(error)
             raise
 
+    def _leave_word(self, error: NodeRefused) -> None:
+        # What is said of a name that another node has would be said of that one.
+        node = self._settings.node
+        name = f"{node}@{self._address}" if isinstance(error, NameTaken) else node
+        refusal = Refusal(node=name, address=self._address, reason=str(error))
+        with suppress(BoardAway):
+            self._board.refuse(refusal)
+
     def _join(self) -> int:
-        if problem := Versions.ours().mismatch(self._brief.versions):
-            raise NodeRefused(problem)
         started = time.monotonic()
-        post = Post(
-            node=self._settings.node, paths=self._paths, slots=self._settings.slots or cpu_slots()
-        )
-        crew = self._crew = Crew(self._brief, post, say)
-        self._require_sandbox(crew)
+        slots = slots_asked(self._settings.slots, self._brief.trial)
+        post = Post(node=self._settings.node, paths=self._paths, slots=slots)
+        crew = self._crew = Crew(self._brief, post, self._hear)
+        self._require_machine(crew.settings.trial)
         say("phase", "starting Ray")
         own = self._private.ensure()
-        threading.Thread(target=leave_with, args=(own,), daemon=True).start()
+        watch = partial(leave_with, own, lambda: self._is_ending)
+        threading.Thread(target=watch, daemon=True).start()
         ray.init(
             address=self._settings.head,
             namespace=self._brief.study,
+            _temp_dir=self._private.temporary,  # told by that from another Ray on this machine
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
         self._queue = ray.get_actor(QUEUE)
-        self._make_ready(crew)
-        self._facts = self._present(time.monotonic() - started)
-        if self._beat() is Order.TAKEN:
-            raise NameTaken(
-                f"the study has a node {self._settings.node} already: give this one another name "
-                "with --name"
-            )
+        facts = self._present()
+        if ray.get(self._queue.is_taken.remote(facts), timeout=CALL_S):
+            raise self._taken()  # before minutes are spent
         try:
-            return crew.populate()
-        except CrewFailed as error:
+            crew.count_slots()  # before it counts as joined
+            self._make_ready(crew)
+        except (CrewFailed, EnvironmentFailed, GitError) as error:
             raise NodeRefused(str(error)) from error
+        self._facts = replace(facts, prepared_s=round(time.monotonic() - started, 1))
+        if self._beat() is Order.TAKEN:
+            raise self._taken()
+        return crew.populate()
 
-    def _require_sandbox(self, crew: Crew) -> None:
-        if crew.settings.trial.sandbox == "none":
-            return
-        found = choose()
+    def _hear(self, kind: str, text: str) -> None:
+        """Take what the crew reports; workers that end again and again cannot be here."""
+        if kind == "fatal":
+            self._fault = text
+        else:
+            say(kind, text)
+
+    def _taken(self) -> NameTaken:
+        return NameTaken(
+            f"the study has a node {self._settings.node} already: give this one another name with "
+            "--name"
+        )
+
+    def _require_machine(self, trial: TrialConfig) -> None:
+        """See at once what would be found out late; raises NodeRefused."""
+        if trial.gpus and not NvmlGpus().look():
+            raise NodeRefused(
+                f"a trial needs {trial.gpus:g} GPU, and the driver shows none on this machine "
+                "(`incumbent doctor` says more)"
+            )
+        if problem := lack_of_room(Path(self._settings.directory)):
+            raise NodeRefused(problem)
+        found = choose() if trial.sandbox != "none" else None
         if isinstance(found, Diagnosis):
             raise NodeRefused(f"no sandbox for trials: {found.text()}")
 
     def _make_ready(self, crew: Crew) -> None:
-        """Fetch the base commit, make the environment, run `setup`; raises NodeRefused."""
+        """Fetch the base commit, make the environment, run `setup`, look at what is needed."""
         say("phase", "fetching the code")
         base = CommitId(self._brief.base)
         here = NodeRepository(self._paths.repository, pinned=base)
-        try:
-            repository = RemoteCode(RayDepot(), here, patience_s=FETCH_S).fetch(base)
-            say("phase", "preparing the environment")
-            prepare(
-                crew.settings.trial,
-                base=base,
-                repository=repository,
-                paths=self._paths,
-                study=self._brief.study,
-                show=lambda line: say("phase", f"preparing: {line.strip()[:200]}"),
-            )
-        except (EnvironmentFailed, GitError) as error:
-            raise NodeRefused(str(error)) from error
+        repository = RemoteCode(RayDepot(), here, patience_s=FETCH_S).fetch(base)
+        say("phase", "preparing the environment")
+        settings = crew.settings
+        environment = prepare(
+            settings.trial,
+            base=base,
+            repository=repository,
+            paths=self._paths,
+            study=self._brief.study,
+            show=lambda line: say("phase", f"preparing: {line.strip()[:200]}"),
+        )
+        # Each worker does so again, where what is refused would be tried again and again.
+        trial = settings.trial
+        arrange(trial.sandbox, environment=environment, data=trial.data, paths=self._paths)
+        if settings.score is not None:
+            place_of(settings.score.labels)
 
-    def _present(self, prepared_s: float) -> NodeFacts:
+    def _present(self) -> NodeFacts:
         return NodeFacts(
             node=self._settings.node,
             id=self._settings.id,
@@ -170,7 +215,6 @@ class _Node:
             cpus=os.cpu_count() or 1,
             memory_gb=round(machine_memory() / 1e9, 1),
             gpus=tuple(card.name for card in NvmlGpus().look()),
-            prepared_s=round(prepared_s, 1),
         )
 
     def _beat(self) -> Order:
@@ -179,10 +223,15 @@ class _Node:
         return order
 
     def tend(self) -> None:
-        """Keep the workers up, and do as the head wants; raises HeadChanged, what Ray raises."""
+        """Keep the workers up, and do as the head wants.
+
+        Raises HeadChanged, NodeRefused if there can be no workers after all, and what Ray raises.
+        """
         if self._crew is None:
             return
         self._crew.tend(is_leaving=self._is_leaving)
+        if self._fault:
+            raise NodeRefused(self._fault)
         if time.monotonic() - self._beat_at < BEAT_S:
             return
         if self._board.brief() != self._brief:
@@ -190,10 +239,14 @@ class _Node:
         if self._beat() is Order.LEAVE and not self._is_leaving:
             say("phase", "the study wants this node to finish what runs, and to leave")
             self._is_leaving = True
+        if self._is_asking:
+            with suppress(ray.exceptions.RayTaskError):  # the ledger is away: the next beat asks
+                ray.get(self._queue.drain.remote(self._settings.node), timeout=CALL_S)
+                self._is_asking = False
 
     def ask_to_leave(self) -> None:
         """Have the study give this node nothing more: it then orders it to leave."""
-        self._queue.drain.remote(self._settings.node)
+        self._is_asking = True
 
     @property
     def has_left(self) -> bool:
@@ -208,6 +261,17 @@ class _Node:
             ray.get(self._queue.part.remote(self._settings.node, reason), timeout=CALL_S)
         ray.shutdown()
 
+    def end_ray(self) -> None:
+        """End this machine's Ray, which nobody else is there to do."""
+        self._is_ending = True
+        self._private.stop()
+
+
+def slots_asked(asked: int, trial: Mapping[str, object]) -> int:
+    """Return how many slots a crew is to have at most; 0 is as many as there are GPUs for."""
+    has_cards = TrialConfig.model_validate_json(json.dumps(dict(trial))).gpus > 0
+    return asked if has_cards else asked or cpu_slots()
+
 
 def cpu_slots() -> int:
     """Return how many CPU slots a node brings unless told: half its cores, and at least 1."""
@@ -217,9 +281,19 @@ def cpu_slots() -> int:
 def main() -> int:
     """Be a node until told to leave, or until Ray or the study is gone; return an exit code."""
     assert_ours()
+    orders = Orders().start()
     settings = from_json(NodeSettings, Path(sys.argv[1]).read_bytes())
     try:
-        return _serve(_Node(settings))
+        with alone(Path(settings.directory)):
+            return _be(settings, orders)
+    except BrokenOff:
+        say("left", "left before it had joined")
+        return 0
+
+
+def _be(settings: NodeSettings, orders: Orders) -> int:
+    try:
+        return _serve(settings, orders)
     except WrongToken as error:
         say("denied", str(error))
         return REFUSED
@@ -229,23 +303,44 @@ def main() -> int:
     except BoardAway as error:
         say("problem", str(error))
         return AWAY
-    except (RayFailed, OSError, ValueError, ray.exceptions.RayError) as error:
-        # A ValueError is Ray's word for an actor of this name not being there.
+    except Exception as error:  # noqa: BLE001 - Ray raises whatever it likes: it is worth another try
         say("problem", cause(error))
         return FAILED
 
 
-def _serve(node: _Node) -> int:
-    say("joined", f"{node.join()} slots")
-    reason = "drained"
-    while not node.has_left:
-        order = ordered(CHECK_S)
-        if order in {"", "now"}:
-            reason = "left"
-            break
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Wait until no other driver is at work here: one that lost its node process takes a while.
+
+    It would end our workers along with its own, which have the same names.
+    """
+    with locked(directory / "driver.lock"):
+        yield
+
+
+def _serve(settings: NodeSettings, orders: Orders) -> int:
+    node = _Node(settings)
+    try:
+        many = node.join()
+    except BrokenOff:
+        if orders.next(0.0) == "":
+            node.end_ray()
+        raise
+    orders.is_patient = True
+    say("joined", f"{many} slot{'s' * (many != 1)}")
+    order: str | None = None
+    while not node.has_left and order not in {"", "now"}:
+        order = orders.next(CHECK_S)
         if order == "leave":
             node.ask_to_leave()
-        node.tend()
+        try:
+            node.tend()
+        except NodeRefused as error:
+            node.leave(str(error))
+            raise
+    reason = "left" if order in {"", "now"} else "drained"
     node.leave(reason)
+    if order == "":
+        node.end_ray()
     say("left", reason)
     return 0

@@ -56,7 +56,10 @@ class DrainRequested(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeQuarantined(Event):
-    """A node is at fault for trials that failed on it: it begins no more."""
+    """A node is at fault for trials that failed on it: it begins no more.
+
+    Told again where a trial that was on it at the time has failed since.
+    """
 
     node: str
     reason: str

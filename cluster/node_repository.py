@@ -57,6 +57,10 @@ class NodeRepository:
             return False
         return is_here
 
+    def has_base(self) -> bool:
+        """Say whether the study's base is here, on which nearly everything rests."""
+        return self.has(self._pinned)
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep the other slots of the node from fetching; make the repository if there is none."""
@@ -69,7 +73,7 @@ class NodeRepository:
     def newest(self) -> tuple[CommitId, ...]:
         """Return what the head is to be told of: the base, and what was wanted last."""
         others = [commit for commit in self._by_age() if commit != self._pinned]
-        pinned = [self._pinned] if self.has(self._pinned) else []
+        pinned = [self._pinned] if self.has_base() else []
         return (*pinned, *reversed(others[-MOST_NAMED:]))
 
     def take(self, commit: CommitId, pack: Path) -> None:

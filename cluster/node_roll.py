@@ -1,9 +1,11 @@
 """Which nodes have joined and live: what the queue actor knows of machines, by their beats.
 
+One that was killed has forgotten that, and hears from the ledger whom it should hear from.
+
 Pure but for the ledger's words: it says what is to be recorded, and records nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cluster.brief import NodeFacts, Refusal
@@ -12,7 +14,8 @@ from cluster.node_events import NodeJoined, NodeLeft, NodeRefused
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
-    facts: NodeFacts
+    facts: NodeFacts | None
+    """None of a node that has not been heard of yet."""
     at: float
 
 
@@ -25,7 +28,7 @@ class NodeRoll:
     def is_taken(self, facts: NodeFacts) -> bool:
         """Say whether another machine that lives goes by this name."""
         known = self._seen.get(facts.node)
-        return known is not None and known.facts.id != facts.id
+        return known is not None and known.facts is not None and known.facts.id != facts.id
 
     def is_known(self, facts: NodeFacts) -> bool:
         """Say whether just this is known of the node: then there is nothing to be recorded."""
@@ -35,6 +38,11 @@ class NodeRoll:
     def beat(self, facts: NodeFacts, now: float) -> None:
         """Note that a node lives."""
         self._seen[facts.node] = _Seen(facts=facts, at=now)
+
+    def expect(self, nodes: Iterable[str], now: float) -> None:
+        """Note that nodes had joined; those that are not heard of in time have fallen silent."""
+        for node in nodes:
+            self._seen.setdefault(node, _Seen(facts=None, at=now))
 
     def part(self, node: str, reason: str) -> NodeLeft | None:
         """Forget a node; return what is to be recorded, if it was known."""

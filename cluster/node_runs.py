@@ -10,9 +10,8 @@ from cluster.events import Recorded, TrialFinished, TrialLost
 from cluster.experiment import Experiment, Trial, TrialPhase
 from cluster.node_state import MOST_RUNS, NodeRun
 from cluster.state import StudyState
-from trainer.trial import CrashKind, Ending, TrialOutcome
+from trainer.trial import UNEXPLAINED, CrashKind, Ending, TrialOutcome
 
-TRACEBACK = "Traceback (most recent call last)"
 _PASSED = frozenset({Ending.SCORED, Ending.SHORT})
 _FAILED = frozenset({Ending.CRASHED, Ending.TIMED_OUT})
 _MACHINE = frozenset(
@@ -57,8 +56,8 @@ def is_of_machine(outcome: TrialOutcome) -> bool:
     """Say whether a trial crashed as trials do for a machine's reasons, its own code aside."""
     if outcome.ending is not Ending.CRASHED:
         return False
-    is_silent = outcome.crash is CrashKind.EXCEPTION and TRACEBACK not in outcome.tail
-    return outcome.crash in _MACHINE or is_silent
+    is_unexplained = outcome.crash is CrashKind.EXCEPTION and outcome.reason.startswith(UNEXPLAINED)
+    return outcome.crash in _MACHINE or is_unexplained
 
 
 def passed_beside(experiment: Experiment, node: str) -> bool:

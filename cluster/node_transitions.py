@@ -32,7 +32,12 @@ NODE_TRANSITIONS: dict[type[Event], dict[NodeStatus | None, NodeStatus]] = {
     ne.NodeRefused: {None: N.REFUSED, N.LEFT: N.REFUSED, N.REFUSED: N.REFUSED},
     ne.NodeLeft: {N.JOINED: N.LEFT, N.DRAINING: N.LEFT, N.QUARANTINED: N.LEFT},
     ne.DrainRequested: {N.JOINED: N.DRAINING, N.QUARANTINED: N.DRAINING},
-    ne.NodeQuarantined: {None: N.QUARANTINED, N.JOINED: N.QUARANTINED},
+    # Again for what ran there at the time, and has failed since.
+    ne.NodeQuarantined: {
+        None: N.QUARANTINED,
+        N.JOINED: N.QUARANTINED,
+        N.QUARANTINED: N.QUARANTINED,
+    },
     ne.NodeReleased: {N.QUARANTINED: N.JOINED},
 }
 """What an event makes of a node, by how it was before; None is one that was not known, such as the

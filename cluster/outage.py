@@ -11,6 +11,7 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from cluster.ledger import LedgerAway
+from cluster.redis_store import WrongServer
 from trainer.ports import Lease, Slot
 from trainer.trial import SlotId
 
@@ -27,8 +28,8 @@ class Outage:
         self._good: dict[SlotId, tuple[str, int]] = {}
         self._latest = 0
 
-    def begin(self, error: LedgerAway) -> None:
-        """Note that the store has not answered."""
+    def begin(self, error: LedgerAway | WrongServer) -> None:
+        """Note that the store has not answered, or lets nobody in any more."""
         self.reason = str(error)
 
     def end(self) -> None:
@@ -77,8 +78,9 @@ def needs_store(
             raise LedgerAway(self.outage.reason)
         try:
             return await call(self, *args, **kwargs)
-        except LedgerAway as error:
+        except (LedgerAway, WrongServer) as error:
+            # Whatever a server objects to that was good before, workers can do nothing but wait.
             self.outage.begin(error)
-            raise
+            raise LedgerAway(str(error)) from error
 
     return cast("Callable[Concatenate[S, P], Any]", guarded)

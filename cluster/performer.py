@@ -19,6 +19,7 @@ from cluster.integration import Integration
 from cluster.ledger import Ledger
 from cluster.mirror import Standing
 from cluster.person_commits import PersonCommits
+from cluster.queue_mode import QueueMode
 from cluster.rebasing import Rebasing
 from cluster.source_repository import SourceProblem
 from cluster.staleness import PERSON
@@ -345,6 +346,8 @@ class Performer:
     @perform.register
     def _quarantine(self, command: cmd.QuarantineNode, _: StudyState) -> None:
         cause, event = command.cause, command.quarantined
+        # First: nothing begins there any more once it is told, least of all what runs again.
+        self._queue.set_node_mode(event.node, QueueMode.HELD, epoch=self._epoch)
         self.record(f"node/{event.node}/quarantined/{cause.trial}/{cause.attempt}", event)
 
     @perform.register

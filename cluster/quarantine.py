@@ -12,7 +12,7 @@ from cluster.commands import QuarantineNode
 from cluster.experiment import Experiment, Kind
 from cluster.node_events import NodeQuarantined
 from cluster.node_runs import passed_beside
-from cluster.node_state import NodeRun
+from cluster.node_state import NodeRun, NodeStatus
 from cluster.state import SlotState, StudyState
 from cluster.steps import TRANSITIONS
 from trainer.trial import ExperimentId, SlotId
@@ -32,27 +32,55 @@ Working = Mapping[str, Sequence[SlotState]]
 
 def due(state: StudyState) -> Iterator[QuarantineNode]:
     """Quarantine the nodes that are at fault, as long as there is another one to work on."""
-    working = _working(state)
+    working = _working(state) if _has_cause(state) else {}
     for node in sorted(working):
         others = len(working) - 1
         runs = state.node_runs.get(node, ())
         if others and runs and (reason := _fault(state, node, runs, working)):
             del working[node]
-            again = _reopened(state, node, runs)
+            row = _row(state, node, runs)
+            again = _reopened(state, node, [run for run in runs if run.is_machine or run in row])
             event = NodeQuarantined(node=node, reason=reason, reopened=again)
             yield QuarantineNode(cause=runs[-1], quarantined=event)
+    yield from _aftermath(state)
+
+
+def _aftermath(state: StudyState) -> Iterator[QuarantineNode]:
+    """Have what was running on a node when it was quarantined, and failed since, run again."""
+    for name, node in state.nodes.items():
+        if node.status is NodeStatus.QUARANTINED:
+            late = [run for run in state.node_runs.get(name, ()) if run.at > node.since]
+            if again := _reopened(state, name, [run for run in late if run.failure]):
+                event = NodeQuarantined(node=name, reason=node.reason, reopened=again)
+                yield QuarantineNode(cause=late[-1], quarantined=event)
 
 
 def doubted(state: StudyState) -> frozenset[SlotId]:
     """Return the slots on which the incumbent is to be run now, to tell what is at fault."""
-    working = _working(state)
+    working = _working(state) if _has_cause(state) else {}
     found: set[SlotId] = set()
     for node, slots in working.items() if len(working) > 1 else ():
         found.update(slot.slot for slot in slots if slot.shifts and _has_peer(slot, working))
-        row = _row(state, node, state.node_runs.get(node, ()))
+        runs = state.node_runs.get(node, ())
+        row: Sequence[NodeRun] = _row(state, node, runs) if _may_tell(runs) else ()
         if len(row) >= MOST_FAILURES and _others_do_well(state, node, working):
             found.add(_where(row[-1], slots))
     return frozenset(found)
+
+
+def _has_cause(state: StudyState) -> bool:
+    """Say whether there may be anything to look at; mostly not, and all else is spared."""
+    if len(state.node_runs) < 2:
+        return False  # nothing to hold one against
+    is_held = any(state.is_well(n) and _may_tell(runs) for n, runs in state.node_runs.items())
+    return is_held or any(slot.shifts for slot in state.slots.values())
+
+
+def _may_tell(runs: Sequence[NodeRun]) -> bool:
+    """Say whether so many trials on a node failed that it matters which."""
+    last = runs[-MOST_FAILURES:]
+    is_row = len(last) == MOST_FAILURES and all(run.failure for run in last)
+    return is_row or sum(run.is_machine for run in runs) >= MOST_FAILURES
 
 
 def _working(state: StudyState) -> dict[str, list[SlotState]]:
@@ -83,7 +111,7 @@ def _where(last: NodeRun, slots: Sequence[SlotState]) -> SlotId:
 
 def _fault(state: StudyState, node: str, runs: Sequence[NodeRun], working: Working) -> str:
     """Say why a node is at fault, in one line; empty if it is not, or nobody can say."""
-    if sum(bool(run.failure) for run in runs) >= MOST_FAILURES:
+    if _may_tell(runs):
         row = _row(state, node, runs)
         if (control := _test(state, row)) is not None:
             before = row[: row.index(control)][-MOST_FAILURES:]
@@ -159,10 +187,8 @@ def _others_do_well(state: StudyState, node: str, working: Working) -> bool:
     return False
 
 
-def _reopened(state: StudyState, node: str, runs: Sequence[NodeRun]) -> tuple[ExperimentId, ...]:
+def _reopened(state: StudyState, node: str, held: Sequence[NodeRun]) -> tuple[ExperimentId, ...]:
     """Return the proposals that ended by a failure on a node that was at fault, and there alone."""
-    row = _row(state, node, runs)
-    held = [run for run in runs if run.is_machine or run in row]
     found = {run.experiment for run in held if not _is_candidates(state, node, run)}
     in_order = sorted(found, key=lambda name: int(name[1:]))
     return tuple(name for name in in_order if _has_ended_by(state.experiments[name], node))
@@ -170,5 +196,5 @@ def _reopened(state: StudyState, node: str, runs: Sequence[NodeRun]) -> tuple[Ex
 
 def _has_ended_by(experiment: Experiment, node: str) -> bool:
     has_failed = experiment.status in TRANSITIONS[NodeQuarantined]
-    is_proposal = experiment.kind is Kind.PROPOSAL
-    return has_failed and is_proposal and experiment.trials[-1].node == node
+    is_wanted = experiment.kind is Kind.PROPOSAL and not experiment.is_cancelled
+    return has_failed and is_wanted and experiment.trials[-1].node == node

@@ -6,6 +6,8 @@ ends the older one's lease and wait at once.
 """
 
 import asyncio
+import logging
+import socket
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from cluster.brief import NodeFacts, Order, Refusal
 from cluster.event import Event
 from cluster.events import Draft
-from cluster.ledger import LedgerAway
+from cluster.ledger import LedgerAway, load
 from cluster.node_events import DrainRequested
 from cluster.node_roll import NodeRoll, joined, refused
 from cluster.ours import assert_ours
@@ -22,7 +24,7 @@ from cluster.progress import ProgressStore
 from cluster.queue_mode import QueueMode
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_queue import RedisTrialQueue
-from cluster.redis_store import RedisStore, connect
+from cluster.redis_store import RedisStore, WrongServer, connect
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
 from trainer.trial import Ending, SlotId, TrialOutcome, TrialSpec
 
@@ -45,6 +47,7 @@ FIRST_TTLS = 4
 UNHEARD = TrialOutcome(
     ending=Ending.LOST, reason="the ledger's server went away as it was leased", is_given_back=True
 )
+_log = logging.getLogger("incumbent")
 _BOOT = datetime.now(UTC) - timedelta(seconds=time.monotonic())
 
 
@@ -67,6 +70,7 @@ class QueueActor(Door):
         self._ledger = RedisLedger(store)
         self._seen: dict[SlotId, tuple[Slot, float]] = {}
         self._roll = NodeRoll()
+        self._has_roll = False
         self._work = asyncio.Event()
         self._waiting = 0
         self._tasks: list[asyncio.Task[None]] = []
@@ -161,7 +165,7 @@ class QueueActor(Door):
             try:
                 before = mode, ready
                 mode, ready = self._queue.mode(), self._queue.depth().ready
-            except LedgerAway as error:
+            except (LedgerAway, WrongServer) as error:
                 self.outage.begin(error)
                 continue
             # What waits may be meant for other slots: then it is looked at, but there is no hurry.
@@ -178,16 +182,26 @@ class QueueActor(Door):
             if self.outage.reason and not await self._is_back():
                 continue
             try:
-                self._queue.expire(now=_now())
-                for slot, (_, seen) in list(self._seen.items()):
-                    if time.monotonic() - seen > SILENT_TTLS * self._ttl_s:
-                        del self._seen[slot]
-                        self._queue.close_slot(slot, "fell silent", now=_now())
-                patience_s = SILENT_TTLS * self._ttl_s
-                for left in self._roll.silent(time.monotonic(), patience_s):
-                    self._record(left.node, left)
-            except LedgerAway as error:
+                self._look_for_silence()
+            except (LedgerAway, WrongServer) as error:
                 self.outage.begin(error)
+            except Exception:  # noqa: BLE001
+                # Without this task no lease would ever run out, and the study would wait for ever.
+                _log.exception("leases could not be looked over")
+
+    def _look_for_silence(self) -> None:
+        self._queue.expire(now=_now())
+        for slot, (_, seen) in list(self._seen.items()):
+            if time.monotonic() - seen > SILENT_TTLS * self._ttl_s:
+                del self._seen[slot]
+                self._queue.close_slot(slot, "fell silent", now=_now())
+        if not self._has_roll:
+            nodes = load(self._ledger).nodes.values()
+            there = [node.node for node in nodes if node.status.is_there and node.joins]
+            self._roll.expect(there, time.monotonic())
+            self._has_roll = True
+        for left in self._roll.silent(time.monotonic(), SILENT_TTLS * self._ttl_s):
+            self._record(left.node, left)
 
     async def _is_back(self) -> bool:
         """Ask a store that was away, without keeping anybody waiting; then renew all leases."""
@@ -197,7 +211,7 @@ class QueueActor(Door):
             for held in self._queue.held():
                 if self.outage.is_unheard(held.token):
                     self._queue.complete(held.token, UNHEARD, now=_now())
-        except LedgerAway as error:
+        except (LedgerAway, WrongServer) as error:
             self.outage.begin(error)
             return False
         self.outage.end()
@@ -239,6 +253,10 @@ class QueueActor(Door):
         if self._seen.pop(slot.id, None) is not None:
             self._queue.close_slot(slot.id, reason, now=_now())
 
+    async def is_taken(self, node: NodeFacts) -> bool:
+        """Say whether the head or another machine has a node's name; records nothing."""
+        return self._roll.is_taken(node) or node.node == socket.gethostname()
+
     async def beat(self, node: NodeFacts) -> Order:
         """Take it that a node lives, welcome one that is new, and tell it what is wanted of it."""
         try:
@@ -253,7 +271,7 @@ class QueueActor(Door):
     @needs_store
     async def _beat(self, node: NodeFacts) -> Order:
         await self.start()
-        if self._roll.is_taken(node):
+        if await self.is_taken(node):
             return Order.TAKEN
         study, own = self._queue.mode(), self._queue.mode(node.node)
         if not self._roll.is_known(node):

@@ -87,6 +87,11 @@ class PrivateRay:
         self._empty = empty
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def temporary(self) -> str:
+        """Where Ray keeps its sockets, and by which it is told from others on this machine."""
+        return os.fspath(self._temporary)
+
     def environment(self) -> Mapping[str, str]:
         """Return the variables with which Ray's processes and its drivers start."""
         if not self._token.exists():
@@ -101,6 +106,8 @@ class PrivateRay:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self._token),
             "RAY_USAGE_STATS_ENABLED": "0",
+            # Ray reports even that it is not to report. This is nobody's port.
+            "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:1/",
             "PYTHONUNBUFFERED": "1",
             "PYTHONSAFEPATH": "1",
             "AUTOSCALER_METRIC_PORT": "0",
@@ -113,6 +120,17 @@ class PrivateRay:
         if found is None:
             return None
         return found if found.address and found.is_alive() else None
+
+    def is_at(self, place: str) -> bool:
+        """Say whether what was started for this study, or is left of it, may listen at `place`."""
+        found = self._recorded()
+        return found is not None and found.place == place and self.is_left
+
+    @property
+    def is_left(self) -> bool:
+        """Say whether anything lives of the Ray that was started last."""
+        found = self._recorded()
+        return found is not None and bool(self._left_of(found))
 
     def ensure(self) -> RayProcess:
         """Find the Ray that runs already, if it is reached as it should be, or start it."""
@@ -179,7 +197,8 @@ class PrivateRay:
             return [f"--address={self._head.partition(' ')[0]}"]
         host, _, port = self._listen.rpartition(":")
         where = [f"--node-ip-address={host}", f"--port={port}"] if host else ["--port=0"]
-        return ["--head", *where, "--include-dashboard=false"]
+        # The monitor scales clusters, which this is not to be, and shows numbers to whoever asks.
+        return ["--head", *where, "--include-dashboard=false", "--no-monitor"]
 
     def stop(self) -> None:
         """End the study's Ray, if it runs or is about to."""
@@ -196,8 +215,7 @@ class PrivateRay:
             with suppress(psutil.NoSuchProcess):
                 psutil.Process(found.pid).send_signal(signal.SIGTERM)
             wait_until_ended(members, GRACE_S)
-        # With what was started since. If it was gone before, its number may be somebody else's.
-        alive = [each for each in _session(found.pid) if is_known or _runs_in(self._empty, each)]
+        alive = self._left_of(found, is_known=is_known)  # with what was started since
         for process in alive:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -206,6 +224,11 @@ class PrivateRay:
         shutil.rmtree(self._temporary, ignore_errors=True)
         with suppress(OSError):  # the server's socket may live there, too
             self._temporary.parent.rmdir()
+
+    def _left_of(self, found: RayProcess, *, is_known: bool = False) -> list[psutil.Process]:
+        """Return what lives of a Ray; if it has ended, its number may be somebody else's."""
+        is_known = is_known or found.is_alive()
+        return [each for each in _session(found.pid) if is_known or _runs_in(self._empty, each)]
 
     def _last_words(self) -> str:
         lines = self._log.read_text("utf-8", "replace").splitlines()

@@ -13,6 +13,8 @@ from trainer.trial import CommitId, ExperimentId
 
 CALL_S = 10.0
 """How long a call may take before it counts as a failure to connect."""
+PART_S = 60.0
+"""The same for what carries a few MiB, on a slow network."""
 PACK_S = 600.0
 """The same for what has git pack a repository."""
 
@@ -31,7 +33,7 @@ class RayDepot:
 
     def more(self, key: str, offset: int) -> bytes:
         """See Depot."""
-        part: bytes = self._call("more", key, offset)
+        part: bytes = self._call("more", key, offset, patience_s=PART_S)
         return part
 
     def promoted(self) -> Sequence[ExperimentId]:
@@ -46,20 +48,20 @@ class RayDepot:
 
     def put_log(self, name: str, data: bytes) -> None:
         """See Depot."""
-        self._call("put_log", name, data)
+        self._call("put_log", name, data, patience_s=PART_S)
 
-    def begin(self, name: str) -> str:
+    def begin(self, name: str, token: str) -> str:
         """See Depot."""
-        lack: str = self._call("begin", name)
+        lack: str = self._call("begin", name, token)
         return lack
 
-    def put(self, kind: str, name: str, file: str, offset: int, data: bytes) -> None:
+    def put(self, delivery: tuple[str, str], place: str, offset: int, data: bytes) -> None:
         """See Depot."""
-        self._call("put", kind, name, file, offset, data)
+        self._call("put", delivery, place, offset, data, patience_s=PART_S)
 
-    def finish(self, name: str, manifest: Manifest) -> None:
+    def finish(self, name: str, token: str, manifest: Manifest) -> None:
         """See Depot."""
-        self._call("finish", name, manifest)
+        self._call("finish", name, token, manifest, patience_s=PART_S)
 
     def _call(self, method: str, *args: object, patience_s: float = CALL_S) -> Any:  # noqa: ANN401
         try:

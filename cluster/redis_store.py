@@ -4,16 +4,18 @@ Every change of several keys is one Lua script (see `lua/`), so the store is nev
 """
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
+from pathlib import Path
 
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from cluster.ledger import Fenced, LedgerAway
+from cluster.ledger import Emptied, Fenced, LedgerAway
+from cluster.redis_problems import hint, obstacle, refusal
+from cluster.redis_url import named_files, shown, taken_apart
 
 LEAST_VERSION = (6, 2)
 SCRIPTS = (
@@ -21,6 +23,20 @@ SCRIPTS = (
     *("renew", "holding"),
 )
 KEYS = ("meta", "events", "ids", "ready", "specs", "leases", "expiry", "answers", "reserved")
+
+LOST_DATA = (
+    "the ledger's server has lost its data while the study ran: `incumbent stop`, then bring them "
+    "back, or `incumbent rebuild` makes a ledger of what git knows"
+)
+_FENCES = {
+    "FENCED": (Fenced, "another controller has taken over this study"),
+    "EMPTIED": (
+        Emptied,
+        LOST_DATA,
+    ),
+}
+_NO_WRITES = ("LOADING", "READONLY", "MISCONF", "MASTERDOWN", "OOM", "NOREPLICAS", "BUSY")
+"""How a server begins its answer that cannot take a write for the time being."""
 
 Arg = str | bytes | int | float
 
@@ -36,14 +52,26 @@ def connect(url: str, *, patience_s: float = 5.0, answer_s: float = 10.0) -> red
     `answer_s`. One that takes longer is not sent again: whoever asked may ask again.
     """
     again = (redis.exceptions.ConnectionError,)
+    plain, password_file = taken_apart(url)
     return redis.Redis.from_url(
-        url,
+        plain,
         socket_timeout=answer_s,
         socket_connect_timeout=patience_s,
         retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), retries=2, supported_errors=again),
         protocol=2,
         client_name=client_name(),
+        **({"password": _password(password_file)} if password_file else {}),
     )
+
+
+def _password(path: str) -> str:
+    """Read a password; raises WrongServer if it is not there, or others may read it."""
+    try:
+        if Path(path).stat().st_mode & 0o077:
+            raise WrongServer(f"{path} can be read by others: chmod 600 {path}")
+        return Path(path).read_text("utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise WrongServer(f"the password_file {path} cannot be read ({error})") from error
 
 
 def client_name(pid: int | str | None = None) -> str:
@@ -52,10 +80,16 @@ def client_name(pid: int | str | None = None) -> str:
 
 
 def check_server(client: redis.Redis, url: str) -> None:
-    """Raise WrongServer for a server that is too old, LedgerAway for one that is not there."""
-    where = without_password(url)
-    with translated(where):
-        info = client.info("server")
+    """Raise WrongServer for a server that is unfit, LedgerAway for one that is not there."""
+    where = shown(url)
+    for name, path in named_files(url):
+        if not os.access(path, os.R_OK):
+            raise WrongServer(f"[cluster] redis names {path} for {name}, which cannot be read")
+    try:
+        with translated(where):
+            info = {**client.info("server"), **client.info("memory")}
+    except LedgerAway as error:
+        raise LedgerAway(f"{error}{hint(url, str(error))}") from error
     text = str(info.get("redis_version", "0"))
     version = tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
     if version < LEAST_VERSION:
@@ -64,11 +98,12 @@ def check_server(client: redis.Redis, url: str) -> None:
             f"the server at {where} is Redis {text}; Incumbent needs {least} or newer "
             "(or leave [cluster] redis empty to use the embedded server)"
         )
-
-
-def without_password(url: str) -> str:
-    """Return a URL as it may be shown."""
-    return re.sub(r"(://[^:@/]*):[^@/]*@", r"\1:***@", url)
+    policy = str(info.get("maxmemory_policy", ""))
+    if policy.startswith("allkeys"):
+        raise WrongServer(
+            f"the server at {where} throws keys away when its memory is full ({policy}), a ledger "
+            "as well: set its maxmemory-policy to noeviction"
+        )
 
 
 @contextmanager
@@ -76,16 +111,26 @@ def translated(where: str = "the ledger's server") -> Iterator[None]:
     """Turn redis-py's exceptions into those of the ports."""
     try:
         yield
-    except redis.exceptions.ResponseError as error:
-        if "FENCED" in str(error):
-            raise Fenced("another controller has taken over this study") from error
-        if str(error).startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
-            raise WrongServer(f"{where} refuses the credentials in its URL: {error}") from error
-        if str(error).startswith(("LOADING", "READONLY", "MISCONF", "MASTERDOWN")):
-            raise LedgerAway(f"{where} takes no writes: {error}") from error
-        raise
-    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
-        raise LedgerAway(f"{where} does not answer: {error}") from error
+    except redis.exceptions.RedisError as error:
+        meaning = _meaning(error, where)
+        if meaning is None:
+            raise
+        raise meaning from error
+
+
+def _meaning(error: redis.exceptions.RedisError, where: str) -> Exception | None:
+    """Return the port's exception for one of redis-py's; None for a defect of ours."""
+    text = str(error)
+    for sign, (kind, words) in _FENCES.items():
+        if sign in text:
+            return kind(words)
+    if words := refusal(text) or obstacle(text):
+        return WrongServer(f"{where} {words}")
+    if text.startswith(_NO_WRITES):
+        return LedgerAway(f"{where} takes no writes: {text}")
+    if isinstance(error, redis.exceptions.ConnectionError | redis.exceptions.TimeoutError):
+        return LedgerAway(f"{where} does not answer: {text}")
+    return None
 
 
 class RedisStore:

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as StillRunning
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cluster.depot import Depot
 from cluster.node_repository import NodeRepository
@@ -25,9 +25,12 @@ T = TypeVar("T")
 MOST_BEGINNINGS = 3
 PATIENCE_S = 20.0
 """How long a trial that was leased waits for its code; a lease lasts longer than that."""
+WHOLE_S = 3600.0
+"""How long to wait for all of a repository; nobody has leased anything by then."""
 AHEAD_S = 1.0
 """How long a running trial's next heartbeat may be held up by what is prepared for later."""
 RETRY_S = 0.5
+ASK_AGAIN_S = 60.0
 
 
 class RemoteCode:
@@ -41,49 +44,70 @@ class RemoteCode:
         patience_s: float = PATIENCE_S,
         ahead_s: float = AHEAD_S,
     ) -> None:
-        """`patience_s` bounds how long `fetch` takes, and how long the head may be silent."""
+        """`patience_s` bounds how long `fetch` takes, and how long the head may be silent.
+
+        The first that a node fetches is all of the repository, for which it waits for longer.
+        """
         self._depot = depot
         self._repository = repository
         self._patience_s = patience_s
         self._ahead_s = ahead_s
         self._lock = threading.Lock()
-        self._coming: dict[CommitId, Future[None]] = {}
+        self._coming: dict[str, Future[Any]] = {}
+        self._ask_again_at = 0.0
 
     def fetch(self, commit: CommitId, *, is_ahead: bool = False) -> Path:
         """See CodeSource; raises GitError besides, of a commit that cannot be taken in."""
         if not self._repository.has(commit):
-            try:
-                self._begin(commit).result(self._ahead_s if is_ahead else self._patience_s)
-            except StillRunning:
-                raise CodeAway(f"commit {commit[:10]} is still on its way from the head") from None
+            patience_s = self._patience_s if self._repository.has_base() else WHOLE_S
+            self._wait(
+                f"commit {commit[:10]} is still on its way from the head",
+                self._begin(commit, partial(self._bring, commit)),
+                self._ahead_s if is_ahead else patience_s,
+            )
         return self._repository.path
 
     def promoted(self) -> frozenset[ExperimentId]:
-        """See CodeSource."""
+        """See CodeSource; a head that did not answer is not asked again for a while."""
+        if time.monotonic() < self._ask_again_at:
+            raise CodeAway("the head did not answer a moment ago")
+        self._ask_again_at = time.monotonic() + ASK_AGAIN_S
+        told = self._wait("the head does not answer", self._begin("", self._ask_promoted), AHEAD_S)
+        self._ask_again_at = 0.0
+        return told
+
+    def _ask_promoted(self) -> frozenset[ExperimentId]:
         try:
             return frozenset(self._depot.promoted())
         except ConnectionError as error:
             raise CodeAway(f"the head does not answer: {error}") from error
 
-    def _begin(self, commit: CommitId) -> Future[None]:
+    @staticmethod
+    def _wait(words: str, coming: "Future[T]", patience_s: float) -> T:
+        try:
+            return coming.result(patience_s)
+        except StillRunning:
+            raise CodeAway(words) from None
+
+    def _begin(self, key: str, act: Callable[[], T]) -> "Future[T]":
+        """Do something in a thread, unless one is at it already."""
         with self._lock:
-            coming = self._coming.get(commit)
+            coming = self._coming.get(key)
             if coming is None:
-                coming = self._coming[commit] = Future()
-                threading.Thread(target=self._work, args=(commit, coming), daemon=True).start()
+                coming = self._coming[key] = Future()
+                threading.Thread(target=self._work, args=(key, act), daemon=True).start()
             return coming
 
-    def _work(self, commit: CommitId, coming: Future[None]) -> None:
+    def _work(self, key: str, act: Callable[[], object]) -> None:
+        told, problem = None, None
         try:
-            self._bring(commit)
+            told = act()
         except BaseException as error:  # noqa: BLE001 - it is raised where somebody waits
-            problem: BaseException | None = error
-        else:
-            problem = None
+            problem = error
         with self._lock:
-            del self._coming[commit]
+            coming = self._coming.pop(key)
         if problem is None:
-            coming.set_result(None)
+            coming.set_result(told)
         else:
             coming.set_exception(problem)
 

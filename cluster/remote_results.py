@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,7 +23,7 @@ from trainer.config import KeepConfig
 from trainer.log_capture import HEAD_BYTES, TAIL_BYTES
 from trainer.paths import WorkerPaths, out_name
 from trainer.safe_read import SafeFolder, Unsafe
-from trainer.trial import TrialId, TrialSpec
+from trainer.trial import CommitId, TrialId, TrialSpec
 
 BEAT_S = 2.0
 BEAT_BYTES = 256 << 10
@@ -45,14 +46,19 @@ class RemoteResults:
         paths: WorkerPaths,
         *,
         node: str,
+        base: CommitId,
         keep: KeepConfig,
         needed: tuple[str, ...] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`needed` are files that come back whatever `keep` says; the clock is that of files."""
+        """Send what trials left of a study that began at `base`.
+
+        `needed` are files that come back whatever `keep` says; the clock is that of files.
+        """
         self._depot = depot
         self._paths = paths
         self._node = node
+        self._base = base
         self._keep = keep
         self._needed = needed
         self._clock = clock
@@ -83,7 +89,7 @@ class RemoteResults:
         name = out_name(trial.trial, trial.attempt)
         with suppress(OSError):  # a disk without room for an empty file: it stays here
             self._paths.unsent.mkdir(parents=True, exist_ok=True)
-            (self._paths.unsent / name).touch()
+            (self._paths.unsent / name).write_text(self._base, "ascii")
         with self._lock:
             self._own.add(name)
             self._ended |= {path for path in self._followed if _is_of(path, trial.trial)}
@@ -106,8 +112,12 @@ class RemoteResults:
 
     def _work(self) -> None:
         while True:
-            with suppress(ConnectionError):  # the next beat tries again
+            try:
                 self.step()
+            except ConnectionError:
+                pass  # the next beat tries again
+            except Exception:  # noqa: BLE001 - this thread lives as long as the worker
+                _log.exception("results could not be sent")
             if self._is_closing and not self._own:
                 return
             self._wake.wait(BEAT_S)
@@ -122,28 +132,37 @@ class RemoteResults:
             followed = dict(self._followed)
         for path, offset in followed.items():
             news = _news(path, offset)
-            at = self._depot.append_log(path.name, offset, news) if news else offset
+            at = self._append(path, offset, news) if news else offset
             with self._lock:
-                if path in self._ended and not news:
+                if at is None or (path in self._ended and not news):
                     self._ended.discard(path)
                     self._followed.pop(path, None)
                 else:
                     self._followed[path] = at
+
+    def _append(self, path: Path, offset: int, news: bytes) -> int | None:
+        """Send what a log has gained; None if the head will have nothing of it."""
+        try:
+            return self._depot.append_log(path.name, offset, news)
+        except ConnectionError:
+            raise
+        except Exception:  # noqa: BLE001 - a log that cannot be followed stops nothing else
+            _log.exception("%s cannot be followed", path.name)
+            return None
 
     # --- when it has ended -----------------------------------------------------------------------
 
     def _unsent(self) -> list[str]:
         """Return whose results are to be sent: our own, and what others left long ago."""
         try:
-            found = sorted(self._paths.unsent.iterdir(), key=lambda path: path.stat().st_mtime)
+            found = sorted((p.stat().st_mtime, p.name) for p in self._paths.unsent.iterdir())
         except FileNotFoundError:  # none yet, or one that another worker has sent this moment
             return []
         now = self._clock()
         return [
-            path.name
-            for path in found
-            if now >= self._later.get(path.name, 0.0)
-            and (path.name in self._own or now - path.stat().st_mtime > OTHERS_S)
+            name
+            for at, name in found
+            if now >= self._later.get(name, 0.0) and (name in self._own or now - at > OTHERS_S)
         ]
 
     @contextmanager
@@ -165,7 +184,8 @@ class RemoteResults:
 
     def _deliver(self, name: str) -> None:
         try:
-            self._send(name)
+            if self._is_of_this_study(name):
+                self._send(name)
         except ConnectionError:
             raise
         except Exception:  # noqa: BLE001
@@ -176,9 +196,14 @@ class RemoteResults:
         (self._paths.unsent / name).unlink(missing_ok=True)
         self._own.discard(name)
 
+    def _is_of_this_study(self, name: str) -> bool:
+        """Say whether it was left since the study was begun, and not before it was begun anew."""
+        return (self._paths.unsent / name).read_text("ascii") in {"", self._base}
+
     def _send(self, name: str) -> None:
         logs = tuple(self._send_log(path) for path in self._paths.logs_of(name))
-        lack = self._depot.begin(name)
+        token = uuid.uuid4().hex
+        lack = self._depot.begin(name, token)
         most = 0.0 if lack else self._keep.return_mb * 1e6
         plans, sent = {}, {}
         for kind in KINDS:
@@ -189,11 +214,12 @@ class RemoteResults:
                 most_bytes=float("inf") if is_needed else most,
                 needed=() if lack else self._needed,
             )
-            sent[kind] = self._send_files(kind, name, plans[kind])
+            sent[kind] = self._send_files(kind, (name, token), plans[kind])
             most -= sum(each.bytes for each in sent[kind])
         out, predictions = KINDS
         self._depot.finish(
             name,
+            token,
             Manifest(
                 node=self._node,
                 folder=os.fspath(self._paths.kept(out, name)),
@@ -204,6 +230,9 @@ class RemoteResults:
                 problem=plans[out].problem,
             ),
         )
+        for log in logs:
+            if not log.stayed:  # nobody looks for it here
+                (self._paths.study / "logs" / log.name).unlink(missing_ok=True)
 
     def _send_log(self, path: Path) -> Left:
         try:
@@ -214,13 +243,14 @@ class RemoteResults:
         self._depot.put_log(path.name, data)
         return Left(name=path.name, bytes=len(data))
 
-    def _send_files(self, kind: str, name: str, planned: Plan) -> list[Left]:
+    def _send_files(self, kind: str, delivery: tuple[str, str], planned: Plan) -> list[Left]:
         sent = []
         for found in planned.going:
             stayed = ""
             try:
-                with SafeFolder(self._paths.kept(kind, name)) as folder:
-                    self._send_file(kind, name, found.name, folder, found.size)
+                with SafeFolder(self._paths.kept(kind, delivery[0])) as folder:
+                    chunks = folder.chunks(found.name, found.size)
+                    self._send_file(delivery, f"{kind}/{found.name}", chunks)
             except ConnectionError:
                 raise
             except (Unsafe, OSError) as error:
@@ -228,16 +258,16 @@ class RemoteResults:
             sent.append(Left(name=found.name, bytes=found.size, stayed=stayed))
         return sent
 
-    def _send_file(self, kind: str, name: str, file: str, folder: SafeFolder, size: int) -> None:
-        at, part = 0, b""
-        for chunk in folder.chunks(file, size):
-            part += chunk
+    def _send_file(self, delivery: tuple[str, str], place: str, chunks: Iterator[bytes]) -> None:
+        at, part = 0, next(chunks, b"")
+        for chunk in chunks:
             if len(part) >= PART_BYTES:
-                self._depot.put(kind, name, file, at, part)
+                self._depot.put(delivery, place, at, part)
                 at, part = at + len(part), b""
                 if self._clock() >= self._next_beat:
                     self._send_logs()
-        self._depot.put(kind, name, file, at, part)
+            part += chunk
+        self._depot.put(delivery, place, at, part)
 
 
 def _news(path: Path, offset: int) -> bytes:

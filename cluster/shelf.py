@@ -5,9 +5,13 @@ Knows names, sizes and modes: nothing is written but regular files of mode 0644 
 Does not know who sends.
 """
 
+import errno
 import os
 import re
 import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.codec import from_json, to_json
@@ -24,6 +28,11 @@ MOST_LOG_BYTES = HEAD_BYTES + TAIL_BYTES + 4096
 """What the supervisor keeps of a log, and the line that says what was dropped."""
 _LOG = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,80}\.log")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,80}-[0-9]{1,6}")
+_BROKEN_OFF_S = 3600.0
+_FOR_A_WHILE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE}
+)
+_TOKEN = re.compile(r"[0-9a-f]{8,32}")
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -32,20 +41,26 @@ class Refused(ValueError):
 
 
 class Shelf:
-    """The folders of one study on the head; each attempt is written by one caller at a time."""
+    """The folders of one study on the head.
+
+    What an attempt left comes in deliveries, of which only the last counts. Each is told by a token
+    of its own: a call that the network held up belongs to the delivery that it was made for, and
+    cannot spoil the one that followed.
+    """
 
     def __init__(self, paths: WorkerPaths, *, most_bytes: int = MOST_BYTES) -> None:
         """Write below the study's folder, of each attempt `most_bytes` at most."""
         self._paths = paths
         self.most_bytes = most_bytes
-        self._used: dict[str, int] = {}
-        """Bytes that each attempt has sent of late."""
+        self._used: dict[Path, int] = {}
+        """Bytes of each delivery that is under way."""
 
     def append_log(self, name: str, offset: int, data: bytes) -> int:
         """Go on with a log at `offset`, if it is as long as that; return how long it is now."""
         path = self._log(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, _APPEND, 0o644)
+        with _refused(name):
+            file = os.open(path, _APPEND, 0o644)
         try:
             found = os.fstat(file)
             if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
@@ -66,34 +81,55 @@ class Shelf:
         fresh.write_bytes(data)
         fresh.chmod(0o644)
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.replace(path)
+        with _refused(name):
+            fresh.replace(path)
 
-    def begin(self, name: str) -> str:
-        """Make room for what an attempt left; say why there is none, if so."""
-        folder = self._returning(name)
-        self._used.pop(name, None)
-        remove_tree(folder)
+    def begin(self, name: str, token: str) -> str:
+        """Make room for a delivery; say why there is none, if so."""
+        folder = self._delivery(name, token)
         folder.mkdir(mode=0o700, parents=True)
+        self._clear(folder.parent)
+        self._used = {folder: 0} | {each: n for each, n in self._used.items() if each.is_dir()}
         return lack_of_room(folder)
 
-    def put(self, kind: str, name: str, file: str, offset: int, data: bytes) -> None:
-        """Write a part of a file, the parts in their order."""
+    @staticmethod
+    def _clear(attempt: Path) -> None:
+        """Remove deliveries that were broken off long ago: a call for one may come late."""
+        for each in attempt.iterdir():
+            if time.time() - each.stat().st_mtime > _BROKEN_OFF_S:
+                remove_tree(each)
+
+    def put(self, delivery: tuple[str, str], place: str, offset: int, data: bytes) -> None:
+        """Write a part of a file, the parts in their order.
+
+        Args:
+            delivery: name of the attempt, and token.
+            place: `out/NAME`, or `predictions/NAME`.
+            offset: where in the file.
+            data: what is there.
+        """
+        folder = self._delivery(*delivery)
+        kind, _, file = place.partition("/")
         if kind not in KINDS or problem_with(file):
-            raise Refused(f"{kind}/{name} holds no file {file!r}")
-        folder = self._returning(name)
-        used = self._used[name] = self._used.get(name, 0) + len(data)
+            raise Refused(f"{delivery[0]} holds no file {place!r}")
+        if not folder.is_dir():
+            raise Refused(f"{delivery[0]} was delivered in another way")
+        used = self._used[folder] = self._used.get(folder, 0) + len(data)
         if used > self.most_bytes:
-            raise Refused(f"{name} holds more than {self.most_bytes} bytes")
+            raise Refused(f"{delivery[0]} holds more than {self.most_bytes} bytes")
         path = folder / kind / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, _APPEND, 0o644)
+        with _refused(file):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, _APPEND, 0o644)
         with os.fdopen(descriptor, "wb") as opened:
             opened.seek(offset)
             opened.write(data)
 
-    def finish(self, name: str, manifest: Manifest) -> None:
-        """Put everything that came of an attempt in its place, and say what it is. Repeatable."""
-        folder = self._returning(name)
+    def finish(self, name: str, token: str, manifest: Manifest) -> None:
+        """Put everything that came of an attempt in its place, and say what it is."""
+        folder = self._delivery(name, token)
+        if not folder.is_dir():
+            raise Refused(f"{name} was delivered in another way")
         for kind in KINDS:
             if (folder / kind).is_dir():
                 kept = self._paths.kept(kind, name)
@@ -106,18 +142,29 @@ class Shelf:
         fresh = file.with_suffix(".new")
         fresh.write_bytes(to_json(manifest))
         fresh.replace(file)
-        remove_tree(folder)
-        self._used.pop(name, None)
+        remove_tree(folder.parent)
+        self._used.pop(folder, None)
 
     def _log(self, name: str) -> Path:
         if not _LOG.fullmatch(name):
             raise Refused(f"{name!r} is no log")
         return self._paths.study / "logs" / name
 
-    def _returning(self, name: str) -> Path:
-        if not _NAME.fullmatch(name):
-            raise Refused(f"{name!r} is no attempt at a trial")
-        return self._paths.returning(name)
+    def _delivery(self, name: str, token: str) -> Path:
+        if not (_NAME.fullmatch(name) and _TOKEN.fullmatch(token)):
+            raise Refused(f"{name!r} {token!r} is no delivery of what a trial left")
+        return self._paths.returning(name) / token
+
+
+@contextmanager
+def _refused(name: str) -> Iterator[None]:
+    """Tell what would fail at the next attempt too from a disk that is full for a while."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FOR_A_WHILE:
+            raise
+        raise Refused(f"{name}: {error.strerror}") from error
 
 
 def read_manifest(file: Path) -> Manifest | None:

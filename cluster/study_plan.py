@@ -1,7 +1,7 @@
 """What decisions depend on beside the state: the configuration, and the moment. Plain data."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
@@ -116,6 +116,12 @@ class Circumstances:
     def asking(self) -> int:
         """Proposals that proposers are working on."""
         return sum(asked.count for asked in self.asked)
+
+    def with_asked(self, proposers: Collection[str]) -> "Circumstances":
+        """Return the same once some that were free have been asked for a task each."""
+        others = [asked for asked in self.asked if asked.proposer not in proposers]
+        busy = [replace(self.of(name), count=1, since=self.now) for name in proposers]
+        return replace(self, asked=[*others, *busy])
 
     def of(self, proposer: str) -> Asked:
         """Return what is known of one proposer."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from cluster import device_classes, seed_verdicts
 from cluster.commands import Command, RecordJudgement, RecordSuspicion
-from cluster.experiment import Experiment, Kind, Status
+from cluster.experiment import FROM_GIT, Experiment, Kind, Status
 from cluster.state import StudyState
 from cluster.study_plan import StudyPlan
 from cluster.winners import root
@@ -23,6 +23,8 @@ KNOWN_THERE = 4
 
 def due(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
     """Judge one experiment: the next is judged with what this verdict teaches."""
+    if device_classes.is_from_git(state):
+        return  # there is nothing yet to compare with
     measured = state.opened(Status.MEASURED)
     for experiment in measured:
         if experiment.id in state.chain:  # all links are judged at once, by the reducer
@@ -178,5 +180,7 @@ def _reference(state: StudyState, experiment: Experiment, plan: StudyPlan) -> Ex
     incumbent = state.incumbent
     if incumbent is None or incumbent.id == base.id or base.belief is not None:
         return base
+    if base.device_class == FROM_GIT:  # an older one, which was not measured again
+        return incumbent
     ahead = plan.metric.is_better(base.evidence.score.mean, incumbent.evidence.score.mean)
     return incumbent if ahead else base

@@ -19,7 +19,7 @@ from cluster.ours import assert_ours
 from cluster.ray_depot import RayDepot
 from cluster.remote_code import RemoteCode
 from cluster.remote_results import RemoteResults
-from trainer.ports import CodeSource, Heartbeat, Lease, NoWork, Progress, ResultSink, Slot
+from trainer.ports import CodeAway, CodeSource, Heartbeat, Lease, NoWork, Progress, ResultSink, Slot
 from trainer.slot_parts import SlotParts, WorkerSettings, claim
 from trainer.slots import Claim, Unavailable
 from trainer.trial import SlotId, TrialOutcome, TrialSpec
@@ -84,7 +84,12 @@ def _ways(settings: WorkerSettings, slot: Slot) -> tuple[CodeSource | None, Resu
         return None, None
     here = NodeRepository(settings.paths.repository, pinned=settings.base)
     results = RemoteResults(
-        RayDepot(), settings.paths, node=slot.node, keep=settings.keep, needed=settings.needed
+        RayDepot(),
+        settings.paths,
+        node=slot.node,
+        base=settings.base,
+        keep=settings.keep,
+        needed=settings.needed,
     )
     return RemoteCode(RayDepot(), here), results.start()
 
@@ -110,6 +115,15 @@ class WorkerActor:
             finally:
                 claimed.release()
         return "drained"
+
+    def _parts(self, slot: Slot, uid: int | None) -> SlotParts:
+        """Prepare the slot; a head that does not answer is waited for."""
+        code, results = _ways(self._settings, slot)
+        while True:
+            try:
+                return SlotParts(self._settings, slot, uid=uid, code=code, results=results)
+            except CodeAway:
+                time.sleep(RETRY_S)
 
     def facts(self) -> dict[str, object]:
         """Return what tests ask of a worker process."""

@@ -16,7 +16,7 @@ from cluster.config import StudyConfig
 from cluster.ledger import Fenced, LedgerAway, catch_up
 from cluster.ours import assert_ours
 from cluster.redis_ledger import RedisLedger
-from cluster.redis_store import RedisStore, connect
+from cluster.redis_store import RedisStore, WrongServer, connect
 from infra import compose
 from infra.controller_process import ControllerRuns, announce, sole_controller
 from infra.holdout_watch import HoldoutWatch
@@ -31,6 +31,7 @@ from trainer.environment import Environment, EnvironmentFailed, prepare
 from trainer.paths import WorkerPaths
 from trainer.sandbox.arrange import arrange
 
+_FAILURES = (BranchMoved, ControllerRuns, Fenced, LedgerAway, WrongServer)
 log = logging.getLogger("incumbent")
 
 
@@ -48,7 +49,7 @@ def main() -> int:
             logging.shutdown()
             # Under the lock: who waits for it then finds nothing left of this process.
             os._exit(code)
-    except (BranchMoved, ControllerRuns, StudyProblem, Fenced, LedgerAway) as error:
+    except (*_FAILURES, StudyProblem) as error:
         log.error("%s", error)  # noqa: TRY400 - an expected failure, told in one line
         return 1
 

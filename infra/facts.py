@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from cluster.device_classes import open_classes
+from cluster.device_classes import is_from_git, open_classes
 from cluster.events import Recorded
 from cluster.experiment import Experiment, Status
 from cluster.proposal_planning import verdicts_per_s
@@ -113,7 +113,7 @@ def status_facts(  # noqa: PLR0913 - whatever is told of a moment beside the sta
             "ready": sum(state.counts.get(status, 0) for status in queued),
             "running": state.counts.get(Status.RUNNING, 0),
         },
-        "reference_class": state.reference_class,
+        "reference_class": "" if is_from_git(state) else state.reference_class,
         "rungs": rung_facts(state, rungs),
         "slots": [_slot(state, slot, progress, now) for slot in _by_name(state)],
         "nodes": node_facts(state, now),
@@ -223,6 +223,8 @@ def _searching(state: StudyState) -> str:
         return "waiting for a slot: all are blocked"
     if not state.lineage:
         return "measuring the baseline"
+    if is_from_git(state):
+        return "measuring the best so far again: its score was read from git"
     classes = set(open_classes(state))
     if classes and state.reference_class not in {"", *classes}:
         return f"searching, but nothing is promoted without a slot of {state.reference_class}"

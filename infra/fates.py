@@ -3,7 +3,8 @@
 `results.tsv`, the progress picture and the metrics are written event by event while a controller
 runs, and as a whole when it starts again. Both ways read from here, so that they agree. An end
 never changes; an experiment that is retried, accepted though suspect, or judged again as its slot
-had shifted, or that rises from the rung on which it was stopped, comes to a further one.
+had shifted, that a node at fault has broken, or that rises from the rung on which it was stopped,
+comes to a further one.
 """
 
 from collections.abc import Iterator
@@ -102,7 +103,7 @@ def ends(experiment: Experiment) -> Iterator[End]:
         before = experiment.story[index - 1][1]
         is_taken_back = name == "ControlJudged" and before == _JUDGED
         has_risen = name == before == _RUNG_JUDGED  # it had been stopped there
-        if name in {"RetryRequested", "AcceptRequested"} or is_taken_back or has_risen:
+        if name in _GOES_ON or is_taken_back or has_risen:
             part = experiment.story[begin:index]
             status = _status_after(part, finished)
             yield End(seq=part[-1][0], experiment=experiment, status=status, outcomes=finished)
@@ -129,6 +130,8 @@ def end_seq(experiment: Experiment) -> int:
     return max(seq for seq, name in experiment.story if name in {_JUDGED, "Promoted"})
 
 
+_GOES_ON = frozenset({"RetryRequested", "AcceptRequested", "NodeQuarantined"})
+"""Events after which an experiment that had ended goes on."""
 _ENDS = {
     "ExperimentSuspected": Status.SUSPECT,
     _JUDGED: Status.DISCARDED,

@@ -35,7 +35,7 @@ class FinalOrder:
 def write_order(home: StudyHome, order: FinalOrder) -> None:
     """Say what the next process is to do."""
     text = {"experiment": order.experiment, "config": order.config.model_dump(mode="json")}
-    write_atomically(home.final_order, json.dumps(text) + "\n")
+    write_atomically(home.final_order, json.dumps(text) + "\n", mode=0o600)
 
 
 def read_order(home: StudyHome) -> FinalOrder:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+from cluster.ray_cluster import PrivateRay
 from cluster.reach import answers
 from infra.home import StudyProblem
 from infra.node_home import NodeHome, NodeStatus, Standing
@@ -18,7 +19,7 @@ _WORDS = {
     Standing.STARTING: "{text}",
     Standing.JOINED: "{node} has joined {head} with {text}",
     Standing.WAITING: "waiting for {head}: {text}",
-    Standing.LEAVING: "{text} (Ctrl-C again gives it back at once)",
+    Standing.LEAVING: "{text}",
     Standing.LEFT: "{node} has left {head}",
     Standing.REFUSED: "error: {text}",
 }
@@ -74,9 +75,8 @@ def follow_node(
             return last
         if until_joined and status.standing is Standing.JOINED:
             return status
-        while asked < min(presses(), 2):
-            asked += 1
-            _signal(status)
+        if asked < min(presses(), 2):
+            asked += _signal(status)
         if presses() > 2 or (until_joined and asked and status.standing is Standing.WAITING):
             return status
         time.sleep(LOOK_S)
@@ -86,16 +86,30 @@ def ask_to_leave(home: NodeHome, *, now: bool) -> None:
     """Have the node leave, and wait until it has."""
     asked = 0
     while (status := home.status()) is not None:
-        if asked < 1 + now:
-            asked += 1
-            _signal(status)
+        # Two signals at once would be one: the second goes out when the first was taken.
+        if asked == 0 or (now and asked == 1 and status.standing is Standing.LEAVING):
+            asked += _signal(status)
         time.sleep(LOOK_S)
 
 
-def _signal(status: NodeStatus) -> None:
+def end_leftovers(home: NodeHome) -> bool:
+    """End the Ray and the workers of a node process that was killed; say whether there were any."""
+    with home.held() as is_ours:
+        ray = PrivateRay(
+            runtime=home.runtime(), directory=home.directory, empty=home.empty, head=home.head
+        )
+        if not is_ours or not ray.is_left:
+            return False
+        ray.stop()
+        return True
+
+
+def _signal(status: NodeStatus) -> bool:
+    """Ask a node process to leave; False where it is not known yet which one that is."""
     if status.pid:
         with suppress(ProcessLookupError):
             os.kill(status.pid, signal.SIGTERM)
+    return bool(status.pid)
 
 
 def _tell_news(home: NodeHome, tell: Callable[[str], None], offset: int) -> int:

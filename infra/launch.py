@@ -149,7 +149,8 @@ def _begin_repository(
         raise StudyProblem(
             f"the ledger of the study is empty, but {home.git} holds its branch: the server has "
             "lost its data, or [cluster] redis names another one than before. Bring that back, or "
-            f"move {home.directory} away to begin anew"
+            "`incumbent import-ledger FILE` a copy, or `incumbent rebuild` a ledger of what git "
+            f"knows, or move {home.directory} away to begin anew"
         )
 
 

@@ -8,9 +8,10 @@ import ipaddress
 import socket
 
 from cluster.config import StudyConfig
+from cluster.ray_cluster import PrivateRay
 from cluster.reach import address_towards
 from infra.controller_process import find_controller
-from infra.home import StudyHome, StudyProblem
+from infra.home import StudyHome, StudyProblem, studies
 from infra.listeners import outside_interfaces
 from infra.settings import settings_if_any
 
@@ -40,11 +41,10 @@ def placed(config: StudyConfig, home: StudyHome) -> StudyConfig:
     host = host or _own_address()
     if port == 0 and known.rpartition(":")[0] == host:
         port = int(known.rpartition(":")[2])
-        if find_controller(home) is None and not _is_free(host, port):
-            port = 0
+        port = port if _is_for(home, host, port) else 0
     if port == 0:
-        port = _free_port(host)
-    elif find_controller(home) is None and not _is_free(host, port):
+        port = _free_port(host, _known_of_others(home))
+    elif not _is_for(home, host, port):
         raise StudyProblem(f"port {port} at {host} is taken: say --listen={host}:PORT with another")
     cluster = config.cluster.model_copy(update={"listen": f"{host}:{port}"})
     return config.model_copy(update={"cluster": cluster})
@@ -90,11 +90,29 @@ def _own_words() -> str:
     return f"this machine has {own or 'none but loopback'}"
 
 
-def _free_port(host: str) -> int:
+def _known_of_others(home: StudyHome) -> frozenset[str]:
+    """Return where machines know other studies: they would knock there with other tokens."""
+    others = (settings_if_any(other) for other in studies() if other != home)
+    return frozenset(other.cluster.listen for other in others if other)
+
+
+def _free_port(host: str, known_of_others: frozenset[str]) -> int:
     for port in range(FIRST_PORT, LAST_PORT + 1):
-        if _is_free(host, port):
+        if f"{host}:{port}" not in known_of_others and _is_free(host, port):
             return port
     raise StudyProblem(f"all ports from {FIRST_PORT} to {LAST_PORT} are taken at {host}")
+
+
+def _is_for(home: StudyHome, host: str, port: int) -> bool:
+    """Say whether a port is free, or held by what runs of the study; StudyProblem as `_is_free`."""
+    if find_controller(home) is not None:
+        return True
+    # A controller that was killed leaves its Ray to the next one, with the machines that joined.
+    return _ray_of(home).is_at(f"{host}:{port}") or _is_free(host, port)
+
+
+def _ray_of(home: StudyHome) -> PrivateRay:
+    return PrivateRay(runtime=home.runtime(), directory=home.directory, empty=home.empty)
 
 
 def _is_free(host: str, port: int) -> bool:

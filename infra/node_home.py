@@ -1,6 +1,7 @@
 """Where a machine keeps what belongs to a study that it joined. Owns these paths.
 
-STATE/nodes/HASH/            one study of another machine, by its address
+STATE/nodes/HASH/            one study of another machine, by its address and this one's name
+    id                       what no other membership is called
     node.json                how things are; locked by the node process for as long as it lives
     settings.json            what the driver is told
     reports.jsonl            what the driver and the process reported, a line each
@@ -14,6 +15,8 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -55,8 +58,11 @@ class NodeHome:
 
     @classmethod
     def locate(cls, head: str) -> "NodeHome":
-        """Return the home of a membership; creates nothing."""
-        digest = hashlib.sha256(head.encode()).hexdigest()[:10]
+        """Return the home of a membership; creates nothing.
+
+        Machines may have one home directory, on a server: each has a membership of its own.
+        """
+        digest = hashlib.sha256(f"{head} {socket.gethostname()}".encode()).hexdigest()[:10]
         return cls(head=head, directory=state_directory() / "nodes" / digest)
 
     def create(self) -> None:
@@ -99,6 +105,16 @@ class NodeHome:
     def lock(self) -> Path:
         """The node process's lock, with what it says of itself."""
         return self.directory / "node.json"
+
+    def identity(self) -> str:
+        """Return what this membership is called, now and after the machine was switched off.
+
+        By that a study tells a machine that comes back from another one of its name.
+        """
+        path = self.directory / "id"
+        if not (path.exists() and path.read_text("ascii")):
+            path.write_text(secrets.token_hex(6), "ascii")
+        return path.read_text("ascii")
 
     def runtime(self) -> Path:
         """Return (and make) a short-pathed folder for Ray's sockets."""
@@ -158,11 +174,12 @@ def _read(text: str, head: str) -> NodeStatus:
 
 
 def memberships() -> list[NodeHome]:
-    """Return all studies that this machine has joined, by folder."""
+    """Return all studies that this machine has joined, also those that it has left, by folder."""
     root = state_directory() / "nodes"
     found = []
     for lock in sorted(root.glob("*/node.json")) if root.is_dir() else []:
         head = _read(lock.read_text("utf-8"), "").head
-        if head:
-            found.append(NodeHome(head=head, directory=lock.parent))
+        home = NodeHome.locate(head)
+        if head and home.directory == lock.parent:  # of this machine, not of one beside it
+            found.append(home)
     return found

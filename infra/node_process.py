@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from typing import IO
 
 from cluster.codec import to_json
@@ -31,6 +30,7 @@ _REFUSED, _AWAY = 2, 3
 LOOK_S = 0.2
 AGAIN_S = 2.0
 LONGEST_PAUSE_S = 15.0
+_PATIENT = "finishing what runs (asked again, it gives it back at once)"
 LEAVE_S = 20.0
 """How long the driver may take to end the workers when it is to leave at once."""
 
@@ -45,10 +45,12 @@ class NodeProcess:
         """How often this process was asked to leave."""
         self._told = 0
         self._text = ""
+        self._has_joined = False
+        self._last: tuple[Standing, str] | None = None
         self._settings = NodeSettings(
             head=home.head,
             node=node,
-            id=uuid.uuid4().hex[:12],
+            id=home.identity(),
             directory=str(home.directory),
             runtime=str(home.runtime()),
             empty=str(home.empty),
@@ -108,18 +110,19 @@ class NodeProcess:
             )
         reader = threading.Thread(target=self._listen, args=(driver.stdout,), daemon=True)
         reader.start()
-        self._told = 0
+        self._told, self._has_joined = 0, False
         deadline = float("inf")
         while driver.poll() is None:
             if self._asked > self._told:
                 self._told = self._asked
-                self._stand(Standing.LEAVING, "finishing what runs")
-                _tell(driver, "leave" if self._asked == 1 else "now")
-                deadline = time.monotonic() + LEAVE_S if self._asked > 1 else deadline
+                is_patient = self._asked == 1 and self._has_joined
+                self._stand(Standing.LEAVING, _PATIENT if is_patient else "leaving at once")
+                _tell(driver, "leave" if is_patient else "now")
+                deadline = deadline if is_patient else time.monotonic() + LEAVE_S
             if time.monotonic() > deadline:
                 driver.kill()
             time.sleep(LOOK_S)
-        reader.join()
+        reader.join(LEAVE_S)  # whoever else holds the pipe is not to hold this process up
         return driver.returncode
 
     def _listen(self, reports: IO[str]) -> None:
@@ -133,7 +136,8 @@ class NodeProcess:
     def _hear(self, kind: str, text: str) -> None:
         self._text = text
         if kind == "joined":
-            self._stand(Standing.JOINED, text)
+            self._has_joined = True
+            self._stand(Standing.LEAVING if self._asked else Standing.JOINED, text)
         elif kind == "phase":
             self._stand(Standing.LEAVING if self._asked else Standing.STARTING, text)
         elif kind == "denied":
@@ -146,7 +150,9 @@ class NodeProcess:
             head=self._home.head, node=self._node, pid=os.getpid(), standing=standing, text=text
         )
         self._home.write_status(status)
-        self._report(standing, text)
+        if self._last != (standing, text):  # a head may be away for a night
+            self._report(standing, text)
+        self._last = standing, text
 
     def _report(self, kind: str, text: str) -> None:
         with self._home.reports.open("a", encoding="utf-8") as file:

@@ -18,6 +18,7 @@ the fates: a controller that starts writes the file anew, and then appends.
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.events import Recorded
@@ -29,6 +30,39 @@ from infra.plain_text import one_line
 from trainer.trial import TrialOutcome
 
 ROWS = (Fate.KEEP, Fate.DISCARD, Fate.CRASH)
+_COLUMNS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A line of the table, as it is read back."""
+
+    commit: str
+    """Its first seven digits."""
+    value: float | None
+    """None for a crash."""
+    status: str
+    description: str
+
+
+def read_rows(path: Path, metric: Metric) -> list[Row]:
+    """Read a table back; raises FileNotFoundError, and ValueError if it is not of this metric."""
+    header, *lines = path.read_text("utf-8").splitlines() or [""]
+    if header != _header(metric):
+        raise ValueError(f"its header is not that of {metric.name}")
+    rows = []
+    for number, line in enumerate(lines, start=2):
+        cells = line.split("\t")
+        if len(cells) != _COLUMNS or cells[3] not in {fate.value for fate in ROWS}:
+            raise ValueError(f"its line {number} is no row")
+        commit, value, _, status, description = cells
+        score = None if status == Fate.CRASH.value else float(value)
+        rows.append(Row(commit=commit, value=score, status=status, description=description))
+    return rows
+
+
+def _header(metric: Metric) -> str:
+    return f"commit\t{metric.name}\tmemory_gb\tstatus\tdescription"
 
 
 class ResultsTsv:
@@ -36,7 +70,7 @@ class ResultsTsv:
 
     def __init__(self, path: Path, metric: Metric) -> None:
         self._path = path
-        self._header = f"commit\t{metric.name}\tmemory_gb\tstatus\tdescription\n"
+        self._header = _header(metric) + "\n"
         self._state = StudyState()
         self._is_behind = False
         """A write has failed, on a full disk say: the next one writes the whole file."""

@@ -17,7 +17,7 @@ def default_cpu_slots() -> int:
 
 def save_settings(home: StudyHome, config: StudyConfig) -> None:
     """Write the configuration that the next controller works by."""
-    write_atomically(home.settings, config.model_dump_json(indent=1) + "\n")
+    write_atomically(home.settings, config.model_dump_json(indent=1) + "\n", mode=0o600)
 
 
 def load_settings(home: StudyHome) -> StudyConfig:

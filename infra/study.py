@@ -15,7 +15,7 @@ from cluster.redis_store import RedisStore, check_server, connect
 from cluster.state import StudyState
 from infra.controller_process import find_controller
 from infra.embedded_server import EmbeddedServer
-from infra.home import StudyHome
+from infra.home import StudyHome, write_atomically
 
 
 class Server:
@@ -80,8 +80,7 @@ def remember_redis_url(home: StudyHome, url: str) -> None:
     """Note the URL for commands that read no configuration. It may hold a password: mode 0600."""
     path = home.directory / "redis.url"
     if url:
-        path.touch(mode=0o600)
-        path.write_text(url + "\n", "utf-8")
+        write_atomically(path, url + "\n", mode=0o600)
     else:
         path.unlink(missing_ok=True)
 

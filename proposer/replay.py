@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from proposer.constants import turned_constants
 from proposer.edits import Edit, EditProblem, apply_edits
-from proposer.proposal import Context, Proposal, Scalar, TaskKind
+from proposer.proposal import Context, Proposal, ProposerDone, Scalar, TaskKind
 from trainer.trial import ExperimentId
 
 _FILE = re.compile(r"^diff --git a/(.+) b/(.+)$", re.MULTILINE)
@@ -105,7 +105,11 @@ class Replay:
         return self._passed_over
 
     def propose(self, context: Context, count: int) -> Sequence[Proposal]:
-        """Return the next recorded proposals that fit; none once all were played."""
+        """Return the next recorded proposals that fit.
+
+        Raises:
+            ProposerDone: all were played; it says how many did not fit.
+        """
         found: list[Proposal] = []
         while len(found) < count and self._next < len(self._proposals):
             place, self._next = self._next, self._next + 1
@@ -114,6 +118,9 @@ class Replay:
                 self._passed_over += 1
             else:
                 found.append(proposal)
+        if not found:
+            missed = f", of which {self._passed_over} did not fit" if self._passed_over else ""
+            raise ProposerDone(f"all {len(self._proposals)} were played{missed}")
         return found
 
     def _proposal(self, context: Context, place: int) -> Proposal | None:

@@ -38,6 +38,8 @@ class TrialConfig(BaseModel):
     """Budget in seconds of a smoke run before each candidate's first trial; unset: none."""
     gpus: Annotated[float, Field(ge=0)] = 1.0
     """GPUs a trial takes: 1, 0.5 to share one, 2 of one node; 0 runs on CPU slots."""
+    device: Annotated[str, Field(max_length=200), AfterValidator(str.strip)] = ""
+    """Cards that take trials: part of the name, e.g. `RTX 4090`, or a device class; empty: any."""
     memory_gb: Annotated[float | None, Field(gt=0)] = None
     """Most memory of all a trial's processes, in GB; unset: an equal share of the machine's."""
     disk_gb: Annotated[float, Field(gt=0)] = 20.0
@@ -75,6 +77,8 @@ class TrialConfig(BaseModel):
             )
         if self.gpus > 1 and self.gpus != int(self.gpus):
             raise ValueError(f"gpus above 1 must be whole, not {self.gpus:g}")
+        if self.device and not self.gpus:
+            raise ValueError(f"device asks for {self.device}, but with gpus = 0 there is no card")
         return self
 
 

@@ -16,7 +16,7 @@ from trainer.ports import CodeAway
 from trainer.run_records import EndedBy, RunReport
 from trainer.score_report import ScoreReport
 from trainer.telemetry import GpuTelemetry, Telemetry
-from trainer.trial import CrashKind, Ending, TrialOutcome
+from trainer.trial import UNEXPLAINED, CrashKind, Ending, TrialOutcome
 
 _TAIL_CHARACTERS = 4096
 _MESSAGE_CHARACTERS = 1024
@@ -293,7 +293,7 @@ def _of_crash(report: RunReport, log: _LogEnd) -> _Verdict:
     if _FAIL.search(log.last_line) and _LOSS.search(log.last_lines):
         return _Verdict(crash=CrashKind.NAN, reason=f"the script gave up: {log.last_line}")
     crash = CrashKind.NOT_STARTED if code in _SHELL_COULD_NOT_START else CrashKind.EXCEPTION
-    return _Verdict(crash=crash, reason=f"exit code {code}: {log.last_line}".rstrip(": "))
+    return _Verdict(crash=crash, reason=f"{UNEXPLAINED} {code}: {log.last_line}".rstrip(": "))
 
 
 def _of_signal(number: int, report: RunReport, log: _LogEnd) -> _Verdict:

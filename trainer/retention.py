@@ -17,7 +17,7 @@ from trainer.worktree import locked
 
 KINDS = ("out", "predictions")
 BASELINE = ExperimentId("e0")
-_LOOK_S = 5.0
+_LOOK_S = 2.0
 """What is not counted by then is taken for as large as it was found to be."""
 _OF_EXPERIMENT = re.compile(r"e\d+\.")
 """What else there is, e.g. of final runs, was asked for by a person, and stays."""
@@ -49,10 +49,11 @@ class Keeper:
         """Take in what one attempt has left; return whose outputs went for it. Raises OSError."""
         if not self._most_bytes:
             return ()
+        size = self._measure(name)
         with locked(self._index.with_suffix(".lock")):
             sizes = self._sizes()
             sizes.pop(name, None)  # to the end, as the newest
-            sizes[name] = self._measure(name)
+            sizes[name] = size
             gone = self._make_room(sizes, name)
             if gone:
                 self._write(sizes)

@@ -74,6 +74,7 @@ def claim(settings: WorkerSettings, indexes: Sequence[int]) -> Claim | Unavailab
             worker=settings.number,
             gpus=NvmlGpus(),
             busy_mb=settings.gpu_busy_mb,
+            wanted=trial.device,
         )
     else:
         count = max(settings.slots, os.cpu_count() or 1)

@@ -54,12 +54,19 @@ def claim_cpu(*, study: str, count: int, worker: int) -> Claim | Unavailable:
 
 
 def claim_gpus(
-    *, study: str, share: float, indexes: Sequence[int], worker: int, gpus: Gpus, busy_mb: float
+    *,
+    study: str,
+    share: float,
+    indexes: Sequence[int],
+    worker: int,
+    gpus: Gpus,
+    busy_mb: float,
+    wanted: str = "",
 ) -> Claim | Unavailable:
     """Take the cards at `indexes`, of each of which a trial uses `share` (above 1: all of it).
 
     A card that another study holds, or on which strangers hold more than `busy_mb` MiB, is
-    unavailable.
+    unavailable; so is one that is not `wanted`, and such a one is not even locked.
     """
     cards = [card for card in gpus.look() if card.index in indexes]
     name = f"gpu-{'+'.join(map(str, indexes))}" + (f".{worker}" if share < 1 else "")
@@ -68,6 +75,9 @@ def claim_gpus(
         return Unavailable(name=name, device="gpu", device_class="gpu", reason=reason)
     label = " + ".join(card.name for card in cards)
     kind = device_class(cards[0].name, share)
+    if not all(is_wanted(wanted, card.name, kind) for card in cards):
+        reason = f"[trial] device asks for {wanted}"
+        return Unavailable(name=name, device=label, device_class=kind, reason=reason)
     locks: list[SlotLock] = []
     for card in cards:
         problem = _stranger(card, study, busy_mb)
@@ -82,6 +92,15 @@ def claim_gpus(
             return Unavailable(name=name, device=label, device_class=kind, reason=problem)
     uuids = tuple(card.uuid for card in cards)
     return Claim(name=name, device=label, device_class=kind, gpu_uuids=uuids, locks=tuple(locks))
+
+
+def is_wanted(wanted: str, name: str, kind: str) -> bool:
+    """Say whether a card is what a study asks for: by a part of its name, or by its device class.
+
+    >>> is_wanted("rtx 4090", "NVIDIA GeForce RTX 4090", "NVIDIA GeForce RTX 4090 x0.5")
+    True
+    """
+    return wanted.casefold() in name.casefold() or wanted == kind
 
 
 def with_user(claim: Claim, study: str) -> Claim | Unavailable:

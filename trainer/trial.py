@@ -51,6 +51,10 @@ class CrashKind(StrEnum):
     OPEN_FILES_LIMIT = "open_files_limit"  # more than open_files at a time
 
 
+UNEXPLAINED = "exit code"
+"""How the reason of an EXCEPTION begins of which no traceback tells."""
+
+
 class Rung(StrEnum):
     """A step of a trial's ladder of budgets. Each is a run of its own, the cheap one first."""
 

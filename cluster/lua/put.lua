@@ -1,7 +1,7 @@
 -- Queue a trial. ARGV: epoch, event id, payload, TRIAL|ATTEMPT, spec, -priority, "" or
 -- |SLOT|DEVICE CLASS where it is meant for certain slots: stored with the place in the queue, so that
 -- others pass it over without a look at its spec.
-if is_fenced(ARGV[1]) then return redis.error_reply('FENCED') end
+if is_fenced(ARGV[1]) then return fenced() end
 if not record(ARGV[2], ARGV[3]) then return 0 end
 local count = redis.call('HINCRBY', META, 'count', 1)
 redis.call('HSET', SPECS, ARGV[4], ARGV[5])

@@ -20,6 +20,11 @@ local function is_open(field)
   return true
 end
 
+-- A controller begins its epoch before all else: where there is none, the server has lost its data.
+local function fenced()
+  return redis.error_reply(redis.call('HEXISTS', META, 'epoch') == 1 and 'FENCED' or 'EMPTIED')
+end
+
 -- Append an event unless its id is known; true if it was appended.
 local function record(id, payload)
   if redis.call('HEXISTS', IDS, id) == 1 then return false end

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from infra.cli.output import note, print_json
+from infra.cli.output import print_json, say
 from infra.cli.study_choice import JsonOption, StudyOption, UsageProblem, choose_study
 from infra.cli.transfer_progress import progress
 
@@ -51,6 +51,6 @@ def export_ledger(
     if as_json:
         print_json({"file": str(path), **asdict(done)})
         return
-    where = "standard output" if to_stdout else str(path)
     code = f", {done.refs} refs in {done.bundle}" if done.bundle else ""
-    note(f"{done.study}: {done.events} events in {where}{code}")
+    if not to_stdout:
+        say(f"{done.study}: {done.events} events in {path}{code}")

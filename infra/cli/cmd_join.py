@@ -63,15 +63,19 @@ def leave(
     as_json: JsonOption = False,
 ) -> None:
     """Take this machine out of a study that it joined."""
-    from infra.joining import ask_to_leave
+    from infra.joining import ask_to_leave, end_leftovers
     from infra.node_home import memberships
 
-    running = [home for home in memberships() if home.status() is not None]
+    address = _numeric(address) if address else ""
+    known = memberships()
+    running = [home for home in known if home.status() is not None]
     wanted = [home for home in running if address in {"", home.head}]
+    gone = [home for home in known if home not in running and address in {"", home.head}]
+    swept = [home for home in gone if end_leftovers(home)]
     if len(wanted) > 1:
         names = ", ".join(home.head for home in wanted)
         raise UsageProblem(f"which study? Say one of: {names}")
-    if not wanted and running:
+    if not wanted and not swept and running:
         names = ", ".join(home.head for home in running)
         raise UsageProblem(f"this machine has not joined {address}, but {names}")
     if wanted and not now:
@@ -79,10 +83,12 @@ def leave(
     for home in wanted:
         ask_to_leave(home, now=now)
     if as_json:
-        print_json({"left": [home.head for home in wanted]})
-    elif wanted:
-        say(f"left {wanted[0].head}")
-    else:
+        print_json({"left": [home.head for home in (*wanted, *swept)]})
+    for home in () if as_json else wanted:
+        say(f"left {home.head}")
+    for home in () if as_json else swept:
+        say(f"ended what was left of a node process that was killed ({home.head})")
+    if not (as_json or wanted or swept):
         say("this machine has joined no study")
 
 
@@ -90,24 +96,32 @@ def _checked(head: str, name: str) -> "tuple[NodeHome, str]":
     import re
     import socket
 
-    from cluster.reach import split
     from infra.node_home import NodeHome
 
-    try:
-        host, port = split(head)
-        address = socket.gethostbyname(host)
-    except ValueError as error:
-        raise UsageProblem(f"{error}: `incumbent run --listen` prints what to say") from error
-    except OSError as error:
-        raise UsageProblem(f"there is no host {host}: {error}") from error
+    address = _numeric(head)
     node = name or socket.gethostname().partition(".")[0]
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", node):
         raise UsageProblem(
             f"{node!r} is no name for a node: say --name with letters, digits, dashes, underscores"
         )
-    home = NodeHome.locate(f"{address}:{port}")
+    home = NodeHome.locate(address)
     home.create()
     return home, node
+
+
+def _numeric(head: str) -> str:
+    """Return HOST:PORT with the host's address, by which a study is known whatever it is called."""
+    import socket
+
+    from cluster.reach import split
+
+    try:
+        host, port = split(head)
+        return f"{socket.gethostbyname(host)}:{port}"
+    except ValueError as error:
+        raise UsageProblem(f"{error}: `incumbent run --listen` prints what to say") from error
+    except OSError as error:
+        raise UsageProblem(f"there is no host {host} with an IPv4 address: {error}") from error
 
 
 def _take_token(home: "NodeHome", file: Path | None) -> None:

@@ -120,8 +120,8 @@ def start(prepared: "Prepared", *, detach: bool, as_json: bool) -> int:
     else:
         keys = collect_keys(key_names(config))
         check_keys(config, keys)
-        save_settings(study.home, config)
         _say_how_to_join(study.home, config)
+        save_settings(study.home, config)
         _say_what_to_expect(prepared, keyless_words(config, keys))
         if config.trial.sandbox == "none":
             note("sandbox: none - trials run as you, with your files and network")
@@ -164,7 +164,12 @@ def _say_what_to_expect(prepared: "Prepared", keyless: str) -> None:
 
 
 def _say_how_to_join(home: "StudyHome", config: "StudyConfig") -> None:
-    """Print the one line to type on another machine."""
+    """Print the one line to type on another machine; settings are still those of the last run."""
+    from infra.settings import settings_if_any
+
+    before = settings_if_any(home)
+    if before and before.cluster.listen not in {"", config.cluster.listen}:
+        note(f"machines that joined at {before.cluster.listen} wait there in vain: join them again")
     if config.cluster.listen:
         note(
             f"to add a machine, type there: incumbent join {config.cluster.listen} "

@@ -24,9 +24,11 @@ from infra.cli import (
     cmd_join,
     cmd_log,
     cmd_logs,
+    cmd_ls,
     cmd_nodes,
     cmd_pause,
     cmd_prune,
+    cmd_rebuild,
     cmd_revert,
     cmd_run,
     cmd_show,
@@ -100,9 +102,11 @@ app.command("stop")(cmd_stop.stop)
 app.command("final")(cmd_final.final)
 app.command("export-ledger")(cmd_export_ledger.export_ledger)
 app.command("import-ledger")(cmd_import_ledger.import_ledger)
+app.command("rebuild")(cmd_rebuild.rebuild)
 app.command("demo")(cmd_demo.demo)
 app.command("simulate")(cmd_simulate.simulate)
 app.command("prune")(cmd_prune.prune)
+app.command("ls")(cmd_ls.list_studies)
 app.command("join")(cmd_join.join)
 app.command("leave")(cmd_join.leave)
 app.command("doctor")(cmd_doctor.doctor)

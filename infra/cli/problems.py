@@ -8,6 +8,7 @@ from cluster.fleet_process import ClusterAway
 from cluster.ledger import Fenced, LedgerAway
 from cluster.ledger_file import LedgerFileProblem
 from cluster.ours import Shadowed
+from cluster.rebuild import CannotRebuild
 from cluster.redis_store import WrongServer
 from cluster.source_repository import SourceProblem
 from cluster.study_copy import BundleProblem
@@ -24,6 +25,7 @@ FAILURE = 1
 _USAGE = (ConfigError, SourceProblem, UsageProblem)
 _FAILURE = (
     BundleProblem,
+    CannotRebuild,
     ClusterAway,
     ControllerRuns,
     Fenced,

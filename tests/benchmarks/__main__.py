@@ -16,6 +16,7 @@ from tests.benchmarks import (
     scale,
     simulation,
     throughput,
+    transport,
     turnaround,
     utilisation,
 )
@@ -33,6 +34,7 @@ BENCHES: Mapping[str, Callable[[Sizes], Iterator[Figure]]] = {
         utilisation,
         commands,
         memory,
+        transport,
         proposing,
         scale,
         simulation,

@@ -26,6 +26,9 @@ class Sizes:
     """Experiments that a study has when `incumbent status` is asked about it."""
     rounds: int
     """Of a sequential loop."""
+    repository_mb: int
+    """Of a repository whose candidates are brought to a node."""
+    candidates: int
     ray_tasks: int
     optuna_trials: int
     seeds: int
@@ -53,6 +56,8 @@ FULL = Sizes(
     turns=30,
     known=10_000,
     rounds=100,
+    repository_mb=100,
+    candidates=50,
     ray_tasks=24,
     optuna_trials=1000,
     seeds=100,
@@ -72,6 +77,8 @@ QUICK = Sizes(
     turns=6,
     known=10_000,
     rounds=20,
+    repository_mb=100,
+    candidates=10,
     ray_tasks=8,
     optuna_trials=200,
     seeds=4,

@@ -7,7 +7,7 @@ import pytest
 
 from cluster.simulation.landscape import load_landscape
 from infra.simulations import Question, simulate
-from tests.benchmarks import scale, simulation, throughput, turnaround
+from tests.benchmarks import scale, simulation, throughput, transport, turnaround
 from tests.benchmarks.__main__ import PAGE, main
 from tests.benchmarks.commands import status_figures
 from tests.benchmarks.figures import Figure, as_markdown, as_text, at_least, at_most
@@ -27,6 +27,8 @@ TINY = replace(
     known=30,
     fleets=((2, 12),),
     ray_experiments=4,
+    repository_mb=1,
+    candidates=2,
 )
 
 
@@ -85,6 +87,15 @@ def test_a_slow_proposer_beside_a_quick_one_has_proposals_of_its_own_judged() ->
     order = Order(experiments=8, slots=2, experiment_s=0.1, slow_latency_s=0.2, workers="imaginary")
     report = run_study(order)
     assert len(report.judged_s) == 8
+
+
+def test_a_candidate_that_is_brought_to_a_node_is_weighed_and_timed() -> None:
+    figures = {figure.name: figure for figure in transport.measure(TINY)}
+    thin = figures["1 MB repository: a candidate"]
+    assert 100 < thin.median < 4096
+    assert figures["1 MB repository: all of it, once per node"].median == pytest.approx(1, abs=0.1)
+    assert figures["peer: full bundle of a candidate, 1 MB repository"].median > 0.9
+    assert all(figure.median > 0 for figure in figures.values())
 
 
 def test_peers_are_measured(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ class Campaign:
     rack: Rack
     schedule: Sequence[Planned]
     nodes: int = 0
-    say: Callable[[str], None]
+    say: Callable[[str], None] = print
     faults: list[Fault] = field(default_factory=list)
     state: StudyState = field(default_factory=StudyState)
 
@@ -77,9 +77,12 @@ class Campaign:
         """Run the study to its end, under the schedule; raises Stuck."""
         self.study.start()
         self.wait_for(1)
-        for number in range(self.nodes):
-            self.study.join(self.rack.add(f"node{number + 1}"))
-        self.wait_for_slots(self.study.slots + self.nodes)
+        if self.nodes:
+            self.study.incumbent("pause")  # else it may be over before they have joined
+            for number in range(self.nodes):
+                self.study.join(self.rack.add(f"node{number + 1}"))
+            self.wait_for_slots(self.study.slots + self.nodes)
+            self.study.incumbent("resume")
         for planned in self.schedule:
             if not self.wait_for(self.state.judged + planned.after):
                 return
@@ -144,7 +147,8 @@ def run_seed(
     with Rack(outputs) as rack:
         head = rack.add("head")
         study = Study(head=head, experiments=experiments, sandbox=sandbox, listens=nodes > 0)
-        study.seconds *= 1 + nodes  # else it is over before a machine has joined
+        if nodes:
+            study.seconds = 2.0  # so that a fault which lasts does not see it to its end
         study.create()
         names = [f"node{number + 1}" for number in range(nodes)]
         schedule = plan(seed, faults=experiments, head="head", nodes=names)

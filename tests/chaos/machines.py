@@ -286,6 +286,12 @@ class Rack:
         machine.boot()
         return machine
 
+    def serve(self, program: str, output: Path) -> None:
+        """Run a Python program on the switch, at 10.77.0.254, for as long as the rack is there."""
+        inside = ("nsenter", f"--target={self._switch.pid}", "--net", sys.executable, "-c", program)
+        with output.open("wb") as sink:
+            self._holders.append(_hold(inside, stdout=sink.fileno()))
+
     def _keep(self, words: Sequence[str]) -> "subprocess.Popen[bytes]":
         self._holders.append(_hold(words))
         holder = self._holders[-1].pid
@@ -317,12 +323,12 @@ def _furnish(anchor: int) -> None:
     subprocess.run([*inside, "sh", "-ec", _FURNITURE], check=True)
 
 
-def _hold(words: Sequence[str]) -> "subprocess.Popen[bytes]":
+def _hold(words: Sequence[str], *, stdout: int = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
     """Start a process that is killed when this one, or the thread that calls, ends."""
     return subprocess.Popen(
         ["setpriv", "--pdeathsig", "KILL", *words],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+        stdout=stdout,
         stderr=subprocess.DEVNULL,  # of how it was killed
         start_new_session=True,
     )

@@ -1,4 +1,4 @@
-"""Who is asked, for what, and when: several proposers, one queue, and no slot that waits."""
+"""Several proposers on one queue: who is asked for how many, and who is left alone."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -7,216 +7,212 @@ import pytest
 
 from cluster import commands as cmd
 from cluster import events as ev
-from cluster import tasks
 from cluster.decisions import decide
-from cluster.experiment import Status
+from cluster.experiment import Kind, Status
+from cluster.proposal_planning import MOST_WAIT_S, can_propose, retry_at
+from cluster.proposing_events import ApproveRequested, ProposerFailed, RejectRequested
 from cluster.study_plan import Asked, Circumstances, Seat
-from proposer.proposal import TaskKind
-from tests.cluster.world import World, crashed, scored
-from trainer.trial import CrashKind, ExperimentId
+from tests.cluster.test_tasks import Unasked
+from tests.cluster.world import World, scored
 
-BOTH = frozenset({TaskKind.FIX, TaskKind.COMPOSE})
-MODEL = Seat(name="model", batch=4, tasks=BOTH)
 TUNER = Seat(name="tuner")
+MODEL = Seat(name="model", batch=4)
 
 
-def asked(world: World, *known: Asked) -> dict[str, int]:
-    """Return who is asked for how many, if these are what proposers are at."""
-    now = Circumstances(now=world.now, asked=known)
-    found = decide(world.state, world.plan, now)
-    return {c.proposer: c.count for c in found if isinstance(c, cmd.Propose)}
+def world_of(*seats: Seat, slots: int = 8) -> World:
+    world = Unasked(proposers=seats, slots=slots)
+    world.plan = replace(world.plan, budget_s=8.0)
+    world.baseline(1.0)
+    return world
 
 
-def measured(world: World, name: str, latency_s: float, count: int = 0) -> Asked:
-    since = world.now if count else None
-    return Asked(proposer=name, latency_s=latency_s, count=count, since=since)
+def asked(world: World, *under_way: Asked, experiments: int = 0) -> dict[str, int]:
+    circumstances = Circumstances(now=world.now, asked=under_way)
+    plan = replace(world.plan, most_experiments=experiments)
+    commands = decide(world.state, plan, circumstances)
+    return {c.proposer: c.count for c in commands if isinstance(c, cmd.Propose)}
 
 
-@pytest.fixture
-def world() -> World:
-    made = World(slots=4, proposers=(MODEL, TUNER))
-    made.baseline(1.0)
-    return made
+def wait_in_line(world: World, count: int, proposer: str = "tuner") -> None:
+    for _ in range(count):
+        world.propose(proposer=proposer)
+    world.settle()
 
 
-def test_a_model_is_asked_for_a_batch_and_the_tuner_for_all_that_is_missing_meanwhile(
-    world: World,
-) -> None:
-    assert asked(world) == {"model": 4, "tuner": 4}
-    busy = measured(world, "model", 60.0, count=4)
-    assert asked(world, busy) == {"tuner": 4}, "what comes in a minute fills no slot now"
+def test_the_tuner_fills_the_queue_at_once_and_a_models_batch_comes_on_top() -> None:
+    assert asked(world_of(MODEL, TUNER)) == {"model": 4, "tuner": 8}
 
 
-def test_an_answer_that_comes_before_the_queue_is_empty_counts(world: World) -> None:
-    for _ in range(3):
-        world.propose()
-    late = measured(world, "model", 3000.0, count=4)
-    soon = measured(world, "model", 10.0, count=4)
-    assert asked(world, late) == {"tuner": 1}
+def test_while_a_model_thinks_the_tuner_is_asked_for_all_that_is_missing() -> None:
+    world = world_of(MODEL, TUNER)
+    wait_in_line(world, 5)
+    thinking = Asked(proposer="model", count=4, since=world.now, latency_s=60.0)
+    assert asked(world, thinking) == {"tuner": 3}
+
+
+def test_an_answer_that_comes_before_the_queue_is_empty_counts_as_there() -> None:
+    world = world_of(MODEL, TUNER)
+    wait_in_line(world, 5)  # of 8 s each, on 8 slots: they last for 5 s
+    soon = Asked(proposer="model", count=4, since=world.now - timedelta(seconds=58), latency_s=60.0)
     assert asked(world, soon) == {}
 
 
-def test_whoever_has_brought_less_for_its_weight_is_asked_first() -> None:
-    heavy = Seat(name="heavy", batch=1, weight=3.0)
-    light = Seat(name="light", batch=1)
-    world = World(slots=1, proposers=(light, heavy))
-    world.baseline(1.0)
+def test_an_answer_that_is_late_counts_as_never_to_come() -> None:
+    world = world_of(MODEL, TUNER)
+    wait_in_line(world, 5)
+    late = Asked(proposer="model", count=4, since=world.now - timedelta(seconds=90), latency_s=60.0)
+    assert asked(world, late) == {"tuner": 3}
+
+
+def test_two_quick_proposers_share_what_is_missing() -> None:
+    world = world_of(Seat(name="a"), Seat(name="b"), slots=5)
+    assert asked(world) == {"a": 3, "b": 2}
+
+
+def test_who_has_brought_least_for_its_weight_is_asked_first() -> None:
+    heavy, light = Seat(name="heavy", batch=4, weight=3.0), Seat(name="light", batch=4)
+    world = world_of(heavy, light, slots=4)
+    for _ in range(5):
+        world.run(world.propose(proposer="heavy"), scored(2.0))
+    for _ in range(2):
+        world.run(world.propose(proposer="light"), scored(2.0))
+    assert list(asked(world)) == ["heavy", "light"]
+    for _ in range(2):
+        world.run(world.propose(proposer="heavy"), scored(2.0))
+    assert list(asked(world)) == ["light", "heavy"]
+
+
+def test_shares_are_as_the_weights() -> None:
+    world = world_of(Seat(name="light", batch=1), Seat(name="heavy", batch=1, weight=3.0), slots=1)
     order = []
     for _ in range(8):
-        name = next(iter(asked(world, measured(world, "light", 1), measured(world, "heavy", 1))))
-        order.append(name)
-        world.run(world.propose(proposer=name), scored(2.0))
+        order.append(next(iter(asked(world))))
+        world.run(world.propose(proposer=order[-1]), scored(2.0))
     assert order.count("heavy") == 6
 
 
-def test_a_proposer_in_trouble_is_left_alone_until_its_time_has_come(world: World) -> None:
-    until = world.now + timedelta(minutes=5)
-    failed = ev.ProposerFailed(proposer="model", reason="overloaded", retry_at=until)
-    world.happen("f", failed)
-    assert asked(world) == {"tuner": 4}
-    world.now += timedelta(minutes=6)
-    assert asked(world)["model"] == 4
-    world.propose(proposer="model")
-    assert not world.state.troubled, "whoever answers is well again"
+def test_a_model_that_is_ahead_of_its_share_waits_for_the_tuner_to_catch_up() -> None:
+    world = world_of(TUNER, MODEL)
+    world.run(world.propose(proposer="model"), scored(2.0))
+    assert asked(world) == {"tuner": 8}
 
 
-def test_a_study_whose_every_proposer_is_in_trouble_waits() -> None:
-    world = World(slots=1, proposers=(MODEL,))
-    world.baseline(1.0)
-    until = world.now + timedelta(minutes=5)
-    world.happen("f", ev.ProposerFailed(proposer="model", reason="overloaded", retry_at=until))
-    world.settle()
-    assert not world.state.finished
-    world.happen("x", ev.ProposerExhausted(proposer="model", reason="the key is wrong"))
-    world.asked = 0
-    world.settle()
-    assert world.state.finished == "nothing more to try (model: the key is wrong)"
+def test_a_model_alone_is_asked_for_whole_batches_but_never_beyond_the_limit() -> None:
+    world = world_of(MODEL, slots=1)
+    assert asked(world) == {"model": 4}
+    assert asked(world, experiments=2) == {"model": 2}
+    wait_in_line(world, 2, "model")
+    assert asked(world, experiments=2) == {}
+
+
+def troubled(world: World, proposer: str, seconds: float) -> None:
+    until = world.now + timedelta(seconds=seconds)
+    event = ProposerFailed(proposer=proposer, reason="529: overloaded", retry_at=until)
+    world.happen(f"failed/{world.now}", event)
+
+
+def test_who_is_in_trouble_is_left_alone_and_tried_again_afterwards() -> None:
+    world = world_of(MODEL, TUNER)
+    troubled(world, "model", 60.0)
+    assert asked(world) == {"tuner": 8}
+    world.now += timedelta(seconds=60)
+    assert asked(world) == {"model": 4, "tuner": 8}
+
+
+def test_a_study_whose_proposers_are_all_in_trouble_waits_and_knows_why() -> None:
+    world = world_of(MODEL)
+    troubled(world, "model", 60.0)
+    assert world.decide() == ()
+    assert can_propose(world.state, world.plan)
+    assert world.state.troubled["model"].reason == "529: overloaded"
+    world.verify()
+
+
+def test_a_study_ends_once_its_last_proposer_has_and_says_why() -> None:
+    world = world_of(MODEL)
+    end = ev.ProposerExhausted(proposer="model", reason="the key is wrong")
+    world.happen("x", end)
+    (finish,) = world.decide()
+    assert isinstance(finish, cmd.FinishStudy)
+    assert finish.reason == "nothing more to try (model: the key is wrong)"
 
 
 def test_a_call_that_a_limit_did_not_allow_ends_the_study_until_the_limit_is_raised() -> None:
-    world = World(slots=1, proposers=(MODEL, TUNER))
-    world.baseline(1.0)
+    world = world_of(MODEL, TUNER, slots=1)
     world.plan = replace(world.plan, most_usd=5.0)
     world.happen("r", ev.CallRefused(proposer="model", usd=5.5, tokens=10))
-    world.asked = 0
     world.settle()
-    assert world.state.finished == ("$0.00 of $5.00 were spent, and the next call may cost $5.50")
+    assert world.state.finished == "$0.00 of $5.00 were spent, and the next call may cost $5.50"
     world.plan = replace(world.plan, most_usd=9.0)
     world.restart()
     assert asked(world) == {"model": 4, "tuner": 1}
 
 
-def test_candidates_wait_for_approval_count_as_ready_and_do_not_keep_a_study_alive() -> None:
-    world = World(slots=2, proposers=(TUNER,), experiments=3)
-    world.baseline(1.0)
-    held = [world.propose(is_held=True) for _ in range(2)]
-    world.settle()
-    assert world.status(held[0]) is Status.HELD
-    assert asked(world) == {}, "proposers do not flood who approves"
-    world.happen("ok", ev.ApproveRequested(experiment=held[0]))
-    world.happen("no", ev.RejectRequested(experiment=held[1], reason="too wild"))
-    assert world.status(held[1]) is Status.REJECTED
-    assert world.state.experiments[held[1]].reason == "rejected by hand: too wild"
-    world.run(held[0], scored(2.0))
-    for _ in range(2):
-        world.run(world.propose(), scored(2.0))
-    world.propose(is_held=True)
-    world.settle()
-    assert world.state.finished == "3 experiments were judged"
-
-
-# --- tasks ---------------------------------------------------------------------------------------
-
-
-def task_commands(world: World, *known: Asked) -> list[tuple[str, str]]:
-    now = Circumstances(now=world.now, asked=known)
-    found = decide(world.state, world.plan, now)
-    return [(c.proposer, c.task) for c in found if isinstance(c, cmd.AskTask)]
-
-
-def test_a_trivial_crash_goes_back_to_its_author_and_so_does_its_fix_twice_at_most(
-    world: World,
-) -> None:
-    slip = crashed(CrashKind.EXCEPTION, "NameError: name 'modle' is not defined")
-    first = world.propose(proposer="model")
-    world.run(first, slip)
-    assert task_commands(world) == [("model", f"fix/{first}")]
-    busy = Asked(proposer="model", count=1, task=f"fix/{first}")
-    assert task_commands(world, busy) == []
-    second = world.propose(proposer="model", task=f"fix/{first}")
-    assert world.state.tasks == ()
-    assert world.state.experiments[second].fixes == 1
-    world.run(second, slip)
-    third = world.propose(proposer="model", task=f"fix/{second}")
-    world.run(third, slip)
-    assert world.state.experiments[third].fixes == 2
-    assert task_commands(world) == []
-
-
-def test_what_is_no_slip_or_nobody_s_to_mend_is_left_alone(world: World) -> None:
-    slip = crashed(CrashKind.EXCEPTION, "NameError: name 'modle' is not defined")
-    world.run(world.propose(proposer="tuner"), slip)
-    world.run(world.propose(proposer="model"), crashed(CrashKind.NAN, "loss is nan"))
-    assert task_commands(world) == []
-
-
-def test_a_task_is_not_asked_for_where_the_limit_has_no_room_for_what_it_brings(
-    world: World,
-) -> None:
-    world.plan = replace(world.plan, most_experiments=2)
+def test_trouble_in_a_row_doubles_the_wait_until_an_answer_comes() -> None:
+    world = world_of(MODEL)
+    waits = []
+    for _ in range(9):
+        until = retry_at(world.state, "model", world.now, 0.0)
+        waits.append((until - world.now).total_seconds())
+        troubled(world, "model", waits[-1])
+    assert waits == [15, 30, 60, 120, 240, 480, MOST_WAIT_S, MOST_WAIT_S, MOST_WAIT_S]
     world.propose(proposer="model")
-    first = world.propose(proposer="model")
-    world.run(first, crashed(CrashKind.EXCEPTION, "NameError: x"))
-    assert task_commands(world) == []
-    world.plan = replace(world.plan, most_experiments=3)
-    assert task_commands(world) == [("model", f"fix/{first}")]
+    assert not world.state.troubled
+    until = retry_at(world.state, "model", world.now, 40.0)
+    assert (until - world.now).total_seconds() == 40.0
 
 
-def test_a_task_that_nothing_came_of_is_closed(world: World) -> None:
-    first = world.propose(proposer="model")
-    world.run(first, crashed(CrashKind.OUT_OF_MEMORY, "CUDA out of memory"))
-    assert task_commands(world) == [("model", f"fix/{first}")]
-    world.happen("c", ev.TaskClosed(task=f"fix/{first}", proposer="model", reason="gave up"))
-    assert task_commands(world) == []
+# --- approval ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("reason", "is_trivial"),
-    [
-        ("NameError: name 'x' is not defined", True),
-        ("AttributeError: module 'torch' has no attribute 'foo'", True),
-        ("ModuleNotFoundError: No module named 'einops'", True),
-        ("TypeError: forward() missing 1 required positional argument: 'y'", True),
-        ("TypeError: __init__() got an unexpected keyword argument 'bias'", True),
-        ("RuntimeError: mat1 and mat2 shapes cannot be multiplied (8x64 and 32x10)", True),
-        ("RuntimeError: The size of tensor a (3) must match the size of tensor b (4)", True),
-        ("RuntimeError: expected scalar type Float but found Half", True),
-        ("ValueError: operands could not be broadcast together with shapes (3,) (4,)", True),
-        ("AssertionError: loss exploded", False),
-        ("FileNotFoundError: [Errno 2] No such file or directory: 'data'", False),
-        ("ZeroDivisionError: division by zero", False),
-    ],
-)
-def test_slips_are_known_by_what_python_torch_and_numpy_say(reason: str, is_trivial: bool) -> None:
-    world = World(slots=1, proposers=(MODEL,))
-    world.baseline(1.0)
-    first = world.propose(proposer="model")
-    world.run(first, crashed(CrashKind.EXCEPTION, reason))
-    assert tasks.is_trivial(world.state.experiments[first]) is is_trivial
-
-
-def test_a_conflict_goes_to_whoever_does_nothing_but_compose() -> None:
-    crossover = Seat(name="crossover", batch=1, tasks=frozenset({TaskKind.COMPOSE}))
-    world = World(slots=2, proposers=(MODEL, crossover))
-    world.baseline(1.0)
-    one, other = world.propose(), world.propose()
+@pytest.fixture
+def held() -> World:
+    """A study with two candidates that wait for somebody."""
+    world = world_of(TUNER, slots=2)
+    for _ in range(2):
+        name = world.state.next_experiment
+        base = world.state.experiments[world.state.lineage[-1]]
+        world.happen(f"{name}/proposed", _held(world, name, base.id))
     world.settle()
-    world.merge_outcome = "conflict"
-    world.start(one)
-    world.start(other)
-    world.end(one, scored(0.5))
-    world.end(other, scored(0.6))
-    world.settle()
-    assert world.status(other) is Status.CONFLICTED
-    assert task_commands(world) == [("crossover", f"compose/{other}")]
-    assert ExperimentId(other) in world.state.experiments
+    return world
+
+
+def _held(world: World, name: str, base: str) -> ev.ExperimentProposed:
+
+    return ev.ExperimentProposed(
+        experiment=name,
+        kind=Kind.PROPOSAL,
+        commit=f"c-{name}",
+        tree=f"t-{name}",
+        base=base,
+        base_commit=world.state.base_commit,
+        lines=100,
+        proposer="tuner",
+        hypothesis="h",
+        is_held=True,
+    )
+
+
+def test_what_is_held_does_not_run_and_keeps_proposers_from_flooding(held: World) -> None:
+    assert held.in_status(Status.HELD) == ["e1", "e2"]
+    assert asked(held) == {}
+    assert held.decide() == ()  # nor does the study end: somebody may approve
+    held.verify()
+
+
+def test_what_is_approved_runs_and_what_is_rejected_does_not(held: World) -> None:
+    held.happen("approve", ApproveRequested(experiment="e1"))
+    held.happen("reject", RejectRequested(experiment="e2", reason="too long"))
+    held.settle()
+    assert held.status("e1") is Status.QUEUED
+    assert held.status("e2") is Status.REJECTED
+    assert held.state.experiments["e2"].reason == "rejected by hand: too long"
+    held.verify()
+
+
+def test_a_limit_ends_the_study_though_something_is_held(held: World) -> None:
+    held.run(held.propose(proposer="tuner"), scored(2.0))
+    plan = replace(held.plan, most_experiments=1)
+    (end,) = decide(held.state, plan, Circumstances(now=held.now))
+    assert isinstance(end, cmd.FinishStudy)
+    assert end.reason == "1 experiments were judged"

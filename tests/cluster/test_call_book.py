@@ -1,66 +1,94 @@
-"""Calls are reserved and settled in the ledger, within the limits, whenever the process dies."""
+"""Paying for calls: limits that hold, and deaths of the controller before and after each append."""
 
 import json
-import stat
 import threading
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from cluster import events as ev
 from cluster.call_book import CallBook
 from cluster.invariants import check
-from cluster.ledger import InMemoryLedger, load
-from cluster.proposing_events import AnswerUsed, CallRefused
-from proposer.purse import CallId, CallPlan, OverLimit, Settlement, Usage
+from cluster.ledger import Fenced, InMemoryLedger, LedgerAway, load
+from cluster.proposal_planning import limit_reached
+from cluster.state import StudyState
+from cluster.study_plan import StudyPlan
+from eval.judge import GreedyJudge
+from proposer.purse import CallPlan, OverLimit, Settlement, Usage
+from tests.cluster.world import METRIC
 from trainer.trial import CommitId, ExperimentId
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
-PLAN = CallPlan(
-    proposer="claude",
-    model="m",
-    purpose="propose",
-    commit=CommitId("c" * 40),
-    incumbent=ExperimentId("e0"),
-    usd=1.0,
-    tokens=1000,
-)
-PAID = Settlement(
-    usage=Usage(input=100, cache_read=20, output=30),
+REPLY = Settlement(
+    usage=Usage(input=100, cache_read=50, output=20),
     usd=0.25,
-    seconds=2.0,
-    reply=json.dumps({"experiments": []}),
+    seconds=3.0,
+    reply='{"experiments": []}',
     proposals=2,
 )
 
 
+class Killed(BaseException):
+    """The controller is gone, as by kill -9."""
+
+
+class MortalLedger(InMemoryLedger):
+    """Dies before or after its n-th append."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dies_at = 0
+        self.dies_after = False
+        self.appends = 0
+
+    def append(self, drafts: Sequence[ev.Draft], *, epoch: int | None = None) -> int:
+        self.appends += 1
+        is_last = self.appends == self.dies_at
+        if is_last and not self.dies_after:
+            raise Killed
+        seq = super().append(drafts, epoch=epoch)
+        if is_last:
+            raise Killed
+        return seq
+
+
 class Desk:
-    """A ledger and a folder that outlive every book over them."""
+    """A study's ledger and folder, over the lives of several controllers."""
 
     def __init__(self, folder: Path) -> None:
-        self.ledger = InMemoryLedger()
+        self.ledger = MortalLedger()
         self.folder = folder / "calls"
+        started = ev.StudyStarted(
+            study="s", base_commit=CommitId("b"), metric="loss", goal="minimize"
+        )
+        self.ledger.append([ev.Draft(id="start", at=NOW, event=started)])
 
-    def book(self, usd: float = 10.0, tokens: int = 0) -> CallBook:
+    def book(self, *, usd: float = 0.0, tokens: int = 0) -> CallBook:
+        """Begin the life of a controller."""
+        epoch = self.ledger.begin_epoch()
+        started = ev.ControllerStarted(epoch=epoch, pid=1, node="n")
+        self.ledger.append([ev.Draft(id=f"controller/{epoch}", at=NOW, event=started)])
         return CallBook(
             self.ledger,
-            epoch=self.ledger.begin_epoch(),
+            epoch=epoch,
             clock=lambda: NOW,
             directory=self.folder,
             most_usd=usd,
             most_tokens=tokens,
-            state=load(self.ledger),
+            state=self.state,
         )
 
     @property
-    def state(self):
+    def state(self) -> StudyState:
         state = load(self.ledger)
         check(state)
         return state
 
     @property
-    def kinds(self) -> list[str]:
-        return [type(recorded.event).__name__ for recorded in self.ledger.read(0)]
+    def spent(self) -> float:
+        return sum(account.usd for account in self.state.accounts.values())
 
 
 @pytest.fixture
@@ -68,51 +96,204 @@ def desk(tmp_path: Path) -> Desk:
     return Desk(tmp_path)
 
 
-def test_a_call_is_reserved_then_settled_with_its_reply_on_disk_first(desk: Desk) -> None:
+def plan_of(usd: float = 1.0, tokens: int = 1000, proposer: str = "claude") -> CallPlan:
+    return CallPlan(
+        proposer=proposer,
+        model="m",
+        purpose="propose",
+        commit=CommitId("b"),
+        incumbent=ExperimentId("e0"),
+        usd=usd,
+        tokens=tokens,
+    )
+
+
+def study_plan(usd: float = 0.0, tokens: int = 0) -> StudyPlan:
+    return StudyPlan(
+        metric=METRIC,
+        judge=GreedyJudge(metric=METRIC),
+        proposers=(),
+        slots=1,
+        most_usd=usd,
+        most_tokens=tokens,
+    )
+
+
+def test_a_call_is_reserved_settled_and_accounted_for(desk: Desk) -> None:
     book = desk.book()
-    call = book.reserve(PLAN)
-    assert dict(desk.state.reserved) == {call: PLAN}
-    book.settle(call, PAID)
-    state = desk.state
-    assert not state.reserved
-    assert dict(state.replies) == {call: PLAN}
-    account = state.accounts["claude"]
-    assert (account.calls, account.usd, account.usage.total) == (1, 0.25, 150)
-    kept = desk.folder / "c1.json"
-    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-    assert stat.S_IMODE(desk.folder.stat().st_mode) == 0o700
-    assert json.loads(kept.read_text())["settlement"]["reply"] == PAID.reply
+    call = book.reserve(plan_of())
+    assert dict(desk.state.reserved) == {call: plan_of()}
+    assert call == "c1"
+    book.settle(call, REPLY)
+    account = desk.state.accounts["claude"]
+    assert (account.calls, account.usd, account.usage) == (1, 0.25, REPLY.usage)
+    assert not desk.state.reserved
+    assert dict(desk.state.replies) == {call: plan_of()}
 
 
-def test_what_is_reserved_counts_and_a_call_that_could_exceed_the_limit_is_refused(
-    desk: Desk,
+def test_a_reply_lies_in_a_file_that_nobody_else_can_read(desk: Desk) -> None:
+    book = desk.book()
+    book.settle(book.reserve(plan_of()), REPLY)
+    (kept,) = desk.folder.iterdir()
+    assert (kept.name, kept.stat().st_mode & 0o777) == ("c1.json", 0o600)
+    assert json.loads(kept.read_text())["settlement"]["reply"] == REPLY.reply
+    assert desk.folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_reply_is_on_disk_before_the_event_that_settles_its_call(desk: Desk) -> None:
+    book = desk.book()
+    call = book.reserve(plan_of())
+    desk.ledger.dies_at = desk.ledger.appends + 1
+    with pytest.raises(Killed):
+        book.settle(call, REPLY)
+    assert (desk.folder / "c1.json").is_file()
+    assert list(desk.state.reserved) == [call]
+
+
+@pytest.mark.parametrize("dies_after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("append", range(1, 6))
+def test_no_death_pays_for_a_recorded_reply_twice_nor_loses_one(
+    desk: Desk, append: int, dies_after: bool
 ) -> None:
-    book = desk.book(usd=2.5)
-    first, _ = book.reserve(PLAN), book.reserve(PLAN)
-    with pytest.raises(OverLimit, match=r"may cost \$1.00, more than is left of \$2.50"):
-        book.reserve(PLAN)
-    assert desk.state.refused == CallRefused(proposer="claude", usd=1.0, tokens=1000)
-    book.settle(first, PAID)
-    assert book.reserve(PLAN) == "c3", "what was not used is free again"
+    """Two calls are made of a life; the next life finds every reply that came back."""
+    came_back: list[str] = []
+
+    def live(book: CallBook) -> None:
+        for _ in range(2):
+            call = book.reserve(plan_of())
+            came_back.append(call)
+            book.settle(call, REPLY)
+
+    first = desk.book()
+    desk.ledger.dies_at = desk.ledger.appends + append
+    desk.ledger.dies_after = dies_after
+    made_all = append > 4
+    if made_all:
+        live(first)
+    else:
+        with pytest.raises(Killed):
+            live(first)
+    desk.ledger.dies_at = 0
+    second = desk.book()
+    found = [recorded.call for recorded in second.unused("claude")]
+    state = desk.state
+    assert found == came_back
+    assert set(found) == set(state.replies)
+    assert not state.reserved
+    # A call that was reserved, and never made, counts as what was reserved: nobody knows.
+    lost = state.calls - len(came_back)
+    assert desk.spent == pytest.approx(0.25 * len(came_back) + 1.0 * lost)
+    assert second.reserve(plan_of()) == f"c{state.calls + 1}"
+
+
+def test_a_death_while_the_dead_are_settled_settles_each_once(desk: Desk) -> None:
+    first = desk.book()
+    kept, lost = first.reserve(plan_of()), first.reserve(plan_of())
+    desk.ledger.dies_at = desk.ledger.appends + 1
+    with pytest.raises(Killed):
+        first.settle(kept, REPLY)
+    desk.ledger.dies_at, desk.ledger.dies_after = desk.ledger.appends + 2, True
+    with pytest.raises(Killed):
+        desk.book()
+    desk.ledger.dies_at = 0
+    third = desk.book()
+    assert [recorded.call for recorded in third.unused("claude")] == [kept]
+    assert desk.state.accounts["claude"].usage.total == REPLY.usage.total + 1000
+    settled = [r.event for r in desk.ledger.read(0) if isinstance(r.event, ev.CallSettled)]
+    assert sorted((event.call, event.is_lost, event.usd) for event in settled) == [
+        (kept, False, 0.25),
+        (lost, True, 1.0),
+    ]
+
+
+def test_unused_replies_come_once_and_to_their_own_proposer(desk: Desk) -> None:
+    first = desk.book()
+    for name in ("claude", "other", "claude"):
+        first.settle(first.reserve(plan_of(proposer=name)), REPLY)
+    assert first.unused("claude") == []  # those of this life are in its proposers' hands
+    second = desk.book()
+    found = second.unused("claude")
+    assert [(r.call, r.reply) for r in found] == [("c1", REPLY.reply), ("c3", REPLY.reply)]
+    assert found[0].plan == plan_of()
+    assert second.unused("claude") == []
+    assert second.unused("somebody else") == []
+    desk.ledger.append([ev.Draft(id="used", at=NOW, event=ev.AnswerUsed(calls=(found[0].call,)))])
+    assert sorted(desk.state.replies) == ["c2", "c3"]
+    assert [r.call for r in desk.book().unused("claude")] == ["c3"]
+
+
+def test_a_limit_holds_over_calls_that_are_being_made_and_over_lives(desk: Desk) -> None:
+    book = desk.book(usd=2.0)
+    first = book.reserve(plan_of(usd=1.5))
+    with pytest.raises(OverLimit, match=r"may cost \$1.00, more than is left of \$2.00"):
+        book.reserve(plan_of(usd=1.0))
+    assert desk.state.refused == ev.CallRefused(proposer="claude", usd=1.0, tokens=1000)
+    book.settle(first, REPLY)
+    second = book.reserve(plan_of(usd=1.75))  # exactly what is left
+    del second  # its process dies: it counts as reserved
     with pytest.raises(OverLimit):
-        book.reserve(PLAN)
+        desk.book(usd=2.0).reserve(plan_of(usd=0.01))
 
 
 def test_tokens_have_a_limit_of_their_own(desk: Desk) -> None:
-    book = desk.book(usd=0.0, tokens=1100)
-    book.settle(book.reserve(PLAN), PAID)
-    with pytest.raises(OverLimit, match=r"1,000 tokens, more than is left of 1,100"):
-        book.reserve(PLAN)
+    book = desk.book(tokens=1500)
+    book.settle(book.reserve(plan_of(tokens=1400)), REPLY)
+    with pytest.raises(OverLimit, match=r"1,400 tokens, more than is left of 1,500"):
+        book.reserve(plan_of(tokens=1400))
+    assert book.reserve(plan_of(tokens=1330)) == "c2"
 
 
-def test_threads_never_exceed_the_limit_together(desk: Desk) -> None:
+def test_a_refusal_ends_the_study_by_name_until_the_limit_is_raised(desk: Desk) -> None:
+    book = desk.book(usd=2.0)
+    book.settle(book.reserve(plan_of(usd=1.5)), REPLY)
+    with pytest.raises(OverLimit):
+        book.reserve(plan_of(usd=1.8))
+    said = limit_reached(desk.state, study_plan(usd=2.0), NOW)
+    assert said == "$0.25 of $2.00 were spent, and the next call may cost $1.80"
+    assert not limit_reached(desk.state, study_plan(usd=3.0), NOW)
+
+
+def test_a_refusal_for_what_is_set_aside_stands_until_that_is_settled(desk: Desk) -> None:
+    """Else the one that was refused would be tried again at once, and again."""
+    book = desk.book(usd=2.0)
+    call = book.reserve(plan_of(usd=1.5))
+    with pytest.raises(OverLimit):
+        book.reserve(plan_of(usd=1.0))
+    assert limit_reached(desk.state, study_plan(usd=2.0), NOW)
+    book.settle(call, REPLY)
+    assert not limit_reached(desk.state, study_plan(usd=2.0), NOW)
+
+
+def test_threads_together_stay_within_the_limit(desk: Desk) -> None:
+    book = desk.book(usd=10.0)
+    refused: list[int] = []
+
+    def work(number: int) -> None:
+        for _ in range(5):
+            try:
+                book.settle(book.reserve(plan_of(usd=1.0)), REPLY)
+            except OverLimit:
+                refused.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    state = desk.state
+    assert state.calls == 40 - len(refused)
+    assert desk.spent == pytest.approx(0.25 * state.calls)
+    assert desk.spent <= 10.0
+
+
+def test_threads_that_settle_nothing_reserve_no_more_than_the_limit(desk: Desk) -> None:
     book = desk.book(usd=5.0)
     refused: list[str] = []
 
     def spend() -> None:
         for _ in range(4):
             try:
-                book.reserve(PLAN)
+                book.reserve(plan_of())
             except OverLimit as problem:
                 refused.append(str(problem))
 
@@ -125,42 +306,48 @@ def test_threads_never_exceed_the_limit_together(desk: Desk) -> None:
     assert len(refused) == 11
 
 
-def test_a_reply_that_was_kept_before_death_is_settled_and_offered_once(desk: Desk) -> None:
-    """The process dies between the file and the event."""
-    first = desk.book()
-    call = first.reserve(PLAN)
-    first._settled = lambda *_, **__: None
-    first.settle(call, PAID)
-    assert desk.kinds == ["CallReserved"]
-    second = desk.book()
-    assert desk.kinds == ["CallReserved", "CallSettled"]
-    assert desk.state.accounts["claude"].usd == 0.25
-    (recorded,) = second.unused("claude")
-    assert (recorded.call, recorded.plan, recorded.reply) == (call, PLAN, PAID.reply)
-    assert second.unused("claude") == []
-    assert desk.book().unused("somebody else") == []
+def test_a_dead_controllers_thread_can_reserve_nothing(desk: Desk) -> None:
+    old = desk.book()
+    desk.book()
+    with pytest.raises(Fenced):
+        old.reserve(plan_of())
 
 
-def test_a_call_of_which_nothing_is_left_counts_as_what_was_reserved(desk: Desk) -> None:
-    desk.book().reserve(PLAN)
-    book = desk.book(usd=1.5)
-    account = desk.state.accounts["claude"]
-    assert (account.usd, account.usage.total) == (1.0, 1000)
-    with pytest.raises(OverLimit):
-        book.reserve(PLAN)
+def failing(times: int, append: Callable[..., int]) -> Callable[..., int]:
+    left = [times]
+
+    def act(drafts: Sequence[ev.Draft], *, epoch: int | None = None) -> int:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise LedgerAway("gone")
+        return append(drafts, epoch=epoch)
+
+    return act
 
 
-def test_a_reply_of_which_all_was_made_is_not_offered_again(desk: Desk) -> None:
+def test_a_server_that_is_away_is_waited_for(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.call_book._PAUSE_S", 0.0)
     book = desk.book()
-    book.settle(book.reserve(PLAN), PAID)
-    used = AnswerUsed(calls=(CallId("c1"),))
-    book._record("c1/used", used)
-    assert not desk.state.replies
+    desk.ledger.append = failing(3, desk.ledger.append)  # type: ignore[method-assign]
+    assert book.reserve(plan_of()) == "c1"
+    assert desk.state.calls == 1
+
+
+def test_a_disk_that_takes_no_reply_costs_the_reply_and_not_the_account(desk: Desk) -> None:
+    book = desk.book()
+    call = book.reserve(plan_of())
+    desk.folder.rmdir()
+    desk.folder.write_text("in the way")
+    book.settle(call, REPLY)
+    assert desk.spent == 0.25
+    desk.folder.unlink()
     assert desk.book().unused("claude") == []
 
 
-def test_a_damaged_reply_is_paid_for_and_left_out(desk: Desk) -> None:
+@pytest.mark.parametrize("text", ['{"call": 7}', "{"])
+def test_a_damaged_reply_is_paid_for_and_counts_as_none(desk: Desk, text: str) -> None:
     book = desk.book()
-    book.settle(book.reserve(PLAN), PAID)
-    (desk.folder / "c1.json").write_text("{")
+    book.settle(book.reserve(plan_of()), REPLY)
+    (desk.folder / "c1.json").write_text(text)
     assert desk.book().unused("claude") == []
+    assert desk.spent == 0.25

@@ -257,8 +257,40 @@ def test_a_head_that_stays_away_is_no_fault_of_the_candidate(
     remote: Remote, depot: FakeDepot, base: CommitId
 ) -> None:
     depot.before = away
-    with pytest.raises(CodeAway):
+    with pytest.raises(CodeAway, match="does not answer"):
         remote(patience_s=0.6).fetch(base)
+
+
+def test_a_lease_does_not_wait_for_long_but_a_node_s_first_fetch_may(
+    remote: Remote, research: Research, depot: FakeDepot, base: CommitId
+) -> None:
+    gate = threading.Event()
+    code = remote(patience_s=0.1)
+
+    def slow(_: str) -> None:
+        time.sleep(0.5)
+
+    depot.before = slow
+    code.fetch(base)
+    depot.before = lambda _: gate.wait(30) and None
+    found = candidate(research, 1)
+    with pytest.raises(CodeAway, match="still on its way"):
+        code.fetch(found)
+    gate.set()
+
+
+def test_a_head_that_does_not_say_what_was_promoted_is_not_waited_for_each_time(
+    remote: Remote, depot: FakeDepot
+) -> None:
+    gate = threading.Event()
+    depot.before = lambda _: gate.wait(30) and None
+    code = remote()
+    began = time.monotonic()
+    for _ in range(20):
+        with pytest.raises(CodeAway):
+            code.promoted()
+    assert time.monotonic() - began < 10
+    gate.set()
 
 
 def test_a_slow_fetch_goes_on_when_patience_has_ended_and_is_found_later(

@@ -169,6 +169,10 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> N
         ("data = [nan]", "[trial] data item 1: must be a finite number, not nan"),
         ("gpus = -0.5", "[trial] gpus: must be at least 0, not -0.5"),
         ("gpus = 1.5", "[trial]: gpus above 1 must be whole, not 1.5"),
+        (
+            'gpus = 0\ndevice = "RTX 4090"',
+            "[trial]: device asks for RTX 4090, but with gpus = 0 there is no card",
+        ),
         ("timeout_s = 1", "[trial]: timeout_s (1) must be at least budget_s (300)"),
         ("smoke_s = 300", "[trial]: smoke_s (300) must be less than budget_s (300)"),
         ("smoke_s = 0", "[trial] smoke_s: must be above 0, not 0"),

@@ -12,6 +12,7 @@ from cluster.ledger import Fenced, InMemoryLedger, Ledger, LedgerAway, load
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_store import RedisStore, WrongServer, check_server, connect
 from cluster.state import StudyState
+from tests.cluster.redis_user import restricted
 from trainer.run_start import Start
 from trainer.trial import CommitId, Ending, ExperimentId, SlotId, TrialId, TrialOutcome
 
@@ -22,12 +23,12 @@ def draft(name: str, event: ev.Event | None = None) -> ev.Draft:
     return ev.Draft(id=name, at=NOW, event=event or ev.PauseRequested())
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "user"])
 def ledger(request: pytest.FixtureRequest, server_url: str, study_id: str) -> Iterator[Ledger]:
     if request.param == "memory":
         yield InMemoryLedger()
         return
-    client = connect(server_url)
+    client = connect(restricted(server_url) if request.param == "user" else server_url)
     yield RedisLedger(RedisStore(client, study_id))
     client.close()
 
@@ -156,7 +157,7 @@ def test_a_password_is_not_shown() -> None:
 def test_a_server_that_is_too_old_is_refused() -> None:
     class OldServer:
         def info(self, section: str) -> dict[str, str]:
-            return {"redis_version": "5.0.14"}
+            return {"redis_version": "5.0.14"} if section == "server" else {}
 
     with pytest.raises(WrongServer, match=r"Redis 5\.0\.14; Incumbent needs 6\.2"):
         check_server(OldServer(), "redis://old")  # type: ignore[arg-type]

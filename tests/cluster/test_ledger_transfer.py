@@ -18,6 +18,7 @@ from cluster.progress import ProgressStore
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_queue import RedisTrialQueue
 from cluster.redis_store import RedisStore, connect
+from tests.cluster.redis_user import restricted
 from trainer.ports import Heartbeat, Progress, Slot
 from trainer.trial import (
     CommitId,
@@ -117,7 +118,8 @@ def old(server_url: str) -> Iterator[Server]:
 
 @pytest.fixture
 def new(server_url: str) -> Iterator[Server]:
-    made = Server(server_url)
+    """Somewhere else, as a user who may do no more than is needed."""
+    made = Server(restricted(server_url))
     yield made
     check(load(made.ledger))
     made.client.close()

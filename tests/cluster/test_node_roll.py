@@ -48,6 +48,18 @@ def test_only_silence_for_longer_than_patience_makes_a_node_leave_and_once() -> 
     assert not roll.silent(500.0, PATIENCE_S)
 
 
+def test_a_node_that_is_expected_is_new_when_it_comes_and_has_left_if_it_does_not() -> None:
+    roll = NodeRoll()
+    roll.expect(["rig", "other"], 0.0)
+    assert not roll.is_known(RIG)
+    assert not roll.is_taken(RIG)
+    roll.beat(RIG, 1.0)
+    roll.expect(["rig"], 2.0)
+    assert roll.is_known(RIG)
+    (left,) = roll.silent(PATIENCE_S + 0.5, PATIENCE_S)
+    assert (left.node, left.reason) == ("other", "fell silent")
+
+
 def test_who_parts_is_recorded_once_and_is_new_when_it_comes_again() -> None:
     roll = NodeRoll()
     roll.beat(RIG, 0.0)

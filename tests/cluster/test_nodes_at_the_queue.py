@@ -1,6 +1,7 @@
 """Nodes as the queue actor deals with them: the real actor's class, over a real server."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import TypeVar
@@ -65,10 +66,59 @@ def test_a_node_that_beats_is_recorded_once_and_told_to_go_on(scene: Scene) -> N
 def test_a_second_machine_of_the_same_name_is_told_so_and_changes_nothing(scene: Scene) -> None:
     async def story(actor: QueueActor) -> Order:
         await actor.beat(RIG)
+        assert await actor.is_taken(replace(RIG, id="b"))
+        assert not await actor.is_taken(RIG)
         return await actor.beat(replace(RIG, id="b"))
 
     assert scene.run(story) is Order.TAKEN
     assert len(scene.recorded(ev.NodeJoined)) == 1
+
+
+def test_a_machine_that_is_called_like_the_head_is_told_so(scene: Scene) -> None:
+    async def story(actor: QueueActor) -> Order:
+        return await actor.beat(replace(RIG, node=socket.gethostname()))
+
+    assert scene.run(story) is Order.TAKEN
+    assert not scene.recorded(ev.NodeJoined)
+
+
+def test_a_node_that_died_while_the_queue_was_away_is_missed_by_the_next_one(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.queue_actor.EXPIRE_S", 0.01)
+    monkeypatch.setattr("cluster.queue_actor.SILENT_TTLS", 0.01)
+
+    async def joins(actor: QueueActor) -> None:
+        actor._tasks = [asyncio.create_task(asyncio.sleep(0))]  # it looks after nobody
+        await actor.beat(RIG)
+
+    async def story(actor: QueueActor) -> None:
+        await actor.start()
+        while not scene.recorded(ev.NodeLeft):
+            await asyncio.sleep(0.05)
+
+    scene.run(joins)
+    scene.run(story)
+    assert scene.recorded(ev.NodeLeft) == [ev.NodeLeft(node="rig", reason="fell silent")]
+
+
+def test_what_goes_wrong_once_does_not_end_the_looking_for_silence(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.queue_actor.EXPIRE_S", 0.01)
+    looks: list[int] = []
+
+    async def story(actor: QueueActor) -> None:
+        def look() -> None:
+            looks.append(len(looks))
+            raise RuntimeError("the server says something that nobody has thought of")
+
+        monkeypatch.setattr(actor, "_look_for_silence", look)
+        await actor.start()
+        while len(looks) < 3:
+            await asyncio.sleep(0.01)
+
+    scene.run(story)
 
 
 def test_a_node_that_is_drained_gets_no_work_and_is_told_to_leave(scene: Scene) -> None:

@@ -263,6 +263,20 @@ def test_others_are_answered_at_once_while_a_server_hangs(
             leases.complete(SLOT, lease, SCORED)
 
 
+def test_a_right_that_is_taken_away_under_a_study_is_an_outage(
+    server: Server, leases: ActorLeases, queue: RedisTrialQueue, clock: Clock
+) -> None:
+    lease = leased(leases)
+    server.client.execute_command("ACL", "SETUSER", "default", "-zadd")
+    assert leases.heartbeat(SLOT, lease, Progress(elapsed_s=1.0)) is Heartbeat.GO_ON
+    with pytest.raises(LedgerAway, match="does not let its user run"):
+        leases.complete(SLOT, lease, SCORED)
+    clock.pass_s(200.0)
+    server.client.execute_command("ACL", "SETUSER", "default", "+zadd")
+    wait_until(lambda: not is_away(leases))
+    assert leases.complete(SLOT, lease, SCORED)
+
+
 def test_only_who_held_the_lease_may_go_on(
     server: Server, leases: ActorLeases, queue: RedisTrialQueue, clock: Clock
 ) -> None:

@@ -121,6 +121,29 @@ def test_a_node_that_fails_the_incumbent_too_is_quarantined_and_what_it_broke_ru
     assert world.status(broken[0]) is Status.KEPT
 
 
+def test_what_ran_on_a_node_when_it_was_quarantined_and_fails_later_runs_again(
+    world: World,
+) -> None:
+    do_well(world)
+    late, good = world.propose(), world.propose()
+    world.settle()
+    for name in (late, good):
+        world.start(name, "alpha/cpu-1")
+    for _ in range(3):
+        run(world, ALPHA, KILLED)
+    try_the_incumbent(world, KILLED)
+    assert status(world) is NodeStatus.QUARANTINED
+    since = world.state.nodes["alpha"].since
+    for name, outcome in ((late, TRACED), (good, WORSE)):
+        world.end(name, outcome)
+        world.settle()
+    assert world.status(late) is Status.QUEUED
+    assert world.status(good) is Status.DISCARDED
+    assert world.state.nodes["alpha"].since == since
+    again(world, late, "cpu-0", TRACED)  # on a node that is well, that is its own affair
+    assert world.status(late) is Status.CRASHED
+
+
 def test_a_node_that_passes_the_test_is_not_at_fault(world: World) -> None:
     do_well(world)
     bad = [run(world, ALPHA, CRASHED) for _ in range(3)]
@@ -176,12 +199,15 @@ def test_a_crash_by_the_candidates_own_code_is_nothing_against_the_node(
     assert status(world) is NodeStatus.JOINED
 
 
-def test_a_crash_without_a_traceback_of_what_passed_elsewhere_is(world: World) -> None:
+@pytest.mark.parametrize("outcome", [KILLED, crashed(CrashKind.EXCEPTION, "exit code 3: bye")])
+def test_a_crash_without_a_traceback_of_what_passed_elsewhere_is(
+    world: World, outcome: TrialOutcome
+) -> None:
     for _ in range(3):
         good = run(world, "cpu-0", WORSE)
         world.happen(f"retry/{good}", ev.RetryRequested(experiment=good))
         world.settle()
-        again(world, good, ALPHA, KILLED)
+        again(world, good, ALPHA, outcome)
     assert status(world) is NodeStatus.QUARANTINED
 
 
@@ -282,7 +308,7 @@ def test_the_last_node_that_works_is_not_quarantined(world: World) -> None:
     assert "n" not in world.state.nodes
     assert world.state.open_slots == 1
     world.happen("well", ev.NodeReleased(node="alpha"))
-    world.settle()
+    run(world, ALPHA, WORSE)  # and there is another one that works
     assert status(world, "n") is NodeStatus.QUARANTINED
 
 

@@ -23,7 +23,7 @@ from cluster.trial_queue import InMemoryTrialQueue
 from eval.judge import GreedyJudge
 from proposer.constants import change, read_constants
 from proposer.proposal import Context, Proposal, Scalar
-from tests.cluster.test_controller import Bench, Script, ThreadFleet, bench, edited
+from tests.cluster.bench import Bench, Script, ThreadFleet, bench, edited
 from tests.cluster.world import METRIC, scored
 from trainer.git_command import GitCommand
 from trainer.ports import Lease, Slot

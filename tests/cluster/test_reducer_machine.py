@@ -30,11 +30,13 @@ from world import CRASHED, METRIC, gamed, scored
 
 from cluster import commands as cmd
 from cluster import events as ev
+from cluster.branch_history import branch, kept_candidates
 from cluster.decisions import decide
 from cluster.experiment import Experiment, Kind, Status
 from cluster.invariants import check
 from cluster.ledger import InMemoryLedger, catch_up, load
 from cluster.performer import Performer
+from cluster.rebuild import Source, rebuild
 from cluster.state import StudyState
 from cluster.study_plan import Circumstances, Policy, StudyPlan
 from cluster.study_repository import StudyRepository
@@ -420,7 +422,37 @@ class ReducerMachine(RuleBasedStateMachine):
             if experiment.status in WITH_REASON:
                 assert experiment.reason, experiment.id
         self.ledger_and_branch_agree()
+        self.git_alone_tells_of_the_branch()
         self.scratch.cleanup()
+
+    def git_alone_tells_of_the_branch(self) -> None:
+        """Were the ledger lost now, one could be made that is sound and ends at the same head."""
+        kept = kept_candidates(self.repository)
+        made = rebuild(
+            Source(
+                study="s",
+                metric=METRIC,
+                metric_source="printed",
+                base=self.state.base_commit,
+                kept=kept,
+                branch=branch(self.repository, self.state.base_commit),
+                lines={one.experiment: 1 for one in kept},
+                syntaxes={one.experiment: one.tree for one in kept},
+                results={},
+            )
+        ).state
+        check(made)
+        known = self.state.experiments
+        assert {e.id: (e.commit, e.tree) for e in made.experiments.values()} == {
+            e.id: (e.commit, e.tree) for e in known.values()
+        }
+        if made.lineage:
+            assert made.incumbent_commit == self.state.incumbent_commit
+            assert made.lineage[-1] == self.state.lineage[-1]
+        for name in made.lineage:
+            score = known[name].score
+            assert score is not None
+            assert made.experiments[name].values == (pytest.approx(score.mean, rel=1e-4),)
 
 
 class OneAtATimeMachine(ReducerMachine):

@@ -11,7 +11,7 @@ from cluster.experiment import Kind, Status
 from cluster.proposal_planning import MOST_REJECTIONS
 from infra.submission_fate import SubmissionFates
 from proposer.proposal import Context
-from tests.cluster.test_controller import (
+from tests.cluster.bench import (
     METRIC,
     START,
     Bench,

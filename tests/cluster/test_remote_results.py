@@ -30,6 +30,7 @@ SPEC = TrialSpec(
     timeout_s=1.0,
 )
 NAME = "e4.1-1"
+BASE = CommitId("1" * 40)
 Make = Callable[..., RemoteResults]
 
 
@@ -58,7 +59,7 @@ def depot(head: WorkerPaths) -> FakeDepot:
 def make(depot: FakeDepot, node: WorkerPaths) -> Make:
     def make(return_mb: float = 64.0, **more: Any) -> RemoteResults:
         keep = KeepConfig(return_mb=return_mb)
-        return RemoteResults(depot, node, node="n1", keep=keep, **more)
+        return RemoteResults(depot, node, node="n1", keep=keep, **{"base": BASE, **more})
 
     return make
 
@@ -253,6 +254,19 @@ def test_a_large_file_comes_in_parts_with_the_logs_in_between(
     assert head.log(running).read_text() == "going on\n"
 
 
+def test_a_log_that_the_head_will_not_have_holds_up_no_other(
+    make: Make, head: WorkerPaths, node: WorkerPaths, tmp_path: Path
+) -> None:
+    head.log(SPEC).symlink_to(tmp_path / "elsewhere")
+    results, other = make(), replace(SPEC, trial=TrialId("e5.1"))
+    for spec in (SPEC, other):
+        results.follow(spec)
+        node.log(spec).write_text("1\n")
+    results.step()
+    assert head.log(other).read_text() == "1\n"
+    assert not (tmp_path / "elsewhere").exists()
+
+
 # --- what a candidate may leave -------------------------------------------------------------------
 
 
@@ -367,6 +381,16 @@ def test_what_a_dead_worker_has_left_is_sent_by_another(
     assert stayed(delivered(head)) == {"a": ""}
 
 
+def test_what_was_left_before_the_study_was_begun_anew_is_no_longer_sent(
+    make: Make, head: WorkerPaths, node: WorkerPaths
+) -> None:
+    make(base=CommitId("2" * 40)).left(SPEC)
+    moment = (node.unsent / NAME).stat().st_mtime
+    make(clock=lambda: moment + OTHERS_S + 1).step()
+    assert not head.returned(NAME).exists()
+    assert not any(node.unsent.iterdir())
+
+
 def test_a_failure_of_ours_is_tried_again_later_and_holds_up_no_other(
     make: Make, depot: FakeDepot, head: WorkerPaths, node: WorkerPaths
 ) -> None:
@@ -419,35 +443,56 @@ def shelf(head: WorkerPaths) -> Shelf:
     return Shelf(head, most_bytes=1000)
 
 
+TOKEN = "0123456789abcdef"
+
+
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../b", "a//b", "", ".", "a\0b", "a\nb"])
 def test_no_name_leads_out_of_the_folder(name: str, shelf: Shelf, head: WorkerPaths) -> None:
-    shelf.begin(NAME)
+    shelf.begin(NAME, TOKEN)
     with pytest.raises(Refused):
-        shelf.put("out", NAME, name, 0, b"1")
+        shelf.put((NAME, TOKEN), f"out/{name}", 0, b"1")
     for other in ("../e4.1-1", ".", "", "e4.1"):
         with pytest.raises(Refused):
-            shelf.begin(other)
+            shelf.begin(other, TOKEN)
+    for token in ("", "..", "../../01234567"):
+        with pytest.raises(Refused):
+            shelf.begin(NAME, token)
     for log in ("../x.log", "x", ".log", "a/b.log"):
         with pytest.raises(Refused):
             shelf.append_log(log, 0, b"1")
     with pytest.raises(Refused):
-        shelf.put("logs", NAME, "a", 0, b"1")
+        shelf.put((NAME, TOKEN), "logs/a", 0, b"1")
 
 
 def test_no_node_fills_the_head_s_disk(shelf: Shelf) -> None:
-    shelf.begin(NAME)
-    shelf.put("out", NAME, "a", 0, b"1" * 900)
+    shelf.begin(NAME, TOKEN)
+    shelf.put((NAME, TOKEN), "out/a", 0, b"1" * 900)
     with pytest.raises(Refused, match="more than 1000 bytes"):
-        shelf.put("out", NAME, "b", 0, b"1" * 101)
+        shelf.put((NAME, TOKEN), "out/b", 0, b"1" * 101)
     with pytest.raises(Refused):
         shelf.put_log("e4.1.log", b"1" * (MOST_LOG_BYTES + 1))
     assert shelf.append_log("e4.1.log", 0, b"1" * (MOST_LOG_BYTES + 1)) == 0
 
 
+def test_calls_that_come_late_spoil_no_later_delivery(shelf: Shelf, head: WorkerPaths) -> None:
+    late, told = "a" * 16, Manifest(node="n1", folder="/there")
+    shelf.begin(NAME, TOKEN)
+    shelf.put((NAME, TOKEN), "out/a", 0, b"new")
+    shelf.begin(NAME, late)
+    shelf.put((NAME, late), "out/a", 0, b"old")
+    shelf.finish(NAME, TOKEN, told)
+    with pytest.raises(Refused):
+        shelf.finish(NAME, late, told)
+    with pytest.raises(Refused):
+        shelf.put((NAME, TOKEN), "out/a", 0, b"again")
+    assert (head.kept("out", NAME) / "a").read_bytes() == b"new"
+    assert not any((head.study / "returning").iterdir())
+
+
 def test_a_log_is_written_through_no_link(shelf: Shelf, head: WorkerPaths, tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("mine")
     head.log(SPEC).symlink_to(tmp_path / "precious")
-    with pytest.raises(OSError, match="symbolic"):
+    with pytest.raises(Refused, match="symbolic"):
         shelf.append_log("e4.1.log", 0, b"theirs")
     shelf.put_log("e4.1.log", b"whole\n")
     assert (tmp_path / "precious").read_text() == "mine"
@@ -457,12 +502,13 @@ def test_a_log_is_written_through_no_link(shelf: Shelf, head: WorkerPaths, tmp_p
 def test_the_longest_log_that_there_is_comes_back(
     make: Make, head: WorkerPaths, node: WorkerPaths
 ) -> None:
-    node.log(SPEC).write_bytes(
-        b"h" * HEAD_BYTES + b"\n[... 99999999999999 bytes dropped ...]\n" + b"t" * TAIL_BYTES
-    )
+    gap = b"\n[... 99999999999999 bytes dropped ...]\n"
+    content = b"h" * HEAD_BYTES + gap + b"t" * TAIL_BYTES
+    node.log(SPEC).write_bytes(content)
     results = make()
     results.follow(SPEC)
     results.step()
     results.left(SPEC)
     results.step()
-    assert head.log(SPEC).read_bytes() == node.log(SPEC).read_bytes()
+    assert head.log(SPEC).read_bytes() == content
+    assert not node.log(SPEC).exists()  # nobody looks for it there

@@ -15,7 +15,7 @@ from cluster.ledger import load
 from cluster.proposer_desk import Answer
 from proposer.proposal import Context, Proposal, Task, TaskKind
 from proposer.purse import CallPlan, Purse, Settlement, Usage
-from tests.cluster.test_controller import Bench, ThreadFleet, bench, edited, now
+from tests.cluster.bench import Bench, ThreadFleet, bench, edited, now
 from trainer.trial import CommitId, ExperimentId
 
 __all__ = ["bench"]  # a fixture

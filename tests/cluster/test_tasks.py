@@ -130,12 +130,13 @@ def test_what_torch_says_of_a_slip_is_trivial(reason: str) -> None:
     [
         crash("AssertionError: loss diverged"),
         crash("ZeroDivisionError: division by zero"),
+        crash("FileNotFoundError: [Errno 2] No such file or directory: 'data'"),
         crash("RuntimeError: CUDA error: an illegal memory access was encountered"),
         crash("the metric is not finite", CrashKind.NAN),
         crash("killed by signal 11", CrashKind.SIGNAL),
         TrialOutcome(ending=Ending.TIMED_OUT, reason="timed out"),
     ],
-    ids=["assertion", "division", "cuda", "nan", "signal", "timeout"],
+    ids=["assertion", "division", "file", "cuda", "nan", "signal", "timeout"],
 )
 def test_a_failure_that_may_be_the_ideas_own_is_left_alone(outcome: TrialOutcome) -> None:
     world = world_of(MODEL)
@@ -185,6 +186,7 @@ def test_a_crash_is_sent_back_as_often_as_allowed_and_each_fix_names_what_it_men
     world = world_of(MODEL)
     first = crashed(world, SLIP)
     second = fix(world, first)
+    assert world.state.tasks == (f"fix/{second}",)
     assert asked(world) == [("model", f"fix/{second}")]
     third = fix(world, second)
     assert [world.state.experiments[e].fixes for e in (first, second, third)] == [0, 1, 2]
@@ -263,3 +265,21 @@ def test_who_composes_for_nothing_is_waited_for_while_it_is_busy_and_asked_when_
     second = replace(MODEL, name="other")
     world.plan = replace(world.plan, proposers=(MODEL, second))
     assert commands("model") == [("other", f"compose/{winner}")]
+
+
+def test_a_task_is_not_asked_for_where_the_limit_has_no_room_for_what_it_brings() -> None:
+    world = world_of(MODEL)
+    world.propose(proposer="model")
+    first = crashed(world, SLIP)
+    world.plan = replace(world.plan, most_experiments=2)
+    assert asked(world) == []
+    world.plan = replace(world.plan, most_experiments=3)
+    assert asked(world) == [("model", f"fix/{first}")]
+
+
+def test_who_is_asked_for_a_task_is_not_asked_for_ideas_at_once() -> None:
+    world = world_of(MODEL, TUNER)
+    first = crashed(world, SLIP)
+    ideas = [c.proposer for c in world.decide() if isinstance(c, cmd.Propose)]
+    assert asked(world) == [("model", f"fix/{first}")]
+    assert ideas == ["tuner"]

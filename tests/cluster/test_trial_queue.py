@@ -27,6 +27,7 @@ from cluster.redis_ledger import RedisLedger
 from cluster.redis_queue import RedisTrialQueue
 from cluster.redis_store import RedisStore, connect
 from cluster.trial_queue import Depth, InMemoryTrialQueue, TrialQueue
+from tests.cluster.redis_user import restricted
 from trainer.ports import Heartbeat, Lease, Slot
 from trainer.trial import (
     CommitId,
@@ -114,11 +115,12 @@ def make(kind: str, url: str) -> Bench:
     if kind == "memory":
         ledger = InMemoryLedger()
         return Bench(InMemoryTrialQueue(ledger), ledger)
+    url = restricted(url) if kind == "user" else url
     store = RedisStore(connect(url), f"test-{uuid.uuid4().hex[:12]}")
     return Bench(RedisTrialQueue(store), RedisLedger(store))
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "user"])
 def bench(request: pytest.FixtureRequest, server_url: str) -> Iterator[Bench]:
     made = make(request.param, server_url)
     yield made
@@ -716,6 +718,13 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.bench.queue.expire(now=self.now) == len(over)
         for token in over:
             self.ended.add(self.leased.pop(token)[0])
+
+    @rule(seconds=st.integers(1, 60))
+    def renew(self, seconds: int) -> None:
+        self.bench.queue.renew(now=self.now, ttl_s=seconds)
+        least = self.now + timedelta(seconds=seconds)
+        for token, (number, name, until) in self.leased.items():
+            self.leased[token] = (number, name, max(until, least))
 
     @rule(taker=st.integers(0, 2))
     def replace(self, taker: int) -> None:

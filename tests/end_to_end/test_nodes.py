@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.experiment import Status
 from cluster.node_state import NodeStatus
 from tests.chaos.machines import PROGRAM, ROOT, Command, Machine, Rack, obstacle
 from tests.chaos.study import Study
@@ -19,7 +20,8 @@ pytestmark = [
 JOINED_S = 30.0
 """How soon the slots of a machine that needs no preparation take trials."""
 TOKEN = ROOT / "home" / "token"
-SETUP = 'setup = "test ! -e /mnt/home/broken"\n'
+SLOW = "test ! -e /mnt/home/broken && { test ! -e /mnt/home/slow || sleep 300; }"
+SETUP = f"setup = '''sh -c \"{SLOW}\"'''\n"
 MANY = 100_000
 
 
@@ -132,6 +134,50 @@ def test_a_second_machine_of_a_name_is_told_to_take_another_and_one_is_drained_b
     assert study.state().nodes["twin"].status is NodeStatus.LEFT
 
 
+def test_a_node_process_that_was_killed_leaves_nothing_and_its_machine_joins_again(
+    study: Study, rack: Rack
+) -> None:
+    node = rack.add("killed")
+    join(study, node)
+    wait(lambda: trials_of(study, "killed"), "a trial on the node")
+    (keeper,) = node.find("infra.node_process import main")
+    node.signal(keeper.pid)
+    wait(lambda: not node.processes(), "the rest to go")
+    node.power_off()  # and before anybody misses it
+    node.boot()
+    joined = join(study, node)
+    before = len(trials_of(study, "killed"))
+    wait(lambda: len(trials_of(study, "killed")) > before, "a trial after that")
+    assert joined.process.poll() is None, joined.output
+    node.run(str(PROGRAM), "leave", "--now", timeout_s=60)
+
+
+def test_who_leaves_while_the_machine_is_made_ready_does_not_wait_for_that(
+    study: Study, rack: Rack
+) -> None:
+    node = rack.add("slow")
+    node.outside("home/slow").write_text("")
+    joined = join(study, node)
+    wait(lambda: node.find("sleep 300"), "the set-up")
+    node.run(str(PROGRAM), "leave", timeout_s=60)
+    assert joined.wait(10) == 0, joined.output
+    assert not node.processes()
+
+
+def test_nodes_stay_with_a_study_whose_controller_was_killed(study: Study, rack: Rack) -> None:
+    node = rack.add("loyal")
+    joined = join(study, node)
+    wait(lambda: trials_of(study, "loyal"), "a trial on the node")
+    epoch = study.state().epoch
+    (controller,) = study.head.find("infra.controller_main")
+    study.head.signal(controller.pid)
+    wait(lambda: study.state().epoch > epoch, "another controller")
+    before = len(trials_of(study, "loyal"))
+    wait(lambda: len(trials_of(study, "loyal")) > before + 2, "more trials")
+    assert joined.output.count("has joined") == 1
+    node.run(str(PROGRAM), "leave", "--now", timeout_s=60)
+
+
 def test_a_head_that_comes_back_is_joined_again(study: Study, rack: Rack) -> None:
     node = rack.add("patient")
     join(study, node)
@@ -140,6 +186,6 @@ def test_a_head_that_comes_back_is_joined_again(study: Study, rack: Rack) -> Non
     study.head.signal(raylet.pid)
     before = len(trials_of(study, "patient"))
     wait(lambda: len(trials_of(study, "patient")) > before + 2, "more of them", 180.0)
-    finished = [e for e in study.state().experiments.values() if e.status.is_failure]
-    assert not finished, "a head's death is no experiment's fault"
+    blamed = [e for e in study.state().experiments.values() if e.status is Status.CRASHED]
+    assert not blamed, "a head's death is no experiment's fault"
     node.run(str(PROGRAM), "leave", "--now", timeout_s=60)

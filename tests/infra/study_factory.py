@@ -422,7 +422,11 @@ def _rungs(study: Study) -> None:
 
 
 def _nodes(study: Study) -> None:
-    """A node does not fit, then it does; it is found to be sick, is released, drained, and goes."""
+    """A node does not fit, then it does; it is found to be sick, is released, drained, and goes.
+
+    What it has broken is run again.
+    """
+    broken = study.crash("LR 0.2 -> 0.22")
     study.tell(
         ev.NodeRefused(node="beta", address="10.0.0.2", reason="Ray 2.9.0, the study has 2.51.1"),
         ev.NodeJoined(
@@ -436,11 +440,15 @@ def _nodes(study: Study) -> None:
             gpus=("NVIDIA H200", "NVIDIA H200"),
             prepared_s=12.0,
         ),
-        ev.NodeQuarantined(node="beta", reason="e3.1, e5.1, e6.1 failed there alone"),
+        ev.NodeQuarantined(
+            node="beta", reason="e3.1, e5.1, e6.1 failed there alone", reopened=(broken,)
+        ),
         ev.NodeReleased(node="beta"),
         ev.DrainRequested(node="beta"),
         ev.NodeLeft(node="beta", reason="drained"),
     )
+    study.measure(broken, 0.5)
+    study.judge(broken, Verdict.DISCARD)
 
 
 def _controls(study: Study, discarded: ExperimentId) -> None:

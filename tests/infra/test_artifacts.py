@@ -13,6 +13,7 @@ from tests.infra.study_factory import Study, scored
 from trainer.trial import ExperimentId
 
 E0 = ExperimentId("e0")
+TOKEN = "0123456789abcdef"
 THERE = "/var/study/out/e0.1-1"
 
 
@@ -31,11 +32,11 @@ def run_on(slot: str) -> Study:
 
 def returned(home: StudyHome, *files: Left, **more: object) -> None:
     shelf = Shelf(paths_at(home))
-    shelf.begin("e0.1-1")
+    shelf.begin("e0.1-1", TOKEN)
     for each in files:
         if not each.stayed:
-            shelf.put("out", "e0.1-1", each.name, 0, b"x" * each.bytes)
-    shelf.finish("e0.1-1", Manifest(node="n1", folder=THERE, files=files, **more))
+            shelf.put(("e0.1-1", TOKEN), f"out/{each.name}", 0, b"x" * each.bytes)
+    shelf.finish("e0.1-1", TOKEN, Manifest(node="n1", folder=THERE, files=files, **more))
 
 
 def test_on_the_head_files_are_listed_as_they_lie(home: StudyHome) -> None:

@@ -1,11 +1,14 @@
 """`join` and `leave` as far as they go without a study to join; with one, see tests/end_to_end."""
 
 import json
+import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 
-from infra.node_home import NodeHome, NodeStatus, Standing
+from infra.node_home import NodeHome, NodeStatus, Standing, memberships
+from infra.node_process import NodeProcess
 from tests.infra.user import FAILURE, USAGE, User
 
 NOWHERE = "127.0.0.1:9"
@@ -78,6 +81,58 @@ def test_what_a_node_process_says_is_there_while_it_lives(home: NodeHome) -> Non
             assert not is_ours_too
     assert home.status() is None
     assert home.last_status() == status
+
+
+def test_a_membership_is_called_the_same_when_the_machine_comes_back(home: NodeHome) -> None:
+    home.create()
+    first = home.identity()
+    assert len(first) == 12
+    assert NodeHome.locate(NOWHERE).identity() == first
+    assert NodeHome.locate("127.0.0.1:10").directory != home.directory
+
+
+def test_machines_with_one_home_directory_have_memberships_of_their_own(
+    home: NodeHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.create()
+    with home.held():
+        home.write_status(NodeStatus(head=NOWHERE, node="a", pid=1, standing=Standing.JOINED))
+        assert [found.head for found in memberships()] == [NOWHERE]
+        monkeypatch.setattr("socket.gethostname", lambda: "the-one-beside-it")
+        assert NodeHome.locate(NOWHERE).directory != home.directory
+        assert not memberships()
+
+
+def test_a_head_that_is_away_for_a_night_is_reported_once(home: NodeHome) -> None:
+    home.create()
+    with home.held():
+        process = NodeProcess(home, node="rig", slots=0)
+        for _ in range(3):
+            process._stand(Standing.WAITING, "nobody answers")
+        process._stand(Standing.STARTING, "asking")
+        process._stand(Standing.WAITING, "nobody answers")
+    reports = [json.loads(line)["kind"] for line in home.reports.read_text().splitlines()]
+    assert reports == ["waiting", "starting", "waiting"]
+
+
+def test_a_study_is_left_by_the_name_of_its_host(user: User, home: NodeHome) -> None:
+    home.create()
+    with home.held():
+        home.write_status(NodeStatus(head=NOWHERE, node="rig", pid=0, standing=Standing.LEFT))
+        assert f"127.0.0.1:10, but {NOWHERE}" in user.refused(USAGE, "leave", "localhost:10")
+
+
+def test_what_a_killed_node_process_left_is_ended_by_leaving(user: User, home: NodeHome) -> None:
+    home.create()
+    with home.held():
+        home.write_status(NodeStatus(head=NOWHERE, node="rig", pid=0, standing=Standing.JOINED))
+    with subprocess.Popen(["sleep", "100"], cwd=home.empty, start_new_session=True) as orphan:
+        created = psutil.Process(orphan.pid).create_time()
+        facts = {"pid": orphan.pid, "created": created, "address": NOWHERE, "place": "x"}
+        (home.directory / "ray.json").write_text(json.dumps(facts))
+        assert "ended what was left of a node process" in user.done("leave")
+        assert orphan.wait(10) < 0
+    assert user.done("leave") == "this machine has joined no study\n"
 
 
 def test_one_that_left_and_one_that_has_joined_are_told_apart(user: User, home: NodeHome) -> None:

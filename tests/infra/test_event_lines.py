@@ -67,7 +67,7 @@ accept e19
 given back e21.1: the lease ran out
 refused beta at 10.0.0.2: Ray 2.9.0, the study has 2.51.1
 joined beta at 10.0.0.2: 64 CPUs, 256 GB, NVIDIA H200, NVIDIA H200; prepared in 12 s
-quarantined beta: e3.1, e5.1, e6.1 failed there alone
+quarantined beta: e3.1, e5.1, e6.1 failed there alone; run again: e30
 released beta
 drain beta
 left beta: drained

@@ -192,7 +192,7 @@ def test_the_phase_follows_the_study() -> None:
 def test_only_the_latest_results_are_recent(whole: Study) -> None:
     recent = status(whole)["recent"]
     assert len(recent) == RECENT
-    assert [facts["id"] for facts in recent[:4]] == ["e29", "e27", "e26", "e28"]
+    assert [facts["id"] for facts in recent[:4]] == ["e30", "e29", "e27", "e26"]
 
 
 def test_the_log_lists_all_experiments_in_order() -> None:

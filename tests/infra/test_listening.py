@@ -2,10 +2,13 @@
 
 import json
 import socket
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cluster.config import StudyConfig
@@ -60,6 +63,17 @@ def test_a_port_is_found_for_an_address(home: StudyHome) -> None:
     assert FIRST_PORT <= port <= LAST_PORT
 
 
+def test_a_port_at_which_machines_know_another_study_is_left_to_that(
+    home: StudyHome, tmp_path: Path
+) -> None:
+    first = where(OWN, home)[1]
+    other = StudyHome.locate(tmp_path, "other")
+    other.create()
+    save_settings(other, placed(config(f"{OWN}:{first}"), other))
+    assert where(OWN, home)[1] > first
+    assert where(OWN, other)[1] == first
+
+
 def test_a_port_that_is_named_is_taken_or_refused(home: StudyHome, taken: int) -> None:
     assert where(f"{OWN}:17431", home) == (OWN, 17431)
     with pytest.raises(StudyProblem, match=f"port {taken} at {OWN} is taken: say --listen"):
@@ -71,6 +85,49 @@ def test_a_study_keeps_its_port_for_machines_that_know_it(home: StudyHome, taken
     assert where(OWN, home) == (OWN, 17432)
     save_settings(home, config(f"{OWN}:{taken}"))
     assert where(OWN, home)[1] != taken
+
+
+LISTENER = """
+import socket, sys
+held = socket.create_server((sys.argv[1], 0))
+print(held.getsockname()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def left_behind(home: StudyHome) -> Iterator[int]:
+    """The port of a Ray of the study whose controller was killed."""
+    with subprocess.Popen(
+        [sys.executable, "-Ic", LISTENER, OWN],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=home.empty,
+        start_new_session=True,
+    ) as listener:
+        assert listener.stdout is not None
+        port = int(listener.stdout.readline())
+        created = psutil.Process(listener.pid).create_time()
+        facts = {"pid": listener.pid, "created": created, "address": "", "place": f"{OWN}:{port}"}
+        (home.directory / "ray.json").write_text(json.dumps(facts))
+        yield port
+        listener.kill()
+
+
+def test_a_study_whose_controller_was_killed_goes_on_with_the_ray_that_machines_joined(
+    home: StudyHome, left_behind: int
+) -> None:
+    save_settings(home, placed(config(f"{OWN}:{left_behind}"), home))
+    assert where(OWN, home) == (OWN, left_behind)
+    assert where(f"{OWN}:{left_behind}", home) == (OWN, left_behind)
+
+
+def test_a_port_that_a_study_had_before_and_others_have_now_is_given_up(
+    home: StudyHome, left_behind: int
+) -> None:
+    save_settings(home, placed(config(f"{OWN}:{left_behind}"), home))
+    (home.directory / "ray.json").unlink()
+    assert where(OWN, home)[1] != left_behind
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import pytest
 
 from proposer.likeness import unified
+from proposer.proposal import ProposerDone
 from proposer.replay import Replay, read_recorded, record
 from tests.proposer.study import TRAIN, context
 from trainer.trial import ExperimentId
@@ -36,7 +37,8 @@ def test_recorded_proposals_come_in_order_and_a_restart_goes_on_where_it_was() -
     assert two.origin == "replay/1"
     again = Replay(name="replay", proposals=read_recorded(TEXT), used=["replay/1", "c7/2"])
     assert [each.origin for each in again.propose(context(), 9)] == ["replay/2"]
-    assert list(again.propose(context(), 9)) == []
+    with pytest.raises(ProposerDone, match=r"^all 3 were played$"):
+        again.propose(context(), 9)
 
 
 def test_a_patch_with_ends_of_lines_of_other_kinds_is_one_line_of_the_file() -> None:
@@ -51,6 +53,8 @@ def test_what_does_not_fit_the_incumbent_of_now_is_passed_over_and_counted() -> 
     found = replay.propose(context(files=moved), 3)
     assert [each.hypothesis for each in found] == ["idea 1", "idea 3"]
     assert replay.passed_over == 1
+    with pytest.raises(ProposerDone, match=r"^all 3 were played, of which 1 did not fit$"):
+        replay.propose(context(files=moved), 3)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"hypothesis": "x"}'])

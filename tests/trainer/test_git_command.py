@@ -112,6 +112,13 @@ def test_secrets_of_the_caller_do_not_reach_git(
     assert "sk-123" not in environment
 
 
+@pytest.mark.parametrize("user_config", [False, True])
+def test_git_need_not_ask_anybody_who_it_is(repository: Path, user_config: bool) -> None:
+    git = GitCommand(repository, user_config=user_config)
+    wanted = ("-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
+    assert git.text(*wanted).startswith("Incumbent <incumbent@localhost> ")
+
+
 def test_hooks_do_not_run(repository: Path, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     for hook in ("pre-commit", "post-commit", "post-checkout", "reference-transaction"):

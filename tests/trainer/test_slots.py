@@ -38,7 +38,8 @@ def held() -> Iterator[list[Claim]]:
 
 
 def gpu(held: list[Claim], *indexes: int, study: str = "s", share: float = 1.0,
-        strangers: float = 0, worker: int = 0) -> Claim | Unavailable:  # fmt: skip
+        strangers: float = 0, worker: int = 0,
+        wanted: str = "") -> Claim | Unavailable:  # fmt: skip
     found = claim_gpus(
         study=study,
         share=share,
@@ -46,6 +47,7 @@ def gpu(held: list[Claim], *indexes: int, study: str = "s", share: float = 1.0,
         worker=worker,
         gpus=FakeGpus(strangers),
         busy_mb=2000,
+        wanted=wanted,
     )
     if isinstance(found, Claim):
         held.append(found)
@@ -83,6 +85,27 @@ def test_a_card_with_strangers_on_it_takes_no_trials_and_keeps_no_lock(held: lis
     assert isinstance(found, Unavailable)
     assert found.reason == "strangers hold 3000 MiB on card 1"
     assert isinstance(gpu(held, 1, study="other"), Claim)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "share"),
+    [("", 1.0), ("RTX 4090", 1.0), ("rtx 40", 0.5), ("4090", 2.0), ("RTX 4090 x0.5", 0.5)],
+)
+def test_a_card_of_the_model_or_class_that_is_asked_for_takes_trials(
+    held: list[Claim], wanted: str, share: float
+) -> None:
+    indexes = (0, 1) if share > 1 else (0,)
+    assert isinstance(gpu(held, *indexes, share=share, wanted=wanted), Claim)
+
+
+@pytest.mark.parametrize("wanted", ["H200", "RTX 4090 x0.5", "RTX 4090 Ti"])
+def test_any_other_card_says_why_it_takes_none_and_keeps_no_lock(
+    held: list[Claim], wanted: str
+) -> None:
+    found = gpu(held, 0, wanted=wanted)
+    assert isinstance(found, Unavailable)
+    assert (found.device, found.reason) == ("RTX 4090", f"[trial] device asks for {wanted}")
+    assert isinstance(gpu(held, 0, study="other"), Claim)
 
 
 def test_a_little_memory_of_strangers_does_no_harm(held: list[Claim]) -> None:

@@ -16,7 +16,7 @@ from trainer.environment import Environment
 from trainer.gpu_watch import GpuWatch
 from trainer.materialise import Materialiser
 from trainer.paths import WorkerPaths
-from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
+from trainer.ports import Heartbeat, Lease, NoWork, Progress, ResultSink, Slot
 from trainer.predictor import Predictor
 from trainer.run_records import Limits
 from trainer.sandbox.none import NoneSandbox
@@ -150,6 +150,7 @@ class Bench:
     obstacle: Callable[[], str] = str
     scorer: Scorer | None = None
     predictor: Predictor | None = None
+    results: ResultSink | None = None
     editable: tuple[str, ...] = ()
     seed_pattern: str = ""
 
@@ -184,6 +185,7 @@ class Bench:
             predictor=self.predictor,
             wait_for_cards=self.wait_for_cards,
             obstacle=self.obstacle,
+            results=self.results,
             clock=self.time.clock,
             sleep=self.time.sleep,
         ).run()

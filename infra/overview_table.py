@@ -1,0 +1,53 @@
+"""The studies of a machine, for people. An edge to rich."""
+
+from typing import TextIO
+
+from rich.table import Table
+from rich.text import Text
+
+from infra.overview import MembershipOverview, Overview, StudyOverview
+from infra.plain_text import one_line
+from infra.tables import print_view
+
+
+def render_overview(found: Overview, *, file: TextIO | None = None) -> None:
+    """Print a study a line, then a study of another machine a line."""
+    if not found["studies"] and not found["joined"]:
+        print_view("no study is on this machine: `incumbent init` in a repository", file)
+        return
+    if found["studies"]:
+        table = _table("study", "state", "slots", "judged", "best", "machines", "repository")
+        for study in found["studies"]:
+            table.add_row(*_study(study))
+        print_view(table, file)
+    if found["joined"]:
+        table = _table("joined", "as", "state", "what")
+        for joined in found["joined"]:
+            table.add_row(*_joined(joined))
+        print_view(table, file)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    return table
+
+
+def _study(study: StudyOverview) -> list[Text]:
+    best = "" if study["best"] is None else f"{study['metric']} {study['best']:.6g}"
+    words = (
+        study["study"],
+        study["state"],
+        "" if study["slots"] is None else str(study["slots"]),
+        "" if study["judged"] is None else str(study["judged"]),
+        best,
+        ", ".join(study["nodes"]),
+        study["repository"],
+    )
+    return [Text(one_line(word)) for word in words]
+
+
+def _joined(joined: MembershipOverview) -> list[Text]:
+    words = (joined["head"], joined["node"], joined["state"], joined["reason"])
+    return [Text(one_line(word)) for word in words]

@@ -1,0 +1,121 @@
+"""What the driver of a node does before it knows Ray: its slots, its orders, what a board says."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from cluster.board import Board
+from cluster.brief import Refusal, Versions
+from cluster.codec import to_json
+from cluster.node import cpu_slots, slots_asked
+
+TRIAL = {"command": "python train.py", "budget_s": 5.0}
+
+
+@pytest.mark.parametrize("gpus", [1.0, 0.5])
+def test_a_node_brings_all_of_its_cards_however_few_cores_it_has(gpus: float) -> None:
+    assert slots_asked(0, {**TRIAL, "gpus": gpus}) == 0
+    assert slots_asked(3, {**TRIAL, "gpus": gpus}) == 3
+
+
+def test_a_node_brings_half_its_cores_as_cpu_slots_unless_told() -> None:
+    assert slots_asked(0, {**TRIAL, "gpus": 0.0}) == cpu_slots()
+    assert slots_asked(3, {**TRIAL, "gpus": 0.0}) == 3
+
+
+BUSY = """
+import time
+from cluster.driver import BrokenOff, Orders
+orders = Orders().start()
+print("busy", flush=True)
+try:
+    time.sleep(60)
+except BrokenOff:
+    print("broken off", orders.next(5), flush=True)
+    time.sleep(0.5)  # not again, whatever comes
+    print("then", orders.next(5), flush=True)
+"""
+PATIENT = """
+from cluster.driver import Orders
+orders = Orders()
+orders.is_patient = True
+orders.start()
+print("busy", flush=True)
+while (order := orders.next(5)) != "":
+    print(order, flush=True)
+"""
+
+
+def told(program: str, *words: str) -> list[str]:
+    """Run a program, tell it something once it says that it is busy; return what it prints."""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "busy\n"
+        for word in words:
+            process.stdin.write(word + "\n")
+        process.stdin.close()
+        return process.stdout.read().splitlines()
+
+
+def test_an_order_breaks_off_what_makes_a_machine_ready_once() -> None:
+    assert told(BUSY, "now") == ["broken off now", "then "]
+
+
+def test_nobody_being_left_to_give_orders_breaks_it_off_too() -> None:
+    began = time.monotonic()
+    assert told(BUSY)[0] == "broken off "
+    assert time.monotonic() - began < 30
+
+
+def test_once_it_is_patient_orders_wait_to_be_asked_for() -> None:
+    assert told(PATIENT, "leave", "now") == ["leave", "now"]
+
+
+class FakeGcs:
+    """Ray's store, as far as boards use it."""
+
+    def __init__(self) -> None:
+        self.kept: dict[bytes, bytes] = {}
+
+    def internal_kv_get(self, key: bytes, *_: object) -> bytes | None:
+        return self.kept.get(key)
+
+    def internal_kv_put(self, key: bytes, value: bytes, *_: object) -> None:
+        self.kept[key] = value
+
+    def internal_kv_keys(self, prefix: bytes, *_: object) -> list[bytes]:
+        return [key for key in self.kept if key.startswith(prefix)]
+
+    def internal_kv_del(self, key: bytes, *_: object) -> None:
+        del self.kept[key]
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> FakeGcs:
+    made = FakeGcs()
+    factory: Callable[..., FakeGcs] = lambda **_: made  # noqa: E731
+    monkeypatch.setattr("cluster.board.GcsClient", factory)
+    return made
+
+
+def test_the_versions_of_a_study_are_understood_whatever_else_its_brief_says(
+    store: FakeGcs,
+) -> None:
+    theirs = Versions(incumbent="9.0", ray="3.1", python="3.14.1")
+    store.kept[b"brief"] = to_json({"versions": theirs, "metric": "of another kind", "new": [1]})
+    assert Board("10.0.0.5:7700").versions() == theirs
+
+
+def test_word_that_cannot_be_read_keeps_nobody_from_the_rest(store: FakeGcs) -> None:
+    board = Board("10.0.0.5:7700")
+    refusal = Refusal(node="rig", address="10.0.0.7", reason="no sandbox")
+    store.kept[b"refused:old"] = b'{"node": "old"}'
+    board.refuse(refusal)
+    assert board.take_refusals() == [refusal]
+    assert not board.take_refusals()

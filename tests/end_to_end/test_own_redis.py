@@ -1,0 +1,89 @@
+"""A study in a Redis of the user's own: as a user with a password, and through an outage of it."""
+
+import os
+import signal
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.cluster.redis_user import PASSWORD, restricted
+from tests.end_to_end.conftest import BY_HAND, CONFIG, SIGNALS, MakeStudy, Study
+from trainer.trial import ExperimentId
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+HOLDERS = {"redis.url", "settings.json", "fleet.json"}
+PROCESSES = ("infra.controller_main", "cluster.fleet", "ray::QueueActor", "ray::WorkerActor")
+WAITING = """#!/bin/sh
+until [ -e ~/signals/go ]; do sleep 0.1; done
+echo "METRIC loss=2"
+"""
+
+
+def in_redis(url: str, config: str = CONFIG) -> str:
+    return config.replace("[cluster]", f'[cluster]\nredis = "{url}"')
+
+
+def test_a_password_is_in_three_files_of_mode_0600_and_nowhere_else(
+    make_study: MakeStudy, server_url: str
+) -> None:
+    study = make_study(config=BY_HAND + in_redis(restricted(server_url)))
+    done = study.incumbent("run", "--detach")
+    study.wait_for_status("e0", "kept")
+    told = study.incumbent("status")
+    assert PASSWORD not in done.stdout + done.stderr + told.stdout + told.stderr
+    look_at_processes(study)
+    found = {path for path in files(study) if PASSWORD.encode() in path.read_bytes()}
+    found = {path for path in found if path.name != "incumbent.toml"}  # the test has committed it
+    assert {path.name for path in found} == HOLDERS
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in found)
+
+
+def look_at_processes(study: Study) -> None:
+    lines = []
+    for process in psutil.process_iter():
+        folder = Path(f"/proc/{process.pid}")
+        with suppress(OSError, psutil.Error):
+            about = (folder / "cmdline").read_bytes()
+            if process in study.processes():
+                about += (folder / "environ").read_bytes()
+                lines.append(about.decode("utf-8", "replace"))
+            assert PASSWORD.encode() not in about
+    assert not [word for word in PROCESSES if not any(word in line for line in lines)]
+
+
+def files(study: Study) -> list[Path]:
+    """Return everything that the study wrote, Ray's files included."""
+    found = []
+    for root in (study.home.directory, study.home.runtime()):
+        for folder, _, names in os.walk(root):
+            found += [Path(folder, name) for name in names]
+    return [path for path in found if path.is_file() and not path.is_symlink()]
+
+
+def test_a_trial_runs_through_an_outage_of_four_leases(
+    make_study: MakeStudy, environment: dict[str, str]
+) -> None:
+    config = CONFIG.replace("gpus = 0", SIGNALS).replace("slots = 2", "slots = 2\nlease_s = 5")
+    study = make_study({"bench.sh": WAITING}, config=BY_HAND + config.replace("= 30", "= 120"))
+    signals = Path(environment["HOME"], "signals")
+    study.incumbent("run", "--detach")
+    study.wait_for_status("e0", "running")
+    server = next(p for p, line in study.processes().items() if "valkey-server" in line)
+    server.send_signal(signal.SIGSTOP)
+    try:
+        said = study.incumbent("status", code=1).stderr
+        assert "does not answer" in said
+        assert "trials go on" in said
+        psutil.wait_procs([server], timeout=12)  # it is stopped: so much time passes
+        (signals / "go").touch()  # it ends while nobody can take its outcome
+        psutil.wait_procs([server], timeout=5)
+    finally:
+        server.send_signal(signal.SIGCONT)
+    study.wait_for_status("e0", "kept")
+    baseline = study.state().experiments[ExperimentId("e0")]
+    assert {trial.attempt for trial in baseline.trials} == {1}
+    assert "TrialLost" not in [name for _, name in baseline.story]
