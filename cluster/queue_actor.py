@@ -201,6 +201,9 @@ class QueueActor(Door):
             self._roll.expect(there, time.monotonic())
             self._has_roll = True
         for left in self._roll.silent(time.monotonic(), SILENT_TTLS * self._ttl_s):
+            # With it all its slots are closed; those that live are to present themselves anew.
+            for gone in [slot.id for slot, _ in self._seen.values() if slot.node == left.node]:
+                del self._seen[gone]
             self._record(left.node, left)
 
     async def _is_back(self) -> bool:

@@ -142,16 +142,21 @@ class Machine:
 
     def fill_disk(self) -> None:
         """Leave no byte of its disk free, by making it as small as what it holds."""
-        disk = os.statvfs(self.outside("."))
-        self._resize(f"{(disk.f_blocks - disk.f_bfree) * disk.f_frsize // 1024 + 4}k")
+        for spare_kb in (4, 64, 1024, 16384):  # what it holds may grow meanwhile
+            disk = os.statvfs(self.outside("."))
+            held_kb = (disk.f_blocks - disk.f_bfree) * disk.f_frsize // 1024
+            if self._resize(f"{held_kb + spare_kb}k"):
+                return
+        raise OSError(f"the disk of {self.name} cannot be filled")
 
     def free_disk(self) -> None:
         """Undo `fill_disk`."""
         self._resize(f"{_DISK_MB}m")
 
-    def _resize(self, size: str) -> None:
+    def _resize(self, size: str) -> bool:
         inside = ("nsenter", f"--target={self._anchor.pid}", "--mount")
-        subprocess.run([*inside, "mount", "-o", f"remount,size={size}", str(ROOT)], check=True)
+        words = (*inside, "mount", "-o", f"remount,size={size}", str(ROOT))
+        return subprocess.run(words, capture_output=True, check=False).returncode == 0
 
     # --- what runs on it -------------------------------------------------------------------------
 

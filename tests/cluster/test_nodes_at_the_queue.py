@@ -12,6 +12,7 @@ from cluster import events as ev
 from cluster.brief import NodeFacts, Order, Refusal, Versions
 from cluster.codec import from_json, to_json
 from cluster.event import Event
+from cluster.ledger import load
 from cluster.queue_actor import QueueActor
 from cluster.queue_mode import QueueMode
 from cluster.redis_ledger import RedisLedger
@@ -100,6 +101,24 @@ def test_a_node_that_died_while_the_queue_was_away_is_missed_by_the_next_one(
     scene.run(joins)
     scene.run(story)
     assert scene.recorded(ev.NodeLeft) == [ev.NodeLeft(node="rig", reason="fell silent")]
+
+
+def test_slots_that_live_on_a_node_that_fell_silent_are_open_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.queue_actor.EXPIRE_S", 0.01)
+    monkeypatch.setattr("cluster.queue_actor.SILENT_TTLS", 0.02)
+
+    async def story(actor: QueueActor) -> None:
+        await actor.beat(RIG)
+        while not scene.recorded(ev.NodeLeft):
+            await actor.hello(SLOT)  # its worker is heard of, as after a cut that was short
+            await asyncio.sleep(0.01)
+        assert not load(RedisLedger(scene.store)).slots[SLOT.id].is_open
+        await actor.hello(SLOT)
+
+    scene.run(story)
+    assert load(RedisLedger(scene.store)).slots[SLOT.id].is_open
 
 
 def test_what_goes_wrong_once_does_not_end_the_looking_for_silence(
