@@ -229,13 +229,15 @@ class _Node:
             return
         if self._board.brief() != self._brief:
             raise HeadChanged("the study has other terms now")
-        if self._beat() is Order.LEAVE and not self._is_leaving:
-            say("phase", "the study wants this node to finish what runs, and to leave")
-            self._is_leaving = True
-        if self._is_asking:
-            with suppress(ray.exceptions.RayTaskError):  # the ledger is away: the next beat asks
-                ray.get(self._queue.drain.remote(self._settings.node), timeout=CALL_S)
-                self._is_asking = False
+        # Ray is starting the queue again, or the ledger is away: the next beat asks.
+        with suppress(ray.exceptions.ActorUnavailableError):
+            if self._beat() is Order.LEAVE and not self._is_leaving:
+                say("phase", "the study wants this node to finish what runs, and to leave")
+                self._is_leaving = True
+            if self._is_asking:
+                with suppress(ray.exceptions.RayTaskError):
+                    ray.get(self._queue.drain.remote(self._settings.node), timeout=CALL_S)
+                    self._is_asking = False
 
     def ask_to_leave(self) -> None:
         """Have the study give this node nothing more: it then orders it to leave."""
@@ -296,6 +298,9 @@ def _be(settings: NodeSettings, orders: Orders) -> int:
     except BoardAway as error:
         say("problem", str(error))
         return AWAY
+    except ray.exceptions.RayActorError:
+        say("problem", "the study's queue is gone")
+        return FAILED
     except Exception as error:  # noqa: BLE001 - Ray raises whatever it likes: it is worth another try
         say("problem", cause(error))
         return FAILED
@@ -332,8 +337,10 @@ def _serve(settings: NodeSettings, orders: Orders) -> int:
             node.leave(str(error))
             raise
     reason = "left" if order in {"", "now"} else "drained"
-    node.leave(reason)
-    if order == "":
-        node.end_ray()
+    try:
+        node.leave(reason)
+    finally:
+        if order == "":
+            node.end_ray()
     say("left", reason)
     return 0

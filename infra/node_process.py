@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import IO
 
 from cluster.codec import to_json
@@ -149,13 +150,14 @@ class NodeProcess:
         status = NodeStatus(
             head=self._home.head, node=self._node, pid=os.getpid(), standing=standing, text=text
         )
-        self._home.write_status(status)
+        with suppress(OSError):  # a full disk: how it is goes untold, that it works goes on
+            self._home.write_status(status)
         if self._last != (standing, text):  # a head may be away for a night
             self._report(standing, text)
         self._last = standing, text
 
     def _report(self, kind: str, text: str) -> None:
-        with self._home.reports.open("a", encoding="utf-8") as file:
+        with suppress(OSError), self._home.reports.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"kind": kind, "text": text}) + "\n")
 
 
