@@ -6,9 +6,9 @@ study meanwhile it learns by that, and when the head comes back as another study
 terms, it ends and is started anew.
 
 Protocol: settings as JSON in the file named by the only argument; reports as JSON lines on standard
-output (`phase`, `joined`, `problem`, `fatal`, `denied`, `left`). On standard input, `leave` has it
-finish what runs and go, `now` has it go at once. Until it has joined, both have it go at once. At
-the end of file it goes, too, and ends its Ray, since whoever would have done that was killed.
+output (`phase`, `joined`, `problem`; the last is `away`, `fatal`, `denied` or `left`). On standard
+input, `leave` has it finish what runs and go, `now` has it go at once; until it has joined, both
+do. At the end of file it goes, too, and ends its Ray: whoever would have done that was killed.
 """
 
 import json
@@ -296,13 +296,13 @@ def _be(settings: NodeSettings, orders: Orders) -> int:
         say("fatal", str(error))
         return REFUSED
     except BoardAway as error:
-        say("problem", str(error))
+        say("away", str(error))
         return AWAY
     except ray.exceptions.RayActorError:
-        say("problem", "the study's queue is gone")
+        say("away", "the study's queue is gone")
         return FAILED
     except Exception as error:  # noqa: BLE001 - Ray raises whatever it likes: it is worth another try
-        say("problem", cause(error))
+        say("away", cause(error))
         return FAILED
 
 

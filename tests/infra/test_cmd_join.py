@@ -129,6 +129,17 @@ def test_a_head_that_is_away_for_a_night_is_reported_once(home: NodeHome) -> Non
     assert reports == ["waiting", "starting", "waiting"]
 
 
+def test_why_a_driver_ended_is_said_once(home: NodeHome) -> None:
+    home.create()
+    with home.held():
+        process = NodeProcess(home, node="rig", slots=0)
+        process._hear("problem", "a worker died")
+        process._hear("away", "the study's queue is gone")
+        process._stand(Standing.WAITING, process._text)
+    reports = [json.loads(line) for line in home.reports.read_text().splitlines()]
+    assert [report["text"] for report in reports] == ["a worker died", "the study's queue is gone"]
+
+
 def test_a_disk_that_takes_no_reports_ends_no_node(home: NodeHome) -> None:
     home.create()
     home.reports.symlink_to("/dev/full")
