@@ -11,6 +11,7 @@ input, `leave` has it finish what runs and go, `now` has it go at once; until it
 do. At the end of file it goes, too, and ends its Ray: whoever would have done that was killed.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -89,7 +90,8 @@ class _Node:
             head=f"{settings.head} {self._brief.ray}",
         )
         self._paths = WorkerPaths(
-            study=Path(settings.directory) / "study", environments=Path(settings.environments)
+            study=study_folder(Path(settings.directory), self._brief.study, self._brief.base),
+            environments=Path(settings.environments),
         )
         self._queue: Any = None
         self._crew: Crew | None = None
@@ -260,6 +262,18 @@ class _Node:
         """End this machine's Ray, which nobody else is there to do."""
         self._is_ending = True
         self._private.stop()
+
+
+def study_folder(directory: Path, study: str, base: str) -> Path:
+    """Return (and make) where a node keeps what is of one study, by its id and first commit.
+
+    Another one may be at the same address later, or the same be begun anew: it has trials of the
+    same names, and is not to be sent the results of these.
+    """
+    digest = hashlib.sha256(f"{study} {base}".encode()).hexdigest()[:10]
+    path = directory / f"study-{digest}"
+    path.mkdir(mode=0o700, exist_ok=True)
+    return path
 
 
 def slots_asked(asked: int, trial: Mapping[str, object]) -> int:

@@ -7,7 +7,7 @@ STATE/nodes/HASH/            one study of another machine, by its address and th
     reports.jsonl            what the driver and the process reported, a line each
     driver.log ray.log       what they and Ray printed
     ray.token ray.json       as in a study's own folder
-    study/                   the study's folder on this machine, in the sense of trainer.paths
+    study-HASH/              the study's folder on this machine, in the sense of trainer.paths
 STATE/envs/                  virtual environments of trials, shared with studies of this machine
 """
 
@@ -71,7 +71,7 @@ class NodeHome:
 
     def create(self) -> None:
         """Make the folders, for this user alone."""
-        for path in (self.directory, self.empty, self.directory / "study"):
+        for path in (self.directory, self.empty):
             path.mkdir(parents=True, exist_ok=True)
             path.chmod(0o700)
 
