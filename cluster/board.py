@@ -95,4 +95,4 @@ def _translated(address: str) -> Iterator[None]:
     except AuthenticationError as error:
         raise WrongToken(f"the study at {address} does not take this token") from error
     except RpcError as error:
-        raise BoardAway(f"the Ray at {address} does not answer: {error}") from error
+        raise BoardAway(f"nothing at {address} answers as a study does: {error}") from error

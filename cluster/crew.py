@@ -90,10 +90,7 @@ class Crew:
         slots = self.count_slots()
         wanted = replace(self._settings, slots=slots)
         # Workers of an earlier controller are adopted if they would do the same.
-        brief = self._brief
-        scoring = (brief.score, brief.further)
-        depends = (brief.trial, brief.metric, scoring, brief.editable, brief.keep, slots)
-        key = hashlib.sha256(to_json(depends)).hexdigest()[:8]
+        key = duties(self._brief, slots)
         prefix = self._prefix
         names = [f"{prefix}{number}-{key}" for number in range(slots)]
         end_actors(name for name in actors() if name.startswith(prefix) and name not in names)
@@ -157,6 +154,13 @@ class Crew:
     def end(self) -> None:
         """End the workers of this node for good."""
         end_actors(name for name in actors() if name.startswith(self._prefix))
+
+
+def duties(brief: Brief, slots: int) -> str:
+    """Return a short hash of all that decides what a worker does."""
+    runs = (brief.base, brief.trial, brief.metric, brief.editable, brief.gpu_busy_mb)
+    results = (brief.score, brief.further, brief.keep, brief.needed)
+    return hashlib.sha256(to_json((runs, results, slots))).hexdigest()[:8]
 
 
 def here() -> dict[str, Any]:

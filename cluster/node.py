@@ -6,11 +6,12 @@ study meanwhile it learns by that, and when the head comes back as another study
 terms, it ends and is started anew.
 
 Protocol: settings as JSON in the file named by the only argument; reports as JSON lines on standard
-output (`phase`, `joined`, `problem`, `fatal`, `denied`, `left`). On standard input, `leave` has it
-finish what runs and go, `now` has it go at once. Until it has joined, both have it go at once. At
-the end of file it goes, too, and ends its Ray, since whoever would have done that was killed.
+output (`phase`, `joined`, `problem`; the last is `away`, `fatal`, `denied` or `left`). On standard
+input, `leave` has it finish what runs and go, `now` has it go at once; until it has joined, both
+do. At the end of file it goes, too, and ends its Ray: whoever would have done that was killed.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -90,7 +91,8 @@ class _Node:
             head=f"{settings.head} {self._brief.ray}",
         )
         self._paths = WorkerPaths(
-            study=Path(settings.directory) / "study", environments=Path(settings.environments)
+            study=study_folder(Path(settings.directory), self._brief.study, self._brief.base),
+            environments=Path(settings.environments),
         )
         self._queue: Any = None
         self._crew: Crew | None = None
@@ -236,13 +238,15 @@ class _Node:
             return
         if self._board.brief() != self._brief:
             raise HeadChanged("the study has other terms now")
-        if self._beat() is Order.LEAVE and not self._is_leaving:
-            say("phase", "the study wants this node to finish what runs, and to leave")
-            self._is_leaving = True
-        if self._is_asking:
-            with suppress(ray.exceptions.RayTaskError):  # the ledger is away: the next beat asks
-                ray.get(self._queue.drain.remote(self._settings.node), timeout=CALL_S)
-                self._is_asking = False
+        # Ray is starting the queue again, or the ledger is away: the next beat asks.
+        with suppress(ray.exceptions.ActorUnavailableError):
+            if self._beat() is Order.LEAVE and not self._is_leaving:
+                say("phase", "the study wants this node to finish what runs, and to leave")
+                self._is_leaving = True
+            if self._is_asking:
+                with suppress(ray.exceptions.RayTaskError):
+                    ray.get(self._queue.drain.remote(self._settings.node), timeout=CALL_S)
+                    self._is_asking = False
 
     def ask_to_leave(self) -> None:
         """Have the study give this node nothing more: it then orders it to leave."""
@@ -265,6 +269,18 @@ class _Node:
         """End this machine's Ray, which nobody else is there to do."""
         self._is_ending = True
         self._private.stop()
+
+
+def study_folder(directory: Path, study: str, base: str) -> Path:
+    """Return (and make) where a node keeps what is of one study, by its id and first commit.
+
+    Another one may be at the same address later, or the same be begun anew: it has trials of the
+    same names, and is not to be sent the results of these.
+    """
+    digest = hashlib.sha256(f"{study} {base}".encode()).hexdigest()[:10]
+    path = directory / f"study-{digest}"
+    path.mkdir(mode=0o700, exist_ok=True)
+    return path
 
 
 def slots_asked(asked: int, trial: Mapping[str, object]) -> int:
@@ -301,10 +317,13 @@ def _be(settings: NodeSettings, orders: Orders) -> int:
         say("fatal", str(error))
         return REFUSED
     except BoardAway as error:
-        say("problem", str(error))
+        say("away", str(error))
         return AWAY
+    except ray.exceptions.RayActorError:
+        say("away", "the study's queue is gone")
+        return FAILED
     except Exception as error:  # noqa: BLE001 - Ray raises whatever it likes: it is worth another try
-        say("problem", cause(error))
+        say("away", cause(error))
         return FAILED
 
 
@@ -339,8 +358,10 @@ def _serve(settings: NodeSettings, orders: Orders) -> int:
             node.leave(str(error))
             raise
     reason = "left" if order in {"", "now"} else "drained"
-    node.leave(reason)
-    if order == "":
-        node.end_ray()
+    try:
+        node.leave(reason)
+    finally:
+        if order == "":
+            node.end_ray()
     say("left", reason)
     return 0

@@ -14,7 +14,7 @@ from infra.node_home import NodeHome, NodeStatus, Standing
 from infra.node_process import start_node
 
 LOOK_S = 0.1
-START_S = 20.0
+START_S = 60.0
 _WORDS = {
     Standing.STARTING: "{text}",
     Standing.JOINED: "{node} has joined {head} with {text}",
@@ -44,6 +44,7 @@ def begin(home: NodeHome, *, node: str, slots: int, is_running: bool) -> int:
     deadline = time.monotonic() + START_S
     while home.status() is None:
         if process.poll() is not None or time.monotonic() > deadline:
+            process.terminate()
             raise StudyProblem(f"the node process does not start: see {home.driver_log}")
         time.sleep(LOOK_S)
     return offset

@@ -7,7 +7,7 @@ STATE/nodes/HASH/            one study of another machine, by its address and th
     reports.jsonl            what the driver and the process reported, a line each
     driver.log ray.log       what they and Ray printed
     ray.token ray.json       as in a study's own folder
-    study/                   the study's folder on this machine, in the sense of trainer.paths
+    study-HASH/              the study's folder on this machine, in the sense of trainer.paths
 STATE/envs/                  virtual environments of trials, shared with studies of this machine
 """
 
@@ -17,13 +17,17 @@ import json
 import os
 import secrets
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import IO
 
 from infra.home import runtime_for, state_directory
+
+LOCK_S = 2.0
 
 
 class Standing(StrEnum):
@@ -67,7 +71,7 @@ class NodeHome:
 
     def create(self) -> None:
         """Make the folders, for this user alone."""
-        for path in (self.directory, self.empty, self.directory / "study"):
+        for path in (self.directory, self.empty):
             path.mkdir(parents=True, exist_ok=True)
             path.chmod(0o700)
 
@@ -157,12 +161,19 @@ class NodeHome:
         """Be the one node process of this membership, if there is no other."""
         descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o600)
         with os.fdopen(descriptor, "r+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
+            # Whoever asks how things are holds the lock for a moment, too.
+            deadline = time.monotonic() + LOCK_S
+            while not (is_ours := _try_lock(file)) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            yield is_ours
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _read(text: str, head: str) -> NodeStatus:

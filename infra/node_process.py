@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import IO
 
 from cluster.codec import to_json
@@ -80,7 +81,7 @@ class NodeProcess:
             failures = failures + 1 if time.monotonic() - began < LONGEST_PAUSE_S else 1
             if failures > 1:
                 self._ray.stop()  # it may be of a cluster that is no more
-            self._stand(Standing.WAITING, self._text)
+            self._stand(Standing.WAITING, self._text or f"the driver ended with status {code}")
             self._wait(min(pause_s * failures, LONGEST_PAUSE_S))
         self._ray.stop()
         is_refused = code == _REFUSED
@@ -110,7 +111,7 @@ class NodeProcess:
             )
         reader = threading.Thread(target=self._listen, args=(driver.stdout,), daemon=True)
         reader.start()
-        self._told, self._has_joined = 0, False
+        self._told, self._has_joined, self._text = 0, False, ""
         deadline = float("inf")
         while driver.poll() is None:
             if self._asked > self._told:
@@ -134,13 +135,14 @@ class NodeProcess:
                 continue  # something that Ray printed
 
     def _hear(self, kind: str, text: str) -> None:
-        self._text = text
         if kind == "joined":
             self._has_joined = True
             self._stand(Standing.LEAVING if self._asked else Standing.JOINED, text)
         elif kind == "phase":
             self._stand(Standing.LEAVING if self._asked else Standing.STARTING, text)
-        elif kind == "denied":
+        else:
+            self._text = text
+        if kind == "denied":
             self._home.token.unlink(missing_ok=True)  # it would be taken again the next time
         elif kind == "problem":
             self._report(kind, text)
@@ -149,13 +151,14 @@ class NodeProcess:
         status = NodeStatus(
             head=self._home.head, node=self._node, pid=os.getpid(), standing=standing, text=text
         )
-        self._home.write_status(status)
+        with suppress(OSError):  # a full disk: how it is goes untold, that it works goes on
+            self._home.write_status(status)
         if self._last != (standing, text):  # a head may be away for a night
             self._report(standing, text)
         self._last = standing, text
 
     def _report(self, kind: str, text: str) -> None:
-        with self._home.reports.open("a", encoding="utf-8") as file:
+        with suppress(OSError), self._home.reports.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"kind": kind, "text": text}) + "\n")
 
 

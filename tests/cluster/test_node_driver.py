@@ -4,13 +4,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from cluster.board import Board
 from cluster.brief import Refusal, Versions
 from cluster.codec import to_json
-from cluster.node import cpu_slots, slots_asked
+from cluster.node import cpu_slots, slots_asked, study_folder
 
 TRIAL = {"command": "python train.py", "budget_s": 5.0}
 
@@ -24,6 +25,18 @@ def test_a_node_brings_all_of_its_cards_however_few_cores_it_has(gpus: float) ->
 def test_a_node_brings_half_its_cores_as_cpu_slots_unless_told() -> None:
     assert slots_asked(0, {**TRIAL, "gpus": 0.0}) == cpu_slots()
     assert slots_asked(3, {**TRIAL, "gpus": 0.0}) == 3
+
+
+def test_studies_that_follow_one_another_at_one_address_do_not_share_a_folder(
+    tmp_path: Path,
+) -> None:
+    base = "c" * 40
+    folder = study_folder(tmp_path, "mar5-12345678", base)
+    assert folder.is_dir()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert study_folder(tmp_path, "mar5-12345678", base) == folder
+    assert study_folder(tmp_path, "mar5-87654321", base) != folder
+    assert study_folder(tmp_path, "mar5-12345678", "d" * 40) != folder
 
 
 BUSY = """

@@ -1,7 +1,9 @@
 """`join` and `leave` as far as they go without a study to join; with one, see tests/end_to_end."""
 
+import fcntl
 import json
 import subprocess
+import threading
 from pathlib import Path
 
 import psutil
@@ -83,6 +85,18 @@ def test_what_a_node_process_says_is_there_while_it_lives(home: NodeHome) -> Non
     assert home.last_status() == status
 
 
+def test_who_asks_how_things_are_does_not_keep_a_node_process_from_starting(
+    home: NodeHome,
+) -> None:
+    home.create()
+    home.lock.touch()
+    with home.lock.open() as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        threading.Timer(0.3, fcntl.flock, (asking, fcntl.LOCK_UN)).start()
+        with home.held() as is_ours:
+            assert is_ours
+
+
 def test_a_membership_is_called_the_same_when_the_machine_comes_back(home: NodeHome) -> None:
     home.create()
     first = home.identity()
@@ -113,6 +127,32 @@ def test_a_head_that_is_away_for_a_night_is_reported_once(home: NodeHome) -> Non
         process._stand(Standing.WAITING, "nobody answers")
     reports = [json.loads(line)["kind"] for line in home.reports.read_text().splitlines()]
     assert reports == ["waiting", "starting", "waiting"]
+
+
+def test_why_a_driver_ended_is_said_once(home: NodeHome) -> None:
+    home.create()
+    with home.held():
+        process = NodeProcess(home, node="rig", slots=0)
+        process._hear("joined", "1 slot")
+        assert not process._text, "no reason to wait"
+        process._hear("problem", "a worker died")
+        process._hear("away", "the study's queue is gone")
+        process._stand(Standing.WAITING, process._text)
+    reports = [json.loads(line) for line in home.reports.read_text().splitlines()]
+    texts = [report["text"] for report in reports]
+    assert texts == ["1 slot", "a worker died", "the study's queue is gone"]
+
+
+def test_a_disk_that_takes_no_reports_ends_no_node(home: NodeHome) -> None:
+    home.create()
+    home.reports.symlink_to("/dev/full")
+    with home.held():
+        process = NodeProcess(home, node="rig", slots=0)
+        process._hear("problem", "there is no room")
+        process._stand(Standing.WAITING, "nobody answers")
+    status = home.last_status()
+    assert status is not None
+    assert status.standing is Standing.WAITING
 
 
 def test_a_study_is_left_by_the_name_of_its_host(user: User, home: NodeHome) -> None:
