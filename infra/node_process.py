@@ -79,8 +79,10 @@ class NodeProcess:
             if code in {0, _REFUSED}:
                 break
             failures = failures + 1 if time.monotonic() - began < LONGEST_PAUSE_S else 1
-            if failures > 1:
-                self._ray.stop()  # it may be of a cluster that is no more
+            # Its Ray may be of no use any more; but a head that is silent is no fault of that, and
+            # what runs in it may run for as long as its leases last.
+            if failures > 1 and code != _AWAY:
+                self._ray.stop()
             self._stand(Standing.WAITING, self._text or f"the driver ended with status {code}")
             self._wait(min(pause_s * failures, LONGEST_PAUSE_S))
         self._ray.stop()

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -127,6 +128,24 @@ def test_a_head_that_is_away_for_a_night_is_reported_once(home: NodeHome) -> Non
         process._stand(Standing.WAITING, "nobody answers")
     reports = [json.loads(line)["kind"] for line in home.reports.read_text().splitlines()]
     assert reports == ["waiting", "starting", "waiting"]
+
+
+@pytest.mark.parametrize(("code", "stops"), [(3, 1), (1, 2)])
+def test_a_head_that_is_silent_for_a_while_ends_no_ray_and_other_failures_do(
+    home: NodeHome, monkeypatch: pytest.MonkeyPatch, code: int, stops: int
+) -> None:
+    home.create()
+    monkeypatch.setattr("infra.node_process.answers", lambda _: True)
+    monkeypatch.setattr("infra.node_process.AGAIN_S", 0.0)
+    codes, stopped = iter([code, code, 0]), []
+    before = signal.getsignal(signal.SIGTERM)
+    with home.held():
+        process = NodeProcess(home, node="rig", slots=0)
+        monkeypatch.setattr(process, "_drive", lambda: next(codes))
+        monkeypatch.setattr(process._ray, "stop", lambda: stopped.append(1))
+        assert process.run() == 0
+    signal.signal(signal.SIGTERM, before)
+    assert len(stopped) == stops, "the last one is that of leaving"
 
 
 def test_why_a_driver_ended_is_said_once(home: NodeHome) -> None:
