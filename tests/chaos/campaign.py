@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from cluster.experiment import Status
+from cluster.experiment import Experiment, Status
 from cluster.ledger import LedgerAway
 from cluster.state import StudyState
 from tests.chaos.checker import Commit, Evidence, check, final_state
@@ -92,7 +92,8 @@ class Campaign:
             self.say(f"{self.state.judged:>4} judged: {planned}")
             machine = self.rack.machines[planned.machine]
             try:
-                self.faults.append(inject(planned, machine, slots=self.slots(machine)))
+                slots, is_over = self.slots(machine), lambda: self.study.is_over
+                self.faults.append(inject(planned, machine, slots=slots, is_over=is_over))
             except NotThere:
                 if self.wait_for(self.state.judged + 1):
                     raise
@@ -182,11 +183,20 @@ def _after(campaign: Campaign, report: Report) -> list[str]:
     problems = check(evidence)
     state = final_state(evidence.recorded)
     report.judged, report.promotions = state.judged, state.promotions
-    report.failures = [
-        f"{e.id} {e.status}: {e.reason}" for e in state.experiments.values() if e.status in _FAILED
-    ]
+    failed = [e for e in state.experiments.values() if e.status in _FAILED]
+    report.failures = [f"{e.id} {e.status}: {e.reason} ({_runs(e, started)})" for e in failed]
     report.ends = {str(status): count for status, count in state.counts.items() if count}
     return problems
+
+
+def _runs(experiment: Experiment, began: datetime) -> str:
+    """Say where and when the trials of an experiment ran, by the clock of the table of losses."""
+    return ", ".join(
+        f"{trial.id}/{trial.attempt} {trial.phase} on {trial.slot} from "
+        f"{(trial.started_at - began).total_seconds():.0f} s for {trial.seconds:.0f} s"
+        for trial in experiment.trials
+        if trial.started_at is not None
+    )
 
 
 def gather(study: Study, rack: Rack) -> Evidence:

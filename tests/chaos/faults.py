@@ -32,14 +32,21 @@ class NotThere(AssertionError):
     """A part did not come back in time to be killed again."""
 
 
-def inject(planned: Planned, machine: Machine, *, slots: frozenset[str] | None) -> Fault:
+def inject(
+    planned: Planned,
+    machine: Machine,
+    *,
+    slots: frozenset[str] | None,
+    is_over: Callable[[], bool] = lambda: False,
+) -> Fault:
     """Do a fault and, if it lasts, undo it; return what was done.
 
-    `slots` are those of the machine, None for all.
+    `slots` are those of the machine, None for all. Raises NotThere if a part that is to be killed
+    is not there, or not before it is over.
     """
     fault = Fault(at=_now(), part=planned.part, machine=machine.name, slots=slots)
     if planned.part in _KILLED:
-        found = wait_for(machine, *_KILLED[planned.part])
+        found = wait_for(machine, *_KILLED[planned.part], is_over=is_over)
         victim = found[int(planned.delay_s * 1000) % len(found)]
         fault = replace(fault, at=_now())
         machine.signal(victim.pid)
@@ -61,11 +68,13 @@ _LASTING: Mapping[str, tuple[Callable[[Machine], None], Callable[[Machine], None
 }
 
 
-def wait_for(machine: Machine, *words: str) -> list[Process]:
+def wait_for(
+    machine: Machine, *words: str, is_over: Callable[[], bool] = lambda: False
+) -> list[Process]:
     """Return processes by their command lines, once one is there: it may just be coming back."""
     deadline = time.monotonic() + _THERE_S
     while not (found := machine.find(*words)):
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or is_over():
             lines = "\n".join(f"{p.pid} {p.line[:120]}" for p in machine.processes())
             raise NotThere(f"no {words} on {machine.name} for {_THERE_S:g} s:\n{lines}")
         time.sleep(0.05)
