@@ -66,6 +66,10 @@ FAILED = 1
 """Exit codes: it does not fit; the head is not there; something else, worth another try."""
 
 
+_REASONS = {"now": "left at once", "": "its node process has ended"}
+"""Why a node has left, by the order at which it did."""
+
+
 class NodeRefused(RuntimeError):
     """A machine cannot work for the study; the message says why and what to do."""
 
@@ -241,7 +245,7 @@ class _Node:
         # Ray is starting the queue again, or the ledger is away: the next beat asks.
         with suppress(ray.exceptions.ActorUnavailableError):
             if self._beat() is Order.LEAVE and not self._is_leaving:
-                say("phase", "the study wants this node to finish what runs, and to leave")
+                say("phase", "finishing what runs, then leaving")
                 self._is_leaving = True
             if self._is_asking:
                 with suppress(ray.exceptions.RayTaskError):
@@ -357,7 +361,7 @@ def _serve(settings: NodeSettings, orders: Orders) -> int:
         except NodeRefused as error:
             node.leave(str(error))
             raise
-    reason = "left" if order in {"", "now"} else "drained"
+    reason = "drained" if order is None else _REASONS.get(order, "drained")
     try:
         node.leave(reason)
     finally:

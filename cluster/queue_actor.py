@@ -284,7 +284,13 @@ class QueueActor(Door):
 
     @needs_store
     async def part(self, node: str, reason: str) -> None:
-        """Take it that a node is leaving; its slots are gone with it."""
+        """Take it that a node is leaving; its workers have ended, and its slots are gone."""
+        given_back = TrialOutcome(
+            ending=Ending.LOST, reason=f"{node} left: {reason}", is_given_back=True
+        )
+        for held in self._queue.held():
+            if held.node == node:
+                self._queue.complete(held.token, given_back, now=_now())
         for slot in [slot for slot, _ in self._seen.values() if slot.node == node]:
             await self.goodbye(slot, reason)
         if (left := self._roll.part(node, reason)) is not None:

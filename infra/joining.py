@@ -26,20 +26,26 @@ _WORDS = {
 _OVER = {Standing.LEFT, Standing.REFUSED}
 
 
-def begin(home: NodeHome, *, node: str, slots: int, is_running: bool) -> int:
-    """Start the node process unless it runs; return from where its reports are to be read.
-
-    Raises StudyProblem where nobody answers: a first joining does not wait for a head.
-    """
-    if is_running:
-        return 0
-    if not answers(home.head):
+def require_head(head: str) -> None:
+    """Raise StudyProblem where nobody answers: a first joining does not wait for a head."""
+    if not answers(head):
         raise StudyProblem(
-            f"nobody answers at {home.head}: does the study run with --listen, and does a firewall "
-            "let this machine in?"
+            f"nobody answers at {head}: does the study run with --listen, and does a firewall let "
+            "this machine in?"
         )
+
+
+def words_of(status: NodeStatus) -> str:
+    """Say how it is with a node."""
+    return _WORDS[status.standing].format(text=status.text, node=status.node, head=status.head)
+
+
+def begin(home: NodeHome, *, node: str, slots: int, is_running: bool) -> int:
+    """Start the node process unless it runs; return from where its reports are to be read."""
     home.reports.touch(mode=0o600)
     offset = home.reports.stat().st_size
+    if is_running:
+        return offset
     process = start_node(home, node=node, slots=slots)
     deadline = time.monotonic() + START_S
     while home.status() is None:

@@ -165,6 +165,8 @@ class NodeHome:
             deadline = time.monotonic() + LOCK_S
             while not (is_ours := _try_lock(file)) and time.monotonic() < deadline:
                 time.sleep(0.05)
+            if is_ours:
+                file.truncate(0)  # what the last one said of itself is not so any more
             yield is_ours
 
 

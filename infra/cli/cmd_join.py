@@ -36,14 +36,21 @@ def join(
     from dataclasses import asdict
 
     from infra.attach import counted_interrupts
-    from infra.joining import begin, follow_node
+    from infra.joining import begin, follow_node, require_head, words_of
 
     home, node = _checked(address, name)
     status = home.status()
     if status is not None:
         note(f"attached to the node process that runs already (process {status.pid})")
+        if name or slots or token_file:
+            note("what else you said is for the next time: `incumbent leave`, then join again")
+        note(words_of(status))
     else:
-        _take_token(home, token_file)
+        token = _read_token(home, token_file)
+        require_head(home.head)
+        home.create()
+        if token:
+            home.write_token(token)
     with counted_interrupts() as presses:
         offset = begin(home, node=node, slots=slots, is_running=status is not None)
         tell = (lambda _: None) if as_json else note
@@ -104,9 +111,7 @@ def _checked(head: str, name: str) -> "tuple[NodeHome, str]":
         raise UsageProblem(
             f"{node!r} is no name for a node: say --name with letters, digits, dashes, underscores"
         )
-    home = NodeHome.locate(address)
-    home.create()
-    return home, node
+    return NodeHome.locate(address), node
 
 
 def _numeric(head: str) -> str:
@@ -124,15 +129,18 @@ def _numeric(head: str) -> str:
         raise UsageProblem(f"there is no host {host} with an IPv4 address: {error}") from error
 
 
-def _take_token(home: "NodeHome", file: Path | None) -> None:
-    """Keep the token that is given by file or at the prompt; one that was kept is used again."""
+def _read_token(home: "NodeHome", file: Path | None) -> str:
+    """Return the token that is given by file or at the prompt; "" for one that was kept."""
     if file is not None:
         try:
             token = file.expanduser().read_text("utf-8").strip()
+            is_open = file.expanduser().stat().st_mode & 0o077
         except (OSError, UnicodeDecodeError) as error:
             raise UsageProblem(f"cannot read the token from {file}: {error}") from error
+        if is_open:
+            note(f"{file} can be read by others, and whoever has it can join: chmod 600 {file}")
     elif home.token.exists():
-        return
+        return ""
     elif sys.stdin.isatty():
         token = typer.prompt("token of the study", hide_input=True, err=True).strip()
     else:
@@ -142,4 +150,4 @@ def _take_token(home: "NodeHome", file: Path | None) -> None:
             "there is no token: say --token-file with a copy of the one that `incumbent run "
             "--listen` names, or give it on standard input"
         )
-    home.write_token(token)
+    return token

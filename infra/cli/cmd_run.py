@@ -169,7 +169,8 @@ def _say_how_to_join(home: "StudyHome", config: "StudyConfig") -> None:
 
     before = settings_if_any(home)
     if before and before.cluster.listen not in {"", config.cluster.listen}:
-        note(f"machines that joined at {before.cluster.listen} wait there in vain: join them again")
+        cure = "join them again" if config.cluster.listen else "`run --listen` lets them in again"
+        note(f"machines that joined at {before.cluster.listen} wait there in vain: {cure}")
     if config.cluster.listen:
         note(
             f"to add a machine, type there: incumbent join {config.cluster.listen} "

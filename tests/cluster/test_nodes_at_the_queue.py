@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import pytest
@@ -19,13 +20,25 @@ from cluster.redis_ledger import RedisLedger
 from cluster.redis_queue import RedisTrialQueue
 from cluster.redis_store import RedisStore, connect
 from trainer.ports import NoWork, Slot
-from trainer.trial import SlotId
+from trainer.trial import CommitId, ExperimentId, SlotId, TrialId, TrialSpec
 
 T = TypeVar("T")
 RIG = NodeFacts(
     node="rig", id="a", address="10.0.0.7", versions=Versions.ours(), cpus=8, memory_gb=32.0
 )
 SLOT = Slot(id=SlotId("rig/cpu-0"), incarnation="x", node="rig", device="cpu", device_class="cpu")
+
+
+def spec(number: int) -> TrialSpec:
+    return TrialSpec(
+        trial=TrialId(f"e{number}.1"),
+        experiment=ExperimentId(f"e{number}"),
+        attempt=1,
+        commit=CommitId("a" * 40),
+        seed=1,
+        budget_s=1.0,
+        timeout_s=2.0,
+    )
 
 
 class Scene:
@@ -176,6 +189,26 @@ def test_a_node_that_parts_takes_its_slots_along(scene: Scene) -> None:
     scene.run(story)
     assert scene.recorded(ev.SlotClosed) == [ev.SlotClosed(slot=SLOT.id, reason="drained")]
     assert scene.recorded(ev.NodeLeft) == [ev.NodeLeft(node="rig", reason="drained")]
+
+
+def test_what_a_node_that_parts_had_leased_is_given_back_at_once(scene: Scene) -> None:
+    epoch = RedisLedger(scene.store).begin_epoch()
+    queue = RedisTrialQueue(scene.store)
+    for number in (1, 2):
+        queue.put(spec(number), priority=0, now=datetime.now(UTC), epoch=epoch)
+
+    async def story(actor: QueueActor) -> None:
+        await actor.beat(RIG)
+        await actor.lease(SLOT, 0.0)
+        await actor.lease(replace(SLOT, id=SlotId("cpu-0"), node="head"), 0.0)
+        await actor.part("rig", "left at once")
+
+    scene.run(story)
+    (lost,) = scene.recorded(ev.TrialLost)
+    assert isinstance(lost, ev.TrialLost)
+    assert lost.is_given_back
+    assert lost.reason == "rig left: left at once"
+    assert [held.node for held in queue.held()] == ["head"]
 
 
 def test_why_a_machine_does_not_fit_is_in_the_ledger(scene: Scene) -> None:

@@ -60,7 +60,13 @@ def test_a_first_joining_does_not_wait_for_a_head_that_is_not_there(
     user.write({"token": "a" * 64 + "\n"})
     said = user.refused(FAILURE, "join", NOWHERE, "--token-file", "token")
     assert f"nobody answers at {NOWHERE}" in said
-    assert home.token.read_text() == "a" * 64
+    assert "token can be read by others, and whoever has it can join: chmod 600 token" in said
+    assert not home.directory.exists(), "no token is left where nothing was joined"
+
+
+def test_what_belongs_to_a_membership_is_for_one_user_alone(home: NodeHome) -> None:
+    home.create()
+    home.write_token("a" * 64)
     assert home.token.stat().st_mode & 0o777 == 0o600
     assert home.directory.stat().st_mode & 0o777 == 0o700
 
