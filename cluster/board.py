@@ -19,6 +19,7 @@ _NAMESPACE = b"incumbent"
 _BRIEF = b"brief"
 _REFUSED = b"refused:"
 _CALL_S = 5.0
+_WRONG_TOKEN = "InvalidAuthToken"  # noqa: S105 - what Ray's store calls it
 
 
 class BoardAway(ConnectionError):
@@ -93,6 +94,9 @@ def _translated(address: str) -> Iterator[None]:
     try:
         yield
     except AuthenticationError as error:
+        # A store that has begun anew says so by the same error to whoever knew the one before.
+        if _WRONG_TOKEN not in str(error):
+            raise BoardAway(f"another Ray is at {address} now: {error}") from error
         raise WrongToken(f"the study at {address} does not take this token") from error
     except RpcError as error:
         raise BoardAway(f"nothing at {address} answers as a study does: {error}") from error

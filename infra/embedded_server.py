@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -56,7 +56,7 @@ class EmbeddedServer:
         """
         client, hasty = connect(self.url), connect(self.url, answer_s=ANSWER_S)
         try:
-            with self._locked():
+            with closing(hasty), self._locked():
                 if not _answers(hasty):
                     with _interrupts_held_back():
                         self._wait(hasty, START_S if self._start() else SILENT_S)
@@ -67,8 +67,6 @@ class EmbeddedServer:
         except BaseException:
             self.release(client)  # nobody else would stop what has just been started
             raise
-        finally:
-            hasty.close()
         return client
 
     def release(self, client: redis.Redis) -> None:

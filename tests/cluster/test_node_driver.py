@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ray.exceptions import AuthenticationError
 
-from cluster.board import Board
+from cluster.board import Board, BoardAway, WrongToken
 from cluster.brief import Refusal, Versions
 from cluster.codec import to_json
 from cluster.node import cpu_slots, slots_asked, study_folder
@@ -43,8 +44,8 @@ BUSY = """
 import time
 from cluster.driver import BrokenOff, Orders
 orders = Orders().start()
-print("busy", flush=True)
 try:
+    print("busy", flush=True)
     time.sleep(60)
 except BrokenOff:
     print("broken off", orders.next(5), flush=True)
@@ -132,3 +133,21 @@ def test_word_that_cannot_be_read_keeps_nobody_from_the_rest(store: FakeGcs) -> 
     board.refuse(refusal)
     assert board.take_refusals() == [refusal]
     assert not board.take_refusals()
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("InvalidAuthToken: Authentication token is missing or incorrect", WrongToken),
+        ("WrongClusterID: Perhaps the client is accessing GCS after it has restarted.", BoardAway),
+    ],
+)
+def test_a_head_that_came_back_is_not_taken_for_one_that_refuses_the_token(
+    store: FakeGcs, monkeypatch: pytest.MonkeyPatch, said: str, meant: type[Exception]
+) -> None:
+    def fail(*_: object) -> None:
+        raise AuthenticationError(said)
+
+    monkeypatch.setattr(store, "internal_kv_get", fail)
+    with pytest.raises(meant):
+        Board("10.0.0.5:7700").brief()

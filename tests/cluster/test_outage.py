@@ -27,6 +27,7 @@ from infra.home import StudyHome
 from trainer.hold import Hold
 from trainer.outbox import Outbox
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
+from trainer.results_here import ResultsHere
 from trainer.trial import (
     CommitId,
     Ending,
@@ -217,7 +218,7 @@ def test_a_trial_that_ran_through_an_outage_is_accepted(
 ) -> None:
     lease = leased(leases)
     hold = Hold(leases, SLOT, lease, clock.seconds)
-    outbox = Outbox(slot=SLOT, leases=leases, clock=clock.seconds, sleep=clock.pass_s)
+    outbox = Outbox(SLOT, leases, ResultsHere(), clock=clock.seconds, sleep=clock.pass_s)
     server.go(how)
     for _ in range(90):  # three times as long as the lease is good for
         clock.pass_s(2.0)

@@ -71,7 +71,7 @@ def test_a_right_that_is_missing_is_named(server_url: str, command: str, act: st
     admin.execute_command("ACL", "SETUSER", f"without-{command}", f"-{command}")
     store = RedisStore(connect(url), "rights")
     with pytest.raises(WrongServer) as problem:
-        RedisLedger(store).read(0) if act == "read" else store.run("mode", "", "open")
+        RedisLedger(store).read(0) if act == "read" else store.run("mode", "", "open", "mode")
     said = str(problem.value)
     assert "does not let its user run" in said
     assert "docs/configuration.md has the whole ACL line" in said

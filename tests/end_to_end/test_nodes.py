@@ -57,6 +57,7 @@ def join(study: Study, node: Machine, *words: str) -> Command:
     """Have a machine join with the study's token."""
     token = study.outside(study.home.directory / "ray.token").read_text()
     node.outside("home/token").write_text(token)
+    node.outside("home/token").chmod(0o600)
     return node.start(str(PROGRAM), "join", study.reach, "--token-file", str(TOKEN), *words)
 
 

@@ -33,6 +33,7 @@ NODE = """
 import json, sys
 from pathlib import Path
 import ray
+from cluster.depot import DEPOT, THREADS, DepotActor
 from cluster.worker_actor import WorkerActor
 from eval.metric import Goal, Metric
 from trainer.config import KeepConfig, TrialConfig
@@ -42,6 +43,9 @@ from trainer.slot_parts import WorkerSettings
 told = json.loads(sys.argv[1])
 ray.init(address=told["address"], namespace=told["study"], log_to_driver=False)
 folder = Path(told["folder"])
+lasting = {"lifetime": "detached", "num_cpus": 0, "max_restarts": -1}
+depot = ray.remote(DepotActor).options(name=DEPOT, max_concurrency=THREADS, **lasting)
+depot.remote(told["directory"], told["base"], 5_000_000, 0.0)
 settings = WorkerSettings(
     study=told["study"],
     base=told["base"],
@@ -84,6 +88,7 @@ def node(study: Study, tmp_path: Path) -> Iterator[Path]:
         "address": found.address,
         "study": home.id,
         "folder": str(folder),
+        "directory": str(home.directory),
         "base": study.state().base_commit,
         "trial": settings["trial"],
         "pattern": settings["metric"]["pattern"],
