@@ -214,12 +214,12 @@ class Machine:
 
     def outside(self, path: str | Path) -> Path:
         """Return by which path the host reaches what is at `path` of its disk."""
-        return Path(f"/proc/{self._anchor.pid}/root") / ROOT.relative_to("/") / path
+        return _files_of(self._anchor.pid) / ROOT.relative_to("/") / path
 
     def processes(self) -> list[Process]:
         """Return all its processes but for the first."""
         found = []
-        for folder in Path(f"/proc/{self._init_pid}/root/proc").iterdir() if self.is_on else ():
+        for folder in (_files_of(self._init_pid) / "proc").iterdir() if self.is_on else ():
             if folder.name.isdigit() and folder.name != "1":
                 with suppress(OSError, IndexError):
                     found.append(_process(folder))
@@ -352,6 +352,11 @@ def _only_child(pid: int) -> int:
 
     _wait(is_there, "the first process")
     return int(children[0])
+
+
+def _files_of(pid: int) -> Path:
+    """Return by which path the host sees the files that a process sees."""
+    return Path("/proc", str(pid), "root")
 
 
 def _process(folder: Path) -> Process:
