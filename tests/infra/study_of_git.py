@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from cluster import events as ev
 from cluster.decisions import decide
 from cluster.ledger import load
@@ -18,13 +20,24 @@ from eval.metric import Goal, Metric
 from infra.requests import request
 from infra.results_tsv import ResultsTsv
 from infra.study import OpenStudy, opened
-from tests.infra.user import User
+from tests.infra.user import CONFIG, TRAIN, User
 from trainer.ports import Slot
 from trainer.trial import CommitId, CrashKind, Ending, SlotId, TrialOutcome
 
 METRIC = Metric(name="loss", goal=Goal.MINIMIZE, pattern=r"^loss: (\S+)")
 SLOT = Slot(id=SlotId("cpu-0"), incarnation="a", node="here", device="cpu", device_class="cpu")
 PLAN = StudyPlan(metric=METRIC, judge=GreedyJudge(metric=METRIC), proposers=(), slots=1)
+
+
+@pytest.fixture
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> User:
+    """Return somebody whose study has one submission, and has never run."""
+    user = User.at(tmp_path)
+    monkeypatch.setenv("HOME", user.variables["HOME"])
+    user.commit({"train.py": TRAIN})
+    user.write({"incumbent.toml": CONFIG})
+    user.done("submit", "--set", "LR=0.3")
+    return user
 
 
 def now() -> datetime:

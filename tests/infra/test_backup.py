@@ -12,20 +12,12 @@ from cluster.invariants import check
 from infra.controller_process import sole_controller
 from infra.home import StudyHome
 from infra.study import opened
-from tests.infra.study_of_git import GrownStudy, grow
-from tests.infra.user import CONFIG, FAILURE, TRAIN, USAGE, User
+from tests.infra.study_of_git import GrownStudy, grow, user
+from tests.infra.user import CONFIG, FAILURE, USAGE, User
 
 FILE = "mar5.ledger.jsonl"
 
-
-@pytest.fixture
-def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> User:
-    user = User.at(tmp_path)
-    monkeypatch.setenv("HOME", user.variables["HOME"])
-    user.commit({"train.py": TRAIN})
-    user.write({"incumbent.toml": CONFIG})
-    user.done("submit", "--set", "LR=0.3")
-    return user
+__all__ = ["user"]  # a fixture
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -13,19 +12,11 @@ from cluster.ledger import load
 from cluster.state import StudyState
 from infra.controller_process import sole_controller
 from infra.study import opened
-from tests.infra.study_of_git import GrownStudy, grow
-from tests.infra.user import CONFIG, FAILURE, TRAIN, USAGE, User
+from tests.infra.study_of_git import GrownStudy, grow, user
+from tests.infra.user import CONFIG, FAILURE, USAGE, User
 from trainer.trial import CrashKind, Ending, ExperimentId, TrialOutcome
 
-
-@pytest.fixture
-def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> User:
-    user = User.at(tmp_path)
-    monkeypatch.setenv("HOME", user.variables["HOME"])
-    user.commit({"train.py": TRAIN})
-    user.write({"incumbent.toml": CONFIG})
-    user.done("submit", "--set", "LR=0.3")
-    return user
+__all__ = ["user"]  # a fixture
 
 
 @pytest.fixture
