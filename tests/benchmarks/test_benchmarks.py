@@ -132,6 +132,8 @@ def test_a_rate_leaves_out_the_time_in_which_workers_start() -> None:
         finished="", samples=(), trials=(), judged_s=(1.0, 5.0, 11.0, 12.0, 13.0, 14.0), open_s=10.0
     )
     assert throughput.rate(report) == 1.0
+    # So short that one slot had done it all before the second one opened.
+    assert throughput.rate(replace(report, open_s=15.0)) == 5 / 13
 
 
 def test_a_policy_is_told_by_medians_over_its_simulated_studies() -> None:

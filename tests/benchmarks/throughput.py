@@ -34,9 +34,13 @@ def study_figures(sizes: Sizes, workers: str = "ray") -> Iterator[Figure]:
 
 
 def rate(report: Report) -> float:
-    """Return the proposals judged per second, from when all slots are open to the last verdict."""
-    judged = [at for at in report.judged_s if at > report.open_s]
-    return len(judged) / (report.judged_s[-1] - report.open_s)
+    """Return the proposals judged per second, from when all slots are open to the last verdict.
+
+    Of a study that the first slots have finished before the last one opened: from its first.
+    """
+    first, last = report.judged_s[0], report.judged_s[-1]
+    since = report.open_s if report.open_s < last else first
+    return len([at for at in report.judged_s if at > since]) / (last - since)
 
 
 def controller_figures(
