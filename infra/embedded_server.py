@@ -2,16 +2,19 @@
 
 It listens on a unix socket only, in a directory that only the user can enter, and appends every
 write to a file. Whoever closes asks the server who else is connected; the last one shuts it down,
-so a reading command leaves nothing behind and cannot stop a study that runs.
+so a reading command leaves nothing behind and cannot stop a study that runs. A process that ends
+without having closed, as by a Ctrl-C between two lines, closes at its exit.
 """
 
+import atexit
 import fcntl
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -44,6 +47,7 @@ class EmbeddedServer:
             socket = home.runtime() / "redis.sock"
         self._life = home.redis / "alive"
         self._log = home.redis / "valkey.log"
+        self._at_exit: dict[redis.Redis, Callable[[], None]] = {}
         self.socket = socket
         self.url = f"unix://{socket}"
 
@@ -55,6 +59,8 @@ class EmbeddedServer:
             LedgerAway: it lives, and does not answer in time.
         """
         client, hasty = connect(self.url), connect(self.url, answer_s=ANSWER_S)
+        self._at_exit[client] = partial(self.release, client)
+        atexit.register(self._at_exit[client])
         try:
             with closing(hasty), self._locked():
                 if not _answers(hasty):
@@ -62,7 +68,7 @@ class EmbeddedServer:
                         self._wait(hasty, START_S if self._start() else SILENT_S)
                 _answers(client)  # whoever leaves now sees that we are here
         except LedgerAway:
-            client.close()
+            self._close(client)
             raise
         except BaseException:
             self.release(client)  # nobody else would stop what has just been started
@@ -78,7 +84,12 @@ class EmbeddedServer:
             except redis.exceptions.RedisError:
                 pass  # it is gone already, which is what was wanted
             finally:
-                client.close()
+                self._close(client)
+
+    def _close(self, client: redis.Redis) -> None:
+        client.close()
+        if leave := self._at_exit.pop(client, None):
+            atexit.unregister(leave)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

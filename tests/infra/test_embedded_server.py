@@ -41,17 +41,24 @@ def cmdline(process: psutil.Process) -> list[str]:
     return words if words and "valkey" in words[0] else []
 
 
+def run_with_a_server(home: StudyHome, statement: str) -> int:
+    """Run a statement over `server` in a process of its own; return its exit code."""
+    program = (
+        "import os, sys; from pathlib import Path; from infra.home import StudyHome; "
+        "from infra.embedded_server import EmbeddedServer; "
+        "home = StudyHome(name='s', repository=Path('/'), directory=Path(sys.argv[1])); "
+        f"server = EmbeddedServer(home); {statement}"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program, str(home.directory)], check=False
+    ).returncode
+
+
 def test_the_last_user_stops_it_and_the_next_finds_everything_again(home: StudyHome) -> None:
     server = EmbeddedServer(home)
     first = server.ensure()
     first.set("key", "value")
-    program = (
-        "import sys; from pathlib import Path; from infra.home import StudyHome; "
-        "from infra.embedded_server import EmbeddedServer; "
-        "home = StudyHome(name='s', repository=Path('/'), directory=Path(sys.argv[1])); "
-        "server = EmbeddedServer(home); server.release(server.ensure())"
-    )
-    subprocess.run([sys.executable, "-c", program, str(home.directory)], check=True)
+    assert run_with_a_server(home, "server.release(server.ensure())") == 0
     assert len(servers(home)) == 1  # another user came and went
     server.release(first)
     psutil.wait_procs(servers(home), timeout=10)
@@ -59,6 +66,23 @@ def test_the_last_user_stops_it_and_the_next_finds_everything_again(home: StudyH
     again = server.ensure()
     assert again.get("key") == b"value"
     server.release(again)
+
+
+def test_a_process_that_ends_without_closing_closes_at_its_exit(home: StudyHome) -> None:
+    assert run_with_a_server(home, "server.ensure(); sys.exit(3)") == 3
+    psutil.wait_procs(servers(home), timeout=10)
+    assert servers(home) == []
+
+
+def test_what_is_left_by_one_that_is_killed_is_found_by_the_next(home: StudyHome) -> None:
+    run_with_a_server(home, "server.ensure().set('key', 'value'); os._exit(3)")
+    assert len(servers(home)) == 1
+    server = EmbeddedServer(home)
+    client = server.ensure()
+    assert client.get("key") == b"value"
+    server.release(client)
+    psutil.wait_procs(servers(home), timeout=10)
+    assert servers(home) == []
 
 
 def test_a_connection_whose_process_is_dead_keeps_no_server_alive(home: StudyHome) -> None:
