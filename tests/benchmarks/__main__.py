@@ -1,6 +1,7 @@
 """`python -m tests.benchmarks`, or `make bench`: measures, and prints one table.
 
-Progress goes to standard error. `--write` puts the table into docs/benchmarks.md as well.
+Progress goes to standard error. `--write` puts the tables of what was measured into
+docs/benchmarks.md as well, each with the day and the machine; those of the rest stay.
 """
 
 import argparse
@@ -48,13 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if sys.platform != "linux":
         sys.stderr.write("the benchmarks read /proc: they run on Linux\n")
         return 2
-    head = f"{datetime.now(UTC):%Y-%m-%d}, {describe()}, load {load():.1f} at the start"
-    sys.stderr.write(head + "\n")
-    figures = list(_measured(options.only or list(BENCHES), QUICK if options.quick else FULL))
-    sys.stdout.write(f"{head}\n\n{as_text(figures)}")
-    if options.write:
-        page = rendered(PAGE.read_text("utf-8"), {"figures": lambda: _section(head, figures)})
-        PAGE.write_text(page, "utf-8")
+    begun, figures = _head(), []
+    sizes = QUICK if options.quick else FULL
+    for name in options.only or BENCHES:
+        head = _head()
+        sys.stderr.write(f"{name}: {head}\n")
+        found = list(_measured(name, sizes))
+        if options.write:  # at once: the next may take an hour, and be broken off
+            section = _section(head, found)
+            PAGE.write_text(rendered(PAGE.read_text("utf-8"), {name: lambda s=section: s}), "utf-8")
+        figures += found
+    sys.stdout.write(f"{begun}\n\n{as_text(figures)}")
     return 0
 
 
@@ -64,16 +69,19 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=[*BENCHES], help="may be repeated")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
     options = parser.parse_args(arguments)
-    if options.write and (options.quick or options.only):
-        parser.error("the page holds a full run: --write goes with neither --quick nor --only")
+    if options.write and options.quick:
+        parser.error("the page holds full measurements: --write does not go with --quick")
     return options
 
 
-def _measured(names: Sequence[str], sizes: Sizes) -> Iterator[Figure]:
-    for name in names:
-        for figure in BENCHES[name](sizes):
-            sys.stderr.write("  ".join(filter(None, figure.cells())) + "\n")
-            yield figure
+def _head() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%d}, {describe()}, load {load():.1f} at the start"
+
+
+def _measured(name: str, sizes: Sizes) -> Iterator[Figure]:
+    for figure in BENCHES[name](sizes):
+        sys.stderr.write("  ".join(filter(None, figure.cells())) + "\n")
+        yield figure
 
 
 def _section(head: str, figures: Sequence[Figure]) -> str:

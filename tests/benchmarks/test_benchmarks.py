@@ -7,8 +7,8 @@ import pytest
 
 from cluster.simulation.landscape import load_landscape
 from infra.simulations import Question, simulate
+from tests.benchmarks import __main__ as program
 from tests.benchmarks import scale, simulation, throughput, transport, turnaround
-from tests.benchmarks.__main__ import PAGE, main
 from tests.benchmarks.commands import status_figures
 from tests.benchmarks.figures import Figure, as_markdown, as_text, at_least, at_most
 from tests.benchmarks.peers import optuna_threads, sequential_logs, sequential_loop
@@ -104,6 +104,29 @@ def test_peers_are_measured(tmp_path: Path) -> None:
     assert optuna_threads(trials=4, jobs=2, journal=tmp_path / "journal") > 0
 
 
+def test_writing_one_bench_leaves_the_tables_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "benchmarks.md"
+    page.write_text(
+        "".join(
+            f"<!-- generated: {name} -->\n\nnothing\n\n<!-- end: {name} -->\n"
+            for name in program.BENCHES
+        )
+    )
+    slow = Figure(bench="scale", name="how slow", unit="s", values=[3.0], aim=at_most(2.0))
+    monkeypatch.setattr(program, "PAGE", page)
+    monkeypatch.setitem(program.BENCHES, "scale", lambda _: iter([slow]))
+
+    assert program.main(["--only", "scale", "--write"]) == 0
+
+    written = page.read_text("utf-8")
+    assert written.count("nothing") == len(program.BENCHES) - 1
+    scale_section = written.partition("<!-- generated: scale -->")[2]
+    assert "Missed: how slow." in scale_section
+    assert "| scale | how slow | 3 s |" in scale_section
+
+
 def test_pauses_are_read_off_the_logs_in_the_order_of_time() -> None:
     logs = ["begun at 13.05\nended at 16.0\n", "begun at 10.0\nMETRIC x=1\nended at 13.0\n"]
     assert turnaround.pauses_ms(logs) == pytest.approx([50.0])
@@ -174,9 +197,9 @@ def test_a_figure_says_whether_its_aim_is_met() -> None:
     assert "| b | wait | 0.456 s |" in as_markdown([rate, wait])
 
 
-def test_a_partial_run_is_not_written_to_the_page(capsys: pytest.CaptureFixture[str]) -> None:
-    before = PAGE.read_text("utf-8")
+def test_a_quick_run_is_not_written_to_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    before = program.PAGE.read_text("utf-8")
     with pytest.raises(SystemExit):
-        main(["--write", "--quick"])
-    assert "neither --quick nor --only" in capsys.readouterr().err
-    assert PAGE.read_text("utf-8") == before
+        program.main(["--write", "--quick"])
+    assert "does not go with --quick" in capsys.readouterr().err
+    assert program.PAGE.read_text("utf-8") == before
