@@ -124,13 +124,12 @@ class PrivateRay:
     def is_at(self, place: str) -> bool:
         """Say whether what was started for this study, or is left of it, may listen at `place`."""
         found = self._recorded()
-        return found is not None and found.place == place and self.is_left
+        return found is not None and found.place == place and bool(self._left_of(found))
 
     @property
-    def is_left(self) -> bool:
-        """Say whether anything lives of the Ray that was started last."""
-        found = self._recorded()
-        return found is not None and bool(self._left_of(found))
+    def is_unended(self) -> bool:
+        """Say whether one was started and never stopped: it runs, or has died and left files."""
+        return self._recorded() is not None
 
     def ensure(self) -> RayProcess:
         """Find the Ray that runs already, if it is reached as it should be, or start it."""

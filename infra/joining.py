@@ -100,12 +100,15 @@ def ask_to_leave(home: NodeHome, *, now: bool) -> None:
 
 
 def end_leftovers(home: NodeHome) -> bool:
-    """End the Ray and the workers of a node process that was killed; say whether there were any."""
+    """End what a node process that was killed has left; say whether there was any.
+
+    That is its Ray with the workers in it; of a machine that was switched off, Ray's files alone.
+    """
     with home.held() as is_ours:
         ray = PrivateRay(
             runtime=home.runtime(), directory=home.directory, empty=home.empty, head=home.head
         )
-        if not is_ours or not ray.is_left:
+        if not is_ours or not ray.is_unended:
             return False
         ray.stop()
         return True

@@ -200,6 +200,20 @@ def test_what_a_killed_node_process_left_is_ended_by_leaving(user: User, home: N
     assert user.done("leave") == "this machine has joined no study\n"
 
 
+def test_what_a_power_cut_left_is_cleared_by_leaving(user: User, home: NodeHome) -> None:
+    home.create()
+    with home.held():
+        home.write_status(NodeStatus(head=NOWHERE, node="rig", pid=0, standing=Standing.JOINED))
+    session = home.runtime() / "ray" / "session_2026"
+    session.mkdir(parents=True)
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    facts = {"pid": gone.pid, "created": 0.0, "address": NOWHERE, "place": "x"}
+    (home.directory / "ray.json").write_text(json.dumps(facts))
+    assert "ended what was left of a node process" in user.done("leave", "--now")
+    assert not session.exists()
+
+
 def test_one_that_left_and_one_that_has_joined_are_told_apart(user: User, home: NodeHome) -> None:
     home.create()
     status = NodeStatus(head=NOWHERE, node="rig", pid=0, standing=Standing.LEFT)
