@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
+TESTS ?= not slow
 SEEDS ?= 1,2,3,4,5,6,7,8,9,10
 EXPERIMENTS ?= 200
 BIN := $(VENV)/bin
@@ -13,7 +14,7 @@ demo: $(READY)
 	$(BIN)/incumbent demo
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal -m "$(TESTS)"
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -21,7 +22,9 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint test
+# The slow ones too: whole studies with Ray, some on machines of their own, some of them killed.
+check: lint
+	$(MAKE) test TESTS=
 
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
