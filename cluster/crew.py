@@ -26,7 +26,8 @@ from trainer.trial import CommitId
 BACKOFF_S = 2.0
 MOST_FAILURES = 5
 WINDOW_S = 120.0
-"""A worker that ends badly `MOST_FAILURES` times within this many seconds is reported as fatal."""
+"""A worker that says `MOST_FAILURES` times within this many seconds that it cannot work is reported
+as fatal. One that dies is not: candidates and people can kill it, and it is made anew."""
 
 Say = Callable[[str, str], None]
 """Takes what there is to report: `problem` or `fatal`, and a line."""
@@ -142,14 +143,12 @@ class Crew:
         try:
             ray.get(run)
         except ray.exceptions.RayActorError:
-            text = f"{name} died; it is started again"
+            self._say("problem", f"{name} died; it is started again")
         except Exception as error:  # noqa: BLE001 - whatever ended it, the study is to go on
-            text = f"{name} failed: {cause(error)}"
-        else:
-            return
-        recent = [at for at in self._failures.get(name, []) if now - at < WINDOW_S]
-        self._failures[name] = [*recent, now]
-        self._say("fatal" if len(recent) + 1 >= MOST_FAILURES else "problem", text)
+            recent = [at for at in self._failures.get(name, []) if now - at < WINDOW_S]
+            self._failures[name] = [*recent, now]
+            is_hopeless = len(recent) + 1 >= MOST_FAILURES
+            self._say("fatal" if is_hopeless else "problem", f"{name} failed: {cause(error)}")
 
     def end(self) -> None:
         """End the workers of this node for good."""
@@ -160,7 +159,7 @@ def duties(brief: Brief, slots: int) -> str:
     """Return a short hash of all that decides what a worker does."""
     runs = (brief.base, brief.trial, brief.metric, brief.editable, brief.gpu_busy_mb)
     results = (brief.score, brief.further, brief.keep, brief.needed)
-    return hashlib.sha256(to_json((runs, results, slots))).hexdigest()[:8]
+    return hashlib.sha256(to_json((brief.versions, runs, results, slots))).hexdigest()[:8]
 
 
 def here() -> dict[str, Any]:

@@ -40,19 +40,23 @@ class BrokenOff(BaseException):  # nothing that handles errors is to take it for
 class Orders:
     """What this process is told, as `ordered` returns it, heard by a thread of its own.
 
-    Until `is_patient`, the first order also raises BrokenOff in the main thread, whatever that is
-    at: to make a machine ready can take as long as somebody's `setup` likes.
+    Until `be_patient` is called, the first order also raises BrokenOff in the main thread, whatever
+    that is at: to make a machine ready can take as long as somebody's `setup` likes.
     """
 
     def __init__(self) -> None:
         self._words: SimpleQueue[str] = SimpleQueue()
-        self.is_patient = False
+        self._is_patient = False
 
     def start(self) -> "Orders":
         """Begin to listen, in the main thread; return itself."""
-        signal.signal(signal.SIGUSR1, _break_off)
+        signal.signal(signal.SIGUSR1, self._break_off)
         threading.Thread(target=self._listen, daemon=True).start()
         return self
+
+    def be_patient(self) -> None:
+        """Have orders wait until they are asked for, from now on."""
+        self._is_patient = True
 
     def next(self, timeout_s: float) -> str | None:
         """Return the next order, if there is one in time."""
@@ -65,14 +69,14 @@ class Orders:
         while word != "":
             word = sys.stdin.readline().strip()
             self._words.put(word)
-            main = threading.main_thread().ident
-            if not self.is_patient and main is not None:
-                self.is_patient = True
+            if main := threading.main_thread().ident:
                 signal.pthread_kill(main, signal.SIGUSR1)
 
-
-def _break_off(*_: object) -> None:
-    raise BrokenOff
+    def _break_off(self, *_: object) -> None:
+        # It is the main thread that looks, when it takes the signal: none is late.
+        if not self._is_patient:
+            self._is_patient = True
+            raise BrokenOff
 
 
 def leave_with(own: RayProcess, is_ending: Callable[[], bool] = lambda: False) -> None:

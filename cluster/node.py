@@ -32,6 +32,7 @@ from cluster.brief import Brief, NodeFacts, Order, Refusal, Versions
 from cluster.codec import from_json
 from cluster.crew import Crew, CrewFailed, Post, cause
 from cluster.driver import BrokenOff, Orders, leave_with, say
+from cluster.ledger import LedgerAway
 from cluster.node_repository import NodeRepository
 from cluster.node_settings import NodeSettings
 from cluster.ours import assert_ours
@@ -224,8 +225,14 @@ class _Node:
         )
 
     def _beat(self) -> Order:
+        """Say that the node lives. Raises LedgerAway, if that is to be told and cannot be now."""
         self._beat_at = time.monotonic()
-        order: Order = ray.get(self._queue.beat.remote(self._facts), timeout=CALL_S)
+        try:
+            order: Order = ray.get(self._queue.beat.remote(self._facts), timeout=CALL_S)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, LedgerAway):
+                raise error.cause from None
+            raise
         return order
 
     def tend(self) -> None:
@@ -243,7 +250,7 @@ class _Node:
         if self._board.brief() != self._brief:
             raise HeadChanged("the study has other terms now")
         # Ray is starting the queue again, or the ledger is away: the next beat asks.
-        with suppress(ray.exceptions.ActorUnavailableError):
+        with suppress(ray.exceptions.ActorUnavailableError, LedgerAway):
             if self._beat() is Order.LEAVE and not self._is_leaving:
                 say("phase", "finishing what runs, then leaving")
                 self._is_leaving = True
@@ -320,7 +327,7 @@ def _be(settings: NodeSettings, orders: Orders) -> int:
     except NodeRefused as error:
         say("fatal", str(error))
         return REFUSED
-    except BoardAway as error:
+    except (BoardAway, LedgerAway) as error:
         say("away", str(error))
         return AWAY
     except ray.exceptions.RayActorError:
@@ -345,11 +352,11 @@ def _serve(settings: NodeSettings, orders: Orders) -> int:
     node = _Node(settings)
     try:
         many = node.join()
+        orders.be_patient()
     except BrokenOff:
         if orders.next(0.0) == "":
             node.end_ray()
         raise
-    orders.is_patient = True
     say("joined", f"{many} slot{'s' * (many != 1)}")
     order: str | None = None
     while not node.has_left and order not in {"", "now"}:

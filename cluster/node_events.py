@@ -45,6 +45,8 @@ class NodeLeft(Event):
 
     node: str
     reason: str
+    is_silent: bool = False
+    """Whether nobody said so: a session that breaks off ends no quarantine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,14 +44,17 @@ class NodeRoll:
         for node in nodes:
             self._seen.setdefault(node, _Seen(facts=None, at=now))
 
-    def part(self, node: str, reason: str) -> NodeLeft | None:
+    def part(self, node: str, reason: str, *, is_silent: bool = False) -> NodeLeft | None:
         """Forget a node; return what is to be recorded, if it was known."""
-        return NodeLeft(node=node, reason=reason) if self._seen.pop(node, None) else None
+        if self._seen.pop(node, None) is None:
+            return None
+        return NodeLeft(node=node, reason=reason, is_silent=is_silent)
 
     def silent(self, now: float, patience_s: float) -> Sequence[NodeLeft]:
         """Forget nodes that have not been heard of for so long; return what is to be recorded."""
         over = [name for name, seen in self._seen.items() if now - seen.at > patience_s]
-        return [left for name in over if (left := self.part(name, "fell silent")) is not None]
+        parted = [self.part(name, "fell silent", is_silent=True) for name in over]
+        return [left for left in parted if left is not None]
 
 
 def joined(facts: NodeFacts) -> NodeJoined:

@@ -60,6 +60,7 @@ def _moved(state: StudyState, rec: Recorded, node: str, reason: str, **facts: An
 
 def _joined(state: StudyState, event: ne.NodeJoined, rec: Recorded) -> StudyState:
     known = state.nodes.get(event.node)
+    is_new = known is None or known.status in {N.LEFT, N.REFUSED}
     state = _moved(
         state,
         rec,
@@ -75,8 +76,7 @@ def _joined(state: StudyState, event: ne.NodeJoined, rec: Recorded) -> StudyStat
         prepared_s=event.prepared_s,
         joins=(known.joins if known else 0) + 1,
     )
-    is_well = state.nodes[event.node].status is N.JOINED
-    return _begun_anew(state, event.node) if is_well else state
+    return _begun_anew(state, event.node) if is_new else state
 
 
 def _refused(state: StudyState, event: ne.NodeRefused, rec: Recorded) -> StudyState:
@@ -84,9 +84,11 @@ def _refused(state: StudyState, event: ne.NodeRefused, rec: Recorded) -> StudySt
 
 
 def _left(state: StudyState, event: ne.NodeLeft, rec: Recorded) -> StudyState:
-    if event.node not in state.nodes:
+    known = state.nodes.get(event.node)
+    if known is None:
         return state
-    state = _moved(state, rec, event.node, event.reason)
+    if not (event.is_silent and known.status is N.QUARANTINED):
+        state = _moved(state, rec, event.node, event.reason)
     for slot in state.slots.values():
         if slot.node == event.node and slot.is_open:
             state = without_slot(state, slot, f"its node left: {event.reason}")

@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import psutil
@@ -46,6 +47,8 @@ class RayProcess:
     address: str
     place: str = ""
     """Where other machines reach it, or the head that it joined; empty: it is alone."""
+    versions: str = ""
+    """Of Incumbent and Ray, by whose code its actors live."""
 
     @property
     def identity(self) -> str:
@@ -108,6 +111,9 @@ class PrivateRay:
             "RAY_USAGE_STATS_ENABLED": "0",
             # Ray reports even that it is not to report. This is nobody's port.
             "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:1/",
+            # Ray would end our actors when the machine's memory runs out, whoever uses it: trials,
+            # which have limits of their own, are none of its processes.
+            "RAY_memory_monitor_refresh_ms": "0",
             "PYTHONUNBUFFERED": "1",
             "PYTHONSAFEPATH": "1",
             "AUTOSCALER_METRIC_PORT": "0",
@@ -132,9 +138,14 @@ class PrivateRay:
         return self._recorded() is not None
 
     def ensure(self) -> RayProcess:
-        """Find the Ray that runs already, if it is reached as it should be, or start it."""
+        """Find the Ray that runs already, or start one.
+
+        One that is reached in another way than it should be, or that lives by the code of another
+        version, gives way.
+        """
         found = self.find()
-        return found if found is not None and found.place == self._where else self.start()
+        is_fit = found and (found.place, found.versions) == (self._where, _versions())
+        return found if found and is_fit else self.start()
 
     @property
     def _where(self) -> str:
@@ -156,7 +167,13 @@ class PrivateRay:
                 start_new_session=True,
             )
         created = psutil.Process(process.pid).create_time()
-        begun = RayProcess(pid=process.pid, created=created, address="", place=self._where)
+        begun = RayProcess(
+            pid=process.pid,
+            created=created,
+            address="",
+            place=self._where,
+            versions=_versions(),
+        )
         self._note(begun)
         deadline = time.monotonic() + START_S
         while not (address_file.exists() and address_file.read_text().strip()):
@@ -232,6 +249,10 @@ class PrivateRay:
     def _last_words(self) -> str:
         lines = self._log.read_text("utf-8", "replace").splitlines()
         return " / ".join(line.strip() for line in lines if line.strip())[-600:]
+
+
+def _versions() -> str:
+    return f"incumbent {version('incumbent')}, ray {version('ray')}"
 
 
 def wait_until_ended(processes: list[psutil.Process], timeout_s: float) -> list[psutil.Process]:

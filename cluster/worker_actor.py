@@ -8,6 +8,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,13 @@ from trainer.ports import CodeAway, CodeSource, Heartbeat, Lease, NoWork, Progre
 from trainer.slot_parts import SlotParts, WorkerSettings, claim
 from trainer.slots import Claim, Unavailable
 from trainer.trial import SlotId, TrialOutcome, TrialSpec
+from trainer.worker import Worker
 
 CALL_S = 10.0
 """How long a call may take beyond its own wait before it counts as a failure to connect."""
-RETRY_S = 2.0
 RESERVE_S = 2.0
 """The same for what may as well be left out."""
+RETRY_S = 2.0
 
 
 class RayLeaseSource:
@@ -108,22 +110,27 @@ class WorkerActor:
         claimed = self._claim(source)
         if claimed is not None:
             try:
-                slot = self._slot(claimed)
-                code, results = _ways(self._settings, slot)
-                parts = SlotParts(self._settings, slot, uid=claimed.uid, code=code, results=results)
-                parts.worker(source).run()
+                self._worker(claimed, source).run()
             finally:
                 claimed.release()
         return "drained"
 
-    def _parts(self, slot: Slot, uid: int | None) -> SlotParts:
+    def _worker(self, claimed: Claim, source: RayLeaseSource) -> Worker:
         """Prepare the slot; a head that does not answer is waited for."""
+        slot = self._slot(claimed)
         code, results = _ways(self._settings, slot)
-        while True:
-            try:
-                return SlotParts(self._settings, slot, uid=uid, code=code, results=results)
-            except CodeAway:
+        try:
+            while True:
+                with suppress(CodeAway):
+                    parts = SlotParts(
+                        self._settings, slot, uid=claimed.uid, code=code, results=results
+                    )
+                    return parts.worker(source)
                 time.sleep(RETRY_S)
+        except BaseException:
+            if results is not None:
+                results.close()
+            raise
 
     def facts(self) -> dict[str, object]:
         """Return what tests ask of a worker process."""

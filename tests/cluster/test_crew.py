@@ -31,6 +31,7 @@ def test_workers_that_would_do_the_same_are_adopted() -> None:
     "other",
     [
         {"base": "d" * 40},  # a study that was begun anew
+        {"versions": replace(Versions.ours(), incumbent="0.0.1")},  # they would run old code
         {"trial": {"command": "./other.sh"}},
         {"metric": replace(METRIC, goal=Goal.MAXIMIZE)},
         {"editable": ("bench.sh",)},

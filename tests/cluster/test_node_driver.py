@@ -55,7 +55,7 @@ except BrokenOff:
 PATIENT = """
 from cluster.driver import Orders
 orders = Orders()
-orders.is_patient = True
+orders.be_patient()
 orders.start()
 print("busy", flush=True)
 while (order := orders.next(5)) != "":

@@ -47,7 +47,7 @@ def happen(world: World, *events: ev.Event) -> NodeStatus:
     return world.state.nodes["alpha"].status
 
 
-LEFT = ev.NodeLeft(node="alpha", reason="fell silent")
+LEFT = ev.NodeLeft(node="alpha", reason="fell silent", is_silent=True)
 DRAIN = ev.DrainRequested(node="alpha")
 SICK = ev.NodeQuarantined(node="alpha", reason="e1.1, e2.1 and e3.1 failed there alone")
 WELL = ev.NodeReleased(node="alpha")
@@ -73,13 +73,16 @@ def test_a_drained_node_leaves_and_may_join_again(world: World) -> None:
     assert world.state.nodes["alpha"].ray == "2.52.0"
 
 
-def test_a_quarantined_node_is_held_until_it_is_released_or_has_left(world: World) -> None:
+def test_a_quarantined_node_is_held_until_it_is_released_or_says_goodbye(world: World) -> None:
     assert happen(world, joined(), SICK) is NodeStatus.QUARANTINED
     assert modes(world.state) == {"": QueueMode.OPEN, "alpha": QueueMode.HELD}
     assert happen(world, joined()) is NodeStatus.QUARANTINED
     assert world.state.nodes["alpha"].reason == SICK.reason
     assert happen(world, WELL) is NodeStatus.JOINED
-    assert happen(world, SICK, LEFT, joined()) is NodeStatus.JOINED
+    assert happen(world, SICK, LEFT, joined()) is NodeStatus.QUARANTINED
+    assert world.state.nodes["alpha"].reason == SICK.reason
+    goodbye = ev.NodeLeft(node="alpha", reason="drained")
+    assert happen(world, goodbye, joined()) is NodeStatus.JOINED
 
 
 def test_the_head_is_quarantined_and_released_though_it_never_joined(world: World) -> None:

@@ -113,7 +113,9 @@ def test_a_node_that_died_while_the_queue_was_away_is_missed_by_the_next_one(
 
     scene.run(joins)
     scene.run(story)
-    assert scene.recorded(ev.NodeLeft) == [ev.NodeLeft(node="rig", reason="fell silent")]
+    assert scene.recorded(ev.NodeLeft) == [
+        ev.NodeLeft(node="rig", reason="fell silent", is_silent=True)
+    ]
 
 
 def test_slots_that_live_on_a_node_that_fell_silent_are_open_again(

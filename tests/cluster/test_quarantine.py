@@ -343,12 +343,22 @@ def test_a_failing_node_that_leaves_before_its_test_takes_the_test_with_it(world
     world.propose()
     world.settle()
     assert awaited(world) == [ALPHA]
-    world.happen("left", ev.NodeLeft(node="alpha", reason="fell silent"))
+    world.happen("left", ev.NodeLeft(node="alpha", reason="fell silent", is_silent=True))
     world.settle()
     assert awaited(world) == []
     join(world, "alpha")
     world.settle()
     assert awaited(world) == []
+
+
+def test_only_who_was_away_begins_with_a_clean_slate(world: World) -> None:
+    run(world, ALPHA, KILLED)
+    held = world.state.node_runs["alpha"]
+    join(world, "alpha", slots=2)  # the queue was started anew, and hears of it again
+    assert world.state.node_runs["alpha"] == held
+    world.happen("left", ev.NodeLeft(node="alpha", reason="fell silent", is_silent=True))
+    join(world, "alpha", slots=2)
+    assert "alpha" not in world.state.node_runs
 
 
 @pytest.fixture

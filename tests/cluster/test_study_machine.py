@@ -345,7 +345,7 @@ class MixedMachine(StudyMachine):
 
 WISHES = {
     "drain": lambda node: ev.DrainRequested(node=node),
-    "leave": lambda node: ev.NodeLeft(node=node, reason="fell silent"),
+    "leave": lambda node: ev.NodeLeft(node=node, reason="fell silent", is_silent=True),
     "release": lambda node: ev.NodeReleased(node=node),
 }
 

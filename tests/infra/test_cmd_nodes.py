@@ -153,6 +153,6 @@ def test_what_cannot_be_asked_of_a_node_is_refused(
 
 
 def test_a_node_that_has_left_cannot_be_drained(user: User) -> None:
-    happen(user, ev.NodeLeft(node="alpha", reason="fell silent"))
+    happen(user, ev.NodeLeft(node="alpha", reason="fell silent", is_silent=True))
     said = user.refused(USAGE, "drain", "alpha")
     assert said == "error: alpha is not there: it has left: fell silent\n"
