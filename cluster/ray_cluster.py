@@ -7,6 +7,7 @@ Ray of this machine, and outlives whoever started it.
 
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -31,6 +32,9 @@ STOP_S = 3.0
 """How long the kernel may take to end what was killed."""
 OBJECT_STORE_BYTES = 80 * 1024 * 1024
 """Little goes through Ray's object store; its least size is 75 MiB."""
+
+
+_ERROR = re.compile(r"[\w.]*(Error|Exception): ")
 
 
 class RayFailed(RuntimeError):
@@ -247,8 +251,10 @@ class PrivateRay:
         return [each for each in _session(found.pid) if is_known or _runs_in(self._empty, each)]
 
     def _last_words(self) -> str:
-        lines = self._log.read_text("utf-8", "replace").splitlines()
-        return " / ".join(line.strip() for line in lines if line.strip())[-600:]
+        """Return the error that Ray ended with; without one, the end of what it printed."""
+        lines = [line.strip() for line in self._log.read_text("utf-8", "replace").splitlines()]
+        errors = [line for line in lines if _ERROR.match(line)]
+        return errors[-1] if errors else " / ".join(line for line in lines if line)[-600:]
 
 
 def _versions() -> str:

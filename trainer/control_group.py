@@ -7,7 +7,9 @@ imports this module in an isolated interpreter.
 Version 2 allows processes only in groups that do not hand controllers on. So where the group of
 this process is the only one in which others can be made, all its processes move into one below it.
 
-    PARENT/incumbent.STUDY%2fcpu-0.4711-815.3     one run: slot, supervisor (pid, start), number
+    PARENT/incumbent.STUDY%2fcpu-0.4026531836-4711-815.3     one run: slot, supervisor, number
+
+A supervisor is its process, of its namespace, with its start: containers may share these folders.
 """
 
 import errno
@@ -253,7 +255,8 @@ class ControlGroups:
         """Return a new group with these limits; raises OSError."""
         self.bury()
         self._count += 1
-        name = f"{self._slot}{os.getpid()}-{_start_of(os.getpid())}.{self._count}"
+        pid = os.getpid()
+        name = f"{self._slot}{_namespace()}-{pid}-{_start_of(pid)}.{self._count}"
         place = self._place
         group = ControlGroup(place.enforcement, place.memory / name, place.pids / name)
         try:
@@ -285,7 +288,7 @@ class ControlGroups:
             entry.name
             for folder in self._place.folders
             for entry in folder.iterdir()
-            if entry.name.startswith(self._slot) and not _is_owner_alive(entry.name)
+            if entry.name.startswith(self._slot) and not _may_own(entry.name)
         }
         place = self._place
         for name in names:
@@ -311,9 +314,15 @@ def _split(folder: Path) -> None:
             return
 
 
-def _is_owner_alive(name: str) -> bool:
-    pid, _, start = name.removeprefix(_PREFIX).split(".")[-2].partition("-")
-    return _start_of(int(pid)) == int(start)
+def _may_own(name: str) -> bool:
+    """Say whether the owner of a group lives; one in another namespace of processes may."""
+    *namespace, pid, start = map(int, name.split(".")[-2].split("-"))
+    is_elsewhere = namespace not in ([_namespace()], [])  # none: of an earlier version
+    return is_elsewhere or _start_of(pid) == start
+
+
+def _namespace() -> int:
+    return Path("/proc/self/ns/pid").stat().st_ino
 
 
 def _start_of(pid: int) -> int:
@@ -338,7 +347,8 @@ def _kill_all(folder: Path) -> None:
 
 def _members(folder: Path) -> list[int]:
     with suppress(OSError):
-        return [int(each) for each in (folder / "cgroup.procs").read_text().split()]
+        pids = map(int, (folder / "cgroup.procs").read_text().split())
+        return [pid for pid in pids if pid]  # 0: it is in a namespace that we do not see
     return []
 
 

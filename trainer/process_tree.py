@@ -136,7 +136,16 @@ def sweep(mark_prefix: str, patience_s: float = _PATIENCE_S) -> int:
     """
     if not mark_prefix.endswith("/"):
         raise ValueError(f"a mark's prefix must end in a slash: {mark_prefix!r}")
-    wanted = b"\0" + os.fsencode(f"{MARK_VARIABLE}={mark_prefix}")
+    return _sweep(f"{MARK_VARIABLE}={mark_prefix}", patience_s)
+
+
+def sweep_run(mark: str, patience_s: float = _PATIENCE_S) -> int:
+    """Do the same for the processes of one run: its slot's next may wait beside it already."""
+    return _sweep(f"{MARK_VARIABLE}={mark}\0", patience_s)
+
+
+def _sweep(variable: str, patience_s: float) -> int:
+    wanted = b"\0" + os.fsencode(variable)
     give_up_at = time.monotonic() + patience_s
     killed: set[int] = set()
     while time.monotonic() < give_up_at:

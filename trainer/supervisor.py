@@ -333,7 +333,10 @@ class _Supervisor:
         armed = self._armed
         if armed and (armed.request != request or not armed.is_ready(self._link.end)):
             self._disarm()
-        reap()  # what could not be killed at the end of an earlier one
+        gone, _ = reap()  # and what could not be killed at the end of an earlier one
+        if self._armed and self._armed.started.pid in {each.pid for each in gone}:
+            self._armed.problem = "it was killed while it waited"
+            self._disarm()
         armed, self._armed = self._armed, None
         limits = armed.limits if armed else self._enforcer.begin(request.limits, request.mark)
         how = how_started(request, waited=armed is not None, problem=self._why_unarmed)

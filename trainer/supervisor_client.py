@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 
 from trainer.own_python import FIND_OURS, variables
-from trainer.process_tree import sweep
+from trainer.process_tree import sweep_run
 from trainer.run_records import (
     ArmRequest,
     CancelRequest,
@@ -127,7 +127,7 @@ class Supervisor:
                     pass
         self._disconnect()
         if request is not None:
-            sweep(_slot_of(request))
+            sweep_run(request.mark)
 
     def _send_anew(self, message: Message) -> None:
         try:
@@ -159,7 +159,7 @@ class Supervisor:
             ended_by=EndedBy.SUPERVISOR_LOST,
             problem=f"the trial supervisor {words}",
             wall_s=time.monotonic() - self._started_at,
-            leftover_processes=sweep(_slot_of(request)),
+            leftover_processes=sweep_run(request.mark),
         )
 
 
@@ -186,7 +186,3 @@ def _launch(python: str) -> socket.socket:
         ours.close()
         raise RuntimeError(f"the trial supervisor ended at once, with code {started.returncode}")
     return ours
-
-
-def _slot_of(request: RunRequest) -> str:
-    return request.mark.rpartition("/")[0] + "/"

@@ -84,3 +84,17 @@ def test_somebody_elses_process_of_the_same_number_is_let_live(
     finally:
         stranger.kill()
         stranger.wait()
+
+
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [
+        ("Traceback:\n  File node.py\n    raise\nException: timed out. Or so.\n12:00 INFO", "Exce"),
+        ("Usage stats are off.\n\nunknown option\n", "Usage stats are off. / unknown option"),
+    ],
+)
+def test_of_a_start_that_failed_the_error_is_told(
+    private: PrivateRay, place: Path, printed: str, said: str
+) -> None:
+    (place / "directory" / "ray.log").write_text(printed)
+    assert private._last_words().startswith(said)

@@ -1,7 +1,9 @@
 """Runs whose process waited for them, under a real supervisor, some in the sandbox."""
 
 import os
+import pickle
 import re
+import subprocess
 import sys
 import time
 from contextlib import closing
@@ -321,3 +323,34 @@ def test_a_command_that_is_missing_is_missing_after_a_wait_too(bench: Bench) -> 
     report = bench.finish()
     assert (report.ended_by, report.exit_code) == (EndedBy.EXIT, 127)
     assert classify(report, device_class="cpu", stages_s={}).crash is CrashKind.NOT_STARTED
+
+
+DIES_UNHEARD = """
+import os, pickle, socket, sys
+from trainer.run_records import ArmRequest, MessageReader, RunReport
+from trainer.supervisor import _Supervisor
+request = pickle.loads(sys.stdin.buffer.read())
+ours, theirs = socket.socketpair()
+supervisor = _Supervisor(theirs)
+supervisor._obey(ArmRequest(run=request))
+waiting = supervisor._armed
+assert waiting.is_ready(theirs), waiting.problem
+os.kill(waiting.started.pid, 9)
+os.waitid(os.P_PID, waiting.started.pid, os.WEXITED | os.WNOWAIT)
+supervisor._obey(request)  # it has not been heard of yet
+while supervisor._trial:
+    supervisor._step()
+(report,) = [m for m in MessageReader().feed(ours.recv(1 << 16)) if isinstance(m, RunReport)]
+print(report.start, report.cold_reason, report.exit_code, report.metric_text, sep=", ")
+"""
+
+
+def test_a_waiting_process_that_dies_unheard_as_its_run_begins_is_replaced(bench: Bench) -> None:
+    request = bench.request("print('loss: 1')")
+    done = subprocess.run(
+        [sys.executable, "-c", DIES_UNHEARD],
+        input=pickle.dumps(request),
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout.decode() == "cold, it was killed while it waited, 0, 1\n"

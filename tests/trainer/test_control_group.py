@@ -264,28 +264,33 @@ def test_a_group_that_is_divided_gives_its_processes_to_one_below(kernel):
 # What is left behind
 
 
+HERE = Path("/proc/self/ns/pid").stat().st_ino
+
+
 def owner(process):
     start = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]
-    return f"{process.pid}-{start}"
+    return f"{HERE}-{process.pid}-{start}"
 
 
 def test_groups_of_dead_supervisors_of_the_same_slot_are_removed_and_no_others(kernel):
     folder = kernel.own.parent
     kernel.hand_on(folder)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        dead = folder / "incumbent.study%2fcpu-0.999999999-5.3"
-        recycled = folder / f"incumbent.study%2fcpu-0.{other.pid}-5.1"
+        dead = folder / f"incumbent.study%2fcpu-0.{HERE}-999999999-5.3"
+        old = folder / "incumbent.study%2fcpu-0.999999999-5.3"
+        recycled = folder / f"incumbent.study%2fcpu-0.{HERE}-{other.pid}-5.1"
+        elsewhere = folder / f"incumbent.study%2fcpu-0.{HERE + 1}-999999999-5.3"
         alive = folder / f"incumbent.study%2fcpu-0.{owner(other)}.1"
         neighbour = folder / "incumbent.study%2fcpu-01.999999999-5.3"
         stranger = folder / "incumbent-main"
-        for group in (dead, recycled, alive, neighbour, stranger):
+        for group in (dead, old, recycled, elsewhere, alive, neighbour, stranger):
             kernel.make(group)
         groups = ControlGroups(kernel.find(), "study/cpu-0")
         assert (dead / "cgroup.kill").read_text() == "1"
         groups.bury()
         left = set(folder.glob("incumbent*"))
         other.communicate(b"\n")
-    assert left == {alive, neighbour, stranger}
+    assert left == {alive, elsewhere, neighbour, stranger}
 
 
 # For real

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.process_tree import MARK_VARIABLE, count_oom_kills, sweep
+from trainer.process_tree import MARK_VARIABLE, count_oom_kills, sweep, sweep_run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SLEEP = "import time; time.sleep(600)"
@@ -57,6 +57,13 @@ def test_a_sweep_kills_its_own_slot_and_no_other(spawn):
     assert sweep("study/cpu-1/") == 2
     assert [process.wait() for process in ours] == [-signal.SIGKILL] * 2
     assert [process.poll() for process in others] == [None] * 3
+
+
+def test_a_sweep_of_one_run_leaves_the_next_of_its_slot(spawn):
+    run, waiting = spawn("study/cpu-1/e1.1"), spawn("study/cpu-1/e1.10")
+    assert sweep_run("study/cpu-1/e1.1") == 1
+    assert run.wait() == -signal.SIGKILL
+    assert waiting.poll() is None
 
 
 def test_a_sweep_finds_children_that_ignore_sigterm(spawn, tmp_path):
