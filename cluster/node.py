@@ -87,15 +87,15 @@ class _Node:
         self._settings = settings
         self._address = address_towards(*split(settings.head))
         self._board = Board(settings.head)
-        self._brief = self._terms()
+        brief = self._brief = self._read_brief()
         self._private = PrivateRay(
             runtime=Path(settings.runtime),
             directory=Path(settings.directory),
             empty=Path(settings.empty),
-            head=f"{settings.head} {self._brief.ray}",
+            head=f"{settings.head} {brief.ray}",
         )
         self._paths = WorkerPaths(
-            study=study_folder(Path(settings.directory), self._brief.study, self._brief.base),
+            study=study_folder(Path(settings.directory), brief.study, brief.terms.base),
             environments=Path(settings.environments),
         )
         self._queue: Any = None
@@ -107,7 +107,7 @@ class _Node:
         self._is_ending = False
         self._fault = ""
 
-    def _terms(self) -> Brief:
+    def _read_brief(self) -> Brief:
         """Return the study's brief, if it is one that this version understands."""
         if problem := Versions.ours().mismatch(self._board.versions()):
             self._leave_word(NodeRefused(problem))
@@ -135,9 +135,10 @@ class _Node:
 
     def _join(self) -> int:
         started = time.monotonic()
-        slots = slots_asked(self._settings.slots, self._brief.trial)
-        post = Post(node=self._settings.node, paths=self._paths, slots=slots)
-        crew = self._crew = Crew(self._brief, post, self._hear)
+        study, terms = self._brief.study, self._brief.terms
+        slots = slots_asked(self._settings.slots, terms.trial)
+        post = Post(study=study, node=self._settings.node, paths=self._paths, slots=slots)
+        crew = self._crew = Crew(terms, post, self._hear)
         self._require_machine(crew.settings.trial)
         say("phase", "starting Ray")
         own = self._private.ensure()
@@ -193,7 +194,7 @@ class _Node:
     def _make_ready(self, crew: Crew) -> None:
         """Fetch the base commit, make the environment, run `setup`, look at what is needed."""
         say("phase", "fetching the code")
-        base = CommitId(self._brief.base)
+        base = CommitId(self._brief.terms.base)
         here = NodeRepository(self._paths.repository, pinned=base)
         repository = RemoteCode(RayDepot(), here, patience_s=FETCH_S).fetch(base)
         say("phase", "preparing the environment")

@@ -5,17 +5,14 @@ from typing import Any
 
 import pytest
 
-from cluster.brief import Brief, Versions
+from cluster.brief import Terms
+from cluster.codec import from_json, to_json
 from cluster.crew import duties
 from eval.metric import Goal, Metric
 
 METRIC = Metric(name="loss", goal=Goal.MINIMIZE, pattern="loss=(.*)")
-BRIEF = Brief(
-    study="s",
-    name="mar5",
+TERMS = Terms(
     base="c" * 40,
-    versions=Versions.ours(),
-    ray="1-2.0",
     gpu_busy_mb=500.0,
     trial={"command": "./bench.sh"},
     metric=METRIC,
@@ -23,8 +20,9 @@ BRIEF = Brief(
 
 
 def test_workers_that_would_do_the_same_are_adopted() -> None:
-    assert duties(BRIEF, 2) == duties(replace(BRIEF, ray="3-4.0"), 2)
-    assert duties(BRIEF, 2) != duties(BRIEF, 3)
+    posted = from_json(Terms, to_json(TERMS))
+    assert duties(TERMS, 2) == duties(posted, 2)
+    assert duties(TERMS, 2) != duties(TERMS, 3)
 
 
 @pytest.mark.parametrize(
@@ -42,4 +40,4 @@ def test_workers_that_would_do_the_same_are_adopted() -> None:
     ],
 )
 def test_workers_that_would_do_anything_else_are_not(other: dict[str, Any]) -> None:
-    assert duties(replace(BRIEF, **other), 2) != duties(BRIEF, 2)
+    assert duties(replace(TERMS, **other), 2) != duties(TERMS, 2)
