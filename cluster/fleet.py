@@ -26,6 +26,7 @@ from cluster.crew import Crew, CrewFailed, Post, actors, cause, end_actors, here
 from cluster.depot import DEPOT, THREADS, DepotActor
 from cluster.driver import leave_with, ordered, say
 from cluster.fleet_settings import FleetSettings, Joined
+from cluster.ledger import LedgerAway
 from cluster.ours import assert_ours
 from cluster.queue_actor import QUEUE, QueueActor
 from cluster.ray_cluster import PrivateRay, RayFailed
@@ -57,6 +58,8 @@ class _Fleet:
         self._identity = ""
         """Of a Ray of our own: see Brief.ray."""
         self._pinged = 0.0
+        self._is_waiting = False
+        """Whether the queue could not reach its ledger when it was to serve this fleet."""
 
     def join(self) -> None:
         """Find or start Ray, and connect to it."""
@@ -75,11 +78,29 @@ class _Fleet:
         settings = self._settings
         queue = ray.remote(QueueActor).options(name=QUEUE, max_concurrency=1000, **here())
         self._queue = queue.remote(settings.url, settings.study, settings.lease_s)
-        ray.get(self._queue.adopt.remote(settings.lease_s))
+        self._adopt()
         if self._board is not None:
             self._open_depot()
             self._board.post(self._brief())  # not before there is a queue to ask for work
         return self._populate_head()
+
+    def _adopt(self) -> None:
+        """Have the queue serve this fleet; while its ledger is away it is asked again later.
+
+        Meanwhile everything else can go on: workers wait for the ledger themselves.
+        """
+        try:
+            ray.get(self._queue.adopt.remote(self._settings.lease_s))
+        except ray.exceptions.RayTaskError as error:
+            if not isinstance(error.cause, LedgerAway):
+                raise
+            if not self._is_waiting:
+                say("problem", f"{error.cause}: the fleet waits for it, as the workers do")
+            self._is_waiting = True
+            return
+        if self._is_waiting:
+            say("back", "the ledger's server answers again")
+        self._is_waiting = False
 
     def _brief(self) -> Brief:
         settings = self._settings
@@ -125,6 +146,8 @@ class _Fleet:
             # An actor that Ray restarts is started by this call.
             self._queue.ping.remote()
             self._pinged = now
+            if self._is_waiting:
+                self._adopt()
             if self._board is not None:
                 self._brief_depot()
                 self._tell_of_refusals(self._board)
