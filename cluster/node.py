@@ -34,6 +34,7 @@ from cluster.crew import Crew, CrewFailed, Post, cause
 from cluster.driver import BrokenOff, Orders, leave_with, say
 from cluster.node_repository import NodeRepository
 from cluster.node_settings import NodeSettings
+from cluster.node_stores import DRIVER_LOCK, make_room
 from cluster.ours import assert_ours
 from cluster.queue_actor import QUEUE
 from cluster.ray_cluster import PrivateRay
@@ -193,6 +194,7 @@ class _Node:
 
     def _make_ready(self, crew: Crew) -> None:
         """Fetch the base commit, make the environment, run `setup`, look at what is needed."""
+        self._make_room(crew.settings.keep.disk_gb)
         say("phase", "fetching the code")
         base = CommitId(self._brief.terms.base)
         here = NodeRepository(self._paths.repository, pinned=base)
@@ -212,6 +214,16 @@ class _Node:
         arrange(trial.sandbox, environment=environment, data=trial.data, paths=self._paths)
         if settings.score is not None:
             place_of(settings.score.labels)
+
+    def _make_room(self, most_gb: float) -> None:
+        """Bound what earlier studies left on this machine; nothing of them lives any more."""
+        say("phase", "looking at what earlier studies left")
+        others = [Path(folder) for folder in self._settings.others]
+        try:
+            for gone in make_room(self._paths.study, others, most_gb):
+                say("phase", f"removed what an earlier study left, see [keep] disk_gb: {gone}")
+        except OSError as error:
+            say("problem", f"what an earlier study left cannot be removed: {error}")
 
     def _present(self) -> NodeFacts:
         return NodeFacts(
@@ -338,7 +350,7 @@ def alone(directory: Path) -> Iterator[None]:
 
     It would end our workers along with its own, which have the same names.
     """
-    with locked(directory / "driver.lock"):
+    with locked(directory / DRIVER_LOCK):
         yield
 
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from cluster.ray_cluster import PrivateRay
 from cluster.reach import answers
 from infra.home import StudyProblem
 from infra.node_home import NodeHome, NodeStatus, Standing
@@ -102,9 +101,7 @@ def ask_to_leave(home: NodeHome, *, now: bool) -> None:
 def end_leftovers(home: NodeHome) -> bool:
     """End the Ray and the workers of a node process that was killed; say whether there were any."""
     with home.held() as is_ours:
-        ray = PrivateRay(
-            runtime=home.runtime(), directory=home.directory, empty=home.empty, head=home.head
-        )
+        ray = home.ray()
         if not is_ours or not ray.is_left:
             return False
         ray.stop()
