@@ -48,18 +48,11 @@ class Versions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Brief:
-    """The terms of a study, as far as whoever runs its trials has to know them."""
+class Terms:
+    """All that decides how the trials of a study are run and what becomes of what they leave."""
 
-    study: str
-    """The namespace of its actors, and what its processes are marked with."""
-    name: str
-    """What people call it."""
     base: str
     """Commit that environments are prepared at."""
-    versions: Versions
-    ray: str
-    """Which Ray this is: another one at the same address is joined anew."""
     gpu_busy_mb: float
     trial: Mapping[str, Any] = field(default_factory=dict)
     metric: Metric
@@ -70,6 +63,20 @@ class Brief:
     keep: Mapping[str, Any] = field(default_factory=dict)
     needed: tuple[str, ...] = ()
     """Files among what trials leave that the head needs: WorkerSettings.needed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brief:
+    """A study, as far as whoever runs its trials has to know it."""
+
+    study: str
+    """The namespace of its actors, and what its processes are marked with."""
+    name: str
+    """What people call it."""
+    versions: Versions
+    ray: str
+    """Which Ray this is: another one at the same address is joined anew."""
+    terms: Terms
 
 
 class Order(StrEnum):

@@ -38,6 +38,45 @@ class CallRecord:
     settlement: Settlement
 
 
+class Replies:
+    """The folder in which replies are kept, each as a whole or not at all."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def read(self, call: CallId) -> CallRecord | None:
+        """Return what is kept of a call; None if that is nothing, or of no use."""
+        try:
+            with self._path(call).open("rb") as file:
+                return from_json(CallRecord, file.read(_MOST_BYTES))
+        except (OSError, SchemaError):
+            return None
+
+    def write(self, record: CallRecord) -> None:
+        """Keep what came of a call; raises OSError."""
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        path = self._path(record.call)
+        temporary = path.with_suffix(".part")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(to_json(record))
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(path)
+
+    def forget(self, call: CallId) -> None:
+        """Remove what is kept of a call."""
+        self._path(call).unlink(missing_ok=True)
+
+    def unused(self, state: StudyState) -> list[CallRecord]:
+        """Return what was paid for and of which not all was made, as of a state; by age."""
+        calls = sorted({*state.replies, *state.reserved}, key=lambda call: int(call[1:]))
+        return [record for call in calls if (record := self.read(call)) is not None]
+
+    def _path(self, call: CallId) -> Path:
+        return self._directory / f"{call}.json"
+
+
 class CallBook:
     """Implements proposer.purse.Purse over the ledger. Thread safe."""
 
@@ -56,7 +95,7 @@ class CallBook:
         self._ledger = ledger
         self._epoch = epoch
         self._now = clock
-        self._directory = directory
+        self._replies = Replies(directory)
         self._most_usd = most_usd
         self._most_tokens = most_tokens
         self._lock = threading.Lock()
@@ -80,6 +119,7 @@ class CallBook:
                 raise OverLimit(problem)
             self._calls += 1
             call = CallId(f"c{self._calls}")
+            self._replies.forget(call)  # of a ledger that went on from here, and was replaced
             self._record(f"{call}/reserved", CallReserved(call=call, plan=plan))
             self._reserved[call] = plan
             return call
@@ -99,7 +139,7 @@ class CallBook:
         with self._lock:
             record = CallRecord(call=call, plan=self._reserved[call], settlement=settlement)
             try:
-                self._write(record)
+                self._replies.write(record)
             except OSError as error:
                 # A full disk costs what a crash might need; what was paid is settled all the same.
                 log.warning("the reply to call %s could not be kept: %s", call, error)
@@ -112,7 +152,7 @@ class CallBook:
             found = []
             for call in sorted(mine, key=lambda each: int(each[1:])):
                 plan = self._unused.pop(call)
-                record = self._read(call)
+                record = self._replies.read(call)
                 if record is not None:
                     reply = record.settlement.reply
                     found.append(RecordedReply(call=call, plan=plan, reply=reply))
@@ -134,7 +174,7 @@ class CallBook:
         self._tokens += settlement.usage.total
 
     def _settle_after_death(self, call: CallId) -> None:
-        record, plan = self._read(call), self._reserved[call]
+        record, plan = self._replies.read(call), self._reserved[call]
         if record is not None:
             self._settled(call, record.settlement)
             if record.settlement.proposals:
@@ -147,26 +187,6 @@ class CallBook:
             problem="the controller died while it was made",
         )
         self._settled(call, unknown, is_lost=True)
-
-    def _path(self, call: CallId) -> Path:
-        return self._directory / f"{call}.json"
-
-    def _write(self, record: CallRecord) -> None:
-        path = self._path(record.call)
-        temporary = path.with_suffix(".part")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(to_json(record))
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(path)
-
-    def _read(self, call: CallId) -> CallRecord | None:
-        try:
-            with self._path(call).open("rb") as file:
-                return from_json(CallRecord, file.read(_MOST_BYTES))
-        except (OSError, SchemaError):
-            return None
 
     def _record(self, name: str, event: Event) -> None:
         """Append an event; a server that is away is waited for, as the controller does."""

@@ -15,7 +15,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.brief import Brief
+from cluster.brief import Terms, Versions
 from cluster.codec import to_json
 from cluster.worker_actor import WorkerActor
 from trainer.config import KeepConfig, ScoreConfig, TrialConfig
@@ -39,8 +39,9 @@ class CrewFailed(RuntimeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Post:
-    """Where a crew works."""
+    """Where a crew works, and for whom."""
 
+    study: str
     node: str
     """What its slots are called for: a node's name; empty on the head."""
     paths: WorkerPaths
@@ -51,25 +52,25 @@ class Post:
 class Crew:
     """The workers of the node that this process is a driver on."""
 
-    def __init__(self, brief: Brief, post: Post, say: Say) -> None:
-        self._brief = brief
+    def __init__(self, terms: Terms, post: Post, say: Say) -> None:
+        self._terms = terms
         self._post = post
         self._say = say
-        self._trial = TrialConfig.model_validate_json(json.dumps(dict(brief.trial)))
+        self._trial = TrialConfig.model_validate_json(json.dumps(dict(terms.trial)))
         self._settings = WorkerSettings(
-            study=brief.study,
-            base=CommitId(brief.base),
+            study=post.study,
+            base=CommitId(terms.base),
             paths=post.paths,
             trial=self._trial,
-            metric=brief.metric,
+            metric=terms.metric,
             slots=1,
-            gpu_busy_mb=brief.gpu_busy_mb,
-            editable=brief.editable,
-            score=_score(brief.score) if brief.score is not None else None,
-            further={section: _score(score) for section, score in brief.further.items()},
+            gpu_busy_mb=terms.gpu_busy_mb,
+            editable=terms.editable,
+            score=_score(terms.score) if terms.score is not None else None,
+            further={section: _score(score) for section, score in terms.further.items()},
             node=post.node,
-            keep=KeepConfig.model_validate_json(json.dumps(dict(brief.keep))),
-            needed=brief.needed,
+            keep=KeepConfig.model_validate_json(json.dumps(dict(terms.keep))),
+            needed=terms.needed,
         )
         self._workers: dict[str, Any] = {}
         self._runs: dict[Any, str] = {}
@@ -91,7 +92,7 @@ class Crew:
         slots = self.count_slots()
         wanted = replace(self._settings, slots=slots)
         # Workers of an earlier controller are adopted if they would do the same.
-        key = duties(self._brief, slots)
+        key = duties(self._terms, Versions.ours(), slots)
         prefix = self._prefix
         names = [f"{prefix}{number}-{key}" for number in range(slots)]
         end_actors(name for name in actors() if name.startswith(prefix) and name not in names)
@@ -155,11 +156,9 @@ class Crew:
         end_actors(name for name in actors() if name.startswith(self._prefix))
 
 
-def duties(brief: Brief, slots: int) -> str:
+def duties(terms: Terms, versions: Versions, slots: int) -> str:
     """Return a short hash of all that decides what a worker does."""
-    runs = (brief.base, brief.trial, brief.metric, brief.editable, brief.gpu_busy_mb)
-    results = (brief.score, brief.further, brief.keep, brief.needed)
-    return hashlib.sha256(to_json((brief.versions, runs, results, slots))).hexdigest()[:8]
+    return hashlib.sha256(to_json((terms, versions, slots))).hexdigest()[:8]
 
 
 def here() -> dict[str, Any]:

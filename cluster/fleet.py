@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,8 @@ from cluster.codec import from_json
 from cluster.crew import Crew, CrewFailed, Post, actors, cause, end_actors, here
 from cluster.depot import DEPOT, THREADS, DepotActor
 from cluster.driver import leave_with, ordered, say
-from cluster.fleet_settings import FleetSettings
+from cluster.fleet_settings import FleetSettings, Joined
+from cluster.ledger import LedgerAway
 from cluster.ours import assert_ours
 from cluster.queue_actor import QUEUE, QueueActor
 from cluster.ray_cluster import PrivateRay, RayFailed
@@ -40,11 +40,11 @@ PING_S = 5.0
 class _Fleet:
     def __init__(self, settings: FleetSettings) -> None:
         self._settings = settings
-        self._brief = _brief(settings)
         paths = WorkerPaths(
             study=Path(settings.directory), environments=Path(settings.environments)
         )
-        self._crew = Crew(self._brief, Post(node="", paths=paths, slots=settings.slots), say)
+        post = Post(study=settings.study, node="", paths=paths, slots=settings.slots)
+        self._crew = Crew(settings.terms, post, say)
         self._private = PrivateRay(
             runtime=Path(settings.runtime),
             directory=Path(settings.directory),
@@ -55,7 +55,11 @@ class _Fleet:
         self._depot: Any = None
         self._board: Board | None = None
         """Of a Ray that other machines may join."""
+        self._identity = ""
+        """Of a Ray of our own: see Brief.ray."""
         self._pinged = 0.0
+        self._is_waiting = False
+        """Whether the queue could not reach its ledger when it was to serve this fleet."""
 
     def join(self) -> None:
         """Find or start Ray, and connect to it."""
@@ -63,14 +67,9 @@ class _Fleet:
         if not address:
             own = self._private.ensure()
             address = own.address
-            self._brief = replace(self._brief, ray=own.identity)
+            self._identity = own.identity
             threading.Thread(target=leave_with, args=(own,), daemon=True).start()
-        ray.init(
-            address=address,
-            namespace=self._settings.study,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        _connect(address, study=self._settings.study)
         if self._settings.listen:
             self._board = Board(address)
 
@@ -79,15 +78,44 @@ class _Fleet:
         settings = self._settings
         queue = ray.remote(QueueActor).options(name=QUEUE, max_concurrency=1000, **here())
         self._queue = queue.remote(settings.url, settings.study, settings.lease_s)
-        ray.get(self._queue.adopt.remote(settings.lease_s))
+        self._adopt()
         if self._board is not None:
             self._open_depot()
-            self._board.post(self._brief)  # not before there is a queue to ask for work
+            self._board.post(self._brief())  # not before there is a queue to ask for work
         return self._populate_head()
+
+    def _adopt(self) -> None:
+        """Have the queue serve this fleet; while its ledger is away it is asked again later.
+
+        Meanwhile everything else can go on: workers wait for the ledger themselves.
+        """
+        try:
+            ray.get(self._queue.adopt.remote(self._settings.lease_s))
+        except ray.exceptions.RayTaskError as error:
+            if not isinstance(error.cause, LedgerAway):
+                raise
+            if not self._is_waiting:
+                say("problem", f"{error.cause}: the fleet waits for it, as the workers do")
+            self._is_waiting = True
+            return
+        if self._is_waiting:
+            say("back", "the ledger's server answers again")
+        self._is_waiting = False
+
+    def _brief(self) -> Brief:
+        settings = self._settings
+        return Brief(
+            study=settings.study,
+            name=settings.name,
+            versions=Versions.ours(),
+            ray=self._identity,
+            terms=settings.terms,
+        )
 
     def _open_depot(self) -> None:
         depot = ray.remote(DepotActor).options(name=DEPOT, max_concurrency=THREADS, **here())
-        self._depot = depot.remote(self._settings.directory, self._settings.base, *self._limits())
+        base = self._settings.terms.base
+        self._depot = depot.remote(self._settings.directory, base, *self._limits())
         self._brief_depot()
 
     def _brief_depot(self) -> None:
@@ -97,7 +125,7 @@ class _Fleet:
     def _limits(self) -> tuple[int, float]:
         """Return how many bytes of a trial may come back, and how many GB of all are kept."""
         keep, score = self._crew.settings.keep, self._crew.settings.score
-        needed = most_bytes(score) * len(self._settings.needed) if score else 0
+        needed = most_bytes(score) * len(self._settings.terms.needed) if score else 0
         return round(keep.return_mb * 1e6) + needed, keep.disk_gb
 
     def _populate_head(self) -> int:
@@ -118,6 +146,8 @@ class _Fleet:
             # An actor that Ray restarts is started by this call.
             self._queue.ping.remote()
             self._pinged = now
+            if self._is_waiting:
+                self._adopt()
             if self._board is not None:
                 self._brief_depot()
                 self._tell_of_refusals(self._board)
@@ -133,22 +163,8 @@ class _Fleet:
         ray.shutdown()
 
 
-def _brief(settings: FleetSettings) -> Brief:
-    return Brief(
-        study=settings.study,
-        name=settings.name,
-        base=settings.base,
-        versions=Versions.ours(),
-        ray="",
-        gpu_busy_mb=settings.gpu_busy_mb,
-        trial=settings.trial,
-        metric=settings.metric,
-        editable=settings.editable,
-        score=settings.score,
-        further=settings.further,
-        keep=settings.keep,
-        needed=settings.needed,
-    )
+def _connect(address: str, *, study: str) -> None:
+    ray.init(address=address, namespace=study, log_to_driver=False, logging_level=logging.ERROR)
 
 
 def main() -> int:
@@ -175,10 +191,11 @@ def main() -> int:
 def end() -> int:
     """End what an earlier fleet left in the Ray cluster that it had joined."""
     assert_ours()
-    fleet = _Fleet(from_json(FleetSettings, Path(sys.argv[1]).read_bytes()))
+    joined = from_json(Joined, Path(sys.argv[1]).read_bytes())
     try:
-        fleet.join()
-        fleet.shutdown()
+        _connect(joined.address, study=joined.study)
+        end_actors(actors())
+        ray.shutdown()
     except (ConnectionError, ray.exceptions.RayError) as error:
         say("problem", cause(error))
         return 1

@@ -16,7 +16,7 @@ from typing import IO
 
 from cluster.codec import from_json, to_json
 from cluster.environment import allowed_environment, ray_access
-from cluster.fleet_settings import FleetSettings
+from cluster.fleet_settings import FleetSettings, Joined
 from cluster.ports import FleetProblem
 from cluster.ray_cluster import PrivateRay
 from cluster.reach import answers
@@ -150,12 +150,12 @@ def end_in_joined(directory: Path, *, log: Path) -> bool:
     file = settings_file(directory)
     if not file.exists():
         return False
-    settings = from_json(FleetSettings, file.read_bytes())
-    if not settings.address:
+    joined = from_json(Joined, file.read_bytes())
+    if not joined.address:
         return False
-    if not (answers(settings.address) and _run_end(file, settings.empty, log)):
+    if not (answers(joined.address) and _run_end(file, joined.empty, log)):
         raise ClusterAway(
-            f"the Ray cluster at {settings.address} does not answer: workers of this study may be "
+            f"the Ray cluster at {joined.address} does not answer: workers of this study may be "
             f"left in it (why: {log}). Say `stop` again when it is back; if it is gone for good, "
             f"so are they: then delete {file}"
         )

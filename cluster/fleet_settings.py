@@ -1,40 +1,38 @@
 """What the controller tells the fleet process, through a file of JSON."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from eval.metric import Metric
+from cluster.brief import Terms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FleetSettings:
-    """What the fleet is told."""
+class Joined:
+    """What it takes to end what a study left in a Ray cluster that it had joined.
+
+    The file is read for that by programs of other versions: these fields must never change.
+    """
 
     study: str
-    name: str = ""
+    """The namespace of its actors."""
+    address: str
+    """Of a Ray cluster to join; empty for a private one."""
+    empty: str
+    """A folder with nothing in it to import."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetSettings(Joined):
+    """What the fleet is told."""
+
+    name: str
     """What people call the study."""
-    base: str
-    """Commit that environments are prepared at."""
     url: str
     """Of the ledger's server, for the queue actor."""
     directory: str
     runtime: str
     environments: str
-    empty: str
-    address: str
-    """Of a Ray cluster to join; empty for a private one."""
     listen: str = ""
-    """Where a private one is reached by other machines, HOST:PORT; empty: on this machine alone."""
+    """Where a private Ray is reached by other machines, HOST:PORT; empty: on this one alone."""
     slots: int
     lease_s: float
-    gpu_busy_mb: float
-    trial: Mapping[str, Any] = field(default_factory=dict)
-    metric: Metric
-    editable: tuple[str, ...] = ()
-    score: Mapping[str, Any] | None = None
-    further: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """What else a model is asked, by the sections that say so: WorkerSettings.further."""
-    keep: Mapping[str, Any] = field(default_factory=dict)
-    needed: tuple[str, ...] = ()
-    """Files among what trials leave that the head needs: WorkerSettings.needed."""
+    terms: Terms

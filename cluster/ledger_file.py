@@ -3,9 +3,10 @@
 Knows the format, and tells a file that was cut off or changed from a whole one. Does not know where
 the lines come from or go to: cluster.ledger_transfer does.
 
-    {"incumbent":"ledger","format":1,"schema":4,"study":"mar5","base_commit":"...","events":812,...}
+    {"incumbent":"ledger","format":2,"schema":4,"study":"mar5","base_commit":"...","events":812,...}
     {"seq":1,"v":4,"id":"study","kind":"StudyStarted","at":"...","body":{...}}     one per event
     {"queue":{"epoch":3,"count":97,"waiting":[...],"leases":[...]}}
+    {"call":"c12","plan":{...},"settlement":{...}}       one per call of which not all is used yet
     {"curve":"e1.1/1","points":{"0":"{...}"}}                                       one per attempt
     {"end":true,"sha256":"..."}                       of every byte before this line
 
@@ -14,10 +15,12 @@ The digest finds damage. It is no signature: whoever may write the file may writ
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, TypeVar
 
+from cluster.call_book import CallRecord
 from cluster.codec import (
     SCHEMA_VERSION,
     SchemaError,
@@ -31,7 +34,8 @@ from trainer.trial import CommitId, TrialSpec
 
 T = TypeVar("T")
 
-FORMAT = 1
+FORMAT = 2
+"""1 held no calls."""
 MOST_LINE = 64 * 1024 * 1024
 """Bytes of a line from which on it is none of ours: patches that people hand in may be long."""
 
@@ -51,6 +55,7 @@ class Header:
     base_commit: CommitId
     events: int
     curves: int
+    calls: int = 0
     exported_at: str
     version: str = ""
     """Of the program that wrote it."""
@@ -94,6 +99,8 @@ class Contents:
     header: Header
     events: Iterable[Recorded]
     queue: QueueRecords
+    calls: Sequence[CallRecord]
+    """What models were paid for, and what is to be made use of yet."""
     curves: Iterable[Curve]
 
 
@@ -117,6 +124,8 @@ def _lines(contents: Contents) -> Iterator[bytes]:
         draft = Draft(id=recorded.id, at=recorded.at, event=recorded.event)
         yield b'{"seq":%d,' % recorded.seq + encode_draft(draft)[1:] + b"\n"
     yield _line(_QueueLine(queue=contents.queue))
+    for call in contents.calls:
+        yield _line(call)
     for curve in contents.curves:
         yield _line(curve)
 
@@ -159,7 +168,7 @@ def check(file: IO[bytes]) -> Header:
         raise LedgerFileProblem(
             f"it breaks off in or after line {count}: copy it again from where it was exported"
         ) from error
-    if found != digest.hexdigest() or count != header.events + header.curves + 3:
+    if found != digest.hexdigest() or count != header.events + header.calls + header.curves + 3:
         raise LedgerFileProblem(
             "it was changed or damaged since it was exported (its digest differs): "
             "copy it again from where it was exported"
@@ -177,11 +186,15 @@ def read(file: IO[bytes]) -> Contents:
     events = [_event(file.readline(MOST_LINE), seq) for seq in range(1, header.events + 1)]
     queue = _parsed(_QueueLine, file.readline(MOST_LINE), header.events + 2).queue
     first = header.events + 3
+    calls = [
+        _call(file.readline(MOST_LINE), number) for number in range(first, first + header.calls)
+    ]
+    first += header.calls
     curves = (
         _parsed(Curve, file.readline(MOST_LINE), number)
         for number in range(first, first + header.curves)
     )
-    return Contents(header=header, events=events, queue=queue, curves=curves)
+    return Contents(header=header, events=events, queue=queue, calls=calls, curves=curves)
 
 
 def _event(line: bytes, seq: int) -> Recorded:
@@ -193,6 +206,13 @@ def _event(line: bytes, seq: int) -> Recorded:
     if not is_next:
         raise LedgerFileProblem(f"line {seq + 1} is not event {seq}")
     return found
+
+
+def _call(line: bytes, number: int) -> CallRecord:
+    record = _parsed(CallRecord, line, number)
+    if not re.fullmatch(r"c\d+", record.call):  # it is going to be the name of a file
+        raise LedgerFileProblem(f"line {number}: {record.call!r} is no call")
+    return record
 
 
 def _parsed(kind: type[T], line: bytes, number: int) -> T:

@@ -4,11 +4,12 @@ Out: as of one moment, also of a study that runs. In: at one go, so that an impo
 has changed nothing; what ran when the file was written is then given back, and so runs again.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from cluster.call_book import CallRecord
 from cluster.codec import from_json, to_json
 from cluster.events import Draft, Recorded
 from cluster.ledger import Ledger
@@ -89,7 +90,12 @@ def replayed(ledger: Ledger, seq: int) -> StudyState:
 
 
 def contents(
-    store: RedisStore, at: Moment, state: StudyState, facts: dict[str, Any], show: Show
+    store: RedisStore,
+    at: Moment,
+    state: StudyState,
+    calls: Sequence[CallRecord],
+    facts: dict[str, Any],
+    show: Show,
 ) -> Contents:
     """Return what is to be written of a study as of a moment; `state` is the one of then."""
     progress = ProgressStore(store)
@@ -104,10 +110,11 @@ def contents(
         base_commit=state.base_commit,
         events=at.seq,
         curves=len(curves),
+        calls=len(calls),
         **facts,
     )
     events = _events(RedisLedger(store), at.seq, show)
-    return Contents(header=header, events=events, queue=at.queue, curves=curves)
+    return Contents(header=header, events=events, queue=at.queue, calls=calls, curves=curves)
 
 
 def _events(ledger: Ledger, last: int, show: Show) -> Iterator[Recorded]:

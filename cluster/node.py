@@ -35,6 +35,7 @@ from cluster.driver import BrokenOff, Orders, leave_with, say
 from cluster.ledger import LedgerAway
 from cluster.node_repository import NodeRepository
 from cluster.node_settings import NodeSettings
+from cluster.node_stores import DRIVER_LOCK, make_room
 from cluster.ours import assert_ours
 from cluster.queue_actor import QUEUE
 from cluster.ray_cluster import PrivateRay
@@ -88,15 +89,15 @@ class _Node:
         self._settings = settings
         self._address = address_towards(*split(settings.head))
         self._board = Board(settings.head)
-        self._brief = self._terms()
+        brief = self._brief = self._read_brief()
         self._private = PrivateRay(
             runtime=Path(settings.runtime),
             directory=Path(settings.directory),
             empty=Path(settings.empty),
-            head=f"{settings.head} {self._brief.ray}",
+            head=f"{settings.head} {brief.ray}",
         )
         self._paths = WorkerPaths(
-            study=study_folder(Path(settings.directory), self._brief.study, self._brief.base),
+            study=study_folder(Path(settings.directory), brief.study, brief.terms.base),
             environments=Path(settings.environments),
         )
         self._queue: Any = None
@@ -108,7 +109,7 @@ class _Node:
         self._is_ending = False
         self._fault = ""
 
-    def _terms(self) -> Brief:
+    def _read_brief(self) -> Brief:
         """Return the study's brief, if it is one that this version understands."""
         if problem := Versions.ours().mismatch(self._board.versions()):
             self._leave_word(NodeRefused(problem))
@@ -136,9 +137,10 @@ class _Node:
 
     def _join(self) -> int:
         started = time.monotonic()
-        slots = slots_asked(self._settings.slots, self._brief.trial)
-        post = Post(node=self._settings.node, paths=self._paths, slots=slots)
-        crew = self._crew = Crew(self._brief, post, self._hear)
+        study, terms = self._brief.study, self._brief.terms
+        slots = slots_asked(self._settings.slots, terms.trial)
+        post = Post(study=study, node=self._settings.node, paths=self._paths, slots=slots)
+        crew = self._crew = Crew(terms, post, self._hear)
         self._require_machine(crew.settings.trial)
         say("phase", "starting Ray")
         own = self._private.ensure()
@@ -193,8 +195,9 @@ class _Node:
 
     def _make_ready(self, crew: Crew) -> None:
         """Fetch the base commit, make the environment, run `setup`, look at what is needed."""
+        self._make_room(crew.settings.keep.disk_gb)
         say("phase", "fetching the code")
-        base = CommitId(self._brief.base)
+        base = CommitId(self._brief.terms.base)
         here = NodeRepository(self._paths.repository, pinned=base)
         repository = RemoteCode(RayDepot(), here, patience_s=FETCH_S).fetch(base)
         say("phase", "preparing the environment")
@@ -212,6 +215,16 @@ class _Node:
         arrange(trial.sandbox, environment=environment, data=trial.data, paths=self._paths)
         if settings.score is not None:
             place_of(settings.score.labels)
+
+    def _make_room(self, most_gb: float) -> None:
+        """Bound what earlier studies left on this machine; nothing of them lives any more."""
+        say("phase", "looking at what earlier studies left")
+        others = [Path(folder) for folder in self._settings.others]
+        try:
+            for gone in make_room(self._paths.study, others, most_gb):
+                say("phase", f"removed what an earlier study left, see [keep] disk_gb: {gone}")
+        except OSError as error:
+            say("problem", f"what an earlier study left cannot be removed: {error}")
 
     def _present(self) -> NodeFacts:
         return NodeFacts(
@@ -344,7 +357,7 @@ def alone(directory: Path) -> Iterator[None]:
 
     It would end our workers along with its own, which have the same names.
     """
-    with locked(directory / "driver.lock"):
+    with locked(directory / DRIVER_LOCK):
         yield
 
 

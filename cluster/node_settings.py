@@ -17,5 +17,7 @@ class NodeSettings:
     runtime: str
     empty: str
     environments: str
+    others: tuple[str, ...] = ()
+    """Folders like `directory` of this machine's other memberships, of which nothing lives."""
     slots: int
     """CPU slots, or at most so many GPU slots; 0 finds out."""

@@ -134,7 +134,13 @@ class PrivateRay:
     def is_at(self, place: str) -> bool:
         """Say whether what was started for this study, or is left of it, may listen at `place`."""
         found = self._recorded()
-        return found is not None and found.place == place and bool(self._left_of(found))
+        return found is not None and found.place == place and self.is_left
+
+    @property
+    def is_left(self) -> bool:
+        """Say whether anything lives of the Ray that was started last."""
+        found = self._recorded()
+        return found is not None and bool(self._left_of(found))
 
     @property
     def is_unended(self) -> bool:

@@ -10,9 +10,11 @@ from cluster.shelf import KINDS, read_manifest
 from cluster.state import StudyState
 from infra.home import StudyHome
 from trainer.paths import WorkerPaths, out_name
+from trainer.retention import is_pruned
 from trainer.safe_read import SafeFolder, Unsafe
 from trainer.trial import ExperimentId, SlotId
 
+_GONE = "it was removed here: see [keep] disk_gb"
 _BEGUN = frozenset({TrialPhase.RUNNING, TrialPhase.FINISHED, TrialPhase.LOST})
 
 
@@ -87,6 +89,8 @@ def _of_attempt(paths: WorkerPaths, trial: Trial) -> TrialArtifacts:
             files += list(_here(paths.kept(kind, name), kind))
         except (Unsafe, OSError) as error:
             notes.append(shown(str(error)))
+    if is_pruned(paths, name):
+        notes.append(_GONE)
     is_remote = is_on_node(trial.slot)
     if is_remote:
         notes = [_waiting(trial)]
@@ -146,7 +150,7 @@ def _listed(
     for each in sorted(files, key=lambda left: left.name):
         here = paths.kept(kind, name) / each.name
         is_here = not each.stayed and here.is_file()
-        gone = "" if is_here else "it was removed here: see [keep] disk_gb"
+        gone = "" if is_here else _GONE
         yield Artifact(
             name=_prefixed(kind, each.name),
             bytes=each.bytes,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from cluster import ledger_file, ledger_transfer
+from cluster.call_book import Replies
 from cluster.config import StudyConfig
 from cluster.ledger_file import Contents, LedgerFileProblem
 from cluster.ledger_transfer import NotEmpty, Show
@@ -37,6 +38,8 @@ class Exported:
     waiting: int
     running: int
     curves: int
+    calls: int
+    """Calls of models that were paid for, and of which not all was made use of yet."""
     bundle: str
     """Path of the git bundle; empty if none was wanted."""
     refs: int
@@ -51,6 +54,10 @@ class Imported:
     events: int
     experiments: int
     waiting: int
+    calls: int
+    """Calls of models whose replies are used without paying for them again."""
+    calls_without_reply: int
+    """Calls that were paid for, and whose replies are neither in the file nor here."""
     given_back: int
     """Trials that were on a slot when the file was written: they run again."""
 
@@ -68,7 +75,8 @@ def export(study: OpenStudy, file: IO[bytes], bundle: Path | None, show: Show) -
     if not state.study:
         raise StudyProblem(f"the study {study.home.name} has no events: there is nothing to export")
     facts = {"exported_at": datetime.now(UTC).isoformat(), "version": version("incumbent")}
-    found = ledger_transfer.contents(study.store, at, state, facts, show)
+    calls = Replies(study.home.calls).unused(state)
+    found = ledger_transfer.contents(study.store, at, state, calls, facts, show)
     refs = 0
     if bundle is not None:
         # After the ledger was read: of what an event speaks git knows before.
@@ -81,6 +89,7 @@ def export(study: OpenStudy, file: IO[bytes], bundle: Path | None, show: Show) -
         waiting=len(at.queue.waiting),
         running=len(at.queue.leases),
         curves=found.header.curves,
+        calls=found.header.calls,
         bundle=str(bundle or ""),
         refs=refs,
     )
@@ -132,6 +141,10 @@ def import_study(source: SourceRepository, config: StudyConfig, file: Path, show
 
 
 def _take_in(study: OpenStudy, found: Contents, state: StudyState, show: Show) -> Imported:
+    replies = Replies(study.home.calls)
+    for record in found.calls:  # before the ledger: a settled call has a reply
+        replies.write(record)
+    without_reply = sum(replies.read(call) is None for call in state.replies)
     try:
         given_back = ledger_transfer.take_in(study.store, found, datetime.now(UTC), show)
     except NotEmpty as error:
@@ -142,6 +155,8 @@ def _take_in(study: OpenStudy, found: Contents, state: StudyState, show: Show) -
         events=found.header.events,
         experiments=len(state.experiments),
         waiting=len(found.queue.waiting),
+        calls=len(found.calls),
+        calls_without_reply=without_reply,
         given_back=given_back,
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
+from cluster.brief import Terms
 from cluster.config import StudyConfig
 from cluster.controller import Controller, Parts
 from cluster.curve_book import CurveBook
@@ -191,7 +192,6 @@ def ray_fleet(study: OpenStudy, config: StudyConfig) -> FleetProcess:
     settings = FleetSettings(
         study=home.id,
         name=home.name,
-        base=study.state().base_commit,
         url=study.server.url,
         directory=str(home.directory),
         runtime=str(home.runtime()),
@@ -201,6 +201,14 @@ def ray_fleet(study: OpenStudy, config: StudyConfig) -> FleetProcess:
         listen=config.cluster.listen,
         slots=config.cluster.slots if config.trial.gpus else cpu_slots(config),
         lease_s=config.cluster.lease_s,
+        terms=_terms(config, base=study.state().base_commit),
+    )
+    return FleetProcess(settings, log=home.fleet_log)
+
+
+def _terms(config: StudyConfig, *, base: str) -> Terms:
+    return Terms(
+        base=base,
         gpu_busy_mb=config.cluster.gpu_busy_mb,
         trial=config.trial.model_dump(mode="json"),
         metric=config.metric.metric(),
@@ -213,7 +221,6 @@ def ray_fleet(study: OpenStudy, config: StudyConfig) -> FleetProcess:
         keep=config.keep.model_dump(mode="json"),
         needed=(config.holdout.predictions,) if config.holdout else (),
     )
-    return FleetProcess(settings, log=home.fleet_log)
 
 
 def proposers(

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from cluster.ray_cluster import PrivateRay
 from cluster.reach import answers
 from infra.home import StudyProblem
 from infra.node_home import NodeHome, NodeStatus, Standing
@@ -105,9 +104,7 @@ def end_leftovers(home: NodeHome) -> bool:
     That is its Ray with the workers in it; of a machine that was switched off, Ray's files alone.
     """
     with home.held() as is_ours:
-        ray = PrivateRay(
-            runtime=home.runtime(), directory=home.directory, empty=home.empty, head=home.head
-        )
+        ray = home.ray()
         if not is_ours or not ray.is_unended:
             return False
         ray.stop()

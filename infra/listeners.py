@@ -81,9 +81,7 @@ def joined_studies() -> list[JoinedStudy]:
         status = home.status()
         if status is None or not status.pid:
             continue
-        ray = PrivateRay(
-            runtime=home.runtime(), directory=home.directory, empty=home.empty, head=home.head
-        ).find()
+        ray = home.ray().find()
         parts = {status.pid: "node", **_children(status.pid, "driver"), **_of_ray(ray)}
         listening = [
             Listener(process=parts[pid], pid=pid, address=address, port=port)

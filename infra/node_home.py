@@ -25,6 +25,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO
 
+from cluster.ray_cluster import PrivateRay
 from infra.home import runtime_for, state_directory
 
 LOCK_S = 2.0
@@ -123,6 +124,12 @@ class NodeHome:
     def runtime(self) -> Path:
         """Return (and make) a short-pathed folder for Ray's sockets."""
         return runtime_for(self.directory)
+
+    def ray(self) -> PrivateRay:
+        """Return the Ray with which this machine joins the study's, whether or not it runs."""
+        return PrivateRay(
+            runtime=self.runtime(), directory=self.directory, empty=self.empty, head=self.head
+        )
 
     def write_token(self, token: str) -> None:
         """Keep the token, for this user's eyes alone."""

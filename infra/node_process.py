@@ -14,15 +14,15 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import IO
 
 from cluster.codec import to_json
 from cluster.environment import allowed_environment
 from cluster.node_settings import NodeSettings
 from cluster.ours import assert_ours
-from cluster.ray_cluster import PrivateRay
 from cluster.reach import answers
-from infra.node_home import NodeHome, NodeStatus, Standing
+from infra.node_home import NodeHome, NodeStatus, Standing, memberships
 
 PROGRAM = "from infra.node_process import main; raise SystemExit(main())"
 _DRIVER = "from cluster.node import main; raise SystemExit(main())"
@@ -58,14 +58,11 @@ class NodeProcess:
             environments=str(home.environments),
             slots=slots,
         )
-        self._ray = PrivateRay(
-            runtime=home.runtime(), directory=home.directory, empty=home.empty, head=home.head
-        )
+        self._ray = home.ray()
 
     def run(self) -> int:
         """Be a node until it leaves; return an exit code."""
         signal.signal(signal.SIGTERM, self._ask_to_leave)
-        self._home.settings.write_bytes(to_json(self._settings))
         pause_s, failures = AGAIN_S, 0
         code = _AWAY
         while not self._asked:
@@ -100,6 +97,8 @@ class NodeProcess:
 
     def _drive(self) -> int:
         """Run the driver to its end; return its exit code."""
+        settings = replace(self._settings, others=left_memberships(self._home))
+        self._home.settings.write_bytes(to_json(settings))
         with self._home.driver_log.open("ab") as log:
             driver = subprocess.Popen(
                 [sys.executable, "-I", "-c", _DRIVER, str(self._home.settings)],
@@ -171,6 +170,15 @@ def _tell(driver: subprocess.Popen[str], word: str) -> None:
             driver.stdin.flush()
         except OSError:
             return  # it has ended
+
+
+def left_memberships(own: NodeHome) -> tuple[str, ...]:
+    """Return the folders of this machine's other memberships of which nothing lives any more."""
+    return tuple(
+        str(home.directory)
+        for home in memberships()
+        if home != own and home.status() is None and not home.ray().is_left
+    )
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ from infra.artifacts import is_awaited, is_on_node, paths_at
 from infra.home import StudyHome
 from infra.plain_text import one_line
 from trainer.paths import PREDICT, log_name, out_name
+from trainer.retention import is_pruned
 from trainer.trial import CrashKind, ExperimentId, Rung, TrialId
 
 _STEP = re.compile(r"[a-z0-9-]*")
@@ -43,10 +44,12 @@ def _log_names(trial: Trial, step: str) -> Iterator[str]:
             yield log.with_stem(f"{log.stem}-{each}").name if each else log.name
 
 
-def why_no_log(state: StudyState, name: str) -> str:
+def why_no_log(home: StudyHome, state: StudyState, name: str) -> str:
     """Say why there is no log of a trial, a step of one, or an experiment."""
     trial, _, step = name.partition("-")
     experiment = state.experiments.get(ExperimentId(trial.partition(".")[0]))
+    if experiment is not None and (gone := _pruned(home, experiment, trial)):
+        return f"the log of {gone.id} was removed to make room: see [keep] disk_gb"
     if experiment is not None and step:
         return f"{trial} has no log of a step {step} (`incumbent logs {trial}` shows its latest)"
     if experiment is not None and experiment.status is Status.REJECTED:
@@ -59,6 +62,15 @@ def why_no_log(state: StudyState, name: str) -> str:
         known = f"its trials are {', '.join(trials)}" if trials else "no trial of it has started"
         return f"there is no trial {name} of {experiment.id}: {known}"
     return f"no trial of {name} has started (see `incumbent log`)"
+
+
+def _pruned(home: StudyHome, experiment: Experiment, name: str) -> Trial | None:
+    wanted = (
+        t for t in (*experiment.controls, *experiment.trials) if name in {experiment.id, t.id}
+    )
+    paths = paths_at(home)
+    gone = [t for t in wanted if is_pruned(paths, out_name(t.id, t.attempt))]
+    return gone[-1] if gone else None
 
 
 def _running_elsewhere(experiment: Experiment, name: str) -> Trial | None:

@@ -194,7 +194,7 @@ class HoldoutConfig(BaseModel):
 
 
 class KeepConfig(BaseModel):
-    """`[keep]`: what is kept of what trials leave in `$INCUMBENT_OUT`."""
+    """`[keep]`: what is kept of what trials leave: outputs, predictions and logs."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
@@ -202,7 +202,8 @@ class KeepConfig(BaseModel):
 
     disk_gb: Annotated[float, Field(ge=0)] = 100.0
     """Most that it may hold on each machine, in GB; beyond that the oldest goes, but nothing of the
-    baseline or of what was promoted. 0: no limit."""
+    baseline or of what was promoted. What earlier studies left on a node that joins may hold as
+    much again. 0: no limit."""
     return_mb: Annotated[float, Field(ge=0)] = 64.0
     """Most that comes back of one trial from a node that joined, in MB: the smallest files first.
     The others stay on the node."""

@@ -55,7 +55,7 @@ class Materialiser:
     ) -> None:
         """`preload` is as trainer.warm_plan.plan has it; without `seed` all trials compile anew.
 
-        `keep_gb` is what trials' outputs may hold on this machine, 0 being no limit.
+        `keep_gb` is what all that trials leave may hold on this machine, 0 being no limit.
         """
         self.mark_prefix = f"{study}/{slot.id}/"
         """With this begins the mark of every process of the slot's trials."""
@@ -123,10 +123,9 @@ class Materialiser:
         kept, run = self._paths.out(spec), self._taken(spec)
         with suppress(OSError):
             self._trash.throw(kept)
-            is_any = run.keep(kept)
+            run.keep(kept)
             run.discard(self._trash)
-            if is_any:
-                self._keeper.note(kept.name)
+            self._keeper.note(kept.name)
 
     def drop(self, spec: TrialSpec) -> None:
         """Throw away what was prepared for a trial that will not run here."""

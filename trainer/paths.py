@@ -13,12 +13,14 @@ STUDY/logs/e42.1-score.log  output of the scorer of its predictions
 STUDY/logs/e42.1-predict.log  output of what makes predictions of its model, where that is so
 STUDY/out/e42.1-1           what a trial has left in its output folder (INCUMBENT_OUT)
 STUDY/predictions/e42.1-1   what was predicted by the model among that, where that is so
+STUDY/kept, STUDY/pruned    what attempts hold, and which hold nothing any more: trainer.retention
 STUDY/unsent/e42.1-1        on a node: what of a trial the head does not have yet
 STUDY/returned/e42.1-1.json  on the head: what came back of a trial on a node, and what stayed there
 STUDY/returning/e42.1-1     on the head: what is on its way
 ENVIRONMENTS/HASH           virtual environments, shared by the studies of a node
 """
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,7 @@ from trainer.trial import Rung, SlotId, TrialId, TrialSpec
 
 PREDICT = "predict"
 """What the log of asking a model is called, behind the name of its trial."""
+_LOG = re.compile(r"(.+?\.\d+)(?:-a(\d+))?(?:-[a-z0-9-]+)?\.log")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,12 +143,21 @@ class WorkerPaths:
 
     def logs_of(self, name: str) -> list[Path]:
         """Return all logs of one attempt, which is named as by `out_name`."""
-        trial, _, attempt = name.rpartition("-")
-        stem = trial if attempt == "1" else f"{trial}-a{attempt}"
-        of_another = re.compile(rf"{re.escape(trial)}-a\d")
-        found = (self.study / "logs").glob(f"{stem}[.-]*log")
-        is_first = attempt == "1"
-        return sorted(p for p in found if not (is_first and of_another.match(p.name)))
+        return self.logs(name.rpartition("-")[0]).get(name, [])
+
+    def logs(self, prefix: str = "") -> dict[str, list[Path]]:
+        """Return the logs that begin so by their attempts, named as by `out_name`, in one look."""
+        folder = self.study / "logs"
+        if not folder.is_dir():
+            return {}
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.name.startswith(prefix))
+        found: dict[str, list[Path]] = {}
+        for log in names:
+            if match := _LOG.fullmatch(log):
+                name = out_name(TrialId(match[1]), int(match[2] or 1))
+                found.setdefault(name, []).append(folder / log)
+        return found
 
     @property
     def unsent(self) -> Path:

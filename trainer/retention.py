@@ -1,11 +1,12 @@
 """How much of what trials left is kept on one machine: the oldest goes, what was promoted stays.
 
-Knows sizes, and whose output is whose. Does not know what was promoted: it asks, and only where
-something has to go. An index spares it the looking: one line for each folder, by age.
+Knows sizes, and whose output, predictions and logs are whose. Does not know what was promoted: it
+asks, and only where something has to go. An index spares it the looking: one line for each attempt,
+by age. What has gone is noted, so that nobody who asks takes it for never having been there.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from trainer.folder_use import FolderUse
@@ -49,7 +50,7 @@ class Keeper:
         """Take in what one attempt has left; return whose outputs went for it. Raises OSError."""
         if not self._most_bytes:
             return ()
-        size = self._measure(name)
+        size = self._measure(name, self._paths.logs_of(name))
         with locked(self._index.with_suffix(".lock")):
             sizes = self._sizes()
             sizes.pop(name, None)  # to the end, as the newest
@@ -72,15 +73,24 @@ class Keeper:
         except CodeAway:
             return ()
         gone = []
+        logs = self._paths.logs()
         for name in list(sizes):
             if excess <= 0:
                 break
             if name != newest and self._may_go(name, spared):
-                for kind in KINDS:
-                    self._throw(self._paths.kept(kind, name))
+                self._remove(name, logs.get(name, ()))
                 excess -= sizes.pop(name)
                 gone.append(name)
         return tuple(gone)
+
+    def _remove(self, name: str, logs: Iterable[Path]) -> None:
+        """Remove what an attempt has left; that it is gone is noted before it is."""
+        with _pruned(self._paths).open("a", encoding="utf-8") as file:
+            file.write(f"{name}\n")
+        for kind in KINDS:
+            self._throw(self._paths.kept(kind, name))
+        for log in logs:
+            log.unlink(missing_ok=True)
 
     def _may_go(self, name: str, spared: set[ExperimentId]) -> bool:
         experiment = ExperimentId(name.partition(".")[0])
@@ -106,20 +116,36 @@ class Keeper:
         return sizes
 
     def _found(self) -> dict[str, int]:
+        logs = self._paths.logs()
         folders = [path for kind in KINDS for path in (self._paths.study / kind).glob("*")]
-        folders.sort(key=lambda path: path.lstat().st_mtime)
-        return {name: self._measure(name) for name in dict.fromkeys(path.name for path in folders)}
+        parts = [(path, path.name) for path in folders]
+        parts += [(path, name) for name, paths in logs.items() for path in paths]
+        parts.sort(key=lambda part: part[0].lstat().st_mtime)
+        names = dict.fromkeys(name for _, name in parts)
+        return {name: self._measure(name, logs.get(name, ())) for name in names}
 
-    def _measure(self, name: str) -> int:
+    def _measure(self, name: str, logs: Iterable[Path]) -> int:
         folders = [self._paths.kept(kind, name) for kind in KINDS]
         use = FolderUse([str(path) for path in folders if path.is_dir()])
         use.look(_LOOK_S)
-        return use.bytes
+        return use.bytes + sum(log.lstat().st_size for log in logs)
 
     def _write(self, sizes: Mapping[str, int]) -> None:
         fresh = self._index.with_suffix(".new")
         fresh.write_text("".join(_line(name, size) for name, size in sizes.items()), "utf-8")
         fresh.replace(self._index)
+
+
+def is_pruned(paths: WorkerPaths, name: str) -> bool:
+    """Say whether what an attempt, named as by `out_name`, had left here was removed for room."""
+    try:
+        return name in _pruned(paths).read_text("utf-8").splitlines()
+    except FileNotFoundError:
+        return False
+
+
+def _pruned(paths: WorkerPaths) -> Path:
+    return paths.study / "pruned"
 
 
 def _line(name: str, size: int) -> str:

@@ -51,6 +51,7 @@ def export_ledger(
     if as_json:
         print_json({"file": str(path), **asdict(done)})
         return
+    paid = f", {done.calls} replies of models that wait for their use" if done.calls else ""
     code = f", {done.refs} refs in {done.bundle}" if done.bundle else ""
     if not to_stdout:
-        say(f"{done.study}: {done.events} events in {path}{code}")
+        say(f"{done.study}: {done.events} events in {path}{paid}{code}")

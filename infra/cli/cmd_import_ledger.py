@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from infra.cli.output import print_json, say
+from infra.cli.output import note, print_json, say
 from infra.cli.study_choice import JsonOption, UsageProblem
 from infra.cli.transfer_progress import progress
 
@@ -31,7 +31,14 @@ def import_ledger(
         print_json(asdict(done))
         return
     again = f"; {done.given_back} trials that were running run again" if done.given_back else ""
+    paid = f"; {done.calls} replies of models that are used first" if done.calls else ""
     say(
         f"{done.study}: {done.events} events, {done.experiments} experiments, {done.waiting} "
-        f"trials waiting{again}; `incumbent run` carries on"
+        f"trials waiting{again}{paid}; `incumbent run` carries on"
     )
+    if done.calls_without_reply:
+        note(
+            f"{done.calls_without_reply} calls of models were paid for, and their replies are "
+            "neither in the file nor in the study's folder: what they cost counts, and models are "
+            "asked anew"
+        )

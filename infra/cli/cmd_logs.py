@@ -38,7 +38,7 @@ def logs(
         state = found.state()
     path = find_log(home, state, experiment)
     if path is None:
-        raise UsageProblem(why_no_log(state, experiment))
+        raise UsageProblem(why_no_log(home, state, experiment))
     if as_json:
         print_json(
             {"trial": path.stem, "path": str(path), "text": printable_lines(_read(path, 0)[0])}

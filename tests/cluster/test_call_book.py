@@ -351,3 +351,14 @@ def test_a_damaged_reply_is_paid_for_and_counts_as_none(desk: Desk, text: str) -
     (desk.folder / "c1.json").write_text(text)
     assert desk.book().unused("claude") == []
     assert desk.spent == 0.25
+
+
+def test_a_reply_of_a_ledger_that_was_replaced_is_not_that_of_a_new_call(desk: Desk) -> None:
+    first = desk.book()
+    first.settle(first.reserve(plan_of()), REPLY)
+    desk.ledger = Desk(desk.folder.parent).ledger  # as of before that call
+    call = desk.book().reserve(plan_of())
+    assert call == "c1"
+    third = desk.book()  # the second has died while it was made
+    assert third.unused("claude") == []
+    assert desk.spent == plan_of().usd

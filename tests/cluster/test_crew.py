@@ -5,17 +5,15 @@ from typing import Any
 
 import pytest
 
-from cluster.brief import Brief, Versions
+from cluster.brief import Terms, Versions
+from cluster.codec import from_json, to_json
 from cluster.crew import duties
 from eval.metric import Goal, Metric
 
+OURS = Versions.ours()
 METRIC = Metric(name="loss", goal=Goal.MINIMIZE, pattern="loss=(.*)")
-BRIEF = Brief(
-    study="s",
-    name="mar5",
+TERMS = Terms(
     base="c" * 40,
-    versions=Versions.ours(),
-    ray="1-2.0",
     gpu_busy_mb=500.0,
     trial={"command": "./bench.sh"},
     metric=METRIC,
@@ -23,15 +21,19 @@ BRIEF = Brief(
 
 
 def test_workers_that_would_do_the_same_are_adopted() -> None:
-    assert duties(BRIEF, 2) == duties(replace(BRIEF, ray="3-4.0"), 2)
-    assert duties(BRIEF, 2) != duties(BRIEF, 3)
+    posted = from_json(Terms, to_json(TERMS))
+    assert duties(TERMS, OURS, 2) == duties(posted, OURS, 2)
+    assert duties(TERMS, OURS, 2) != duties(TERMS, OURS, 3)
+
+
+def test_workers_that_live_by_the_code_of_another_version_are_not() -> None:
+    assert duties(TERMS, replace(OURS, incumbent="0.0.1"), 2) != duties(TERMS, OURS, 2)
 
 
 @pytest.mark.parametrize(
     "other",
     [
         {"base": "d" * 40},  # a study that was begun anew
-        {"versions": replace(Versions.ours(), incumbent="0.0.1")},  # they would run old code
         {"trial": {"command": "./other.sh"}},
         {"metric": replace(METRIC, goal=Goal.MAXIMIZE)},
         {"editable": ("bench.sh",)},
@@ -43,4 +45,4 @@ def test_workers_that_would_do_the_same_are_adopted() -> None:
     ],
 )
 def test_workers_that_would_do_anything_else_are_not(other: dict[str, Any]) -> None:
-    assert duties(replace(BRIEF, **other), 2) != duties(BRIEF, 2)
+    assert duties(replace(TERMS, **other), OURS, 2) != duties(TERMS, OURS, 2)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cluster.brief import Refusal
+from cluster.brief import Refusal, Terms
 from cluster.fleet import _Fleet
 from cluster.fleet_settings import FleetSettings
 from eval.metric import Goal, Metric
@@ -40,7 +40,7 @@ def fleet(tmp_path: Path) -> _Fleet:
     folder = str(tmp_path)
     settings = FleetSettings(
         study="s",
-        base="c" * 40,
+        name="mar5",
         url="unix:///none",
         directory=folder,
         runtime=folder,
@@ -50,10 +50,13 @@ def fleet(tmp_path: Path) -> _Fleet:
         listen="10.0.0.5:7700",
         slots=1,
         lease_s=30.0,
-        gpu_busy_mb=0.0,
-        trial={"command": "./bench.sh", "budget_s": 5.0, "gpus": 0.0},
-        metric=Metric(name="loss", goal=Goal.MINIMIZE, pattern="loss=(.*)"),
-        keep={"disk_gb": 7.0, "return_mb": 3.0},
+        terms=Terms(
+            base="c" * 40,
+            gpu_busy_mb=0.0,
+            trial={"command": "./bench.sh", "budget_s": 5.0, "gpus": 0.0},
+            metric=Metric(name="loss", goal=Goal.MINIMIZE, pattern="loss=(.*)"),
+            keep={"disk_gb": 7.0, "return_mb": 3.0},
+        ),
     )
     return _Fleet(settings)
 

@@ -1,6 +1,8 @@
 """A study out of its store and into another: nothing is missing, and damage is seen."""
 
+import hashlib
 import io
+import json
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,6 +11,7 @@ import pytest
 
 from cluster import events as ev
 from cluster import ledger_file, ledger_transfer
+from cluster.call_book import CallRecord
 from cluster.experiment import Kind
 from cluster.invariants import check
 from cluster.ledger import load
@@ -18,6 +21,7 @@ from cluster.progress import ProgressStore
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_queue import RedisTrialQueue
 from cluster.redis_store import RedisStore, connect
+from proposer.purse import CallId, CallPlan, Settlement, Usage
 from tests.cluster.redis_user import restricted
 from trainer.ports import Heartbeat, Progress, Slot
 from trainer.trial import (
@@ -32,6 +36,15 @@ from trainer.trial import (
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SLOT = Slot(id=SlotId("cpu-0"), incarnation="a", node="here", device="cpu", device_class="cpu")
+PLAN = CallPlan(
+    proposer="claude",
+    model="m",
+    purpose="propose",
+    commit=CommitId("0" * 40),
+    incumbent=ExperimentId("e0"),
+    usd=0.5,
+    tokens=100,
+)
 FACTS = {"exported_at": "2026-03-01T12:00:00+00:00"}
 
 
@@ -48,6 +61,7 @@ class Server:
         self.ledger = RedisLedger(self.store)
         self.queue = RedisTrialQueue(self.store)
         self.progress = ProgressStore(self.store)
+        self.calls: list[CallRecord] = []
 
     def spec(self, number: int, trial: int = 1) -> TrialSpec:
         return TrialSpec(
@@ -100,7 +114,7 @@ class Server:
     def exported(self) -> bytes:
         at = ledger_transfer.moment(self.store)
         state = ledger_transfer.replayed(self.ledger, at.seq)
-        found = ledger_transfer.contents(self.store, at, state, FACTS, quiet)
+        found = ledger_transfer.contents(self.store, at, state, self.calls, FACTS, quiet)
         return b"".join(ledger_file.lines(found))
 
     def imports(self, data: bytes) -> int:
@@ -161,6 +175,36 @@ def test_curves_come_along(old: Server, new: Server) -> None:
     new.imports(old.exported())
     points = new.progress.curve(TrialId("e3.1"), 1)
     assert [point.points for point in points] == [{"loss": 2.0}]
+
+
+def test_replies_come_along(old: Server) -> None:
+    old.calls = [reply("c1"), reply("c12")]
+    file = io.BytesIO(old.exported())
+    assert ledger_file.check(file).calls == 2
+    found = ledger_file.read(file)
+    assert found.calls == old.calls
+    assert [curve.curve for curve in found.curves] == ["e3.1/1"]
+
+
+@pytest.mark.parametrize("name", ["../c1", "c1/../../x", "c", ""])
+def test_a_call_that_would_be_another_file_is_refused(old: Server, name: str) -> None:
+    old.calls = [reply(name)]
+    with pytest.raises(LedgerFileProblem, match="is no call"):
+        ledger_file.read(io.BytesIO(old.exported()))
+
+
+def reply(name: str) -> CallRecord:
+    settlement = Settlement(usage=Usage(output=5), usd=0.1, seconds=1.0, reply="{}", proposals=1)
+    return CallRecord(call=CallId(name), plan=PLAN, settlement=settlement)
+
+
+def test_a_file_of_the_first_format_is_read(old: Server, new: Server) -> None:
+    *lines, _ = old.exported().splitlines(keepends=True)
+    lines[0] = lines[0].replace(b'"format":2', b'"format":1').replace(b',"calls":0', b"")
+    assert b"calls" not in lines[0]
+    digest = hashlib.sha256(b"".join(lines)).hexdigest()
+    new.imports(b"".join(lines) + json.dumps({"end": True, "sha256": digest}).encode() + b"\n")
+    assert new.ledger.read(0)[0] == old.ledger.read(0)[0]
 
 
 def test_a_second_import_exports_as_the_first(old: Server, new: Server, server_url: str) -> None:

@@ -22,6 +22,8 @@ JOINED_S = 30.0
 TOKEN = ROOT / "home" / "token"
 SLOW = "test ! -e /mnt/home/broken && { test ! -e /mnt/home/slow || sleep 300; }"
 SETUP = f"setup = '''sh -c \"{SLOW}\"'''\n"
+KEEP = "[keep]\ndisk_gb = 0.001\n"
+"""More than the trials here leave, and less than what is put beside them."""
 MANY = 100_000
 
 
@@ -37,7 +39,7 @@ def study(rack: Rack) -> Iterator[Study]:
     study = Study(head=rack.add("head"), experiments=MANY, listens=True, slots=1)
     study.create()
     config = study.outside(ROOT / "research" / "incumbent.toml")
-    config.write_text(config.read_text().replace("[trial]\n", f"[trial]\n{SETUP}"))
+    config.write_text(config.read_text().replace("[trial]\n", f"{KEEP}[trial]\n{SETUP}"))
     study.start()
     wait(lambda: study.outside(study.home.directory / "ray.token").exists(), "a token")
     wait(lambda: study.state().open_slots, "a slot of the head")
@@ -151,6 +153,28 @@ def test_a_node_process_that_was_killed_leaves_nothing_and_its_machine_joins_aga
     wait(lambda: len(trials_of(study, "killed")) > before, "a trial after that")
     assert joined.process.poll() is None, joined.output
     node.run(str(PROGRAM), "leave", "--now", timeout_s=60)
+
+
+def test_who_joins_makes_room_of_what_earlier_studies_left(study: Study, rack: Rack) -> None:
+    node = rack.add("attic")
+    join_and_leave(study, node)
+    (own,) = node.outside("state/nodes").glob("*/study-*")
+    left = own.with_name("study-0123456789")
+    (left / "out").mkdir(parents=True)
+    (left / "out" / "model").write_bytes(b"x" * 2_000_000)
+    join_and_leave(study, node)
+    assert not left.exists()
+    assert own.exists()
+    said = own.with_name("reports.jsonl").read_text()
+    assert "removed what an earlier study left, see [keep] disk_gb" in said
+
+
+def join_and_leave(study: Study, node: Machine) -> None:
+    before = len(trials_of(study, node.name))
+    joined = join(study, node)
+    wait(lambda: len(trials_of(study, node.name)) > before, "a trial on the node")
+    node.run(str(PROGRAM), "leave", timeout_s=60)
+    wait(lambda: joined.process.poll() is not None, "the node to leave")
 
 
 def test_who_leaves_while_the_machine_is_made_ready_does_not_wait_for_that(

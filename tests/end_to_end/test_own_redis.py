@@ -1,4 +1,4 @@
-"""A study in a Redis of the user's own: as a user with a password, and through an outage of it."""
+"""A study in a Redis of the user's own: as a user with a password, and through outages of it."""
 
 import os
 import signal
@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from infra.study import opened
 from tests.cluster.redis_user import PASSWORD, restricted
 from tests.end_to_end.conftest import BY_HAND, CONFIG, SIGNALS, MakeStudy, Study
 from trainer.trial import ExperimentId
@@ -87,3 +88,24 @@ def test_a_trial_runs_through_an_outage_of_four_leases(
     baseline = study.state().experiments[ExperimentId("e0")]
     assert {trial.attempt for trial in baseline.trials} == {1}
     assert "TrialLost" not in [name for _, name in baseline.story]
+
+
+def test_a_fleet_that_is_started_during_an_outage_waits_for_its_end(make_study: MakeStudy) -> None:
+    study = make_study(config=BY_HAND + CONFIG)
+    study.incumbent("run", "--detach")
+    study.wait_for_status("e0", "kept")
+    with opened(study.home) as home:
+        # What it holds can be read, so that the controller sees that its fleet has died.
+        home.client.config_set("min-replicas-to-write", 1)
+    kill(study, "cluster.fleet")
+    waits = "takes no writes: NOREPLICAS"
+    study.wait("the fleet to wait", lambda: waits in study.home.fleet_log.read_text())
+    kill(study, "valkey-server")  # the controller brings it back, as it was at the start
+    study.wait("it to be back", lambda: "answers again" in study.home.fleet_log.read_text())
+    study.submit(study.patch("bench.sh", "X=2", "X=1"))
+    study.wait_for_status("e1", "kept")
+    assert study.home.controller_log.read_text().count("it was started again") == 1
+
+
+def kill(study: Study, name: str) -> None:
+    next(process for process, line in study.processes().items() if name in line).kill()

@@ -81,7 +81,7 @@ def test_what_has_not_come_back_is_said_to_be_awaited(home: StudyHome) -> None:
     study = Study(slots=0)
     study.open_slot("n1/cpu-0")
     study.start(study.propose("unmodified"), slot="n1/cpu-0")
-    assert "try again" in why_no_log(study.state, "e0")
+    assert "try again" in why_no_log(home, study.state, "e0")
     (running,) = artifacts_of(home, study.state, "e0") or ()
     assert running["note"] == "it runs on box"
     assert not is_complete(home, study.state, "e0.1")

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from cluster import events as ev
+from cluster.call_book import CallBook, CallRecord, Replies
 from cluster.invariants import check
 from infra.controller_process import sole_controller
 from infra.home import StudyHome
-from infra.study import opened
-from tests.infra.study_of_git import GrownStudy, grow, user
-from tests.infra.user import CONFIG, FAILURE, USAGE, User
+from infra.study import OpenStudy, opened
+from proposer.purse import CallId, CallPlan, Settlement, Usage
+from tests.infra.study_of_git import GrownStudy, grow, now, user
+from tests.infra.user import CONFIG, FAILURE, PROGRAM, USAGE, User
+from trainer.trial import CommitId, ExperimentId
 
 FILE = "mar5.ledger.jsonl"
 
@@ -69,6 +73,77 @@ def test_a_study_goes_to_another_machine_and_goes_on_there(
         state = there.state()
         check(state)
     assert state.incumbent_commit == grown.head
+
+
+PLAN = CallPlan(
+    proposer="claude",
+    model="m",
+    purpose="propose",
+    commit=CommitId("c" * 40),
+    incumbent=ExperimentId("e0"),
+    usd=0.5,
+    tokens=100,
+)
+
+
+def book(study: OpenStudy) -> CallBook:
+    """Begin the life of a controller, as far as it pays for calls."""
+    epoch = study.ledger.begin_epoch()
+    return CallBook(
+        study.ledger,
+        epoch=epoch,
+        clock=now,
+        directory=study.home.calls,
+        most_usd=0.0,
+        most_tokens=0,
+        state=study.state(),
+    )
+
+
+def reply(text: str) -> Settlement:
+    return Settlement(usage=Usage(output=5), usd=0.1, seconds=1.0, reply=text, proposals=1)
+
+
+def pay(user: User) -> None:
+    """Have the study pay for three calls: one is used, one is not, one comes back right now."""
+    with opened(user.home) as study:
+        purse = book(study)
+        for text in ("used", "unused"):
+            purse.settle(purse.reserve(PLAN), reply(text))
+        study.ledger.append(
+            [ev.Draft(id="c1/used", at=now(), event=ev.AnswerUsed(calls=(CallId("c1"),)))]
+        )
+        call = purse.reserve(PLAN)
+        record = CallRecord(call=call, plan=PLAN, settlement=reply("on its way"))
+        Replies(study.home.calls).write(record)
+
+
+def test_what_models_were_paid_for_is_not_paid_for_again(
+    grown: GrownStudy, user: User, other: User
+) -> None:
+    pay(user)
+    assert "2 replies of models that wait for their use" in user.done("export-ledger")
+    carried(user, other)
+    assert "2 replies of models that are used first" in other.done("import-ledger", FILE)
+    with opened(other.home) as study:
+        found = book(study).unused("claude")
+        assert [(each.call, each.reply) for each in found] == [
+            ("c2", "unused"),
+            ("c3", "on its way"),
+        ]
+        assert study.state().accounts["claude"].usd == pytest.approx(0.3)
+    assert sorted(path.name for path in other.home.calls.iterdir()) == ["c2.json", "c3.json"]
+
+
+def test_replies_that_are_nowhere_are_said_to_be(
+    grown: GrownStudy, user: User, other: User
+) -> None:
+    pay(user)
+    shutil.rmtree(user.home.calls)
+    user.done("export-ledger")
+    carried(user, other)
+    said = other.run(PROGRAM, "import-ledger", FILE).stderr
+    assert "1 calls of models were paid for, and their replies are neither in the file" in said
 
 
 def test_what_is_written_is_for_its_owner_alone(grown: GrownStudy, user: User) -> None:

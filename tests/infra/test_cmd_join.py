@@ -5,13 +5,14 @@ import json
 import signal
 import subprocess
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 import pytest
 
 from infra.node_home import NodeHome, NodeStatus, Standing, memberships
-from infra.node_process import NodeProcess
+from infra.node_process import NodeProcess, left_memberships
 from tests.infra.user import FAILURE, USAGE, User
 
 NOWHERE = "127.0.0.1:9"
@@ -122,6 +123,25 @@ def test_machines_with_one_home_directory_have_memberships_of_their_own(
         monkeypatch.setattr("socket.gethostname", lambda: "the-one-beside-it")
         assert NodeHome.locate(NOWHERE).directory != home.directory
         assert not memberships()
+
+
+def test_only_memberships_of_which_nothing_lives_have_left_something(home: NodeHome) -> None:
+    left, busy, killed = [NodeHome.locate(f"127.0.0.1:{port}") for port in (10, 11, 12)]
+    with ExitStack() as stack:
+        for each in (home, left, busy, killed):
+            each.create()
+            with each.held():
+                here = NodeStatus(head=each.head, node="a", pid=1, standing=Standing.LEFT)
+                each.write_status(here)
+        stack.enter_context(busy.held())
+        busy.write_status(NodeStatus(head=busy.head, node="a", pid=1, standing=Standing.JOINED))
+        workers = subprocess.Popen(["sleep", "60"], cwd=killed.empty, start_new_session=True)
+        stack.callback(workers.wait)
+        stack.callback(workers.kill)
+        created = psutil.Process(workers.pid).create_time()
+        record = {"pid": workers.pid, "created": created, "address": "", "place": ""}
+        (killed.directory / "ray.json").write_text(json.dumps(record))
+        assert left_memberships(home) == (str(left.directory),)
 
 
 def test_a_head_that_is_away_for_a_night_is_reported_once(home: NodeHome) -> None:

@@ -3,10 +3,15 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from infra.artifacts import artifacts_of, paths_at
 from infra.home import StudyHome
 from infra.trial_logs import find_log, paths_of, why_no_log
-from tests.infra.study_factory import Study, crashed
+from tests.infra.study_factory import Study, crashed, scored
 from trainer.paths import WorkerPaths
+from trainer.removal import remove_tree
+from trainer.retention import Keeper
 from trainer.trial import CommitId, CrashKind, ExperimentId, TrialId, TrialSpec
 
 E0 = ExperimentId("e0")
@@ -26,8 +31,12 @@ def outputs(home: StudyHome, attempt: int) -> Path:
     return WorkerPaths(study=home.directory, environments=home.environments).out(spec)
 
 
-def test_the_latest_log_and_the_latest_output_are_named(tmp_path: Path) -> None:
-    home = StudyHome(name="mar5", repository=tmp_path, directory=tmp_path / "study")
+@pytest.fixture
+def home(tmp_path: Path) -> StudyHome:
+    return StudyHome(name="mar5", repository=tmp_path, directory=tmp_path / "study")
+
+
+def test_the_latest_log_and_the_latest_output_are_named(home: StudyHome, tmp_path: Path) -> None:
     study = Study(slots=1)
     study.start(study.propose("unmodified"))
     assert paths_of(home, study.state, E0) == {}
@@ -44,20 +53,20 @@ def test_the_latest_log_and_the_latest_output_are_named(tmp_path: Path) -> None:
     assert paths_of(home, study.state, E0) == {"log": str(log), "output": str(second)}
 
 
-def test_who_asks_for_the_log_of_a_rejected_experiment_is_told_why() -> None:
+def test_who_asks_for_the_log_of_a_rejected_experiment_is_told_why(home: StudyHome) -> None:
     study = Study(slots=1)
     study.reject("a typo", "train.py:4: undefined name 'modle'")
     study.propose("waits")
     said = "e0 was rejected before it could run: train.py:4: undefined name 'modle'"
-    assert why_no_log(study.state, "e0") == why_no_log(study.state, "e0.1") == said
+    for name in ("e0", "e0.1"):
+        assert why_no_log(home, study.state, name) == said
     for name in ("e1", "e9", "nonsense"):
-        assert why_no_log(study.state, name).startswith(f"no trial of {name} has started")
+        assert why_no_log(home, study.state, name).startswith(f"no trial of {name} has started")
 
 
 def test_of_a_trial_whose_model_could_not_be_asked_it_is_that_log_that_is_shown(
-    tmp_path: Path,
+    home: StudyHome,
 ) -> None:
-    home = StudyHome(name="mar5", repository=tmp_path, directory=tmp_path / "study")
     study = Study(slots=1)
     study.start(study.propose("unmodified"))
     home.logs.mkdir(parents=True)
@@ -72,4 +81,27 @@ def test_of_a_trial_whose_model_could_not_be_asked_it_is_that_log_that_is_shown(
     for name in ("e0-score", "e0-../../secret", "e9-predict"):
         assert find_log(home, study.state, name) is None
     said = "e0 has no log of a step score (`incumbent logs e0` shows its latest)"
-    assert why_no_log(study.state, "e0-score") == said
+    assert why_no_log(home, study.state, "e0-score") == said
+
+
+def test_what_was_removed_to_make_room_is_said_to_have_been(home: StudyHome) -> None:
+    study = Study(slots=1)
+    for _ in range(3):
+        experiment = study.propose("a candidate")
+        study.start(experiment)
+        study.finish(experiment, scored(1.0))
+    paths = paths_at(home)
+    home.logs.mkdir(parents=True)
+    keeper = Keeper(paths, most_gb=1e-9, promoted=frozenset, throw=remove_tree)
+    for trial in ("e1.1", "e2.1"):
+        (home.logs / f"{trial}.log").write_text("METRIC loss=1")
+        keeper.note(f"{trial}-1")
+    said = "the log of e1.1 was removed to make room: see [keep] disk_gb"
+    for name in ("e1", "e1.1", "e1.1-score"):
+        assert find_log(home, study.state, name) is None
+        assert why_no_log(home, study.state, name) == said
+    (removed,) = artifacts_of(home, study.state, "e1") or ()
+    assert removed["note"] == "it was removed here: see [keep] disk_gb"
+    assert find_log(home, study.state, "e2") == home.logs / "e2.1.log"
+    assert "removed" not in why_no_log(home, study.state, "e2-score")
+    assert artifacts_of(home, study.state, "e2") == []

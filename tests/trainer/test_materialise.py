@@ -60,6 +60,7 @@ def make(
     *repositories: Path,
     limits: Limits | None = None,
     seed_pattern: str = "",
+    keep_gb: float = 0.0,
 ) -> Materialiser:
     return Materialiser(
         study="mar5",
@@ -73,6 +74,7 @@ def make(
         limits=limits,
         editable=("train.py",),
         seed_pattern=seed_pattern,
+        keep_gb=keep_gb,
     )
 
 
@@ -305,3 +307,16 @@ def test_a_repeat_has_another_seed_in_its_own_copy_alone(
     assert Path(request.cwd, "prepare.py").read_text() == "manual_seed(42)\n"
     assert (paths.worktree(SLOT.id) / "train.py").read_text() == script
     assert materialiser.inspect(repeat).changed == ()
+
+
+def test_what_a_trial_printed_counts_though_it_left_nothing(
+    paths: WorkerPaths, research: Any, spec: TrialSpec
+) -> None:
+    materialiser = make(paths, research.bare, keep_gb=1e-6)
+    trials = [spec, replace(spec, trial=TrialId("e2.1"), experiment=ExperimentId("e2"))]
+    for each in trials:
+        materialiser.materialise(each)
+        paths.log(each).parent.mkdir(exist_ok=True)
+        paths.log(each).write_bytes(b"x" * 2000)
+        materialiser.tidy(each)
+    assert [paths.log(each).exists() for each in trials] == [False, True]

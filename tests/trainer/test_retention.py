@@ -8,7 +8,7 @@ import pytest
 from trainer.paths import WorkerPaths
 from trainer.ports import CodeAway
 from trainer.removal import remove_tree
-from trainer.retention import Keeper
+from trainer.retention import Keeper, is_pruned
 from trainer.trial import ExperimentId
 
 FILE_BYTES = 1 << 20
@@ -92,6 +92,34 @@ def test_predictions_count_and_go_with_the_output(make: Make, paths: WorkerPaths
         leave(paths, f"e{number}.1-1", "predictions")
         keeper.note(leave(paths, f"e{number}.1-1"))
     assert kept(paths) == kept(paths, "predictions") == ["e2.1-1", "e3.1-1"]
+
+
+def print_much(paths: WorkerPaths, name: str, *logs: str) -> str:
+    folder = paths.study / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    for log in logs:
+        (folder / log).write_bytes(b"x" * FILE_BYTES)
+    return name
+
+
+def test_logs_count_and_go_with_their_attempt_and_no_other(make: Make, paths: WorkerPaths) -> None:
+    keeper = make()
+    print_much(paths, "", "setup.log")
+    gone = [
+        keeper.note(print_much(paths, "e1.1-1", "e1.1.log", "e1.1-predict.log")),
+        keeper.note(print_much(paths, "e1.1-2", "e1.1-a2.log", "e1.1-a2-smoke.log")),
+        keeper.note(print_much(paths, "e1.10-1", "e1.10.log")),
+    ]
+    assert gone == [(), (), ("e1.1-1",)]
+    assert kept(paths, "logs") == [*("e1.1-a2-smoke.log", "e1.1-a2.log", "e1.10.log", "setup.log")]
+    assert is_pruned(paths, "e1.1-1")
+    assert not is_pruned(paths, "e1.1-2")
+
+
+def test_logs_from_before_there_was_an_index_count(make: Make, paths: WorkerPaths) -> None:
+    for number in range(1, 6):
+        print_much(paths, "", f"e{number}.1.log")
+    assert len(make().note(leave(paths, "e6.1-1"))) == 2
 
 
 def test_what_was_there_before_there_was_an_index_counts(make: Make, paths: WorkerPaths) -> None:
