@@ -453,8 +453,10 @@ class ProposersMachine(StudyMachine):
     @rule(data=st.data(), is_approved=st.booleans())
     def look_at(self, data: st.DataObject, is_approved: bool) -> None:
         """Approve or reject, be it held or not, or nothing that there is."""
-        names = [*sorted(self.world.state.experiments), "e999"]
-        name = ExperimentId(data.draw(st.sampled_from(self.world.in_status(Status.HELD) or names)))
+        all_there_are = self.world.state.experiments
+        turned_down = [e for e in sorted(all_there_are) if self.world.status(e) is Status.REJECTED]
+        likely = [*self.world.in_status(Status.HELD), *turned_down]
+        name = data.draw(st.sampled_from(likely or [*sorted(all_there_are), ExperimentId("e999")]))
         known = self.world.state.experiments.get(name)
         request = ev.ApproveRequested if is_approved else ev.RejectRequested
         with self.life():
@@ -517,6 +519,13 @@ class ProposersMachine(StudyMachine):
         for name in self.held:
             experiment = self.world.state.experiments[name]
             assert self.office.is_approved(name) or not experiment.trials, name
+
+    @invariant()
+    def trouble_is_counted_until_something_comes(self) -> None:
+        troubled = self.world.state.troubled
+        for seat in SEATS:
+            trouble = troubled.get(seat.name)
+            assert (trouble.in_a_row if trouble else 0) == len(self.office.failures(seat.name))
 
     @invariant()
     def what_is_made_of_an_answer_is_made_once(self) -> None:
