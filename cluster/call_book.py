@@ -23,8 +23,6 @@ from proposer.purse import CallId, CallPlan, OverLimit, RecordedReply, Settlemen
 
 log = logging.getLogger("incumbent")
 
-AWAY_S = 120.0
-"""How long the ledger's server may stay away before a call is given up."""
 _PAUSE_S = 0.5
 _MOST_BYTES = 8 << 20
 
@@ -117,10 +115,11 @@ class CallBook:
                 event = CallRefused(proposer=plan.proposer, usd=plan.usd, tokens=plan.tokens)
                 self._record(f"refused/{self._epoch}/{self._refusals}", event)
                 raise OverLimit(problem)
-            self._calls += 1
-            call = CallId(f"c{self._calls}")
+            # A number is used up by what is recorded alone: the next life counts from there.
+            call = CallId(f"c{self._calls + 1}")
             self._replies.forget(call)  # of a ledger that went on from here, and was replaced
             self._record(f"{call}/reserved", CallReserved(call=call, plan=plan))
+            self._calls += 1
             self._reserved[call] = plan
             return call
 
@@ -143,7 +142,8 @@ class CallBook:
             except OSError as error:
                 # A full disk costs what a crash might need; what was paid is settled all the same.
                 log.warning("the reply to call %s could not be kept: %s", call, error)
-            self._settled(call, settlement)
+            self._record(f"{call}/settled", _settled(call, settlement))
+            self._account_for(call, settlement)
 
     def unused(self, proposer: str) -> Sequence[RecordedReply]:
         """See Purse."""
@@ -158,50 +158,60 @@ class CallBook:
                     found.append(RecordedReply(call=call, plan=plan, reply=reply))
             return found
 
-    def _settled(self, call: CallId, settlement: Settlement, *, is_lost: bool = False) -> None:
-        event = CallSettled(
-            call=call,
-            usd=settlement.usd,
-            usage=settlement.usage,
-            seconds=settlement.seconds,
-            proposals=settlement.proposals,
-            problem=settlement.problem,
-            is_lost=is_lost,
-        )
-        self._record(f"{call}/settled", event)
+    def _account_for(self, call: CallId, settlement: Settlement) -> None:
         del self._reserved[call]
         self._usd += settlement.usd
         self._tokens += settlement.usage.total
 
     def _settle_after_death(self, call: CallId) -> None:
+        """Settle a call of a dead process; nobody would revive a server that was waited for."""
         record, plan = self._replies.read(call), self._reserved[call]
-        if record is not None:
-            self._settled(call, record.settlement)
-            if record.settlement.proposals:
-                self._unused[call] = plan
-            return
-        unknown = Settlement(
-            usage=_all_output(plan.tokens),
-            usd=plan.usd,
-            seconds=0.0,
-            problem="the controller died while it was made",
-        )
-        self._settled(call, unknown, is_lost=True)
+        settlement = record.settlement if record is not None else _unknown(plan)
+        self._append(f"{call}/settled", _settled(call, settlement, is_lost=record is None))
+        self._account_for(call, settlement)
+        if settlement.proposals:
+            self._unused[call] = plan
 
     def _record(self, name: str, event: Event) -> None:
-        """Append an event; a server that is away is waited for, as the controller does."""
-        draft = Draft(id=name, at=self._now(), event=event)
-        deadline = time.monotonic() + AWAY_S
+        """Append an event; a server that is away is waited for, for as long as it takes.
+
+        A call that was given up for that would be one of which the ledger knows all or nothing. It
+        is the controller that gives up in the end, and its process with it.
+        """
+        is_away = False
         while True:
             try:
-                self._ledger.append([draft], epoch=self._epoch)
-            except LedgerAway:
-                if time.monotonic() > deadline:
-                    raise
+                self._append(name, event)
+            except LedgerAway as error:
+                if not is_away:
+                    log.warning("%s: %s waits for it", error, name)
+                is_away = True
                 time.sleep(_PAUSE_S)
             else:
                 return
 
+    def _append(self, name: str, event: Event) -> None:
+        draft = Draft(id=name, at=self._now(), event=event)
+        self._ledger.append([draft], epoch=self._epoch)
 
-def _all_output(tokens: int) -> Usage:
-    return Usage(output=tokens)
+
+def _settled(call: CallId, settlement: Settlement, *, is_lost: bool = False) -> CallSettled:
+    return CallSettled(
+        call=call,
+        usd=settlement.usd,
+        usage=settlement.usage,
+        seconds=settlement.seconds,
+        proposals=settlement.proposals,
+        problem=settlement.problem,
+        is_lost=is_lost,
+    )
+
+
+def _unknown(plan: CallPlan) -> Settlement:
+    """Return how a call counts of which nothing is left: as what was reserved for it."""
+    return Settlement(
+        usage=Usage(output=plan.tokens),
+        usd=plan.usd,
+        seconds=0.0,
+        problem="the controller died while it was made",
+    )

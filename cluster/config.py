@@ -1,5 +1,6 @@
 """`incumbent.toml` as a whole: the sections that cluster owns, joined with those of the others."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -35,6 +36,8 @@ from trainer.editable import named_editable
 
 RESERVED_NAMES = frozenset({"baseline", "user"})
 """Who proposes beside proposers, in the log and in commits."""
+_OF_CALLS = re.compile(r"c\d+")
+"""How calls of models are named, of which experiments say that they are made."""
 
 
 class StudySection(BaseModel):
@@ -235,6 +238,11 @@ class StudyConfig(BaseModel):
         for number, name in enumerate(names, start=1):
             if name in RESERVED_NAMES:
                 raise ValueError(f'[[proposer]] {number} name: "{name}" is taken; choose another')
+            if _OF_CALLS.fullmatch(name):
+                raise ValueError(
+                    f'[[proposer]] {number} name: "{name}" is what a call of a model is called; '
+                    f"choose another"
+                )
             if names.index(name) < number - 1:
                 raise ValueError(
                     f'[[proposer]] {number} name: "{name}" is what [[proposer]] '

@@ -29,6 +29,7 @@ from infra.proposer_text import (
     per_win,
     proposers,
 )
+from infra.refused import RefusedFacts
 from infra.rung_facts import remark, rung_words
 from infra.seed_text import seed_lines
 from infra.slots_text import blocked, in_use, promotes, shifted, spent
@@ -53,6 +54,22 @@ def render_log(
 ) -> None:
     """Print experiments, one a line; the scores under the metric's name."""
     print_view(_experiments(rows, metric), file)
+
+
+def render_refused(rows: Iterable[RefusedFacts], *, metric: str = "score") -> None:
+    """Print refused proposals, one a line, each with what it repeats and the result of that."""
+    table = _table("proposer", "twin of", "which is", one_line(metric, 12))
+    _flexible(table, "refused")
+    for row in rows:
+        why = Text(one_line(row["reason"]))
+        table.add_row(
+            Text(one_line(row["submission"] or row["proposer"], 12)),
+            Text(row["duplicate_of"]),
+            _status(row["duplicate_status"]) if row["duplicate_of"] else Text(""),
+            Text(number(row["duplicate_score"])),
+            why.append(f" ({one_line(row['hypothesis'])})", "dim"),
+        )
+    print_view(table, None)
 
 
 def render_show(facts: ShowFacts, *, metric: str = "score", file: TextIO | None = None) -> None:

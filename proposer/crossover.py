@@ -60,8 +60,8 @@ class Crossover:
 
     @property
     def tasks(self) -> frozenset[TaskKind]:
-        """It puts together what conflicts."""
-        return frozenset({TaskKind.COMPOSE})
+        """It puts together what conflicts, with its resolver: git alone found the conflict."""
+        return frozenset({TaskKind.COMPOSE} if self._resolver else ())
 
     @property
     def advice(self) -> str:

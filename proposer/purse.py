@@ -79,11 +79,11 @@ class Purse(Protocol):
 
     A reservation is recorded before the call is made, and a reply before anything comes of it, so
     that neither a limit nor a reply is lost with the process. A call that was reserved and never
-    settled counts as what was reserved.
+    settled counts as what was reserved. What has to be recorded waits for a ledger that is away.
     """
 
     def reserve(self, plan: CallPlan) -> CallId:
-        """Record that a call is about to be made; raises OverLimit, LedgerAway."""
+        """Record that a call is about to be made; raises OverLimit."""
         ...
 
     def settle(self, call: CallId, settlement: Settlement) -> None:

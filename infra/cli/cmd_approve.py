@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from infra.cli.naming import experiment_named
 from infra.cli.output import note, print_json, say
 from infra.cli.study_choice import JsonOption, StudyOption, UsageProblem, choose_study
 
@@ -36,18 +37,15 @@ def _decide(verb: str, name: str, study_name: str, as_json: bool, reason: str) -
     from infra.plain_text import one_line, printable_lines
     from infra.requests import request
     from infra.study import opened
-    from trainer.trial import ExperimentId
 
     home = choose_study(study_name, to_act=True)
     with opened(home) as found:
         state = found.state()
-        held = state.experiments.get(ExperimentId(name))
-        if held is None:
-            raise UsageProblem(f"there is no experiment {name} (see `incumbent log`)")
+        held = experiment_named(found, state, name)
         if held.status is not Status.HELD:
             others = ", ".join(each.id for each in state.opened(Status.HELD))
             cure = f"held are {others}" if others else "no experiment is held"
-            raise UsageProblem(f"{name} is {held.status}: there is nothing to {verb}; {cure}")
+            raise UsageProblem(f"{held.id} is {held.status}: there is nothing to {verb}; {cure}")
         repository = StudyRepository.open(home.git, study=home.name)
         patch = repository.diff(held.base_commit, held.commit)
         if not as_json:
@@ -57,6 +55,6 @@ def _decide(verb: str, name: str, study_name: str, as_json: bool, reason: str) -
         else:
             request(found, RejectRequested(experiment=held.id, reason=one_line(reason)))
     if as_json:
-        print_json({"experiment": name, "requested": verb, "patch": patch})
+        print_json({"experiment": held.id, "requested": verb, "patch": patch})
     else:
-        note(f"{verb} of {name} requested: {one_line(held.hypothesis)}")
+        note(f"{verb} of {held.id} requested: {one_line(held.hypothesis)}")

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from infra.cli.naming import experiment_named
 from infra.cli.output import print_json, say
 from infra.cli.study_choice import JsonOption, StudyOption, UsageProblem, choose_study
 
@@ -36,18 +37,15 @@ def _ask(verb: str, name: str, study_name: str, as_json: bool) -> None:
     from cluster.steps import TRANSITIONS
     from infra.requests import request
     from infra.study import opened
-    from trainer.trial import ExperimentId
 
     kinds = {"cancel": CancelRequested, "retry": RetryRequested, "accept": AcceptRequested}
     kind = kinds[verb]
     with opened(choose_study(study_name, to_act=True)) as study:
-        found = study.state().experiments.get(ExperimentId(name))
-        if found is None:
-            raise UsageProblem(f"there is no experiment {name} (see `incumbent log`)")
+        found = experiment_named(study, study.state(), name)
         if found.status not in TRANSITIONS[kind]:
-            raise UsageProblem(f"{name} is {found.status}: there is nothing to {verb}")
+            raise UsageProblem(f"{found.id} is {found.status}: there is nothing to {verb}")
         request(study, kind(experiment=found.id))
     if as_json:
-        print_json({"experiment": name, "requested": verb})
+        print_json({"experiment": found.id, "requested": verb})
     else:
-        say(f"{verb} of {name} requested")
+        say(f"{verb} of {found.id} requested")

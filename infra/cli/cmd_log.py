@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.cli.output import print_json
+from infra.cli.output import note, print_json
 from infra.cli.study_choice import JsonOption, StudyOption, choose_study
 
 if TYPE_CHECKING:
     from cluster.state import StudyState
     from infra.home import StudyHome
+    from infra.refused import RefusedFacts
 
 
 def log(
@@ -20,15 +21,24 @@ def log(
         bool,
         typer.Option("--proposals", help='One JSON line for each proposal, for kind = "replay".'),
     ] = False,
+    refused: Annotated[
+        bool,
+        typer.Option("--refused", help="What became no experiment: repetitions, and of what."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """List the experiments of a study, oldest first."""
     from infra.facts import log_facts
+    from infra.refused import all_events, refused_count, refused_facts
     from infra.study import opened
 
     home = choose_study(study)
     with opened(home) as found:
         state = found.state()
+        refusals = list(refused_facts(state, all_events(found.ledger))) if refused else []
+    if refused:
+        _print_refused(state, refusals[-last:], as_json=as_json)
+        return
     if proposals:
         _print_proposals(home, state, last)
         return
@@ -39,6 +49,17 @@ def log(
         from infra.tables import render_log
 
         render_log(facts, metric=state.metric)
+        if count := refused_count(state):
+            note(f"refused before they cost anything: {count} (see `incumbent log --refused`)")
+
+
+def _print_refused(state: "StudyState", rows: "list[RefusedFacts]", *, as_json: bool) -> None:
+    if as_json:
+        print_json(rows)
+    else:
+        from infra.tables import render_refused
+
+        render_refused(rows, metric=state.metric)
 
 
 def _print_proposals(home: "StudyHome", state: "StudyState", last: int) -> None:

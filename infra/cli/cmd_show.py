@@ -4,12 +4,15 @@ from typing import Annotated
 
 import typer
 
-from infra.cli.output import print_json
-from infra.cli.study_choice import JsonOption, StudyOption, UsageProblem, choose_study
+from infra.cli.naming import experiment_or_refusal, refusal
+from infra.cli.output import print_json, say
+from infra.cli.study_choice import JsonOption, StudyOption, choose_study
 
 
 def show(
-    experiment: Annotated[str, typer.Argument(help="An experiment, such as e42.")],
+    experiment: Annotated[
+        str, typer.Argument(help="An experiment, such as e42, or what was submitted: s-1f2e3d4c.")
+    ],
     study: StudyOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -21,14 +24,14 @@ def show(
     from infra.settings import settings_if_any
     from infra.study import opened
     from infra.trial_logs import paths_of
-    from trainer.trial import ExperimentId
 
     home = choose_study(study)
     with opened(home) as found:
         state = found.state()
-        record = state.experiments.get(ExperimentId(experiment))
-        if record is None:
-            raise UsageProblem(f"there is no experiment {experiment} (see `incumbent log`)")
+        record = experiment_or_refusal(found, state, experiment)
+        if isinstance(record, dict):
+            print_json(record) if as_json else say(refusal(record, state.metric))
+            return
         events = found.ledger.get([seq for seq, _ in record.story])
         call = call_facts(call_events(found.ledger, record))
     settings = settings_if_any(home)

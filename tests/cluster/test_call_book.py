@@ -333,6 +333,84 @@ def test_a_server_that_is_away_is_waited_for(desk: Desk, monkeypatch: pytest.Mon
     assert desk.state.calls == 1
 
 
+class Clock:
+    """Stands in for the module `time`: who sleeps gets older by a minute at once."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, _: float) -> None:
+        self.now += 60.0
+
+
+def reserved_events(desk: Desk) -> list[str]:
+    return [r.event.call for r in desk.ledger.read(0) if isinstance(r.event, ev.CallReserved)]
+
+
+def test_no_outage_is_so_long_that_a_call_is_made_without_its_reservation(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that was given up would have used a number up, which the next life gives again."""
+    monkeypatch.setattr("cluster.call_book.time", Clock())
+    book = desk.book()
+    append = desk.ledger.append
+    for _ in range(2):
+        desk.ledger.append = failing(10, append)  # type: ignore[method-assign]
+        call = book.reserve(plan_of())
+        desk.ledger.append = failing(10, append)  # type: ignore[method-assign]
+        book.settle(call, REPLY)
+    desk.ledger.append = append  # type: ignore[method-assign]
+    second = desk.book()
+    second.settle(second.reserve(plan_of()), REPLY)
+    assert reserved_events(desk) == ["c1", "c2", "c3"]
+    assert desk.spent == 3 * REPLY.usd
+
+
+def test_a_call_that_could_not_be_recorded_uses_no_number_up(desk: Desk) -> None:
+    """Else the next life would give the next one a number for the second time."""
+    book = desk.book()
+    append = desk.ledger.append
+
+    def refuse(drafts: Sequence[ev.Draft], *, epoch: int | None = None) -> int:
+        raise RuntimeError("the server lets nobody in any more")
+
+    desk.ledger.append = refuse  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError):
+        book.reserve(plan_of())
+    desk.ledger.append = append  # type: ignore[method-assign]
+    book.settle(book.reserve(plan_of()), REPLY)
+    second = desk.book()
+    second.settle(second.reserve(plan_of()), REPLY)
+    assert reserved_events(desk) == ["c1", "c2"]
+    assert desk.spent == 2 * REPLY.usd
+
+
+def test_a_new_life_does_not_wait_for_a_server_that_nobody_would_revive(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.book().reserve(plan_of())
+
+    def wait(_: float) -> None:
+        raise AssertionError("it waits")
+
+    monkeypatch.setattr("cluster.call_book.time.sleep", wait)
+    state = desk.state
+    desk.ledger.append = failing(1, desk.ledger.append)  # type: ignore[method-assign]
+    with pytest.raises(LedgerAway):
+        CallBook(
+            desk.ledger,
+            epoch=1,
+            clock=lambda: NOW,
+            directory=desk.folder,
+            most_usd=0.0,
+            most_tokens=0,
+            state=state,
+        )
+
+
 def test_a_disk_that_takes_no_reply_costs_the_reply_and_not_the_account(desk: Desk) -> None:
     book = desk.book()
     call = book.reserve(plan_of())

@@ -129,6 +129,8 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> N
          '[[proposer]] 1 name: "My Model" is not possible; allowed are small letters, digits'),
         ('[[proposer]]\nkind = "claude"\nname = "user"',
          '[[proposer]] 1 name: "user" is taken; choose another'),
+        ('[[proposer]]\nkind = "replay"\nfile = "f"\nname = "c12"',
+         '[[proposer]] 1 name: "c12" is what a call of a model is called; choose another'),
         ('[[proposer]]\nkind = "tuner"\n[[proposer]]\nkind = "claude"\nname = "tuner"',
          '[[proposer]] 2 name: "tuner" is what [[proposer]] 1 is called; give it another, e.g.'),
         ('[[proposer]]\nkind = "crossover"\nresolver = "claude"',

@@ -70,6 +70,8 @@ def node_of(slot: str) -> str:
 class World:
     """A ledger, its state, and somebody who does what is decided."""
 
+    ledger_type: type[InMemoryLedger] = InMemoryLedger
+
     def __init__(
         self,
         *,
@@ -79,7 +81,7 @@ class World:
         judge: Judge = GREEDY,
         max_staleness: int = 0,
     ):
-        self.ledger = InMemoryLedger()
+        self.ledger = self.ledger_type()
         self.state = StudyState()
         self.now = datetime(2026, 3, 1, tzinfo=UTC)
         self.plan = StudyPlan(

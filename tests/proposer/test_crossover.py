@@ -121,13 +121,17 @@ def test_what_git_can_put_together_after_all_costs_no_resolver() -> None:
     assert not resolver.asked
 
 
-def test_a_conflict_goes_to_the_resolver_and_to_nobody_where_there_is_none() -> None:
+def test_a_conflict_goes_to_the_resolver() -> None:
     hard = task(BASE.replace("z = 0", "z = 9"))
     resolver = Resolver()
     (proposal,) = Crossover(name="c", trees=TREES, resolver=resolver).propose(at(task=hard), 1)
     assert (proposal.hypothesis, proposal.category) == ("both", "crossover")
     assert resolver.asked[0].task == hard
-    assert Crossover(name="c", trees=TREES).propose(at(task=hard), 1) == []
+
+
+def test_without_a_resolver_conflicts_are_left_to_those_who_can_do_more_than_git() -> None:
+    assert Crossover(name="c", trees=TREES).tasks == frozenset()
+    assert Crossover(name="c", trees=TREES, resolver=Resolver()).tasks == {TaskKind.COMPOSE}
 
 
 def test_texts_that_are_no_utf_8_survive_a_merge() -> None:

@@ -1,0 +1,55 @@
+"""Which experiment somebody means: by its own name, or by that of what was submitted."""
+
+from typing import TYPE_CHECKING
+
+from infra.cli.study_choice import UsageProblem
+
+if TYPE_CHECKING:
+    from cluster.experiment import Experiment
+    from cluster.state import StudyState
+    from infra.refused import RefusedFacts
+    from infra.study import OpenStudy
+
+
+def experiment_named(study: "OpenStudy", state: "StudyState", name: str) -> "Experiment":
+    """Return the experiment; raises UsageProblem, which says what became of a submission."""
+    found = experiment_or_refusal(study, state, name)
+    if isinstance(found, dict):
+        raise UsageProblem(refusal(found, state.metric))
+    return found
+
+
+def experiment_or_refusal(
+    study: "OpenStudy", state: "StudyState", name: str
+) -> "Experiment | RefusedFacts":
+    """Return the experiment, or how the submission of that name was refused.
+
+    Raises:
+        UsageProblem: there is neither.
+    """
+    from infra.refused import submission_fate
+    from trainer.trial import ExperimentId
+
+    if known := state.experiments.get(ExperimentId(name)):
+        return known
+    if any(waiting.submission == name for waiting in state.submissions):
+        raise UsageProblem(f"{name} waits to become an experiment, which a study that runs makes")
+    fate = submission_fate(state, study.ledger, name) if name.startswith("s-") else None
+    if isinstance(fate, str):
+        return state.experiments[ExperimentId(fate)]
+    if fate is None:
+        raise UsageProblem(f"there is no experiment {name} (see `incumbent log`)")
+    return fate
+
+
+def refusal(facts: "RefusedFacts", metric: str) -> str:
+    """Return in a line how a submission was refused."""
+    from infra.plain_text import number, one_line
+
+    said = f"{facts['submission']} was refused: {one_line(facts['reason'])}"
+    if not (twin := facts["duplicate_of"]):
+        return said
+    score = facts["duplicate_score"]
+    measured = f" with {metric} {number(score)}" if score is not None else ""
+    status = facts["duplicate_status"].replace("_", " ")
+    return f"{said}, which is {status}{measured} (see `incumbent show {twin}`)"
