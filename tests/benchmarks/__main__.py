@@ -14,6 +14,7 @@ from tests.benchmarks import (
     memory,
     proposing,
     scale,
+    sensitivity,
     simulation,
     throughput,
     transport,
@@ -38,6 +39,7 @@ BENCHES: Mapping[str, Callable[[Sizes], Iterator[Figure]]] = {
         proposing,
         scale,
         simulation,
+        sensitivity,
     )
 }
 
