@@ -26,7 +26,7 @@ from cluster.state import PersonCommit, StudyState
 from cluster.steps import step
 from cluster.study_transitions import STUDY_HANDLERS, Handler
 from cluster.trial_accounts import replicated, slot_freed, slot_taken
-from cluster.winners import is_moot, without_reverted
+from cluster.winners import is_moot, left_out, lineage_of
 from eval.judge import Verdict
 from trainer.trial import Ending, ExperimentId
 
@@ -294,21 +294,14 @@ def _chain_measured(state: StudyState, _event: ev.ChainMeasured, _: ev.Recorded)
 
 
 def _promoted(state: StudyState, event: ev.Promoted, rec: ev.Recorded) -> StudyState:
-    lineage = tuple(e for e in state.lineage if e not in event.lacks)
     for carried in event.carried:
         state = _carried(state, carried, rec)
     state = step(state, rec, event.experiment, S.KEPT, promoted=event.commit)
     state = _sources_merged(state, event.experiment, rec)
-    kept = (c.experiment for c in event.carried)
-    lineage = (
-        *lineage,
-        *(e for e in kept if state.experiments[e].status is S.KEPT),
-        event.experiment,
-    )
-    left = (*state.rejoining, *event.lacks)
+    left = left_out(state, (*state.rejoining, *event.lacks), event.experiment)
     return replace(
         state,
-        lineage=without_reverted(state, lineage, state.lineage[-1]),
+        lineage=lineage_of(state, event.experiment),
         incumbent_commit=event.commit,
         rejoining=tuple(e for e in left if not is_moot(state, e, event.experiment)),
         promotions=state.promotions + 1,
@@ -361,7 +354,8 @@ def _winner_requeued(state: StudyState, event: ev.WinnerRequeued, rec: ev.Record
         changes["effect"] = event.effect
     if source.status is S.KEPT:
         state = step(state, rec, source.id, S.KEPT, **changes)
-        return replace(state, rejoining=(*state.rejoining, source.id))
+        behind = left_out(state, [source.id], state.lineage[-1])
+        return replace(state, rejoining=(*state.rejoining, *behind))
     return step(state, rec, source.id, S.WINNER, **changes)
 
 

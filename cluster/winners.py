@@ -1,6 +1,6 @@
 """Questions that the reducer asks of winners and of what is on the branch. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from cluster.experiment import Experiment, Status
 from cluster.state import StudyState
@@ -29,16 +29,17 @@ def number(experiment: Experiment) -> int:
 def lacks(state: StudyState, winner: Experiment) -> tuple[ExperimentId, ...]:
     """Return the promoted experiments whose patches the winner's tree does not hold, oldest first.
 
-    A tree holds its own patch, those of its base, and for a merge those of the winner it carries.
+    What it holds only to take it out again is not lacking.
     """
-    held: set[ExperimentId] = set()
-    unseen = [winner.id]
-    while unseen:
-        experiment = state.experiments.get(unseen.pop())
-        if experiment is not None and experiment.id not in held:
-            held.add(experiment.id)
-            unseen += [experiment.base, experiment.merge_of]
-    return tuple(experiment for experiment in state.lineage if experiment not in held)
+    return left_out(state, state.lineage, winner.id)
+
+
+def left_out(
+    state: StudyState, experiments: Iterable[ExperimentId], head: ExperimentId
+) -> tuple[ExperimentId, ...]:
+    """Return those experiments of whose patches nothing went into the tree of `head`."""
+    held = {_patch(state, step) for step in _path(state, head)}
+    return tuple(e for e in experiments if _patch(state, state.experiments[e]) not in held)
 
 
 def root(state: StudyState, experiment: Experiment) -> ExperimentId:
@@ -79,9 +80,14 @@ def brought(state: StudyState, experiment: Experiment) -> tuple[ExperimentId, ..
     return tuple(found)
 
 
+def _patch(state: StudyState, experiment: Experiment) -> ExperimentId:
+    """Return the proposal whose patch an experiment brings, by whatever merges."""
+    return brought(state, experiment)[-1]
+
+
 def takes_out(state: StudyState, experiment: Experiment) -> ExperimentId:
     """Return whose patch an experiment takes out of a tree; empty for all but reverts."""
-    return state.experiments[brought(state, experiment)[-1]].reverts
+    return state.experiments[_patch(state, experiment)].reverts
 
 
 def on_tree(state: StudyState, head: ExperimentId) -> tuple[Experiment, ...]:
@@ -93,9 +99,10 @@ def on_tree(state: StudyState, head: ExperimentId) -> tuple[Experiment, ...]:
     out: set[ExperimentId] = set()
     found = []
     for step in _path(state, head):
-        if out.isdisjoint(brought(state, step)):
+        if _patch(state, step) not in out:
             found.append(step)
-            out.add(takes_out(state, step))
+            if target := takes_out(state, step):
+                out.add(_patch(state, state.experiments[target]))
     return tuple(reversed(found))
 
 
@@ -108,31 +115,18 @@ def _path(state: StudyState, head: ExperimentId) -> Iterator[Experiment]:
         yield step
 
 
-def without_reverted(
-    state: StudyState, lineage: tuple[ExperimentId, ...], before: ExperimentId
-) -> tuple[ExperimentId, ...]:
-    """Return a lineage without what is taken out of its last one's tree.
+def lineage_of(state: StudyState, head: ExperimentId) -> tuple[ExperimentId, ...]:
+    """Return the promoted experiments that made the tree of `head`, as `on_tree` has them.
 
-    What had been taken out of the tree of `before`, the incumbent until then, and is in this one
-    comes back: a better tree may hold a patch and lack its revert.
+    A link of a chain that was carried along without a score of its own is not among them.
     """
-    baseline, *others = lineage
-    held = {step.id for step in on_tree(state, lineage[-1])}
-    back = [
-        e
-        for e in reversed(_taken_out(state, before))
-        if e in held and state.experiments[e].status is Status.KEPT
-    ]
-    gone = _taken_out(state, lineage[-1])
-    return (baseline, *(e for e in (*back, *others) if e not in gone))
-
-
-def _taken_out(state: StudyState, head: ExperimentId) -> list[ExperimentId]:
-    held = {step.id for step in on_tree(state, head)}
-    return [step.id for step in _path(state, head) if step.id not in held]
+    return tuple(step.id for step in on_tree(state, head) if step.status is Status.KEPT)
 
 
 def is_moot(state: StudyState, experiment: ExperimentId, head: ExperimentId) -> bool:
     """Say whether an experiment takes out what the tree of `head` does not hold anyway."""
     target = takes_out(state, state.experiments[experiment])
-    return bool(target) and all(target not in brought(state, e) for e in on_tree(state, head))
+    if not target:
+        return False
+    patch = _patch(state, state.experiments[target])
+    return all(_patch(state, step) != patch for step in on_tree(state, head))

@@ -15,26 +15,19 @@ false promotions would have cost. Between the two:
 import math
 from dataclasses import dataclass, replace
 
+from eval.assumptions import AS_SIMULATED, MERGED_SHARE, MERGED_SPREAD, Assumptions
 from eval.beliefs import Belief, Learnt, Memory, PatchCounts
 from eval.judge import Circumstance, Evidence, Judgement, Verdict
 from eval.metric import Metric
 from eval.normal import expectation, survival
 from eval.patch_prior import Opinion, PatchPrior
 
-BASELINE_RUNS = 3
-"""Of the unmodified baseline: everything rests on its score, and the first noise is theirs."""
 LOOKAHEAD = (1, 2, 4)
 """Further runs whose worth is weighed."""
-RUN_COST = 0.3
-"""What a run must bring, in expected gains of an average candidate: what the slot would do else."""
-KNOWN_DOF = 8
-"""Degrees of freedom from which on the noise counts as known: within a quarter."""
 FEW_SLOTS = 8
 PRICE_FEW, PRICE_MANY = 0.3, 1.0
 """Price of keeping a patch for nothing, in standard deviations of a run: below FEW_SLOTS slots
 and from there on, where more candidates are measured, and more of them lucky."""
-MERGED_SHARE, MERGED_SPREAD = 0.9, 0.35
-"""What a patch keeps of its effect on another tree, and how much that varies, relatively."""
 NOT_WORSE = 0.8
 """Probability of being no worse with which a shorter candidate is kept."""
 MOST_CONCEDED = 0.5
@@ -84,18 +77,20 @@ class BayesJudge:
             8 slots and 1 from there on.
         max_replicates: runs of one candidate, at most.
         simplicity: keep what is shorter and very probably no worse.
+        assumed: what is taken for true until the study tells better.
     """
 
     metric: Metric
     price: float | None = None
     max_replicates: int = 6
     simplicity: bool = True
+    assumed: Assumptions = AS_SIMULATED
 
     def begin(self, baseline: Evidence, around: Circumstance) -> Judgement:
-        """Return REPLICATE until there are BASELINE_RUNS runs, then KEEP."""
-        n = baseline.score.n
-        if n < BASELINE_RUNS:
-            reason = f"baseline, run {n} of {BASELINE_RUNS}"
+        """Return REPLICATE until there are `baseline_runs` runs, then KEEP."""
+        n, enough = baseline.score.n, self.assumed.baseline_runs
+        if n < enough:
+            reason = f"baseline, run {n} of {enough}"
             return Judgement(verdict=Verdict.REPLICATE, delta=0.0, reason=reason)
         learnt = Learnt(candidate=_start(baseline, _sigma(baseline, around)), memory=around.memory)
         return Judgement(verdict=Verdict.KEEP, delta=0.0, reason="baseline", learnt=learnt)
@@ -141,7 +136,9 @@ class BayesJudge:
             runs=candidate.score.n,
             sigma=sigma,
             price=price * sigma,
-            prior=PatchPrior(seen=around.memory.patches or PatchCounts(), unit=sigma),
+            prior=PatchPrior(
+                seen=around.memory.patches or PatchCounts(), unit=sigma, assumed=self.assumed
+            ),
             expected=candidate.expected,
         )
 
@@ -155,7 +152,7 @@ class BayesJudge:
         gained = max(
             _knowledge_gradient(case, opinion, more) / more for more in LOOKAHEAD if more <= most
         )
-        return gained > RUN_COST * case.prior.weights[0] * case.prior.sizes[0]
+        return gained > self.assumed.run_cost * case.prior.weights[0] * case.prior.sizes[0]
 
     def _is_noise_unsure(self, case: _Case, opinion: Opinion, around: Circumstance) -> bool:
         """Say whether a second run is due for what it says of the noise.
@@ -166,7 +163,7 @@ class BayesJudge:
         """
         if not around.noise.dof:
             return True
-        is_spare = around.slots >= FEW_SLOTS and around.noise.dof < KNOWN_DOF
+        is_spare = around.slots >= FEW_SLOTS and around.noise.dof < self.assumed.known_dof
         return is_spare and case.utility(opinion) <= 0
 
     def _is_simpler(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from eval.bayes import MERGED_SHARE, MERGED_SPREAD
+from eval.assumptions import MERGED_SHARE, MERGED_SPREAD
 from eval.beliefs import Belief
 from eval.metric import Metric
 from eval.normal import survival

@@ -10,18 +10,9 @@ verdicts of the study are counted by their responsibilities, on top of what is a
 import math
 from dataclasses import dataclass, replace
 
+from eval.assumptions import AS_SIMULATED, Assumptions
 from eval.beliefs import Belief, PatchCounts
 from eval.normal import inverse_mills, log_cdf, log_inverse_mills
-
-START_WEIGHTS = (0.15, 0.25, 0.42, 0.18)
-START_SIZES = (2.6, 1.6, 8.0)
-"""Of gains, small and large harms, in standard deviations of a single run."""
-WEIGHTS_COUNT = 12.0
-"""How many verdicts the starting weights are worth."""
-SIZES_COUNT = (1.5, 5.0, 5.0)
-"""How many gains, small and large harms the starting sizes are worth."""
-MEMORY = 0.985
-"""What one verdict leaves of the weight of those before: a study's gains become smaller."""
 
 _LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
 
@@ -48,14 +39,16 @@ class PatchPrior:
     seen: PatchCounts
     unit: float
     """Standard deviation of a single run, as it is known now, in the metric's unit."""
+    assumed: Assumptions = AS_SIMULATED
 
     @property
     def weights(self) -> tuple[float, ...]:
         """Shares of gain, nothing, small harm, large harm."""
-        total = WEIGHTS_COUNT + sum(self.seen.counts)
+        worth = self.assumed.weights_count
+        total = worth + sum(self.seen.counts)
         return tuple(
-            (WEIGHTS_COUNT * start + count) / total
-            for start, count in zip(START_WEIGHTS, self.seen.counts, strict=True)
+            (worth * start + count) / total
+            for start, count in zip(self.assumed.weights, self.seen.counts, strict=True)
         )
 
     @property
@@ -65,7 +58,11 @@ class PatchPrior:
         return tuple(
             (worth * start * self.unit + total) / (worth + count)
             for worth, start, total, count in zip(
-                SIZES_COUNT, START_SIZES, self.seen.totals, counts, strict=True
+                self.assumed.sizes_count,
+                self.assumed.sizes,
+                self.seen.totals,
+                counts,
+                strict=True,
             )
         )
 
@@ -105,13 +102,14 @@ class PatchPrior:
 
     def learn(self, opinion: Opinion) -> PatchCounts:
         """Return the counts after one more verdict."""
+        memory = self.assumed.memory
         a, b, c, d = (
-            MEMORY * count + share
+            memory * count + share
             for count, share in zip(self.seen.counts, opinion.shares, strict=True)
         )
         gain, _, small, large = opinion.shares
         x, y, z = (
-            MEMORY * total + share * size
+            memory * total + share * size
             for total, share, size in zip(
                 self.seen.totals, (gain, small, large), opinion.sizes, strict=True
             )

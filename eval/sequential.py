@@ -11,7 +11,7 @@ overlap is left out, which is on the safe side) and, over the study, held to the
 import math
 from dataclasses import dataclass, replace
 
-from eval.bayes import BASELINE_RUNS
+from eval.assumptions import BASELINE_RUNS
 from eval.beliefs import Belief, Learnt, Memory
 from eval.judge import Circumstance, Evidence, Judgement, Verdict
 from eval.metric import Metric

@@ -53,6 +53,7 @@ def _lines(axes: Axes, answer: Answer, most: float, along: Callable[[Step], floa
     cell = answer.cell
     width = 0.6 + 0.4 * cell.slots.bit_length()  # wider with every doubling
     label = f"{cell.judge}, {cell.reducer}, {cell.slots} slot{'' if cell.slots == 1 else 's'}"
+    label += f", rungs {cell.ladder}" if cell.ladder else ""
     for value, style, name in ((_true, "-", label), (_claimed, ":", None)):
         means = [estimate.mean for estimate in curve(answer.courses, at, value, along)]
         axes.plot(

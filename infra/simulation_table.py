@@ -22,7 +22,8 @@ _COLUMNS = (
     "merges",
     "speed-up",
 )
-_WORDS = frozenset({"judge", "reducer"})
+_OF_RUNGS = ("rungs", "an hour", "stopped")
+_WORDS = frozenset({"judge", "reducer", "rungs"})
 
 
 def render_simulation(facts: SimulationFacts, *, about: str, file: TextIO | None = None) -> None:
@@ -38,10 +39,12 @@ def render_simulation(facts: SimulationFacts, *, about: str, file: TextIO | None
         style="dim",
     )
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    for name in _COLUMNS:
+    has_rungs = any(cell["rungs"] for cell in facts["cells"])
+    for name in (*_COLUMNS, *(_OF_RUNGS if has_rungs else ())):
         table.add_column(name, no_wrap=True, justify="left" if name in _WORDS else "right")
     for cell in facts["cells"]:
-        table.add_row(*_row(cell))
+        of_rungs = _of_rungs(cell, facts["hours"]) if has_rungs else ()
+        table.add_row(*_row(cell), *of_rungs)
     console.print()
     console.print(table)
 
@@ -60,6 +63,11 @@ def _row(cell: CellFacts) -> tuple[str, ...]:
         f"{cell['merges_percent']:.0f} %",
         _speedup(cell["speedup"]),
     )
+
+
+def _of_rungs(cell: CellFacts, hours: float) -> tuple[str, ...]:
+    tried = cell["experiments"]["mean"] or 0.0
+    return (cell["rungs"] or "none", f"{tried / hours:.0f}", f"{cell['stopped_percent']:.0f} %")
 
 
 def _thousandths(estimate: EstimateFacts, *, interval: bool = True) -> str:

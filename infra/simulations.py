@@ -18,6 +18,7 @@ from cluster.simulation.study import METRIC
 from cluster.simulation.summary import Estimate, Speedup, Summary, summarise
 from cluster.study_plan import Policy as ReducerPolicy
 from eval.config import JudgeConfig
+from eval.ladder import Step
 
 Policy = Literal["greedy", "bayes", "sequential"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
@@ -37,6 +38,8 @@ class Question:
     judges: tuple[Policy, ...]
     reducers: tuple[ReducerPolicy, ...] = (DEFAULT_REDUCER,)
     max_staleness: int = DEFAULT_STALENESS
+    ladders: tuple[tuple[Step, ...], ...] = ((),)
+    """Rungs to try with each; the empty ladder is none."""
     hours: float
     seeds: tuple[int, ...]
 
@@ -48,6 +51,12 @@ class Cell:
     slots: int
     judge: Policy
     reducer: ReducerPolicy = DEFAULT_REDUCER
+    rungs: tuple[Step, ...] = ()
+
+    @property
+    def ladder(self) -> str:
+        """Its rungs as `--rungs` takes them; empty for none."""
+        return ",".join(f"{step.budget_s:g}:{step.keep:g}" for step in self.rungs)
 
     def setup(self, question: Question, seed: int) -> Setup:
         """Return what its study with this seed is made of."""
@@ -56,6 +65,7 @@ class Cell:
             judge=JudgeConfig(policy=self.judge).judge(METRIC),
             reducer=self.reducer,
             max_staleness=question.max_staleness,
+            rungs=self.rungs,
             slots=self.slots,
             hours=question.hours,
             seed=seed,
@@ -75,10 +85,11 @@ class Answer:
 def cells(question: Question) -> list[Cell]:
     """Return what is asked for, in the order in which to show it."""
     return [
-        Cell(slots=n, judge=judge, reducer=reducer)
+        Cell(slots=n, judge=judge, reducer=reducer, rungs=rungs)
         for n in question.slots
         for judge in question.judges
         for reducer in question.reducers
+        for rungs in question.ladders
     ]
 
 
@@ -94,7 +105,7 @@ def simulate(question: Question, progress: Callable[[int, int], None]) -> list[A
     played = sorted(wanted, key=lambda cell: -cell.slots)
     setups = [cell.setup(question, seed) for cell in played for seed in question.seeds]
     found: list[Course] = []
-    for course in _play_all(setups):
+    for course in play_all(setups):
         found.append(course)
         progress(len(found), len(setups))
     n = len(question.seeds)
@@ -109,8 +120,8 @@ def simulate(question: Question, progress: Callable[[int, int], None]) -> list[A
     ]
 
 
-def _play_all(setups: Sequence[Setup]) -> Iterator[Course]:
-    """Yield the courses in order."""
+def play_all(setups: Sequence[Setup]) -> Iterator[Course]:
+    """Yield the courses in order, played on all cores."""
     cores = min(
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, len(setups)
     )
@@ -138,6 +149,8 @@ class CellFacts(TypedDict):
     slots: int
     judge: str
     reducer: str
+    rungs: str
+    """Seconds and share to keep of each, as `--rungs` takes them; empty for none."""
     true: EstimateFacts
     """Of the last incumbent over the baseline."""
     claimed: EstimateFacts
@@ -149,6 +162,8 @@ class CellFacts(TypedDict):
     """Of promotions, those to something no better."""
     missed_percent: float
     """Of candidates better than their base by more than the noise, those not kept."""
+    stopped_percent: float
+    """Of the same, those that were stopped on a rung."""
     replicates_percent: float
     """Of the time on slots."""
     merges_percent: float
@@ -190,6 +205,7 @@ def _cell(answer: Answer) -> CellFacts:
         "slots": slots,
         "judge": answer.cell.judge,
         "reducer": answer.cell.reducer,
+        "rungs": answer.cell.ladder,
         "true": _estimate(summary.true),
         "claimed": _estimate(summary.claimed),
         "gap": _estimate(summary.gap),
@@ -197,6 +213,7 @@ def _cell(answer: Answer) -> CellFacts:
         "promotions": _estimate(summary.promotions),
         "false_percent": summary.false_percent,
         "missed_percent": summary.missed_percent,
+        "stopped_percent": summary.stopped_percent,
         "replicates_percent": summary.replicates_percent,
         "merges_percent": summary.merges_percent,
         "speedup": _estimate(summary.speedup),

@@ -9,7 +9,7 @@ from cluster.simulation.terrain import Tree
 from cluster.slot_time import SlotTime
 from trainer.trial import ExperimentId
 
-_PASSED_OVER = frozenset({Status.DISCARDED, Status.DROPPED, Status.CONFLICTED})
+_PASSED_OVER = frozenset({Status.DISCARDED, Status.DROPPED, Status.CONFLICTED, Status.PRUNED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +22,8 @@ class Course:
     """Proposals that came to a verdict or a failure."""
     passed_over: int
     """Candidates that were not kept though they improved on their base by more than the noise."""
+    stopped: int
+    """Of these, those that were stopped on a rung."""
     improving: int
     """Candidates that did so and came to an end, kept or not."""
     time: SlotTime
@@ -56,6 +58,7 @@ def play(setup: Setup) -> Course:
         steps=tuple(study.steps),
         experiments=state.judged,
         passed_over=sum(e.status in _PASSED_OVER for e in improving),
+        stopped=sum(e.status is Status.PRUNED for e in improving),
         improving=len(improving),
         time=state.spent,
     )

@@ -38,6 +38,8 @@ class Runs(BaseModel):
     """Of all candidates, those that crash, on each of their runs."""
     crash_at: Share
     """How far into its run a crash comes."""
+    astray: NotNegative = 0.001
+    """How far half a run is off the score that it leads to: a standard deviation, in its unit."""
 
 
 class Gains(BaseModel):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from cluster.simulation.landscape import Landscape
 from cluster.study_plan import Policy
 from eval.judge import Judge
+from eval.ladder import Step as Rung
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +20,8 @@ class Setup:
     reducer: Policy = "chain"
     max_staleness: int = 8
     """See StudyPlan."""
+    rungs: tuple[Rung, ...] = ()
+    """What candidates climb before their run in full."""
     most_experiments: int = 0
     """End after so many verdicts instead of at the hour, if that is earlier; 0 for no limit."""
 

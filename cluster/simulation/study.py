@@ -16,6 +16,7 @@ from cluster import events as ev
 from cluster.decisions import decide
 from cluster.experiment import Experiment, Kind, Status
 from cluster.simulation.paper_queue import PaperQueue
+from cluster.simulation.paper_runs import PaperRuns
 from cluster.simulation.setup import Setup, Step
 from cluster.simulation.terrain import Terrain, Tree
 from cluster.state import StudyState
@@ -23,12 +24,11 @@ from cluster.study_plan import Asked, Circumstances, StudyPlan, seats
 from cluster.transitions import apply
 from cluster.winners import carrier, lacks, root
 from eval.metric import Goal, Metric
-from trainer.trial import CommitId, CrashKind, Ending, ExperimentId, SlotId, TrialOutcome
+from trainer.trial import CommitId, Ending, ExperimentId, SlotId, TrialOutcome
 
 METRIC = Metric(name="score", goal=Goal.MINIMIZE, pattern=r"^score:\s+(\S+)")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 PROPOSER = "imaginary"
-_CRASHED = TrialOutcome(ending=Ending.CRASHED, crash=CrashKind.EXCEPTION, reason="crashed")
 _CANCELLED = TrialOutcome(ending=Ending.CANCELLED, reason="cancelled")
 
 _AWAITED = (cmd.Propose, cmd.CancelTrial)
@@ -52,13 +52,12 @@ class SimulatedStudy:
             proposers=seats(PROPOSER),
             budget_s=setup.landscape.runs.seconds,
             slots=setup.slots,
+            rungs=setup.rungs,
             most_experiments=setup.most_experiments,
         )
         self._now = START
-        self._noise, self._durations, self._losses = (
-            Random(f"{what}/{setup.seed}")  # noqa: S311 - chance, not a secret
-            for what in ("noise", "durations", "losses")
-        )
+        self._runs = PaperRuns(setup.landscape, self.terrain, setup.seed)
+        self._losses = Random(f"losses/{setup.seed}")  # noqa: S311 - chance, not a secret
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._waiting = PaperQueue()
         self._idle: list[int] = []
@@ -152,7 +151,7 @@ class SimulatedStudy:
         return started
 
     def _start(self, order: cmd.QueueTrial, slot: int) -> None:
-        experiment, runs = order.experiment.id, self.setup.landscape.runs
+        experiment = order.experiment.id
         self._happen(
             ev.TrialStarted(
                 trial=order.trial,
@@ -162,10 +161,7 @@ class SimulatedStudy:
                 node="paper",
             )
         )
-        seconds = runs.seconds * max(0.1, self._durations.gauss(1.0, runs.spread))
-        tree = self.trees[experiment]
-        if tree.crashes:
-            seconds *= runs.crash_at
+        seconds = self._runs.seconds(order, self.trees[experiment])
         per_hour = self.setup.landscape.surroundings.losses_per_hour
         lost_s = self._losses.expovariate(per_hour / 3600) if per_hour else seconds
         if lost_s < seconds:
@@ -175,23 +171,14 @@ class SimulatedStudy:
 
     def _end(self, order: cmd.QueueTrial, slot: int) -> None:
         heappush(self._idle, slot)
-        experiment = order.experiment.id
         self._happen(
             ev.TrialFinished(
                 trial=order.trial,
-                experiment=experiment,
+                experiment=order.experiment.id,
                 attempt=order.attempt,
-                outcome=self._outcome(self.trees[experiment]),
+                outcome=self._runs.outcome(order, self.trees[order.experiment.id]),
             )
         )
-
-    def _outcome(self, tree: Tree) -> TrialOutcome:
-        if tree.crashes:
-            return _CRASHED
-        landscape = self.setup.landscape
-        noise = self._noise.gauss(0.0, landscape.runs.noise) if landscape.runs.noise else 0.0
-        value = landscape.baseline - self.terrain.improvement(tree) + noise
-        return TrialOutcome(ending=Ending.SCORED, value=value, device_class="gpu")
 
     def _lose(self, order: cmd.QueueTrial, slot: int) -> None:
         self._happen(
@@ -224,6 +211,7 @@ class SimulatedStudy:
                 attempt=command.attempt,
                 seed=command.seed,
                 place=command.place,
+                rung_s=command.rung_s,
                 is_control=command.is_control,
             )
         )
@@ -252,6 +240,10 @@ class SimulatedStudy:
         self._happen(command.event)
         if command.experiment == "e0" and self.state.lineage:
             self._note_best()
+
+    @_perform.register
+    def _judge_rung(self, command: cmd.RecordRung) -> None:
+        self._happen(command.judged)
 
     @_perform.register
     def _promote(self, command: cmd.Promote) -> None:

@@ -56,6 +56,8 @@ class Summary:
     """Of all promotions, those to something that was no better."""
     missed_percent: float
     """Of candidates that improved on their base by more than the noise, those not kept."""
+    stopped_percent: float
+    """Of the same, those that were stopped on a rung."""
     replicates_percent: float
     """Of the time on slots."""
     merges_percent: float
@@ -78,6 +80,10 @@ def summarise(courses: Sequence[Course], reference: Sequence[Course], hours: flo
         ),
         missed_percent=_percent(
             sum(course.passed_over for course in courses),
+            sum(course.improving for course in courses),
+        ),
+        stopped_percent=_percent(
+            sum(course.stopped for course in courses),
             sum(course.improving for course in courses),
         ),
         replicates_percent=_percent(sum(course.time.replicates for course in courses), spent),

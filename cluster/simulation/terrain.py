@@ -69,6 +69,18 @@ class Terrain:
         ceiling = self._landscape.gains.ceiling
         return -ceiling * math.expm1(-tree.gain / ceiling) - tree.harm
 
+    def shown(self, tree: Tree, part: float) -> float:
+        """Return what a run with this part of the budget shows of a tree's improvement.
+
+        How far that is astray is a property of the patch that the tree was proposed with, the same
+        in each run, as one starts slowly and another learns fast and ends early: normal, with
+        `astray` times sqrt((1 - part) / part).
+        """
+        newest = max(tree.patches, default=0)
+        luck = Random(f"course/{self._seed}/{newest}").gauss(0.0, 1.0)  # noqa: S311 - see above
+        spread = self._landscape.runs.astray * math.sqrt((1 - part) / part)
+        return self.improvement(tree) + luck * spread
+
     def propose(self, tree: Tree) -> Tree:
         """Return the tree with one more patch."""
         drawn = self._draw(frozenset(tree.patches))

@@ -14,6 +14,7 @@ from infra.cli.study_choice import JsonOption, UsageProblem
 if TYPE_CHECKING:
     from cluster.simulation.landscape import Landscape
     from cluster.study_plan import Policy as ReducerPolicy
+    from eval.ladder import Step
     from infra.simulations import Policy
 
 T = TypeVar("T", bound=str)
@@ -54,6 +55,12 @@ def simulate(
             "--max-staleness", help="As [reducer] max_staleness; default: the configuration's."
         ),
     ] = None,
+    rungs: Annotated[
+        str,
+        typer.Option(
+            "--rungs", help="Try [[rung]]s as well: SECONDS:KEEP, several by commas, e.g. 30:0.33."
+        ),
+    ] = "",
     seeds: Annotated[int, typer.Option("--seeds", help="How many studies of each kind.")] = 20,
     seed: Annotated[int, typer.Option("--seed", help="The first seed.")] = 0,
     picture: Annotated[
@@ -66,15 +73,17 @@ def simulate(
     from infra.simulations import DEFAULT_STALENESS, Question, simulation_facts
     from infra.simulations import simulate as play
 
+    terrain = _landscape(landscape, noise, latency)
     question = Question(
         name=landscape,
-        landscape=_landscape(landscape, noise, latency),
+        landscape=terrain,
         slots=_slots(slots),
         judges=_judges(judge),
         reducers=_reducers(reducer),
         max_staleness=DEFAULT_STALENESS
         if max_staleness is None
         else int(_within("--max-staleness", max_staleness, 0, 1e6)),
+        ladders=((), _rungs(rungs, terrain.runs.seconds)) if rungs else ((),),
         hours=_within("--hours", hours, 0.1, 10_000),
         seeds=tuple(range(seed, seed + int(_within("--seeds", seeds, 1, MOST_SEEDS)))),
     )
@@ -89,7 +98,7 @@ def simulate(
     if as_json:
         print_json(facts)
     else:
-        render_simulation(facts, about=question.landscape.about)
+        render_simulation(facts, about=terrain.about)
 
 
 def _landscape(name: str, noise: float | None, latency_s: float | None) -> "Landscape":
@@ -124,6 +133,23 @@ def _reducers(text: str) -> "tuple[ReducerPolicy, ...]":
     from infra.simulations import DEFAULT_REDUCER, REDUCERS
 
     return _chosen("--reducer", text, REDUCERS) if text else (DEFAULT_REDUCER,)
+
+
+def _rungs(text: str, full_s: float) -> "tuple[Step, ...]":
+    from eval.config import RungConfig
+
+    try:
+        pairs = [tuple(map(float, word.split(":"))) for word in _listed("--rungs", text)]
+        steps = tuple(RungConfig(budget_s=budget, keep=keep).step() for budget, keep in pairs)
+    except ValueError:
+        steps = ()
+    budgets = [step.budget_s for step in steps]
+    if not budgets or budgets != sorted(set(budgets)) or budgets[-1] >= full_s:
+        raise UsageProblem(
+            f"--rungs {text!r}: SECONDS:KEEP by commas, seconds that rise and stay below a run's "
+            f"{full_s:g}, and shares between 0 and 1, e.g. --rungs 30:0.33,100:0.5"
+        )
+    return steps
 
 
 def _chosen(option: str, text: str, among: tuple[T, ...]) -> tuple[T, ...]:

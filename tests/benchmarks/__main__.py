@@ -15,6 +15,7 @@ from tests.benchmarks import (
     memory,
     proposing,
     scale,
+    sensitivity,
     simulation,
     throughput,
     transport,
@@ -39,6 +40,7 @@ BENCHES: Mapping[str, Callable[[Sizes], Iterator[Figure]]] = {
         proposing,
         scale,
         simulation,
+        sensitivity,
     )
 }
 

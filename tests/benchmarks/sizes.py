@@ -35,6 +35,8 @@ class Sizes:
     """Simulated studies of each kind on 8 slots."""
     seeds_of_many_slots: int
     """The same on 64, each of which takes as long as ten of those."""
+    seeds_of_variations: int
+    """The same for each variation of the judge."""
     fleets: tuple[tuple[int, int], ...]
     """Numbers of imaginary workers, and of experiments that they do without waiting. The last is
     the study of which the controller's cost is told, at `samples_at` and its end."""
@@ -62,6 +64,7 @@ FULL = Sizes(
     optuna_trials=1000,
     seeds=100,
     seeds_of_many_slots=10,
+    seeds_of_variations=8,
     fleets=((8, 2000), (64, 2000), (256, 10_000)),
     ray_experiments=600,
     paced=((8, 0.625, 800), (64, 5.0, 900), (256, 20.0, 1280)),
@@ -83,6 +86,7 @@ QUICK = Sizes(
     optuna_trials=200,
     seeds=4,
     seeds_of_many_slots=0,
+    seeds_of_variations=2,
     fleets=((8, 500), (256, 2000)),
     ray_experiments=200,
     paced=((64, 5.0, 450),),

@@ -1,14 +1,17 @@
 """The harness measures real things, in small: a study without Ray, a loop, a status."""
 
-from dataclasses import replace
+from collections import Counter
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
+from cluster.simulation.course import play
 from cluster.simulation.landscape import load_landscape
+from eval.assumptions import Assumptions
 from infra.simulations import Question, simulate
 from tests.benchmarks import __main__ as program
-from tests.benchmarks import scale, simulation, throughput, transport, turnaround
+from tests.benchmarks import scale, sensitivity, simulation, throughput, transport, turnaround
 from tests.benchmarks.commands import status_figures
 from tests.benchmarks.figures import Figure, as_markdown, as_text, at_least, at_most
 from tests.benchmarks.peers import optuna_threads, sequential_logs, sequential_loop
@@ -179,6 +182,38 @@ def test_a_policy_is_told_by_medians_over_its_simulated_studies() -> None:
     assert found["per slot"].median == pytest.approx(found["speed-up"].median / 2)
     assert "(95 %)" in found["speed-up"].cells()[3]
     assert found["speed-up"].cells()[4] == "3"
+
+
+def test_each_number_of_the_judge_is_varied_down_and_up_and_alone() -> None:
+    usual = sensitivity.AS_IS
+    varied: Counter[str] = Counter()
+    for judge in sensitivity.variations().values():
+        names = _changed(judge, usual)
+        names = _changed(judge.assumed, usual.assumed) if names == ["assumed"] else names
+        assert len(names) == 1
+        assert sum(judge.assumed.weights) == pytest.approx(1)
+        varied.update(names)
+    assert varied.pop("sizes") == 4  # gains and harms
+    assert varied.keys() == {field.name for field in fields(Assumptions)} - {"sizes"} | {
+        "price",
+        "max_replicates",
+    }
+    assert set(varied.values()) == {2}
+
+
+def _changed(one: object, other: object) -> list[str]:
+    names = [field.name for field in fields(one)]
+    return [name for name in names if getattr(one, name) != getattr(other, name)]
+
+
+def test_a_variation_is_told_by_its_difference_seed_by_seed() -> None:
+    usual = [play(sensitivity.setup(sensitivity.AS_IS, seed)) for seed in (0, 1)]
+    gained, false = sensitivity.differences("x", usual, usual)
+    assert (gained.values, gained.interval) == ([0.0], (0.0, 0.0))
+    assert false.values == [0.0]
+    better = [replace(c, steps=(replace(c.steps[-1], true=c.true + 0.001),)) for c in usual]
+    gained, _ = sensitivity.differences("x", better, usual)
+    assert gained.median == pytest.approx(1.0)
 
 
 def test_a_median_is_known_the_better_the_more_values_there_are() -> None:

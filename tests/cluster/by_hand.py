@@ -1,6 +1,5 @@
 """A study over real git whose every step a test takes by hand."""
 
-import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +32,7 @@ class ByHand:
     def propose(self, place: int, *, ago: int = 0) -> ExperimentId:
         """Change one line, on the incumbent or an earlier one."""
         name = self.machine.state.next_experiment
-        self.machine.propose_a_wave(places=[place], ago=ago)
+        self.machine.propose([place], ago=ago)
         return name
 
     def score(self, name: str, value: float) -> Status:
@@ -51,13 +50,7 @@ class ByHand:
     def hand_in(self, reverts: str) -> str:
         """Return the experiment that a revert becomes, or why it is rejected."""
         name = self.machine.state.next_experiment
-        submission = ev.SubmissionReceived(
-            submission=f"s{self.machine.state.seq}",
-            hypothesis=f"Revert {reverts}",
-            reverts=ExperimentId(reverts),
-        )
-        self.machine.happen(submission)
-        self.machine.settle()
+        self.machine.hand_in_a_revert(reverts)
         assert not self.machine.state.submissions
         return name if name in self.machine.state.experiments else self.rejections()[-1].reason
 
@@ -69,6 +62,4 @@ class ByHand:
     def lines(self, name: str = "") -> dict[int, int]:
         """Return which places the tree of an experiment, or the branch's head, has changed."""
         commit = self[name].commit if name else self.machine.repository.branch_ref
-        text = self.machine.git("show", f"{commit}:train.py")
-        found = {int(a): int(b) for a, b in re.findall(r"^A(\d) = (\d+)$", text, re.MULTILINE)}
-        return {place: value for place, value in found.items() if value}
+        return self.machine.lines(commit)

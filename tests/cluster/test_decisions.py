@@ -164,9 +164,11 @@ def test_whatever_a_superseding_tree_lacks_rejoins_also_when_its_base_was_supers
     on_early = world.propose()
     world.run(late, scored(0.8))  # supersedes e1, which rejoins
     assert world.state.lineage == ("e0", late)
+    merge = world.state.experiments[early].merged_as
     world.run(on_early, scored(0.5))  # its tree holds e1's patch, and not e2's
-    assert world.state.lineage == ("e0", on_early)
+    assert world.state.lineage == ("e0", early, on_early)
     assert world.state.experiments[late].merged_as
+    assert world.state.experiments[early].merged_as == merge  # it is there, and needs no other
 
 
 def test_slots_of_an_earlier_controller_are_closed_until_they_present_themselves(

@@ -10,7 +10,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from by_hand import ByHand
-from test_reducer_machine import Killed, OneAtATimeMachine
+from reducer_study import Killed
+from test_reducer_machine import OneAtATimeMachine
 
 from cluster import events as ev
 from cluster.experiment import Experiment, Status

@@ -1,17 +1,12 @@
 """The reducer over real git repositories: any order of results, crashes anywhere, restarts.
 
-Decisions, the performer, git and the queue are the real ones; the ledger is in memory, and dies
-before or after any append of the controller. INCUMBENT_REDUCER_EXAMPLES=500 looks harder.
+INCUMBENT_REDUCER_EXAMPLES=500 looks harder.
 """
 
 import os
-import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -26,199 +21,39 @@ from hypothesis.stateful import (
 )
 
 sys.path.insert(0, str(Path(__file__).parent))
+from reducer_study import PLACES, ReducerStudy
 from world import CRASHED, METRIC, gamed, scored
 
-from cluster import commands as cmd
 from cluster import events as ev
 from cluster.branch_history import branch, kept_candidates
 from cluster.decisions import decide
-from cluster.experiment import Experiment, Kind, Status
+from cluster.experiment import Kind, Status
 from cluster.invariants import check
-from cluster.ledger import InMemoryLedger, catch_up, load
-from cluster.performer import Performer
+from cluster.ledger import load
 from cluster.rebuild import Source, rebuild
-from cluster.state import StudyState
-from cluster.study_plan import Circumstances, Policy, StudyPlan
-from cluster.study_repository import StudyRepository
-from cluster.trial_queue import InMemoryTrialQueue
-from eval.bayes import BayesJudge
-from eval.judge import GreedyJudge, Judge
-from proposer.proposal import Context, Proposal
-from trainer.ports import Slot
-from trainer.trial import CommitId, ExperimentId, SlotId, TrialId, TrialOutcome
+from cluster.study_plan import Circumstances, Policy
+from cluster.winners import brought, is_moot, left_out, on_tree
+from eval.judge import GreedyJudge
+from trainer.trial import ExperimentId, TrialOutcome
 
-T = TypeVar("T")
-NONE = ExperimentId("")
 EXAMPLES = int(os.environ.get("INCUMBENT_REDUCER_EXAMPLES", "2"))
-PLACES = 6
-"""Lines of train.py that patches change: two that change the same one conflict."""
-SLOTS = 12
 MOST_MERGES = 3
 SETTLED = {Status.KEPT, Status.MERGED, Status.DROPPED, Status.CONFLICTED, Status.DISCARDED}
 SETTLED |= {Status.CRASHED, Status.SUSPECT, Status.CANCELLED, Status.LOST}
 
 WITH_REASON = {Status.DROPPED, Status.CONFLICTED, Status.MERGED, Status.CANCELLED}
+TOLD = {"MergeConflicted", "MergeRedundant", "WinnerDropped"}
+"""What says of a patch that was left behind why it is merged no more."""
 
 
-class Killed(BaseException):
-    """The controller is gone, as by kill -9."""
-
-
-class MortalLedger(InMemoryLedger):
-    """What the controller writes into; it can be killed before or after an append."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_armed = False
-        self.fuse = -1
-        """Appends that still succeed, by halves: odd is killed after the append."""
-
-    def append(self, drafts: Sequence[ev.Draft], *, epoch: int | None = None) -> int:
-        return self.mortally(lambda: super(MortalLedger, self).append(drafts, epoch=epoch))
-
-    def mortally(self, act: Callable[[], T]) -> T:
-        """Do something that appends; perhaps die before it, or after."""
-        if not self.is_armed or self.fuse < 0:
-            return act()
-        self.fuse -= 2
-        if self.fuse == -2:
-            raise Killed
-        self.is_armed = False
-        done = act()
-        self.is_armed = True
-        if self.fuse == -1:
-            raise Killed
-        return done
-
-
-class MortalQueue(InMemoryTrialQueue):
-    """Its withdrawals are one with their events: the controller dies before or after both."""
-
-    def __init__(self, ledger: MortalLedger) -> None:
-        super().__init__(ledger)
-        self._mortal = ledger
-
-    def withdraw(self, trial: TrialId, attempt: int, draft: ev.Draft, *, epoch: int) -> bool:
-        withdraw = super().withdraw
-        return self._mortal.mortally(lambda: withdraw(trial, attempt, draft, epoch=epoch))
-
-
-class ReducerMachine(RuleBasedStateMachine):
+class ReducerMachine(ReducerStudy, RuleBasedStateMachine):
     """Candidates on any incumbent of the past, outcomes in any order, deaths at any append."""
-
-    judge: Judge = BayesJudge(metric=METRIC)
-    policy: Policy = "chain"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scratch = tempfile.TemporaryDirectory()
-        home = Path(self.scratch.name)
-        source = home / "research"
-        source.mkdir()
-        text = "\n\n\n\n".join(f"A{place} = 0" for place in range(PLACES)) + "\n"
-        (source / "train.py").write_text(text)
-        for args in (("init", "-q"), ("add", "."), ("commit", "-qm", "Begin")):
-            who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
-            subprocess.run(["git", *who, *args], cwd=source, check=True)
-        self.source = source
-        self.repository = StudyRepository.create(
-            home / "study.git", study="s", source=source, base="HEAD"
-        )
-        self.ledger = MortalLedger()
-        self.queue = MortalQueue(self.ledger)
-        self.now = datetime(2026, 3, 1, tzinfo=UTC)
-        self.state = StudyState()
-        self.tokens: dict[ExperimentId, int] = {}
-        self.ran: dict[ExperimentId, CommitId] = {}
-        """What slots began of each experiment."""
-        self.claims: list[tuple[Experiment, Experiment, bool]] = []
-        self.changes = 0
-        self.plan = StudyPlan(
-            metric=METRIC,
-            judge=self.judge,
-            reducer=self.policy,
-            max_staleness=3,
-            proposers=(),
-            slots=SLOTS,
-        )
-        base = self.repository.resolve(self.git("rev-list", "--max-parents=0", "--all"))
-        start = ev.StudyStarted(study="s", base_commit=base, metric="loss", goal="minimize")
-        self.happen(start)
-        self.restart()
-
-    def git(self, *args: str) -> str:
-        command = ["git", *args]
-        done = subprocess.run(command, cwd=self.repository.path, check=True, capture_output=True)
-        return done.stdout.decode().strip()
-
-    # --- the controller --------------------------------------------------------------------------
-
-    def happen(self, event: ev.Event) -> None:
-        name = f"test/{self.state.seq}"
-        self.ledger.append([ev.Draft(id=name, at=self.now, event=event)])
-        self.state = catch_up(self.ledger, self.state)
-
-    def restart(self) -> None:
-        epoch = self.ledger.begin_epoch()
-        self.state = load(self.ledger)
-        self.happen(ev.ControllerStarted(epoch=epoch, pid=1, node="n"))
-        self.performer = Performer(
-            ledger=self.ledger,
-            queue=self.queue,
-            repository=self.repository,
-            source=self.source,
-            editable=("train.py",),
-            metric=METRIC,
-            budget_s=1,
-            timeout_s=2,
-            epoch=epoch,
-            clock=lambda: self.now,
-        )
-        self.performer.resume(self.state)
-
-    def settle(self) -> None:
-        """Do what is decided, through any deaths."""
-        for _ in range(60):
-            self.now += timedelta(seconds=1)
-            try:
-                commands = decide(self.state, self.plan, Circumstances(now=self.now))
-                for command in commands:
-                    self.perform(command)
-            except Killed:
-                self.ledger.is_armed = False
-                self.restart()
-                continue
-            if not commands:
-                return
-        raise AssertionError(f"never settles: {commands}")
-
-    def perform(self, command: cmd.Command) -> None:
-        if isinstance(command, cmd.Promote):
-            self.claims.append((command.winner, command.replaces, self.is_due(command)))
-        # A queue's own append is one with its place in the queue: there is no death in between.
-        self.ledger.is_armed = not isinstance(command, cmd.QueueTrial | cmd.CancelTrial)
-        self.performer.perform(command, self.state)
-        self.ledger.is_armed = False
-        self.state = catch_up(self.ledger, self.state)
-
-    def is_due(self, command: cmd.Promote) -> bool:
-        """Say whether the judge's own test is for this promotion, by what is on record now."""
-        winner, old = command.winner, command.replaces
-        if self.judge.is_ahead(winner.evidence, old.evidence):
-            return True
-        effect = winner.effect  # verdicts since may have raised what its base is taken for
-        is_gain = effect.mean > 0 if effect else (winner.delta or 0) >= 0
-        return bool(winner.verdict and winner.verdict.value == "keep" and is_gain)
 
     # --- what happens ----------------------------------------------------------------------------
 
     @initialize(values=st.tuples(*[st.floats(0.98, 1.02)] * 3))
-    def measure_the_baseline(self, values: tuple[float, ...]) -> None:
-        self.settle()
-        for value in values:
-            if self.state.baseline and not self.state.lineage:
-                self.end_trial(ExperimentId("e0"), scored(value))
-        assert self.state.lineage
+    def begin_with_the_baseline(self, values: tuple[float, ...]) -> None:
+        self.measure_the_baseline(values)
 
     @precondition(lambda self: self.state.lineage and len(self.state.open) < 10)
     @rule(
@@ -226,32 +61,18 @@ class ReducerMachine(RuleBasedStateMachine):
         ago=st.sampled_from([0, 0, 0, 1, 2]),
         author=st.sampled_from(["test", "test", "user"]),
     )
-    def propose_a_wave(self, places: list[int], ago: int, author: str = "test") -> None:
-        known = [self.state.experiments[e] for e in self.state.lineage]
-        base = known[max(0, len(known) - 1 - ago)]
-        commit = base.promoted or self.state.base_commit
-        files = self.performer.files_at(commit)
-        for place in places:
-            self.changes += 1
-            lines = files["train.py"].split("\n")
-            lines[4 * place] = f"A{place} = {self.changes}"
-            context = Context(
-                metric=METRIC,
-                incumbent=base.id,
-                incumbent_value=None,
-                commit=commit,
-                files=files,
-                instructions="",
-                seed=0,
-            )
-            proposal = Proposal(edits={"train.py": "\n".join(lines)}, hypothesis=f"A{place}")
-            self.performer.propose(self.state, author, proposal, context)
-            self.state = catch_up(self.ledger, self.state)
-        self.settle()
+    def propose_a_wave(self, places: list[int], ago: int, author: str) -> None:
+        self.propose(places, ago=ago, author=author)
 
-    def on_the_way(self) -> list[ExperimentId]:
-        ways = (Status.QUEUED, Status.RUNNING)
-        return sorted(e for e, status in self.state.open.items() if status in ways)
+    @precondition(lambda self: len(self.state.lineage) > 1 and len(self.state.open) < 10)
+    @rule(data=st.data(), is_any=st.booleans(), fuse=st.sampled_from([-1, -1, 0, 1]))
+    def take_out(self, data: st.DataObject, fuse: int, *, is_any: bool) -> None:
+        """Ask for what is on the branch to be taken out, or for what may be nowhere on it."""
+        names = sorted(self.state.experiments) if is_any else self.state.lineage[1:]
+        self.ledger.fuse = fuse
+        self.hand_in_a_revert(data.draw(st.sampled_from(names)))
+        self.ledger.fuse = -1
+        assert not self.state.submissions
 
     @precondition(lambda self: self.on_the_way())
     @rule(
@@ -298,33 +119,6 @@ class ReducerMachine(RuleBasedStateMachine):
             self.complete(experiment, scored((base.worth if base.values else 1.0) + gain))
         self.settle()
         self.ledger.fuse = -1
-
-    def end_trial(self, experiment: ExperimentId, outcome: TrialOutcome) -> None:
-        self.complete(experiment, outcome)
-        self.settle()
-
-    def begin(self, last: ExperimentId = NONE) -> None:
-        """Let slots take what waits, until one has a certain experiment; all, if none is named."""
-        for number in range(64):
-            slot = Slot(
-                id=SlotId(f"cpu-{number}"),
-                incarnation="1",
-                node="n",
-                device="cpu",
-                device_class="cpu",
-            )
-            if last in self.tokens:
-                return
-            lease = self.queue.lease(slot, now=self.now, ttl_s=1e6)
-            if lease is None:
-                return
-            self.tokens[lease.spec.experiment] = lease.token
-            self.ran[lease.spec.experiment] = lease.spec.commit
-
-    def complete(self, experiment: ExperimentId, outcome: TrialOutcome) -> None:
-        self.begin(experiment)
-        assert self.queue.complete(self.tokens.pop(experiment), outcome, now=self.now)
-        self.state = catch_up(self.ledger, self.state)
 
     @precondition(lambda self: self.state.chain)
     @rule()
@@ -379,6 +173,41 @@ class ReducerMachine(RuleBasedStateMachine):
             experiment = self.state.experiments[name]
             assert experiment.values, f"{name} was promoted without a trial of its tree"
             assert self.repository.tree_of(experiment.commit) == experiment.tree
+
+    @invariant()
+    def the_tree_holds_what_the_lineage_says(self) -> None:
+        """Each line of the head is of the last patch that changed it and was not taken out."""
+        if not self.state.lineage:
+            return
+        head = self.state.lineage[-1]
+        steps = on_tree(self.state, head)
+        patches = [self.patches.get(brought(self.state, step)[-1]) for step in steps]
+        assert self.lines(self.state.incumbent_commit) == dict(filter(None, patches))
+        kept = tuple(step.id for step in steps if step.status is Status.KEPT)
+        assert self.state.lineage == kept
+
+    @invariant()
+    def no_patch_that_was_promoted_is_lost_silently(self) -> None:
+        if not self.state.lineage:
+            return
+        head = self.state.lineage[-1]
+        promoted = [e.id for e in self.state.experiments.values() if e.status is Status.KEPT]
+        behind = set(left_out(self.state, promoted, head))
+        assert set(self.state.rejoining) <= behind, "it waits though it is there"
+        for name in behind - set(self.state.rejoining):
+            told = {event for _, event in self.state.experiments[name].story}
+            was_tried = self.state.experiments[name].merged_as or told & TOLD
+            assert was_tried or is_moot(self.state, name, head), name
+
+    @invariant()
+    def what_waits_was_made_on_the_incumbent(self) -> None:
+        for name in self.on_the_way():
+            experiment = self.state.experiments[name]
+            has_begun = name in self.tokens or any(t.started_at for t in experiment.trials)
+            is_exempt = experiment.kind is not Kind.PROPOSAL or experiment.is_cancelled
+            is_exempt |= any(event == "RetryRequested" for _, event in experiment.story)
+            if not (has_begun or is_exempt):
+                assert self.state.lineage[-1] in {experiment.base, experiment.stays_beside}, name
 
     @invariant()
     def the_branch_never_gets_worse_by_the_judges_own_test(self) -> None:
@@ -489,79 +318,3 @@ def test_any_order_of_results_and_deaths_keeps_branch_and_ledger_true(policy: st
             suppress_health_check=list(HealthCheck),
         ),
     )
-
-
-CHAIN = """\
-A1
-Experiment: e5
-Metric: loss 0.66 (was 0.8)
-Trials: e5.1
-
-A2
-Experiment: e6
-Metric: loss unknown (was 0.66)
-Trials: e6.1 (crashed)
-Chain: 1 of 2, promoted as e7
-
-A3
-Experiment: e7
-Metric: loss 0.45 (was unknown)
-Trials: e7.1
-Chain: 2 of 2, promoted as e7"""
-
-
-@pytest.fixture
-def study() -> Iterator[ReducerMachine]:
-    """A study by hand, with a baseline near 1 whose runs differ by 0.01."""
-    made = ReducerMachine()
-    made.measure_the_baseline(values=(1.0, 1.01, 0.99))
-    yield made
-    made.scratch.cleanup()
-
-
-def test_a_chain_lands_with_a_commit_for_each_winner_that_says_what_it_rests_on(study) -> None:
-    study.propose_a_wave(places=[0, 1, 2, 3], ago=0)
-    study.begin()
-    for name, value in (("e1", 0.8), ("e2", 0.85), ("e3", 0.87), ("e4", 0.9)):
-        study.end_trial(ExperimentId(name), scored(value))
-    head = study.state.incumbent_commit
-    assert study.state.chain == ("e5",)  # of e2; the others came while it was measured
-    study.end_trial(ExperimentId("e5"), scored(0.66))
-    study.end_trial(ExperimentId("e6"), CRASHED)
-    study.end_trial(ExperimentId("e7"), scored(0.45))
-    style = "--format=%s%n%(trailers:key=Experiment)%(trailers:key=Metric)%(trailers:key=Trials)"
-    told = study.git("log", "--reverse", style + "%(trailers:key=Chain)", f"{head}..")
-    assert told == CHAIN
-    statuses = {name: study.state.experiments[ExperimentId(name)].status for name in ("e3", "e4")}
-    assert set(statuses.values()) == {Status.MERGED}
-    study.ledger_and_branch_agree()
-
-
-def test_a_conflict_names_the_promoted_experiment_that_is_in_the_way(study) -> None:
-    study.propose_a_wave(places=[0, 1, 0], ago=0)
-    study.begin()
-    study.end_trial(ExperimentId("e1"), scored(0.8))
-    study.end_trial(ExperimentId("e2"), scored(0.85))
-    study.end_trial(ExperimentId("e4"), scored(0.66))  # e2 onto e1
-    study.end_trial(ExperimentId("e3"), scored(0.9))
-    told = [r.event for r in study.ledger.read(0) if isinstance(r.event, ev.MergeConflicted)]
-    (conflict,) = told
-    assert (conflict.experiment, conflict.against) == ("e3", "e1")  # not e4, the latest
-    assert (conflict.paths, conflict.onto) == (("train.py",), study.state.incumbent_commit)
-    assert study.state.experiments[ExperimentId("e3")].status is Status.CONFLICTED
-
-
-def test_a_conflict_within_a_chain_waits_for_what_becomes_of_it(study) -> None:
-    study.propose_a_wave(places=[0, 1, 1, 2], ago=0)
-    study.begin()
-    for name, value in (("e1", 0.8), ("e4", 0.85), ("e2", 0.87), ("e3", 0.9)):
-        study.end_trial(ExperimentId(name), scored(value))
-    assert study.state.chain == ("e5",)
-    study.end_trial(ExperimentId("e5"), scored(0.66))
-    (link,) = study.state.chain
-    assert study.state.experiments[link].merge_of == "e2"
-    assert study.state.experiments[ExperimentId("e3")].status is Status.WINNER
-    study.end_trial(link, CRASHED)
-    assert study.state.experiments[ExperimentId("e2")].status is Status.DROPPED
-    (link,) = study.state.chain
-    assert study.state.experiments[link].merge_of == "e3"  # nothing is in its way any more

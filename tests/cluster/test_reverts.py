@@ -75,7 +75,7 @@ def test_what_is_being_taken_out_already_is_not_measured_twice(study) -> None:
 
 
 def test_a_merge_is_what_is_undone_of_a_winner_that_was_merged(study) -> None:
-    study.machine.propose_a_wave(places=[0, 1], ago=0)
+    study.machine.propose([0, 1])
     study.score("e1", 0.8)
     study.score("e2", 0.9)
     assert study.score("e3", 0.7) is Status.KEPT  # e2 on e1
@@ -89,7 +89,7 @@ def test_a_merge_is_what_is_undone_of_a_winner_that_was_merged(study) -> None:
 
 
 def test_what_a_tree_left_behind_does_not_come_back_when_it_is_taken_out(study) -> None:
-    study.machine.propose_a_wave(places=[0, 1], ago=0)
+    study.machine.propose([0, 1])
     study.score("e1", 0.9)
     study.score("e2", 0.8)  # supersedes e1, whose merge brings nothing
     study.score("e3", 0.95)
@@ -101,7 +101,7 @@ def test_what_a_tree_left_behind_does_not_come_back_when_it_is_taken_out(study) 
 def test_of_a_chain_one_link_is_taken_out_and_those_around_it_stay() -> None:
     machine = ReducerMachine()
     study = ByHand(machine)
-    machine.propose_a_wave(places=[0, 1, 2, 3], ago=0)
+    machine.propose([0, 1, 2, 3])
     for name, value in (("e1", 0.8), ("e2", 0.85), ("e3", 0.87), ("e4", 0.9), ("e5", 0.66)):
         machine.end_trial(ExperimentId(name), scored(value))
     machine.end_trial(ExperimentId("e6"), CRASHED)
@@ -161,6 +161,37 @@ def test_a_better_tree_that_holds_the_patch_brings_it_back_and_the_revert_rejoin
     assert study.lineage == ("e0", rival, again)
 
 
+def test_a_patch_that_came_back_with_a_better_tree_can_be_taken_out(study) -> None:
+    early, late = study.propose(0), study.propose(1)
+    study.score(early, 0.9)
+    on_early = study.propose(2)
+    study.score(late, 0.8)  # supersedes the first
+    assert study.lineage == ("e0", late)
+    assert study.score(on_early, 0.5) is Status.KEPT  # and is superseded by what holds it
+    assert study.lineage == ("e0", early, on_early)
+    assert early not in study.machine.state.rejoining
+    revert = study.hand_in(early)
+    assert study.lines(revert) == {2: 3}
+    assert study.score(revert, 0.4) is Status.KEPT
+    assert study.lineage == ("e0", on_early, revert)
+
+
+def test_a_merge_holds_the_patch_alone_and_not_what_it_was_made_on(study) -> None:
+    early, late = study.propose(0), study.propose(1)
+    study.score(early, 0.9)
+    one, other = study.propose(2), study.propose(3)
+    study.score(late, 0.8)  # supersedes the first, on which those two were made
+    study.score(one, 0.85)
+    merge = study[one].merged_as  # onto the late one
+    study.score(other, 0.7)
+    assert study.lineage == ("e0", early, other)
+    before = study[early].merged_as
+    assert study.score(merge, 0.5) is Status.KEPT
+    assert study.lineage == ("e0", late, merge)
+    assert study.lines() == {1: 2, 2: 3}
+    assert study[early].merged_as != before  # it is there no more, and is merged again
+
+
 def test_a_revert_can_be_taken_out_like_any_other_patch(study) -> None:
     study.keep(0, 0.9)
     study.keep(1, 0.8)
@@ -175,7 +206,7 @@ def test_a_revert_can_be_taken_out_like_any_other_patch(study) -> None:
 
 
 def test_what_is_not_on_the_branch_cannot_be_taken_out_and_each_is_told_why(study) -> None:
-    study.machine.propose_a_wave(places=[0, 1, 2], ago=0)
+    study.machine.propose([0, 1, 2])
     study.score("e3", 1.5)
     study.score("e1", 0.9)
     study.score("e2", 0.8)  # supersedes e1

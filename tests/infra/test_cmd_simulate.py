@@ -28,6 +28,17 @@ def test_a_table_has_a_line_for_every_judge_on_every_number_of_slots(user: User)
     assert "12 of 12 studies" in done.stderr
 
 
+def test_rungs_are_shown_beside_none_with_what_they_bring_and_cost(user: User) -> None:
+    options = ("--hours", "2", "--seeds", "1", "--slots", "8", "--judge", "bayes")
+    done = user.run(PROGRAM, "simulate", *options, "--rungs", "30:0.33")
+    assert done.returncode == 0, done.stderr
+    header, *rows = [line.split() for line in done.stdout.splitlines() if line][-3:]
+    assert header[-4:] == ["rungs", "an", "hour", "stopped"]
+    (none, tried, *stopped), (rungs, more, *_) = rows[0][-4:], rows[1][-4:]
+    assert (none, rungs, stopped) == ("none", "30:0.33", ["0", "%"])
+    assert int(more) > 1.3 * int(tried)
+
+
 def test_json_has_the_same_numbers_for_the_same_seeds(user: User) -> None:
     found = [user.run(PROGRAM, "simulate", *QUICK, "--json").stdout for _ in range(2)]
     assert found[0] == found[1]
@@ -66,6 +77,10 @@ def test_a_picture_is_drawn(user: User, name: str, start: bytes) -> None:
         ({"hours": 0.0}, "--hours 0: must be from 0.1"),
         ({"latency": math.inf}, "--latency inf: must be from 0"),
         ({"seeds": 0}, "--seeds 0: must be from 1"),
+        ({"rungs": "30"}, "--rungs '30': SECONDS:KEEP by commas"),
+        ({"rungs": "30:1.5"}, "shares between 0 and 1, e.g. --rungs 30:0.33,100:0.5"),
+        ({"rungs": "90:0.3,30:0.3"}, "seconds that rise and stay below a run's 300"),
+        ({"rungs": "300:0.3"}, "seconds that rise and stay below a run's 300"),
         ({"picture": Path("a.gif")}, "--picture a.gif: must end in .png or .svg"),
         ({"picture": Path("no/a.png")}, "--picture no/a.png: there is no folder"),
     ],

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
-from statistics import fmean
+from statistics import fmean, pstdev
 
 import pytest
 
@@ -14,6 +14,7 @@ from cluster.simulation.setup import Setup
 from cluster.simulation.study import METRIC, SimulatedStudy
 from eval.bayes import BayesJudge
 from eval.judge import GreedyJudge, Judge
+from eval.ladder import Step
 from eval.sequential import SequentialJudge
 
 GREEDY = GreedyJudge(metric=METRIC)
@@ -115,3 +116,42 @@ def test_a_rebased_patch_acts_on_the_tree_that_it_lands_on() -> None:
         own = study.trees[experiment.id].patches.keys()
         assert len(own - study.trees[experiment.base].patches.keys()) == 1
         assert own > study.trees[experiment.base].patches.keys()
+
+
+def test_on_rungs_more_are_tried_and_some_that_would_have_won_are_stopped() -> None:
+    with_rungs = setup(judge=BAYES, rungs=(Step(budget_s=30.0, keep=0.33),))
+    state = SimulatedStudy(with_rungs).run()
+    check(state)
+    trials = [t for e in state.experiments.values() for t in e.trials if t.outcome]
+    on_rungs = [trial for trial in trials if trial.rung_s is not None]
+    assert fmean(trial.seconds for trial in on_rungs) == pytest.approx(30.0, rel=0.05)
+    assert state.counts[Status.PRUNED] > 0.4 * len(on_rungs)
+    assert not any(trial.rung_s for e in state.experiments.values() for trial in e.controls)
+    found, without = play(with_rungs), play(setup(judge=BAYES))
+    assert found.experiments > 1.4 * without.experiments
+    assert 0 < found.stopped <= found.passed_over
+    assert without.stopped == 0
+
+
+def test_a_run_on_a_rung_ends_before_what_crashes_later() -> None:
+    late = load_landscape("harsh").changed(runs__crash_at=0.5)
+    rungs = (Step(budget_s=100.0, keep=0.5),)
+    study = SimulatedStudy(replace(setup(judge=BAYES, rungs=rungs), landscape=late))
+    crashed = [e for e in study.run().experiments.values() if e.status is Status.CRASHED]
+    assert crashed
+    for experiment in crashed:
+        assert [trial.rung_s for trial in experiment.trials if trial.outcome] == [100.0, None]
+
+
+def test_what_a_run_shows_comes_nearer_to_its_score_as_it_goes_on() -> None:
+    study = SimulatedStudy(setup())
+    study.run()
+    ground, trees = study.terrain, list(study.trees.values())
+
+    def spread(part: float) -> float:
+        return pstdev(ground.shown(tree, part) - ground.improvement(tree) for tree in trees)
+
+    assert spread(1.0) == 0
+    assert spread(0.5) == pytest.approx(0.001, rel=0.2)
+    assert spread(0.1) == pytest.approx(0.003, rel=0.2)
+    assert all(ground.shown(tree, 0.1) == ground.shown(tree, 0.1) for tree in trees)

@@ -18,7 +18,9 @@ def course(*points: tuple[float, float], false: int = 0) -> Course:
         for n, (h, v) in enumerate(points)
     ]
     time = SlotTime(search=70.0, replicates=20.0, merges=10.0)
-    return Course(steps=tuple(steps), experiments=10, passed_over=1, improving=4, time=time)
+    return Course(
+        steps=tuple(steps), experiments=10, passed_over=2, stopped=1, improving=4, time=time
+    )
 
 
 @pytest.mark.parametrize("n", [4, 10, 100])
@@ -47,6 +49,7 @@ def test_a_summary_counts_over_all_courses() -> None:
     assert found.true.mean == 2.0
     assert found.gap.mean == 1.0
     assert found.false_percent == 100.0
-    assert found.missed_percent == 25.0
+    assert found.missed_percent == 50.0
+    assert found.stopped_percent == 25.0
     assert (found.replicates_percent, found.merges_percent) == (20.0, 10.0)
     assert found.speedup.mean == pytest.approx(8)
