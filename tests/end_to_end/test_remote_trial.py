@@ -34,9 +34,10 @@ import json, sys
 from pathlib import Path
 import ray
 from cluster.depot import DEPOT, THREADS, DepotActor
+from cluster.manifest import Room
 from cluster.worker_actor import WorkerActor
 from eval.metric import Goal, Metric
-from trainer.config import KeepConfig, TrialConfig
+from trainer.config import TrialConfig
 from trainer.paths import WorkerPaths
 from trainer.slot_parts import WorkerSettings
 
@@ -45,7 +46,7 @@ ray.init(address=told["address"], namespace=told["study"], log_to_driver=False)
 folder = Path(told["folder"])
 lasting = {"lifetime": "detached", "num_cpus": 0, "max_restarts": -1}
 depot = ray.remote(DepotActor).options(name=DEPOT, max_concurrency=THREADS, **lasting)
-depot.remote(told["directory"], told["base"], 5_000_000, 0.0)
+depot.remote(told["directory"], told["base"], Room(bytes=5_000_000))
 settings = WorkerSettings(
     study=told["study"],
     base=told["base"],
@@ -56,7 +57,6 @@ settings = WorkerSettings(
     gpu_busy_mb=2000.0,
     editable=("bench.sh",),
     node="n1",
-    keep=KeepConfig(return_mb=5),
 )
 actor = ray.remote(WorkerActor).options(name="worker-n1", lifetime="detached", num_cpus=0)
 actor.remote(settings).run.remote()
