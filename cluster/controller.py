@@ -73,6 +73,8 @@ class Parts:
     """Writes what a proposer noted onto the scratchpad."""
     curves: CurveBook | None = None
     """What looks at curves; one of the observers. None where no trial is given up for its curve."""
+    finish: Callable[[Callable[[], StudyState]], None] = lambda _look: None
+    """Waits at the end for what still needs the workers; is handed what tells the latest state."""
 
 
 class Controller:
@@ -278,12 +280,13 @@ class Controller:
             self._parts.performer.record(f"{self._parts.epoch}/{answer.proposer}/exhausted", done)
         self._catch_up()
 
-    def _catch_up(self) -> None:
+    def _catch_up(self) -> StudyState:
         while events := self._parts.ledger.read(self._state.seq):
             for recorded in events:
                 self._state = apply(self._state, recorded)
                 self._note(recorded)
                 self._show(recorded)
+        return self._state
 
     def _show(self, recorded: ev.Recorded) -> None:
         self._tell(lambda observer: observer.observe(recorded, self._state))
@@ -381,6 +384,8 @@ class Controller:
     def _finish(self) -> None:
         self._catch_up()
         self._set_mode()
+        self._parts.finish(self._catch_up)
+        self._mirror_message = ""  # there may have been another notice since
         self._parts.fleet.shutdown()
         self._parts.queue.expire(now=self._parts.clock(), even_live=True)
         reason = self._state.finished or "stopped"
