@@ -9,12 +9,12 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.codec import from_json, to_json
-from cluster.manifest import Manifest, Room, problem_with
+from cluster.manifest import Left, Manifest, Room, problem_with
 from trainer.disk_room import lack_of_room
 from trainer.log_capture import HEAD_BYTES, TAIL_BYTES
 from trainer.paths import WorkerPaths
@@ -126,12 +126,15 @@ class Shelf:
             opened.write(data)
 
     def finish(self, name: str, token: str, manifest: Manifest) -> None:
-        """Put everything that came of an attempt in its place, and say what it is."""
+        """Put what came of an attempt in its place, and say what it is.
+
+        Of files only those that are whole by the manifest: sending one may have failed in between.
+        """
         folder = self._delivery(name, token)
         if not folder.is_dir():
             raise Overtaken(f"{name} was delivered in another way")
-        for kind in KINDS:
-            if (folder / kind).is_dir():
+        for kind, files in zip(KINDS, (manifest.files, manifest.predictions), strict=True):
+            if _keep_whole(folder / kind, files):
                 kept = self._paths.kept(kind, name)
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 remove_tree(kept)
@@ -154,6 +157,20 @@ class Shelf:
         if not (_NAME.fullmatch(name) and _TOKEN.fullmatch(token)):
             raise Refused(f"{name!r} {token!r} is no delivery of what a trial left")
         return self._paths.returning(name) / token
+
+
+def _keep_whole(folder: Path, files: Iterable[Left]) -> bool:
+    """Remove files that are not here as they are listed; say whether any is left."""
+    whole = {each.name: each.bytes for each in files if not each.stayed}
+    found = [Path(root, name) for root, _, names in os.walk(folder) for name in names]
+    partial = [
+        path
+        for path in found
+        if whole.get(os.fspath(path.relative_to(folder))) != path.stat().st_size
+    ]
+    for path in partial:
+        path.unlink()
+    return len(found) > len(partial)
 
 
 @contextmanager

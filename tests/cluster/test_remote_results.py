@@ -1,9 +1,10 @@
 """What trials leave on a node, and what of it is on the head: two folders, a door in between."""
 
+import errno
 import os
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from cluster.shelf import Refused, read_manifest
 from tests.cluster.fake_depot import FakeDepot, away
 from trainer.log_capture import HEAD_BYTES, TAIL_BYTES
 from trainer.paths import WorkerPaths
+from trainer.safe_read import SafeFolder
 from trainer.trial import CommitId, ExperimentId, Rung, TrialId, TrialSpec
 
 SPEC = TrialSpec(
@@ -280,6 +282,28 @@ def test_a_file_that_the_head_refuses_stays_and_costs_no_other(
     assert stayed(delivered(head)) == {"a": "no such file, please", "b": ""}
     assert [path.name for path in head.kept("out", NAME).iterdir()] == ["b"]
     assert not any(node.unsent.iterdir())
+
+
+def test_a_file_that_cannot_be_read_to_its_end_is_not_taken_for_whole(
+    make: Make, head: WorkerPaths, node: WorkerPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = SafeFolder.chunks
+
+    def chunks(self: SafeFolder, name: str, most: int, *, start: int = 0) -> Iterator[bytes]:
+        for number, chunk in enumerate(real(self, name, most, start=start)):
+            if name == "model.pt" and number == 6:  # after the first part was sent
+                raise OSError(errno.EIO, "an error of the disk")
+            yield chunk
+
+    monkeypatch.setattr(SafeFolder, "chunks", chunks)
+    leave(node, {"model.pt": b"x" * (9 << 20), "small": b"1"})
+    results = make()
+    results.left(SPEC)
+    results.step()
+    told = stayed(delivered(head))
+    assert told["small"] == ""
+    assert "an error of the disk" in told["model.pt"]
+    assert [path.name for path in head.kept("out", NAME).iterdir()] == ["small"]
 
 
 def test_a_log_that_the_head_refuses_stays_and_the_rest_comes(

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from cluster.manifest import Manifest, Room
+from cluster.manifest import Left, Manifest, Room
 from cluster.shelf import MOST_LOG_BYTES, Overtaken, Refused, Shelf
 from trainer.paths import WorkerPaths
 
 NAME = "e4.1-1"
 TOKEN, LATER = "0123456789abcdef", "a" * 16
-MANIFEST = Manifest(node="n1", folder="/there")
 
 
 @pytest.fixture
@@ -22,6 +21,11 @@ def head(tmp_path: Path) -> WorkerPaths:
 @pytest.fixture
 def shelf(head: WorkerPaths) -> Shelf:
     return Shelf(head, Room(bytes=600, needed_bytes=400))
+
+
+def told(**sizes: int) -> Manifest:
+    files = tuple(Left(name=name, bytes=size) for name, size in sizes.items())
+    return Manifest(node="n1", folder="/there", files=files)
 
 
 def held(head: WorkerPaths) -> int:
@@ -76,12 +80,27 @@ def test_of_several_deliveries_the_last_that_was_begun_counts(
     with pytest.raises(Overtaken):
         shelf.put((NAME, TOKEN), "out/a", 3, b"old")
     with pytest.raises(Overtaken):
-        shelf.finish(NAME, TOKEN, MANIFEST)
-    shelf.finish(NAME, LATER, MANIFEST)
+        shelf.finish(NAME, TOKEN, told(a=3))
+    shelf.finish(NAME, LATER, told(a=3))
     with pytest.raises(Overtaken):
         shelf.put((NAME, LATER), "out/a", 0, b"again")
     assert (head.kept("out", NAME) / "a").read_bytes() == b"new"
     assert not any((head.study / "returning").iterdir())
+
+
+def test_only_what_is_whole_by_the_manifest_takes_its_place(
+    shelf: Shelf, head: WorkerPaths
+) -> None:
+    shelf.begin(NAME, TOKEN)
+    for name in ("whole", "cut", "stayed", "unnamed", "deep/cut"):
+        shelf.put((NAME, TOKEN), f"out/{name}", 0, b"1234")
+    shelf.put((NAME, TOKEN), "predictions/whole", 0, b"1234")
+    stayed = Left(name="stayed", bytes=4, stayed="an error of the disk")
+    files = (*told(whole=4, cut=5, **{"deep/cut": 5}).files, stayed)
+    shelf.finish(NAME, TOKEN, Manifest(node="n1", folder="/there", files=files))
+    out = head.kept("out", NAME)
+    assert [path for path in out.rglob("*") if path.is_file()] == [out / "whole"]
+    assert not head.kept("predictions", NAME).exists()
 
 
 def test_a_log_is_written_through_no_link(shelf: Shelf, head: WorkerPaths, tmp_path: Path) -> None:
