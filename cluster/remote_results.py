@@ -18,9 +18,9 @@ from pathlib import Path
 from cluster.depot import Depot
 from cluster.left_behind import Plan, plan
 from cluster.manifest import Left, Manifest, shown
-from cluster.shelf import KINDS, MOST_LOG_BYTES, Refused
+from cluster.shelf import MOST_LOG_BYTES, Refused
 from trainer.log_capture import HEAD_BYTES, TAIL_BYTES
-from trainer.paths import WorkerPaths, out_name
+from trainer.paths import KINDS, OUT, PREDICTIONS, WorkerPaths, out_name
 from trainer.safe_read import SafeFolder, Unsafe
 from trainer.trial import CommitId, TrialId, TrialSpec
 
@@ -206,18 +206,17 @@ class RemoteResults:
             plans[kind] = plan(self._paths.kept(kind, name), room, needed=self._needed)
             room = plans[kind].rest
             sent[kind] = self._send_files(kind, (name, token), plans[kind])
-        out, predictions = KINDS
         self._depot.finish(
             name,
             token,
             Manifest(
                 node=self._node,
-                folder=os.fspath(self._paths.kept(out, name)),
-                files=(*sent[out], *_because(plans[out].staying, lack)),
-                unlisted=plans[out].unlisted,
-                predictions=(*sent[predictions], *_because(plans[predictions].staying, lack)),
+                folder=os.fspath(self._paths.kept(OUT, name)),
+                files=(*sent[OUT], *_because(plans[OUT].staying, lack)),
+                unlisted=plans[OUT].unlisted,
+                predictions=(*sent[PREDICTIONS], *_because(plans[PREDICTIONS].staying, lack)),
                 logs=logs,
-                problem=plans[out].problem,
+                problem=plans[OUT].problem,
             ),
         )
         for log in logs:

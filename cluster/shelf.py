@@ -17,11 +17,9 @@ from cluster.codec import from_json, to_json
 from cluster.manifest import Left, Manifest, Room, problem_with
 from trainer.disk_room import lack_of_room
 from trainer.log_capture import HEAD_BYTES, TAIL_BYTES
-from trainer.paths import WorkerPaths
+from trainer.paths import KINDS, WorkerPaths
 from trainer.removal import remove_tree
 
-KINDS = ("out", "predictions")
-"""Folders of the study in which what a trial left is kept."""
 ROOM = Room(bytes=1 << 30)
 MOST_LOG_BYTES = HEAD_BYTES + TAIL_BYTES + 4096
 """What the supervisor keeps of a log, and the line that says what was dropped."""

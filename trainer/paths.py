@@ -25,6 +25,8 @@ from pathlib import Path
 
 from trainer.trial import Rung, SlotId, TrialId, TrialSpec
 
+OUT, PREDICTIONS = KINDS = ("out", "predictions")
+"""Folders in which what attempts left is kept."""
 PREDICT = "predict"
 """What the log of asking a model is called, behind the name of its trial."""
 
@@ -161,7 +163,7 @@ class WorkerPaths:
         return self.study / "returning" / name
 
     def kept(self, kind: str, name: str) -> Path:
-        """Return the folder of what one attempt left: `out`, or `predictions`."""
+        """Return the folder of what one attempt left, of one of the KINDS."""
         return self.study / kind / name
 
 
