@@ -188,7 +188,10 @@ class RemoteResults:
         except Exception:  # noqa: BLE001
             # Whatever it is, it must cost neither the worker nor what else is to be sent.
             _log.exception("what %s left could not be sent", name)
-            self._later[name] = self._clock() + LATER_S
+            now = self._clock()
+            self._later[name] = now + LATER_S
+            with suppress(OSError):  # others are not to try at once, too
+                os.utime(self._paths.unsent / name, (now, now))
             return
         (self._paths.unsent / name).unlink(missing_ok=True)
         self._own.discard(name)

@@ -514,6 +514,28 @@ def test_a_failure_of_ours_is_tried_again_later_and_holds_up_no_other(
     assert head.returned("e9.1-1").exists()
 
 
+def test_what_could_not_be_sent_is_not_tried_at_once_by_all_workers_of_the_node(
+    make: Make, depot: FakeDepot, head: WorkerPaths, node: WorkerPaths
+) -> None:
+    now = [node.study.stat().st_mtime]
+
+    def before(name: str) -> None:
+        if name == "finish":
+            raise RuntimeError("what nobody thought of")
+
+    depot.before = before
+    first, second = make(clock=lambda: now[0]), make(clock=lambda: now[0])
+    first.left(SPEC)
+    now[0] += OTHERS_S + 10
+    first.step()
+    second.step()
+    assert depot.calls.count("begin") == 1
+    depot.before = lambda _: None
+    now[0] += OTHERS_S + 1
+    second.step()
+    assert head.returned(NAME).exists()
+
+
 def test_the_thread_sends_at_once_and_close_waits_for_it(
     make: Make, head: WorkerPaths, node: WorkerPaths
 ) -> None:
