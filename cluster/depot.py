@@ -6,6 +6,7 @@ here, leases and heartbeats do not wait. Imports no Ray: it is a plain class, an
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -118,7 +119,7 @@ class DepotActor:
     def finish(self, name: str, token: str, manifest: Manifest) -> None:
         """See Depot."""
         self._shelf.finish(name, token, manifest)
-        with self._keeping:
+        with self._keeping, suppress(OSError):  # it has come, whether there is room made or not
             keeper = Keeper(
                 self._paths,
                 most_gb=self._keep_gb,

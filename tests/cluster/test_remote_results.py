@@ -14,7 +14,7 @@ import pytest
 from cluster.depot import DepotActor
 from cluster.manifest import MOST_LISTED, Manifest, Room
 from cluster.remote_results import BEAT_BYTES, OTHERS_S, RemoteResults
-from cluster.shelf import Refused, read_manifest
+from cluster.shelf import ROOM, Refused, read_manifest
 from tests.cluster.fake_depot import FakeDepot, away
 from trainer.log_capture import HEAD_BYTES, TAIL_BYTES
 from trainer.paths import WorkerPaths
@@ -512,6 +512,19 @@ def test_a_failure_of_ours_is_tried_again_later_and_holds_up_no_other(
     results.step()
     assert head.returned(NAME).exists()
     assert head.returned("e9.1-1").exists()
+
+
+def test_a_head_that_can_make_no_room_for_others_has_it_all_the_same(
+    make: Make, depot: FakeDepot, head: WorkerPaths, node: WorkerPaths
+) -> None:
+    depot.adopt(ROOM, 1.0)
+    (head.study / "kept").mkdir()  # in the place of the index
+    leave(node, {"a": b"1"})
+    results = make()
+    results.left(SPEC)
+    results.step()
+    assert stayed(delivered(head)) == {"a": ""}
+    assert not any(node.unsent.iterdir())
 
 
 def test_what_could_not_be_sent_is_not_tried_at_once_by_all_workers_of_the_node(
