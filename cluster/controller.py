@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -330,7 +331,7 @@ class Controller:
             found = self._parts.mirror.sync(self._standing, has_news=seq != self._mirrored_seq)
             self._mirrored_seq = seq
             self._catch_up()
-            if (message := found.message) != self._mirror_message:
+            if (message := found.message) != self._mirror_message or is_last:
                 self._mirror_message = message
                 self._parts.notify(message)
                 log.info("mirror: %s", message or "up to date")
@@ -347,12 +348,10 @@ class Controller:
 
     def _wait(self) -> None:
         """Wait until something has happened, at most a tick."""
-        try:
+        with suppress(Empty):
             self._wakes.get(timeout=TICK_S)
             while True:
                 self._wakes.get_nowait()
-        except Empty:
-            pass
 
     def _wake_on_events(self) -> None:
         while not self._is_over:
@@ -385,7 +384,6 @@ class Controller:
         self._catch_up()
         self._set_mode()
         self._parts.finish(self._catch_up)
-        self._mirror_message = ""  # there may have been another notice since
         self._parts.fleet.shutdown()
         self._parts.queue.expire(now=self._parts.clock(), even_live=True)
         reason = self._state.finished or "stopped"
