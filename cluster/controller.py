@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -73,6 +74,8 @@ class Parts:
     """Writes what a proposer noted onto the scratchpad."""
     curves: CurveBook | None = None
     """What looks at curves; one of the observers. None where no trial is given up for its curve."""
+    finish: Callable[[Callable[[], StudyState]], None] = lambda _look: None
+    """Waits at the end for what still needs the workers; is handed what tells the latest state."""
 
 
 class Controller:
@@ -278,12 +281,13 @@ class Controller:
             self._parts.performer.record(f"{self._parts.epoch}/{answer.proposer}/exhausted", done)
         self._catch_up()
 
-    def _catch_up(self) -> None:
+    def _catch_up(self) -> StudyState:
         while events := self._parts.ledger.read(self._state.seq):
             for recorded in events:
                 self._state = apply(self._state, recorded)
                 self._note(recorded)
                 self._show(recorded)
+        return self._state
 
     def _show(self, recorded: ev.Recorded) -> None:
         self._tell(lambda observer: observer.observe(recorded, self._state))
@@ -327,7 +331,7 @@ class Controller:
             found = self._parts.mirror.sync(self._standing, has_news=seq != self._mirrored_seq)
             self._mirrored_seq = seq
             self._catch_up()
-            if (message := found.message) != self._mirror_message:
+            if (message := found.message) != self._mirror_message or is_last:
                 self._mirror_message = message
                 self._parts.notify(message)
                 log.info("mirror: %s", message or "up to date")
@@ -344,12 +348,10 @@ class Controller:
 
     def _wait(self) -> None:
         """Wait until something has happened, at most a tick."""
-        try:
+        with suppress(Empty):
             self._wakes.get(timeout=TICK_S)
             while True:
                 self._wakes.get_nowait()
-        except Empty:
-            pass
 
     def _wake_on_events(self) -> None:
         while not self._is_over:
@@ -381,6 +383,7 @@ class Controller:
     def _finish(self) -> None:
         self._catch_up()
         self._set_mode()
+        self._parts.finish(self._catch_up)
         self._parts.fleet.shutdown()
         self._parts.queue.expire(now=self._parts.clock(), even_live=True)
         reason = self._state.finished or "stopped"

@@ -6,13 +6,14 @@ here, leases and heartbeats do not wait. Imports no Ray: it is a plain class, an
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from cluster.manifest import Manifest
+from cluster.manifest import Manifest, Room
 from cluster.ours import assert_ours
 from cluster.packer import Packer, Parcel
-from cluster.shelf import MOST_BYTES, Shelf
+from cluster.shelf import ROOM, Shelf
 from trainer.local_code import LocalCode
 from trainer.paths import WorkerPaths
 from trainer.removal import Trash
@@ -29,7 +30,7 @@ class Depot(Protocol):
     """What a node asks of the head besides work, and what it hands over besides outcomes.
 
     Calls may be repeated after a failure to connect. A method raises ConnectionError while the
-    head is away, or cannot do it now.
+    head is away, or cannot do it now, and cluster.shelf.Refused of what it never takes.
     """
 
     def bundle(self, commit: CommitId, have: Sequence[CommitId]) -> Parcel | None:
@@ -52,7 +53,7 @@ class Depot(Protocol):
         """See Shelf.put_log."""
         ...
 
-    def begin(self, name: str, token: str) -> str:
+    def begin(self, name: str, token: str) -> Room:
         """See Shelf.begin."""
         ...
 
@@ -69,7 +70,7 @@ class DepotActor:
     """See Depot; its methods run in threads."""
 
     def __init__(
-        self, directory: str, base: CommitId, most_bytes: int = MOST_BYTES, keep_gb: float = 0.0
+        self, directory: str, base: CommitId, room: Room = ROOM, keep_gb: float = 0.0
     ) -> None:
         """Serve the study in `directory`, which began at `base`; see `adopt`."""
         assert_ours()
@@ -77,14 +78,14 @@ class DepotActor:
         self._paths = WorkerPaths(study=study, environments=study)
         self._packer = Packer(self._paths.repository, study / "depot")
         self._code = LocalCode(self._paths.repository, base)
-        self._shelf = Shelf(self._paths, most_bytes=most_bytes)
+        self._shelf = Shelf(self._paths, room)
         self._trash = Trash(study / "returning" / "trash")
         self._keep_gb = keep_gb
         self._keeping = threading.Lock()
 
-    def adopt(self, most_bytes: int, keep_gb: float) -> None:
+    def adopt(self, room: Room, keep_gb: float) -> None:
         """Serve a new controller: what may come back of one trial, and be kept of all."""
-        self._shelf.most_bytes = most_bytes
+        self._shelf.room = room
         self._keep_gb = keep_gb
 
     def bundle(self, commit: CommitId, have: Sequence[CommitId]) -> Parcel | None:
@@ -107,7 +108,7 @@ class DepotActor:
         """See Depot."""
         self._shelf.put_log(name, data)
 
-    def begin(self, name: str, token: str) -> str:
+    def begin(self, name: str, token: str) -> Room:
         """See Depot."""
         return self._shelf.begin(name, token)
 
@@ -118,7 +119,7 @@ class DepotActor:
     def finish(self, name: str, token: str, manifest: Manifest) -> None:
         """See Depot."""
         self._shelf.finish(name, token, manifest)
-        with self._keeping:
+        with self._keeping, suppress(OSError):  # it has come, whether there is room made or not
             keeper = Keeper(
                 self._paths,
                 most_gb=self._keep_gb,

@@ -27,6 +27,7 @@ from cluster.depot import DEPOT, THREADS, DepotActor
 from cluster.driver import leave_with, ordered, say
 from cluster.fleet_settings import FleetSettings, Joined
 from cluster.ledger import LedgerAway
+from cluster.manifest import Room
 from cluster.ours import assert_ours
 from cluster.queue_actor import QUEUE, QueueActor
 from cluster.ray_cluster import PrivateRay, RayFailed
@@ -122,11 +123,11 @@ class _Fleet:
         """Tell the depot its limits: one of an earlier controller, started again, has its."""
         self._depot.adopt.remote(*self._limits())
 
-    def _limits(self) -> tuple[int, float]:
-        """Return how many bytes of a trial may come back, and how many GB of all are kept."""
+    def _limits(self) -> tuple[Room, float]:
+        """Return how much of a trial may come back, and how many GB of all are kept."""
         keep, score = self._crew.settings.keep, self._crew.settings.score
         needed = most_bytes(score) * len(self._settings.terms.needed) if score else 0
-        return round(keep.return_mb * 1e6) + needed, keep.disk_gb
+        return Room(bytes=round(keep.return_mb * 1e6), needed_bytes=needed), keep.disk_gb
 
     def _populate_head(self) -> int:
         """Return how many slots the head has; it may have none where others can join."""

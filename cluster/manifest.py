@@ -1,4 +1,4 @@
-"""What came back to the head of what a trial left on a node, and what stayed there. Pure.
+"""What comes back to the head of what a trial left on a node, and what stays there. Pure.
 
 Names in here are as they are shown: a candidate may have chosen them, so what does not print is
 there as its escape.
@@ -8,6 +8,17 @@ from dataclasses import dataclass
 
 MOST_LISTED = 1000
 """Files that are named; the others are counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """How much of what one attempt left the head takes."""
+
+    bytes: int = 0
+    needed_bytes: int = 0
+    """The same for the files that it scores itself."""
+    lack: str = ""
+    """Why it takes nothing for now; empty if it does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +65,12 @@ def problem_with(name: str) -> str:
         return "is no name within the folder"
     if len(parts) > _MOST_PARTS or any(len(part.encode()) > _MOST_PART for part in parts):
         return "has too long a name"
+    if len(name.encode()) > _MOST_WHOLE:
+        return "has too long a path"
     return ""
 
 
 _MOST_PARTS = 64
 _MOST_PART = 200
+_MOST_WHOLE = 2000
+"""Linux takes names of 4095 bytes: what is left is for the folders above it, on any machine."""

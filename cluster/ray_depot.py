@@ -7,8 +7,9 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from cluster.depot import DEPOT
-from cluster.manifest import Manifest
+from cluster.manifest import Manifest, Room
 from cluster.packer import Parcel
+from cluster.shelf import Refused
 from trainer.trial import CommitId, ExperimentId
 
 CALL_S = 10.0
@@ -50,10 +51,10 @@ class RayDepot:
         """See Depot."""
         self._call("put_log", name, data, patience_s=PART_S)
 
-    def begin(self, name: str, token: str) -> str:
+    def begin(self, name: str, token: str) -> Room:
         """See Depot."""
-        lack: str = self._call("begin", name, token)
-        return lack
+        room: Room = self._call("begin", name, token)
+        return room
 
     def put(self, delivery: tuple[str, str], place: str, offset: int, data: bytes) -> None:
         """See Depot."""
@@ -71,6 +72,8 @@ class RayDepot:
         except RayTaskError as error:
             if isinstance(error.cause, OSError):  # its disk is full, say
                 raise ConnectionError(f"the head cannot do it: {error.cause}") from None
+            if isinstance(error.cause, Refused):
+                raise error.cause from None
             raise
         except (RayActorError, GetTimeoutError, ValueError) as error:
             # A ValueError is Ray's word for an actor of this name not being there.

@@ -18,10 +18,9 @@ from pathlib import Path
 from cluster.depot import Depot
 from cluster.left_behind import Plan, plan
 from cluster.manifest import Left, Manifest, shown
-from cluster.shelf import KINDS, MOST_LOG_BYTES
-from trainer.config import KeepConfig
+from cluster.shelf import MOST_LOG_BYTES, Refused
 from trainer.log_capture import HEAD_BYTES, TAIL_BYTES
-from trainer.paths import WorkerPaths, out_name
+from trainer.paths import KINDS, OUT, PREDICTIONS, WorkerPaths, out_name
 from trainer.safe_read import SafeFolder, Unsafe
 from trainer.trial import CommitId, TrialId, TrialSpec
 
@@ -47,19 +46,17 @@ class RemoteResults:
         *,
         node: str,
         base: CommitId,
-        keep: KeepConfig,
         needed: tuple[str, ...] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Send what trials left of a study that began at `base`.
 
-        `needed` are files that come back whatever `keep` says; the clock is that of files.
+        `needed` are files that the head scores; the clock is that of files.
         """
         self._depot = depot
         self._paths = paths
         self._node = node
         self._base = base
-        self._keep = keep
         self._needed = needed
         self._clock = clock
         self._lock = threading.Lock()
@@ -191,7 +188,10 @@ class RemoteResults:
         except Exception:  # noqa: BLE001
             # Whatever it is, it must cost neither the worker nor what else is to be sent.
             _log.exception("what %s left could not be sent", name)
-            self._later[name] = self._clock() + LATER_S
+            now = self._clock()
+            self._later[name] = now + LATER_S
+            with suppress(OSError):  # others are not to try at once, too
+                os.utime(self._paths.unsent / name, (now, now))
             return
         (self._paths.unsent / name).unlink(missing_ok=True)
         self._own.discard(name)
@@ -203,31 +203,23 @@ class RemoteResults:
     def _send(self, name: str) -> None:
         logs = tuple(self._send_log(path) for path in self._paths.logs_of(name))
         token = uuid.uuid4().hex
-        lack = self._depot.begin(name, token)
-        most = 0.0 if lack else self._keep.return_mb * 1e6
-        plans, sent = {}, {}
-        for kind in KINDS:
-            is_needed = kind == KINDS[-1] and not lack
-            folder = self._paths.kept(kind, name)
-            plans[kind] = plan(
-                folder,
-                most_bytes=float("inf") if is_needed else most,
-                needed=() if lack else self._needed,
-            )
+        room = self._depot.begin(name, token)
+        plans, sent, lack = {}, {}, room.lack
+        for kind in reversed(KINDS):  # predictions first: they are ours, not the candidate's
+            plans[kind] = plan(self._paths.kept(kind, name), room, needed=self._needed)
+            room = plans[kind].rest
             sent[kind] = self._send_files(kind, (name, token), plans[kind])
-            most -= sum(each.bytes for each in sent[kind])
-        out, predictions = KINDS
         self._depot.finish(
             name,
             token,
             Manifest(
                 node=self._node,
-                folder=os.fspath(self._paths.kept(out, name)),
-                files=(*sent[out], *_because(plans[out].staying, lack)),
-                unlisted=plans[out].unlisted,
-                predictions=(*sent[predictions], *_because(plans[predictions].staying, lack)),
+                folder=os.fspath(self._paths.kept(OUT, name)),
+                files=(*sent[OUT], *_because(plans[OUT].staying, lack)),
+                unlisted=plans[OUT].unlisted,
+                predictions=(*sent[PREDICTIONS], *_because(plans[PREDICTIONS].staying, lack)),
                 logs=logs,
-                problem=plans[out].problem,
+                problem=plans[OUT].problem,
             ),
         )
         for log in logs:
@@ -238,9 +230,11 @@ class RemoteResults:
         try:
             with SafeFolder(path.parent) as folder:
                 data = folder.read(path.name, MOST_LOG_BYTES)
-        except (Unsafe, OSError) as error:
+            self._depot.put_log(path.name, data)
+        except ConnectionError:
+            raise
+        except (Refused, Unsafe, OSError) as error:
             return Left(name=path.name, bytes=0, stayed=shown(str(error)))
-        self._depot.put_log(path.name, data)
         return Left(name=path.name, bytes=len(data))
 
     def _send_files(self, kind: str, delivery: tuple[str, str], planned: Plan) -> list[Left]:
@@ -253,7 +247,7 @@ class RemoteResults:
                     self._send_file(delivery, f"{kind}/{found.name}", chunks)
             except ConnectionError:
                 raise
-            except (Unsafe, OSError) as error:
+            except (Refused, Unsafe, OSError) as error:
                 stayed = shown(str(error))
             sent.append(Left(name=found.name, bytes=found.size, stayed=stayed))
         return sent

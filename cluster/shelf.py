@@ -9,26 +9,22 @@ import errno
 import os
 import re
 import stat
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.codec import from_json, to_json
-from cluster.manifest import Manifest, problem_with
+from cluster.manifest import Left, Manifest, Room, problem_with
 from trainer.disk_room import lack_of_room
 from trainer.log_capture import HEAD_BYTES, TAIL_BYTES
-from trainer.paths import WorkerPaths
+from trainer.paths import KINDS, WorkerPaths
 from trainer.removal import remove_tree
 
-KINDS = ("out", "predictions")
-"""Folders of the study in which what a trial left is kept."""
-MOST_BYTES = 1 << 30
+ROOM = Room(bytes=1 << 30)
 MOST_LOG_BYTES = HEAD_BYTES + TAIL_BYTES + 4096
 """What the supervisor keeps of a log, and the line that says what was dropped."""
 _LOG = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,80}\.log")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,80}-[0-9]{1,6}")
-_BROKEN_OFF_S = 3600.0
 _FOR_A_WHILE = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE}
 )
@@ -37,21 +33,25 @@ _APPEND = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXE
 
 
 class Refused(ValueError):
-    """Something that no node of ours sends."""
+    """Something that is never taken, however often it is sent; the message says why."""
+
+
+class Overtaken(ConnectionError):
+    """A part of a delivery that is over, or that a later one has taken the place of."""
 
 
 class Shelf:
     """The folders of one study on the head.
 
-    What an attempt left comes in deliveries, of which only the last counts. Each is told by a token
-    of its own: a call that the network held up belongs to the delivery that it was made for, and
-    cannot spoil the one that followed.
+    What an attempt left comes in deliveries, of which only the last that was begun counts. Each is
+    told by a token of its own: a part that the network held up belongs to the delivery that it was
+    made for, and cannot spoil the one that followed.
     """
 
-    def __init__(self, paths: WorkerPaths, *, most_bytes: int = MOST_BYTES) -> None:
-        """Write below the study's folder, of each attempt `most_bytes` at most."""
+    def __init__(self, paths: WorkerPaths, room: Room = ROOM) -> None:
+        """Write below the study's folder, of each attempt as much as there is room for."""
         self._paths = paths
-        self.most_bytes = most_bytes
+        self.room = room
         self._used: dict[Path, int] = {}
         """Bytes of each delivery that is under way."""
 
@@ -84,20 +84,17 @@ class Shelf:
         with _refused(name):
             fresh.replace(path)
 
-    def begin(self, name: str, token: str) -> str:
-        """Make room for a delivery; say why there is none, if so."""
+    def begin(self, name: str, token: str) -> Room:
+        """Begin a delivery in the place of any earlier one; return how much of it is taken."""
         folder = self._delivery(name, token)
         folder.mkdir(mode=0o700, parents=True)
-        self._clear(folder.parent)
-        self._used = {folder: 0} | {each: n for each, n in self._used.items() if each.is_dir()}
-        return lack_of_room(folder)
-
-    @staticmethod
-    def _clear(attempt: Path) -> None:
-        """Remove deliveries that were broken off long ago: a call for one may come late."""
-        for each in attempt.iterdir():
-            if time.time() - each.stat().st_mtime > _BROKEN_OFF_S:
-                remove_tree(each)
+        for other in folder.parent.iterdir():
+            if other != folder:
+                remove_tree(other)
+                self._used.pop(other, None)
+        self._used[folder] = 0
+        lack = lack_of_room(folder)
+        return Room(lack=lack) if lack else self.room
 
     def put(self, delivery: tuple[str, str], place: str, offset: int, data: bytes) -> None:
         """Write a part of a file, the parts in their order.
@@ -113,10 +110,11 @@ class Shelf:
         if kind not in KINDS or problem_with(file):
             raise Refused(f"{delivery[0]} holds no file {place!r}")
         if not folder.is_dir():
-            raise Refused(f"{delivery[0]} was delivered in another way")
+            raise Overtaken(f"{delivery[0]} was delivered in another way")
         used = self._used[folder] = self._used.get(folder, 0) + len(data)
-        if used > self.most_bytes:
-            raise Refused(f"{delivery[0]} holds more than {self.most_bytes} bytes")
+        most = self.room.bytes + self.room.needed_bytes
+        if used > most:
+            raise Refused(f"{delivery[0]} holds more than {most} bytes")
         path = folder / kind / file
         with _refused(file):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,12 +124,15 @@ class Shelf:
             opened.write(data)
 
     def finish(self, name: str, token: str, manifest: Manifest) -> None:
-        """Put everything that came of an attempt in its place, and say what it is."""
+        """Put what came of an attempt in its place, and say what it is.
+
+        Of files only those that are whole by the manifest: sending one may have failed in between.
+        """
         folder = self._delivery(name, token)
         if not folder.is_dir():
-            raise Refused(f"{name} was delivered in another way")
-        for kind in KINDS:
-            if (folder / kind).is_dir():
+            raise Overtaken(f"{name} was delivered in another way")
+        for kind, files in zip(KINDS, (manifest.files, manifest.predictions), strict=True):
+            if _keep_whole(folder / kind, files):
                 kept = self._paths.kept(kind, name)
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 remove_tree(kept)
@@ -154,6 +155,20 @@ class Shelf:
         if not (_NAME.fullmatch(name) and _TOKEN.fullmatch(token)):
             raise Refused(f"{name!r} {token!r} is no delivery of what a trial left")
         return self._paths.returning(name) / token
+
+
+def _keep_whole(folder: Path, files: Iterable[Left]) -> bool:
+    """Remove files that are not here as they are listed; say whether any is left."""
+    whole = {each.name: each.bytes for each in files if not each.stayed}
+    found = [Path(root, name) for root, _, names in os.walk(folder) for name in names]
+    partial = [
+        path
+        for path in found
+        if whole.get(os.fspath(path.relative_to(folder))) != path.stat().st_size
+    ]
+    for path in partial:
+        path.unlink()
+    return len(found) > len(partial)
 
 
 @contextmanager

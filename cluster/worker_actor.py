@@ -90,7 +90,6 @@ def _ways(settings: WorkerSettings, slot: Slot) -> tuple[CodeSource | None, Resu
         settings.paths,
         node=slot.node,
         base=settings.base,
-        keep=settings.keep,
         needed=settings.needed,
     )
     return RemoteCode(RayDepot(), here), results.start()

@@ -6,10 +6,10 @@ from typing import TypedDict
 
 from cluster.experiment import Trial, TrialPhase
 from cluster.manifest import Left, Manifest, shown
-from cluster.shelf import KINDS, read_manifest
+from cluster.shelf import read_manifest
 from cluster.state import StudyState
 from infra.home import StudyHome
-from trainer.paths import WorkerPaths, out_name
+from trainer.paths import KINDS, OUT, PREDICTIONS, WorkerPaths, out_name
 from trainer.retention import is_pruned
 from trainer.safe_read import SafeFolder, Unsafe
 from trainer.trial import ExperimentId, SlotId
@@ -97,7 +97,7 @@ def _of_attempt(paths: WorkerPaths, trial: Trial) -> TrialArtifacts:
     return _facts(
         trial,
         node=trial.node if is_remote else "",
-        folder=str(paths.kept(KINDS[0], name)) if not is_remote else "",
+        folder=str(paths.kept(OUT, name)) if not is_remote else "",
         files=files,
         note="; ".join(notes),
     )
@@ -130,8 +130,8 @@ def _here(folder: Path, kind: str) -> Iterator[Artifact]:
 
 def _returned(paths: WorkerPaths, trial: Trial, name: str, manifest: Manifest) -> TrialArtifacts:
     files = [
-        *_listed(paths, KINDS[0], name, manifest, manifest.files),
-        *_listed(paths, KINDS[1], name, manifest, manifest.predictions),
+        *_listed(paths, OUT, name, manifest, manifest.files),
+        *_listed(paths, PREDICTIONS, name, manifest, manifest.predictions),
     ]
     return _facts(
         trial,
@@ -161,7 +161,7 @@ def _listed(
 
 
 def _prefixed(kind: str, name: str) -> str:
-    return name if kind == KINDS[0] else f"{kind}/{name}"
+    return name if kind == OUT else f"{kind}/{name}"
 
 
 def _facts(

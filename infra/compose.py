@@ -12,6 +12,7 @@ from cluster.controller import Controller, Parts
 from cluster.curve_book import CurveBook
 from cluster.fleet_process import FleetProcess
 from cluster.fleet_settings import FleetSettings
+from cluster.last_results import LastResults
 from cluster.mirror import Mirror
 from cluster.optuna_pruners import pruning_rule
 from cluster.performer import Performer
@@ -64,6 +65,8 @@ class Ingredients:
     fleet: Fleet
     proposers: Sequence[Proposer]
     observers: Sequence[Observer]
+    holdout: HoldoutWatch | None = None
+    """What scores promotions by the holdout; None where there is none."""
     revive: Callable[[], None]
     preflight: Preflight | None = None
     """What looks at candidates before they are queued; None lets all of them pass."""
@@ -118,6 +121,12 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
     curves = CurveBook(study.progress, rule, config.trial.budget_s) if rule else None
     contexts = proposing.context_book(config, repository, pad, instructions)
     waiting = RedisStore(connect(study.server.url), study.home.id)
+    last = LastResults(
+        since=now(),
+        is_awaited=partial(is_awaited, study.home),
+        notify=study.progress.set_notice,
+    )
+    watching = [*ingredients.observers, ingredients.holdout, contexts, curves]
     parts = Parts(
         ledger=study.ledger,
         waiting_ledger=RedisLedger(waiting),
@@ -126,7 +135,7 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
         mirror=Mirror(repository, study.home.repository),
         fleet=ingredients.fleet,
         proposers=ingredients.proposers,
-        observers=[*ingredients.observers, contexts, *([curves] if curves else [])],
+        observers=[each for each in watching if each is not None],
         plan=plan,
         contexts=contexts,
         note=partial(_note_down, pad),
@@ -136,8 +145,16 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
         revive=ingredients.revive,
         lease_s=config.cluster.lease_s,
         curves=curves,
+        finish=partial(_finish, last, ingredients.holdout),
     )
     return Controller(parts, state)
+
+
+def _finish(last: LastResults, watch: HoldoutWatch | None, look: Callable[[], StudyState]) -> None:
+    """Wait for what nodes still have to send, and for what is scored of that."""
+    last.wait(look)
+    if watch is not None:
+        watch.finish()
 
 
 def _habit(

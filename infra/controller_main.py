@@ -86,7 +86,8 @@ def _run(home: StudyHome) -> int:
             epoch=epoch,
             fleet=compose.ray_fleet(study, config),
             proposers=suggest,
-            observers=[*watching, *([watch] if watch else [])],
+            observers=watching,
+            holdout=watch,
             revive=server.revive,
             preflight=compose.preflight(study, config, environment),
         )

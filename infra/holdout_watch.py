@@ -1,17 +1,17 @@
 """Scores what promoted trials left for the holdout, as they are promoted. An observer of a study.
 
 Knows which promotions have no score yet, and what of a score may be told. Scores in a thread of its
-own: the controller waits for nothing. Whatever is missing when it ends, the next one begins with.
-Only what the Ladder tells (eval.holdout) leaves this module.
+own: the controller waits for nothing before its end. What has not come from another machine by then
+the next one begins with. Only what the Ladder tells (eval.holdout) leaves this module.
 """
 
 import logging
 import threading
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 from cluster import events as ev
 from cluster.experiment import Experiment, Kind, Status, Trial
@@ -27,7 +27,6 @@ from trainer.trial import TrialSpec
 
 _log = logging.getLogger("incumbent")
 _LOOK_S = 0.1
-_PATIENCE_S = 60.0
 
 
 class HoldoutWatch:
@@ -46,7 +45,7 @@ class HoldoutWatch:
     ) -> None:
         """`left` is where what a trial left to be scored is kept.
 
-        `is_awaited` says whether that is on its way here from another machine.
+        `is_awaited` says whether that is on its way here from another machine; others go first.
 
         `step` is what must be gained to be told; None: the noise of a run, as far as known.
         """
@@ -81,11 +80,15 @@ class HoldoutWatch:
             if isinstance(event, ev.Promoted) or is_first:
                 self._ask(state, experiment)
 
-    def close(self) -> None:
-        """See Observer; what was asked is scored first."""
-        if self._thread.ident is not None:
+    def finish(self) -> None:
+        """Score what was asked and is here; what is not is left to the next controller."""
+        if self._thread.is_alive():
             self._waiting.put(None)
             self._thread.join()
+
+    def close(self) -> None:
+        """See Observer."""
+        self.finish()
         self._scorer.close()
 
     def _ask(self, state: StudyState, experiment: Experiment) -> None:
@@ -95,15 +98,31 @@ class HoldoutWatch:
         self._waiting.put((experiment, step))
 
     def _work(self) -> None:
-        while (asked := self._waiting.get()) is not None:
-            try:
-                self._look(*asked)
-            except (OSError, RuntimeError) as error:
-                # Of our own making, or a successor is at work: whoever comes next tries again.
-                _log.warning("holdout of %s: %s", asked[0].id, error)
+        due: list[tuple[Experiment, float]] = []
+        is_over = False
+        while not is_over:
+            with suppress(Empty):
+                asked = self._waiting.get(timeout=_LOOK_S if due else None)
+                is_over = asked is None
+                due += [asked] if asked else []
+            due = [each for each in due if not self._is_done(*each)]
+        for experiment, _ in due:
+            node = experiment.scored[-1][0].node
+            _log.warning("holdout of %s: what it left on %s has not come back", experiment.id, node)
 
-    def _look(self, experiment: Experiment, step: float) -> None:
+    def _is_done(self, experiment: Experiment, step: float) -> bool:
+        """Score an experiment if what it left is here; say whether there is nothing more to do."""
         trial, _, validation = experiment.scored[-1]
+        if self._is_awaited(trial):
+            return False
+        try:
+            self._look(experiment, trial, validation, step)
+        except (OSError, RuntimeError) as error:
+            # Of our own making, or a successor is at work: whoever comes next tries again.
+            _log.warning("holdout of %s: %s", experiment.id, error)
+        return True
+
+    def _look(self, experiment: Experiment, trial: Trial, validation: float, step: float) -> None:
         spec = TrialSpec(
             trial=trial.id,
             experiment=experiment.id,
@@ -113,7 +132,6 @@ class HoldoutWatch:
             budget_s=0.0,
             timeout_s=0.0,
         )
-        self._await(trial)
         found = self._score(spec)
         if found.is_ours:
             raise RuntimeError(found.reason)
@@ -131,14 +149,6 @@ class HoldoutWatch:
         draft = ev.Draft(id=f"{experiment.id}/holdout", at=datetime.now(UTC), event=event)
         self._ledger.append([draft], epoch=self._epoch)
         self._best = reported if reported is not None else self._best
-
-    def _await(self, trial: Trial) -> None:
-        """Wait a while until what a trial left is here; raises RuntimeError."""
-        give_up_at = time.monotonic() + _PATIENCE_S
-        while self._is_awaited(trial):
-            if time.monotonic() > give_up_at:
-                raise RuntimeError(f"what it left on {trial.node} has not come back")
-            time.sleep(_LOOK_S)
 
     def _score(self, spec: TrialSpec) -> ScoreReport:
         told = self._scorer.begin(spec, self._left(spec))

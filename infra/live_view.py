@@ -53,6 +53,7 @@ class PlainView:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._noticed = ""
 
     def observe(self, recorded: ev.Recorded, state: StudyState) -> None:
         """Print the event's line, if it is of interest."""
@@ -61,7 +62,10 @@ class PlainView:
             self._write(f"{recorded.at.astimezone():%H:%M:%S} {line}")
 
     def update(self, facts: StatusFacts) -> None:
-        """Do nothing: the events have told it."""
+        """Print a standing notice when it is new; the rest the events have told."""
+        if facts["notice"] not in {"", self._noticed}:
+            self.notice(facts["notice"])
+        self._noticed = facts["notice"]
 
     def notice(self, text: str) -> None:
         """Say something beside the events."""

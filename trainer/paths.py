@@ -27,6 +27,8 @@ from pathlib import Path
 
 from trainer.trial import Rung, SlotId, TrialId, TrialSpec
 
+OUT, PREDICTIONS = KINDS = ("out", "predictions")
+"""Folders in which what attempts left is kept."""
 PREDICT = "predict"
 """What the log of asking a model is called, behind the name of its trial."""
 _LOG = re.compile(r"(.+?\.\d+)(?:-a(\d+))?(?:-[a-z0-9-]+)?\.log")
@@ -173,7 +175,7 @@ class WorkerPaths:
         return self.study / "returning" / name
 
     def kept(self, kind: str, name: str) -> Path:
-        """Return the folder of what one attempt left: `out`, or `predictions`."""
+        """Return the folder of what one attempt left, of one of the KINDS."""
         return self.study / kind / name
 
 

@@ -11,12 +11,11 @@ from pathlib import Path
 
 from trainer.folder_use import FolderUse
 from trainer.limits import GB
-from trainer.paths import WorkerPaths
+from trainer.paths import KINDS, WorkerPaths
 from trainer.ports import CodeAway
 from trainer.trial import ExperimentId
 from trainer.worktree import locked
 
-KINDS = ("out", "predictions")
 BASELINE = ExperimentId("e0")
 _LOOK_S = 2.0
 """What is not counted by then is taken for as large as it was found to be."""

@@ -46,18 +46,19 @@ def logs(
         return
     offset, patience_s = 0, RETURN_S
     while True:
-        text, offset = _read(path, offset)
-        if text:
-            sys.stdout.write(printable_lines(text) + "\n" * text.endswith("\n"))
-            sys.stdout.flush()
-        if not follow or not text:
+        shown, offset = offset, _show(path, offset)
+        if not follow or offset == shown:
             with opened(home) as found:
                 state = found.state()
             latest = find_log(home, state, f"{trial_of(path)}{dash}{step}")
             if follow and latest not in {None, path}:
+                _show(path, offset)  # what has come since
                 path, offset = latest, 0  # its smoke run was all that there was before
                 continue
-            if not follow or is_complete(home, state, trial_of(path)):
+            if not follow:
+                return
+            if is_complete(home, state, trial_of(path)):
+                _show(path, offset)
                 return
             if not is_running(state, trial_of(path)):
                 patience_s -= LOOK_S
@@ -65,6 +66,17 @@ def logs(
                     note(f"the end of this log has not come back from its node: {path.stem}")
                     return
         time.sleep(LOOK_S)
+
+
+def _show(path: Path, offset: int) -> int:
+    """Print what there is after `offset`; return the new one."""
+    from infra.plain_text import printable_lines
+
+    text, end = _read(path, offset)
+    if text:
+        sys.stdout.write(printable_lines(text) + "\n" * text.endswith("\n"))
+        sys.stdout.flush()
+    return end
 
 
 def _read(path: Path, offset: int) -> tuple[str, int]:

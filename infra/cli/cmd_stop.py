@@ -32,10 +32,13 @@ def stop(
         if not now:
             note("finishing what runs (--now gives it back)")
         with opened(home) as found:
-            state = found.state()
+            state, noticed = found.state(), found.progress.notice()
             while find_controller(home) is not None:
                 state = catch_up(found.ledger, state)
                 request_stop(found, state, now=now)
+                if (notice := found.progress.notice()) not in {"", noticed}:
+                    note(notice)
+                noticed = notice
                 time.sleep(PATIENCE_S)
     has_ended_final = end_final(home)
     # A controller that was killed leaves Ray and its workers running: they are ours to end.

@@ -169,6 +169,7 @@ class Bench:
         experiments: int = 0,
         preflight: Preflight | None = None,
         pruner: PrunerConfig | None = None,
+        finish: Callable[[Callable[[], StudyState]], None] = lambda _look: None,
         **plan: Any,
     ) -> Controller:
         ledger = self.ledger
@@ -215,6 +216,7 @@ class Bench:
             notify=self.notices.append,
             revive=lambda: None,
             curves=curves,
+            finish=finish,
         )
         return Controller(parts, load(ledger))
 

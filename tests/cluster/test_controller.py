@@ -2,12 +2,13 @@
 
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cluster import events as ev
 from cluster.experiment import Status
 from cluster.queue_mode import QueueMode
 from cluster.redis_queue import RedisTrialQueue
+from cluster.state import StudyState
 from proposer.proposal import Context, Proposal
 from tests.cluster.bench import (
     START,
@@ -146,3 +147,23 @@ def test_the_mirror_waits_while_the_branch_is_checked_out_and_says_so(bench: Ben
     assert subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=bench.user) == before
     assert "incumbent/s" in bench.notices[-1]
     assert bench.branch()[0] == "A = 3 # between B = 1"
+
+
+def test_workers_live_until_what_they_still_send_has_been_waited_for(bench: Bench) -> None:
+    class Watched(ThreadFleet):
+        def shutdown(self) -> None:
+            told.append("shutdown")
+            super().shutdown()
+
+    def finish(look: Callable[[], StudyState]) -> None:
+        bench.ask(ev.StopRequested(now=True))
+        told.append(look().stopping)
+
+    told: list[str] = []
+    controller = bench.controller(
+        lambda b: Watched(b, 1), Script([edited(A=3)]), experiments=1, finish=finish
+    )
+    controller.run()
+    assert told == ["now", "shutdown"]
+    last = bench.ledger.read(0)[-1].event
+    assert isinstance(last, ev.ControllerStopped)

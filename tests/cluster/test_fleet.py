@@ -8,6 +8,7 @@ import pytest
 from cluster.brief import Refusal, Terms
 from cluster.fleet import _Fleet
 from cluster.fleet_settings import FleetSettings
+from cluster.manifest import Room
 from eval.metric import Goal, Metric
 
 REFUSAL = Refusal(node="rig", address="10.0.0.7", reason="no sandbox")
@@ -69,7 +70,7 @@ def test_a_depot_that_ray_has_started_again_learns_its_limits_and_the_queue_who_
     fleet._board = OneRefusal()  # type: ignore[assignment]
     fleet._pinged = float("-inf")
     fleet.tend()
-    assert depot.calls == [("adopt", (3_000_000, 7.0))]
+    assert depot.calls == [("adopt", (Room(bytes=3_000_000), 7.0))]
     assert queue.calls == [("ping", ()), ("refuse", (REFUSAL,))]
     fleet.tend()
     assert len(depot.calls) == 1, "not at every look"

@@ -1,9 +1,10 @@
 """What trials leave on a node, and what of it is on the head: two folders, a door in between."""
 
+import errno
 import os
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,13 @@ from typing import Any
 import pytest
 
 from cluster.depot import DepotActor
-from cluster.manifest import MOST_LISTED, Manifest
+from cluster.manifest import MOST_LISTED, Manifest, Room
 from cluster.remote_results import BEAT_BYTES, OTHERS_S, RemoteResults
-from cluster.shelf import MOST_LOG_BYTES, Refused, Shelf, read_manifest
+from cluster.shelf import ROOM, Refused, read_manifest
 from tests.cluster.fake_depot import FakeDepot, away
-from trainer.config import KeepConfig
 from trainer.log_capture import HEAD_BYTES, TAIL_BYTES
 from trainer.paths import WorkerPaths
+from trainer.safe_read import SafeFolder
 from trainer.trial import CommitId, ExperimentId, Rung, TrialId, TrialSpec
 
 SPEC = TrialSpec(
@@ -57,9 +58,8 @@ def depot(head: WorkerPaths) -> FakeDepot:
 
 @pytest.fixture
 def make(depot: FakeDepot, node: WorkerPaths) -> Make:
-    def make(return_mb: float = 64.0, **more: Any) -> RemoteResults:
-        keep = KeepConfig(return_mb=return_mb)
-        return RemoteResults(depot, node, node="n1", keep=keep, **{"base": BASE, **more})
+    def make(**more: Any) -> RemoteResults:
+        return RemoteResults(depot, node, node="n1", **{"base": BASE, **more})
 
     return make
 
@@ -211,10 +211,11 @@ def test_a_trial_that_left_nothing_has_a_manifest_all_the_same(
 
 
 def test_what_is_too_large_stays_on_the_node_the_smallest_come(
-    make: Make, head: WorkerPaths, node: WorkerPaths
+    make: Make, depot: FakeDepot, head: WorkerPaths, node: WorkerPaths
 ) -> None:
+    depot.adopt(Room(bytes=700), 0.0)
     leave(node, {"big": b"x" * 900, "small": b"x" * 100, "middle": b"x" * 500})
-    results = make(return_mb=0.0007)
+    results = make()
     results.left(SPEC)
     results.step()
     told = stayed(delivered(head))
@@ -223,18 +224,101 @@ def test_what_is_too_large_stays_on_the_node_the_smallest_come(
     assert (node.kept("out", NAME) / "big").exists()
 
 
-def test_what_is_scored_on_the_head_comes_whatever_its_size(
-    make: Make, head: WorkerPaths, node: WorkerPaths
+def test_what_is_scored_on_the_head_has_room_of_its_own(
+    make: Make, depot: FakeDepot, head: WorkerPaths, node: WorkerPaths
 ) -> None:
-    leave(node, {"holdout.npy": b"x" * 900, "other": b"x" * 10})
-    leave(node, {"val.npy": b"y" * 900}, "predictions")
-    results = make(return_mb=0.0, needed=("holdout.npy",))
+    depot.adopt(Room(bytes=20, needed_bytes=1000), 0.0)
+    leave(node, {"other": b"x" * 10, "large": b"x" * 11, "holdout.npy": b"the candidate's" * 9})
+    leave(node, {"holdout.npy": b"x" * 900, "val.npy": b"y" * 10}, "predictions")
+    results = make(needed=("holdout.npy",))
     results.left(SPEC)
     results.step()
-    assert stayed(delivered(head))["holdout.npy"] == ""
-    assert stayed(delivered(head))["other"]
-    assert (head.kept("predictions", NAME) / "val.npy").read_bytes() == b"y" * 900
-    assert [each.name for each in delivered(head).predictions] == ["val.npy"]
+    found = delivered(head)
+    assert {each.name: each.stayed for each in found.predictions} == {
+        "holdout.npy": "",
+        "val.npy": "",
+    }
+    assert stayed(found) == {
+        "other": "",
+        "large": "it would be more than [keep] return_mb",
+        "holdout.npy": "it is more than is ever scored",
+    }
+    assert (head.kept("predictions", NAME) / "holdout.npy").read_bytes() == b"x" * 900
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("predictions", "val.npy"), ("out", "holdout.npy"), ("predictions", "holdout.npy")],
+)
+def test_what_the_head_would_never_take_stays_and_the_rest_comes(
+    kind: str, name: str, make: Make, depot: FakeDepot, head: WorkerPaths, node: WorkerPaths
+) -> None:
+    depot.adopt(Room(bytes=1000, needed_bytes=1000), 0.0)
+    leave(node, {name: b"x" * 1001}, kind)
+    leave(node, {"small": b"1"})
+    results = make(needed=("holdout.npy",))
+    results.left(SPEC)
+    results.step()
+    found = delivered(head)
+    told = {each.name: each.stayed for each in (*found.files, *found.predictions)}
+    assert told.pop("small") == ""
+    assert told[name].startswith("it ")
+    assert not any(node.unsent.iterdir())
+
+
+def test_a_file_that_the_head_refuses_stays_and_costs_no_other(
+    make: Make, depot: FakeDepot, head: WorkerPaths, node: WorkerPaths
+) -> None:
+    def before(name: str) -> None:
+        if name == "put" and "put" not in depot.calls:
+            depot.calls.append(name)
+            raise Refused("no such file, please")
+
+    depot.before = before
+    leave(node, {"a": b"1", "b": b"22"})
+    results = make()
+    results.left(SPEC)
+    results.step()
+    assert stayed(delivered(head)) == {"a": "no such file, please", "b": ""}
+    assert [path.name for path in head.kept("out", NAME).iterdir()] == ["b"]
+    assert not any(node.unsent.iterdir())
+
+
+def test_a_file_that_cannot_be_read_to_its_end_is_not_taken_for_whole(
+    make: Make, head: WorkerPaths, node: WorkerPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = SafeFolder.chunks
+
+    def chunks(self: SafeFolder, name: str, most: int, *, start: int = 0) -> Iterator[bytes]:
+        for number, chunk in enumerate(real(self, name, most, start=start)):
+            if name == "model.pt" and number == 6:  # after the first part was sent
+                raise OSError(errno.EIO, "an error of the disk")
+            yield chunk
+
+    monkeypatch.setattr(SafeFolder, "chunks", chunks)
+    leave(node, {"model.pt": b"x" * (9 << 20), "small": b"1"})
+    results = make()
+    results.left(SPEC)
+    results.step()
+    told = stayed(delivered(head))
+    assert told["small"] == ""
+    assert "an error of the disk" in told["model.pt"]
+    assert [path.name for path in head.kept("out", NAME).iterdir()] == ["small"]
+
+
+def test_a_log_that_the_head_refuses_stays_and_the_rest_comes(
+    make: Make, head: WorkerPaths, node: WorkerPaths
+) -> None:
+    head.log(SPEC).mkdir()
+    leave(node, {"a": b"1"})
+    node.log(SPEC).write_text("loss: 1\n")
+    results = make()
+    results.left(SPEC)
+    results.step()
+    (log,) = delivered(head).logs
+    assert "Is a directory" in log.stayed
+    assert node.log(SPEC).exists()
+    assert stayed(delivered(head)) == {"a": ""}
 
 
 def test_a_large_file_comes_in_parts_with_the_logs_in_between(
@@ -307,6 +391,22 @@ def test_names_that_would_move_a_cursor_or_are_too_long_stay(
     assert len(told) == 5
     assert all(name.isprintable() for name in told)
     assert not head.kept("out", NAME).exists()
+
+
+def test_a_path_that_might_be_too_long_on_the_head_stays(
+    make: Make, head: WorkerPaths, node: WorkerPaths
+) -> None:
+    out = leave(node, {"good": b"1"})
+    parts, rest = divmod(4090 - len(os.fsencode(out)), 191)  # Linux opens paths of 4095 bytes
+    deep = out / "/".join(["d" * 190] * parts) / ("f" * max(1, rest - 1))
+    deep.parent.mkdir(parents=True)
+    deep.write_bytes(b"1")
+    results = make()
+    results.left(SPEC)
+    results.step()
+    told = stayed(delivered(head))
+    assert told.pop("good") == ""
+    assert [*told.values()] == ["has too long a path"]
 
 
 def test_a_folder_that_is_a_link_or_too_deep_is_not_looked_into(
@@ -414,6 +514,41 @@ def test_a_failure_of_ours_is_tried_again_later_and_holds_up_no_other(
     assert head.returned("e9.1-1").exists()
 
 
+def test_a_head_that_can_make_no_room_for_others_has_it_all_the_same(
+    make: Make, depot: FakeDepot, head: WorkerPaths, node: WorkerPaths
+) -> None:
+    depot.adopt(ROOM, 1.0)
+    (head.study / "kept").mkdir()  # in the place of the index
+    leave(node, {"a": b"1"})
+    results = make()
+    results.left(SPEC)
+    results.step()
+    assert stayed(delivered(head)) == {"a": ""}
+    assert not any(node.unsent.iterdir())
+
+
+def test_what_could_not_be_sent_is_not_tried_at_once_by_all_workers_of_the_node(
+    make: Make, depot: FakeDepot, head: WorkerPaths, node: WorkerPaths
+) -> None:
+    now = [node.study.stat().st_mtime]
+
+    def before(name: str) -> None:
+        if name == "finish":
+            raise RuntimeError("what nobody thought of")
+
+    depot.before = before
+    first, second = make(clock=lambda: now[0]), make(clock=lambda: now[0])
+    first.left(SPEC)
+    now[0] += OTHERS_S + 10
+    first.step()
+    second.step()
+    assert depot.calls.count("begin") == 1
+    depot.before = lambda _: None
+    now[0] += OTHERS_S + 1
+    second.step()
+    assert head.returned(NAME).exists()
+
+
 def test_the_thread_sends_at_once_and_close_waits_for_it(
     make: Make, head: WorkerPaths, node: WorkerPaths
 ) -> None:
@@ -433,70 +568,6 @@ def test_a_head_that_is_away_holds_nobody_up(make: Make, depot: FakeDepot) -> No
     results.left(SPEC)  # or this test would never end
     gate.set()
     results.close()
-
-
-# --- what the head takes --------------------------------------------------------------------------
-
-
-@pytest.fixture
-def shelf(head: WorkerPaths) -> Shelf:
-    return Shelf(head, most_bytes=1000)
-
-
-TOKEN = "0123456789abcdef"
-
-
-@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../b", "a//b", "", ".", "a\0b", "a\nb"])
-def test_no_name_leads_out_of_the_folder(name: str, shelf: Shelf, head: WorkerPaths) -> None:
-    shelf.begin(NAME, TOKEN)
-    with pytest.raises(Refused):
-        shelf.put((NAME, TOKEN), f"out/{name}", 0, b"1")
-    for other in ("../e4.1-1", ".", "", "e4.1"):
-        with pytest.raises(Refused):
-            shelf.begin(other, TOKEN)
-    for token in ("", "..", "../../01234567"):
-        with pytest.raises(Refused):
-            shelf.begin(NAME, token)
-    for log in ("../x.log", "x", ".log", "a/b.log"):
-        with pytest.raises(Refused):
-            shelf.append_log(log, 0, b"1")
-    with pytest.raises(Refused):
-        shelf.put((NAME, TOKEN), "logs/a", 0, b"1")
-
-
-def test_no_node_fills_the_head_s_disk(shelf: Shelf) -> None:
-    shelf.begin(NAME, TOKEN)
-    shelf.put((NAME, TOKEN), "out/a", 0, b"1" * 900)
-    with pytest.raises(Refused, match="more than 1000 bytes"):
-        shelf.put((NAME, TOKEN), "out/b", 0, b"1" * 101)
-    with pytest.raises(Refused):
-        shelf.put_log("e4.1.log", b"1" * (MOST_LOG_BYTES + 1))
-    assert shelf.append_log("e4.1.log", 0, b"1" * (MOST_LOG_BYTES + 1)) == 0
-
-
-def test_calls_that_come_late_spoil_no_later_delivery(shelf: Shelf, head: WorkerPaths) -> None:
-    late, told = "a" * 16, Manifest(node="n1", folder="/there")
-    shelf.begin(NAME, TOKEN)
-    shelf.put((NAME, TOKEN), "out/a", 0, b"new")
-    shelf.begin(NAME, late)
-    shelf.put((NAME, late), "out/a", 0, b"old")
-    shelf.finish(NAME, TOKEN, told)
-    with pytest.raises(Refused):
-        shelf.finish(NAME, late, told)
-    with pytest.raises(Refused):
-        shelf.put((NAME, TOKEN), "out/a", 0, b"again")
-    assert (head.kept("out", NAME) / "a").read_bytes() == b"new"
-    assert not any((head.study / "returning").iterdir())
-
-
-def test_a_log_is_written_through_no_link(shelf: Shelf, head: WorkerPaths, tmp_path: Path) -> None:
-    (tmp_path / "precious").write_text("mine")
-    head.log(SPEC).symlink_to(tmp_path / "precious")
-    with pytest.raises(Refused, match="symbolic"):
-        shelf.append_log("e4.1.log", 0, b"theirs")
-    shelf.put_log("e4.1.log", b"whole\n")
-    assert (tmp_path / "precious").read_text() == "mine"
-    assert head.log(SPEC).read_text() == "whole\n"
 
 
 def test_the_longest_log_that_there_is_comes_back(

@@ -34,9 +34,10 @@ import json, sys
 from pathlib import Path
 import ray
 from cluster.depot import DEPOT, THREADS, DepotActor
+from cluster.manifest import Room
 from cluster.worker_actor import WorkerActor
 from eval.metric import Goal, Metric
-from trainer.config import KeepConfig, TrialConfig
+from trainer.config import TrialConfig
 from trainer.paths import WorkerPaths
 from trainer.slot_parts import WorkerSettings
 
@@ -45,7 +46,7 @@ ray.init(address=told["address"], namespace=told["study"], log_to_driver=False)
 folder = Path(told["folder"])
 lasting = {"lifetime": "detached", "num_cpus": 0, "max_restarts": -1}
 depot = ray.remote(DepotActor).options(name=DEPOT, max_concurrency=THREADS, **lasting)
-depot.remote(told["directory"], told["base"], 5_000_000, 0.0)
+depot.remote(told["directory"], told["base"], Room(bytes=5_000_000))
 settings = WorkerSettings(
     study=told["study"],
     base=told["base"],
@@ -56,7 +57,6 @@ settings = WorkerSettings(
     gpu_busy_mb=2000.0,
     editable=("bench.sh",),
     node="n1",
-    keep=KeepConfig(return_mb=5),
 )
 actor = ray.remote(WorkerActor).options(name="worker-n1", lifetime="detached", num_cpus=0)
 actor.remote(settings).run.remote()
@@ -119,18 +119,25 @@ def kill(study: Study, name: str) -> None:
     found.kill()
 
 
+def slots(study: Study) -> dict[str, str]:
+    """Return what runs where."""
+    running = [e.trials[-1] for e in study.state().experiments.values() if e.trials]
+    return {t.slot: t.id for t in running if t.phase == "running"}
+
+
+def keep_busy(study: Study) -> str:
+    """Have the head's slot and the node's run a trial each; return the node's."""
+    for value in ("1", "3"):
+        study.submit(study.patch("bench.sh", "X=2", f"X={value}"))
+    study.wait("both slots to be busy", lambda: len(slots(study)) == 2)
+    (remote,) = (trial for slot, trial in slots(study).items() if is_on_node(slot))
+    return remote
+
+
 def test_a_trial_runs_where_the_study_s_files_are_not_and_its_own_come_back(
     study: Study, node: Path
 ) -> None:
-    for value in ("1", "3"):  # one for the head's slot, one for the node's
-        study.submit(study.patch("bench.sh", "X=2", f"X={value}"))
-
-    def slots() -> dict[str, str]:
-        running = [e.trials[-1] for e in study.state().experiments.values() if e.trials]
-        return {t.slot: t.id for t in running if t.phase == "running"}
-
-    study.wait("both slots to be busy", lambda: len(slots()) == 2)
-    (remote,) = (trial for slot, trial in slots().items() if is_on_node(slot))
+    remote = keep_busy(study)
     experiment = remote.partition(".")[0]
     log = study.home.logs / f"{remote}.log"
     study.wait("the log's beginning on the head", lambda: log.exists() and log.read_text())
@@ -140,7 +147,7 @@ def test_a_trial_runs_where_the_study_s_files_are_not_and_its_own_come_back(
 
     kill(study, "ray::DepotActor")  # Ray starts another, and what comes back waits for that
     signals(study).joinpath("go").touch()
-    study.wait("its verdict", lambda: not slots())
+    study.wait("its verdict", lambda: not slots(study))
     assert follower.wait() == 0
     assert "METRIC loss=" in follower.output
 
@@ -159,3 +166,17 @@ def test_a_trial_runs_where_the_study_s_files_are_not_and_its_own_come_back(
     assert f"{remote} on n1: {node}/out/{remote}-1" in text
     assert "too-large" in study.incumbent("artifacts", remote).stdout
     assert f"n1:{node}/out" in study.incumbent("show", experiment).stdout.replace("\n", "")
+
+
+def test_a_study_that_stops_has_what_its_last_trials_left(study: Study, node: Path) -> None:
+    remote = keep_busy(study)
+    stopping = study.start("stop")
+    study.wait("the stop to be asked for", lambda: study.state().stopping)
+    kill(study, "ray::DepotActor")  # it takes Ray seconds to start another
+    signals(study).joinpath("go").touch()
+    assert stopping.wait() == 0
+    assert f"waiting for what {remote} left on n1" in stopping.output
+    (listed,) = study.json("artifacts", remote)
+    files = {each["name"]: each for each in listed["files"]}
+    assert Path(files["model"]["path"]).stat().st_size == 3_000_000
+    assert not any((node / "unsent").iterdir())

@@ -4,8 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from infra.cli.cmd_logs import _read
+from cluster.state import StudyState
+from infra.cli.cmd_logs import _read, logs
+from infra.home import StudyHome
+from infra.trial_logs import is_complete
+from tests.infra.study_of_git import GrownStudy, user
+from tests.infra.user import User
 from trainer.safe_read import Unsafe
+from trainer.trial import TrialId
+
+__all__ = ["user"]  # a fixture
 
 
 @pytest.fixture
@@ -35,3 +43,22 @@ def test_a_link_in_a_logs_place_is_not_followed(log: Path, tmp_path: Path) -> No
     log.symlink_to(tmp_path / "secret")
     with pytest.raises(Unsafe):
         _read(log, 0)
+
+
+def test_what_comes_after_the_last_look_and_before_the_end_is_shown(
+    user: User, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    GrownStudy(user).more(1)
+    log = user.home.logs / "e0.1.log"
+    log.parent.mkdir(exist_ok=True)
+    log.write_text("step 1\n")
+
+    def ends(home: StudyHome, state: StudyState, trial: TrialId) -> bool:
+        with log.open("a") as file:
+            file.write("loss: 1\n")
+        return is_complete(home, state, trial)
+
+    monkeypatch.setattr("infra.trial_logs.is_complete", ends)
+    monkeypatch.setenv("INCUMBENT_HOME", user.variables["INCUMBENT_HOME"])
+    logs("e0.1", study="mar5", follow=True)
+    assert capsys.readouterr().out == "step 1\nloss: 1\n"

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
+
+import pytest
 
 from cluster.experiment import Kind, Trial
 from cluster.ledger import InMemoryLedger
@@ -77,20 +80,56 @@ def test_the_baseline_and_each_promotion_are_scored_and_nothing_else(tmp_path: P
     assert labels.seen == ["e0.1", "e2.1", "e3.1", "closed"]
 
 
-def test_what_is_still_on_its_way_from_a_node_is_waited_for(tmp_path: Path) -> None:
-    looks: list[str] = []
+class OnTheirWay:
+    """Trials of which nothing has come back from their node yet."""
 
-    def is_awaited(trial: Trial) -> bool:
-        looks.append(trial.id)
-        return len(looks) < 3
+    def __init__(self, *trials: str) -> None:
+        self._trials = {*trials}
+        self.looks: SimpleQueue[str] = SimpleQueue()
 
-    labels = Labels(e0=0.52)
-    holdout, study = Holdout(tmp_path, labels, is_awaited=is_awaited), Study()
+    def __call__(self, trial: Trial) -> bool:
+        self.looks.put(trial.id)
+        return trial.id in self._trials
+
+    def come(self, trial: str) -> None:
+        self._trials.remove(trial)
+
+
+def test_what_is_on_its_way_from_a_node_is_scored_when_it_comes_and_holds_up_no_other(
+    tmp_path: Path,
+) -> None:
+    coming = OnTheirWay("e0.1")
+    labels = Labels(e0=0.52, e1=0.4)
+    holdout, study = Holdout(tmp_path, labels, is_awaited=coming), Study()
     study.watch(holdout.watch)
     study.baseline(0.5)
+    study.keep("measured here", 0.4)
+    while coming.looks.get(timeout=30) != "e1.1":
+        pass
+    for _ in range(3):  # it is looked for again, after what was asked later
+        assert coming.looks.get(timeout=30) == "e0.1"
+    assert labels.seen == ["e1.1"]
+    coming.come("e0.1")
+    holdout.watch.finish()
+    assert labels.seen == ["e1.1", "e0.1"]
+    assert [name for name, _ in holdout.told()] == ["e1", "e0"]
+
+
+def test_what_has_not_come_at_the_end_is_left_to_the_next_controller(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    labels = Labels(e1=0.4)
+    holdout, study = Holdout(tmp_path, labels, is_awaited=OnTheirWay("e0.1", "e2.1")), Study()
+    study.watch(holdout.watch)
+    study.baseline(0.5)
+    study.keep("measured here", 0.4)
+    study.keep("on a node", 0.3)
     holdout.watch.close()
-    assert looks == ["e0.1"] * 3
-    assert holdout.told() == [("e0", 0.5)]
+    assert labels.seen == ["e1.1", "closed"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "holdout of e0: what it left on box has not come back",
+        "holdout of e2: what it left on box has not come back",
+    ]
 
 
 def test_what_was_promoted_while_nobody_watched_is_scored_at_the_next_start(

@@ -100,6 +100,17 @@ def test_lines_go_to_a_pipe_and_leave_standard_output_to_json(
     assert (out, err) == ("json False\n", "json True\n")
 
 
+def test_a_standing_notice_is_a_line_when_it_is_new() -> None:
+    study, stream = Study(), io.StringIO()
+    view = PlainView(stream)
+    for notice in ("", "waiting for e4.1", "waiting for e4.1", "", "waiting for e4.1"):
+        facts = status_facts(
+            study.state, now=study.now, is_running=True, progress={}, notice=notice
+        )
+        view.update(facts)
+    assert stream.getvalue() == "waiting for e4.1\n" * 2
+
+
 def test_a_terminal_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     ours, theirs = pty.openpty()
