@@ -28,6 +28,11 @@ class Outage:
         self._good: dict[SlotId, tuple[str, int]] = {}
         self._latest = 0
 
+    def check(self) -> None:
+        """Raise LedgerAway while the store is known to be away."""
+        if self.reason:
+            raise LedgerAway(self.reason)
+
     def begin(self, error: LedgerAway | WrongServer) -> None:
         """Note that the store has not answered, or lets nobody in any more."""
         self.reason = str(error)
@@ -70,12 +75,14 @@ S = TypeVar("S", bound=Door)
 def needs_store(
     call: Callable[Concatenate[S, P], Awaitable[T]],
 ) -> Callable[Concatenate[S, P], Any]:
-    """Have a call raise LedgerAway at once while the store is known to be away."""
+    """Have a call raise LedgerAway at once while the store is known to be away.
+
+    One that waits has to look again before it asks the store.
+    """
 
     @wraps(call)
     async def guarded(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
-        if self.outage.reason:
-            raise LedgerAway(self.outage.reason)
+        self.outage.check()
         try:
             return await call(self, *args, **kwargs)
         except (LedgerAway, WrongServer) as error:

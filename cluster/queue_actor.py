@@ -108,6 +108,7 @@ class QueueActor(Door):
             if time.monotonic() >= deadline:
                 return NoWork.WAIT
             await self._something_new(deadline)
+            self.outage.check()  # of all that waited, one finds out: the next has no need to ask
 
     @needs_store
     async def reserve(self, slot: Slot) -> TrialSpec | None:

@@ -8,6 +8,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from cluster import queue_actor
 from cluster.ledger import LedgerAway
 from cluster.patience import patiently
 from cluster.queue_actor import QueueActor
+from cluster.queue_mode import QueueMode
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_queue import RedisTrialQueue
 from cluster.redis_store import RedisStore, connect
@@ -93,15 +96,18 @@ class ActorLeases:
 
     def __init__(self, url: str) -> None:
         self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
         self.restart(url)
 
     def restart(self, url: str) -> None:
         self.actor = QueueActor(url, STUDY, LEASE_S)
 
+    def begin(self, ask: Coroutine[Any, Any, Any]) -> Future[Any]:
+        return asyncio.run_coroutine_threadsafe(ask, self.loop)
+
     def call(self, ask: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(ask, self.loop).result(timeout=PATIENCE_S)
+        return self.begin(ask).result(timeout=PATIENCE_S)
 
     def hello(self, slot: Slot) -> None:
         self.call(self.actor.hello(slot))
@@ -125,7 +131,7 @@ class ActorLeases:
     def close(self) -> None:
         self.call(_end_others())
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
+        self.thread.join()
         self.loop.close()
 
 
@@ -205,6 +211,10 @@ def wait_until(holds: Callable[[], bool]) -> None:
     raise AssertionError("it never came to be")
 
 
+def idle_slot(number: int) -> Slot:
+    return replace(SLOT, id=SlotId(f"cpu-{number + 1}"))
+
+
 def is_away(leases: ActorLeases) -> bool:
     return bool(leases.actor.outage.reason)
 
@@ -262,6 +272,36 @@ def test_others_are_answered_at_once_while_a_server_hangs(
         assert leases.heartbeat(SLOT, lease, Progress(elapsed_s=1.0)) is Heartbeat.GO_ON
         with pytest.raises(LedgerAway):
             leases.complete(SLOT, lease, SCORED)
+
+
+def test_of_all_that_wait_for_work_one_asks_a_server_that_hangs(
+    server: Server,
+    leases: ActorLeases,
+    queue: RedisTrialQueue,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever asks holds up all others: heartbeats too, until trials would end themselves."""
+    held, _ = leased(leases), leases.lease(idle_slot(0), 0.0)
+    asked: list[str] = []
+    mode = RedisTrialQueue.mode
+
+    def counted(self: RedisTrialQueue, node: str = "") -> QueueMode:
+        if threading.current_thread() is leases.thread:
+            asked.append(node)
+        return mode(self, node)
+
+    waiting = [leases.begin(leases.actor.lease(idle_slot(n), 1.0)) for n in range(1, 13)]
+    leases.call(leases.actor.ping())  # by now, all of them wait
+    monkeypatch.setattr(RedisTrialQueue, "mode", counted)
+    server.freeze()
+    wait_until(lambda: is_away(leases))
+    asked.clear()
+    for each in waiting:
+        with pytest.raises(LedgerAway):
+            each.result(timeout=PATIENCE_S)
+    assert asked == []
+    assert leases.heartbeat(SLOT, held, Progress(elapsed_s=1.0)) is Heartbeat.GO_ON
 
 
 def test_a_right_that_is_taken_away_under_a_study_is_an_outage(
