@@ -26,7 +26,7 @@ from cluster.redis_ledger import RedisLedger
 from cluster.redis_queue import RedisTrialQueue
 from cluster.redis_store import RedisStore, WrongServer, connect
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
-from trainer.trial import Ending, SlotId, TrialOutcome, TrialSpec
+from trainer.trial import SlotId, TrialOutcome, TrialSpec
 
 POLL_S = 0.01
 """How often the store is asked for work while workers wait."""
@@ -44,9 +44,7 @@ ANSWER_S = 3.0
 """How long the store may take for an answer, while nobody else gets one: then it is away."""
 FIRST_TTLS = 4
 """How many times longer a lease lasts until its first heartbeat: a worktree may have to be made."""
-UNHEARD = TrialOutcome(
-    ending=Ending.LOST, reason="the ledger's server went away as it was leased", is_given_back=True
-)
+UNHEARD = "the ledger's server went away as it was leased"
 _log = logging.getLogger("incumbent")
 _BOOT = datetime.now(UTC) - timedelta(seconds=time.monotonic())
 
@@ -214,7 +212,7 @@ class QueueActor(Door):
             self._queue.renew(now=_now(), ttl_s=self._ttl_s)  # as of now, not of when it was asked
             for held in self._queue.held():
                 if self.outage.is_unheard(held.token):
-                    self._queue.complete(held.token, UNHEARD, now=_now())
+                    self._queue.give_back(held, UNHEARD, now=_now())
         except (LedgerAway, WrongServer) as error:
             self.outage.begin(error)
             return False
@@ -235,7 +233,7 @@ class QueueActor(Door):
     @needs_store
     async def _extend(self, slot: Slot, lease: Lease, progress: Progress) -> Heartbeat:
         await self._meet(slot)
-        answer = self._queue.extend(slot, lease.token, now=_now(), ttl_s=self._ttl_s)
+        answer = self._queue.extend(slot, lease, now=_now(), ttl_s=self._ttl_s)
         if answer is Heartbeat.GONE:
             self.outage.revoke(slot)
         else:
@@ -247,7 +245,7 @@ class QueueActor(Door):
     async def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome) -> bool:
         """Commit an outcome, once."""
         await self._meet(slot)
-        accepted = self._queue.complete(lease.token, outcome, now=_now())
+        accepted = self._queue.complete(slot, lease, outcome, now=_now())
         self._progress.forget(lease.spec.trial)
         return accepted
 
@@ -286,12 +284,9 @@ class QueueActor(Door):
     @needs_store
     async def part(self, node: str, reason: str) -> None:
         """Take it that a node is leaving; its workers have ended, and its slots are gone."""
-        given_back = TrialOutcome(
-            ending=Ending.LOST, reason=f"{node} left: {reason}", is_given_back=True
-        )
         for held in self._queue.held():
             if held.node == node:
-                self._queue.complete(held.token, given_back, now=_now())
+                self._queue.give_back(held, f"{node} left: {reason}", now=_now())
         for slot in [slot for slot, _ in self._seen.values() if slot.node == node]:
             await self.goodbye(slot, reason)
         if (left := self._roll.part(node, reason)) is not None:

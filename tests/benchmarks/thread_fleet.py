@@ -57,11 +57,11 @@ class DirectLeases:
 
     def heartbeat(self, slot: Slot, lease: Lease, progress: Progress) -> Heartbeat:
         """See LeaseSource."""
-        return self._queue.extend(slot, lease.token, now=datetime.now(UTC), ttl_s=TTL_S)
+        return self._queue.extend(slot, lease, now=datetime.now(UTC), ttl_s=TTL_S)
 
     def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome) -> bool:
         """See LeaseSource."""
-        return self._queue.complete(lease.token, outcome, now=datetime.now(UTC))
+        return self._queue.complete(slot, lease, outcome, now=datetime.now(UTC))
 
 
 class StudyCode:

@@ -110,7 +110,7 @@ class ThreadFleet:
                 self._barrier = None
             self.hold(lease)
             outcome = replace(self.outcome(lease, slot), device_class=kind)
-            queue.complete(lease.token, outcome, now=now())
+            queue.complete(slot, lease, outcome, now=now())
 
     def outcome(self, lease: Lease, slot: Slot) -> TrialOutcome:
         text = self._bench.repository.git.text("show", f"{lease.spec.commit}:train.py")

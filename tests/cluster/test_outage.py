@@ -357,6 +357,21 @@ def test_a_trial_leased_to_an_order_that_was_given_up_is_given_back(
     assert (last.trial, last.is_given_back) == (unheard.spec.trial, True)
 
 
+def test_a_result_of_before_a_server_lost_its_data_is_not_that_of_another_trial(
+    server: Server, leases: ActorLeases, queue: RedisTrialQueue, clock: Clock
+) -> None:
+    old = leased(leases)
+    server.client.flushall()
+    epoch = RedisLedger(RedisStore(server.client, STUDY)).begin_epoch()
+    for number in (7, 8):  # a token is one more than what was queued and leased before
+        queue.put(spec(number), priority=0, now=clock(), epoch=epoch)
+    new = queue.lease(idle_slot(1), now=clock(), ttl_s=LEASE_S)
+    assert new is not None
+    assert (new.token, new.spec.trial) == (old.token, "e7.1")
+    assert not leases.complete(SLOT, old, SCORED)
+    assert [held.spec.trial for held in queue.held()] == ["e7.1"]
+
+
 def test_whoever_waits_for_a_server_renews_leases_before_anything_else() -> None:
     done: list[str] = []
 
