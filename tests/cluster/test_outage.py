@@ -116,15 +116,19 @@ class ActorLeases:
         found: Lease | NoWork = self.call(self.actor.lease(slot, wait_s))
         return found
 
-    def reserve(self, slot: Slot) -> TrialSpec | None:
+    def reserve(self, slot: Slot, patience_s: float = PATIENCE_S) -> TrialSpec | None:
         found: TrialSpec | None = self.call(self.actor.reserve(slot))
         return found
 
-    def heartbeat(self, slot: Slot, lease: Lease, progress: Progress) -> Heartbeat:
+    def heartbeat(
+        self, slot: Slot, lease: Lease, progress: Progress, patience_s: float = PATIENCE_S
+    ) -> Heartbeat:
         answer: Heartbeat = self.call(self.actor.heartbeat(slot, lease, progress))
         return answer
 
-    def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome) -> bool:
+    def complete(
+        self, slot: Slot, lease: Lease, outcome: TrialOutcome, patience_s: float = PATIENCE_S
+    ) -> bool:
         accepted: bool = self.call(self.actor.complete(slot, lease, outcome))
         return accepted
 
@@ -235,6 +239,7 @@ def test_a_trial_that_ran_through_an_outage_is_accepted(
         assert not hold.beat()
     assert hold.order is Heartbeat.GO_ON
     outbox.put(lease, SCORED)  # it ends while nobody can take its outcome
+    outbox.offer()
     server.come_back(how)
     wait_until(lambda: not is_away(leases))
     outbox.empty()
