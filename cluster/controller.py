@@ -369,7 +369,7 @@ class Controller:
 
     def _renew(self) -> None:
         self._parts.queue.renew(now=self._parts.clock(), ttl_s=self._parts.lease_s)
-        self._mode = None
+        self._modes.clear()  # a server that went away may have lost what it was told last
 
     # --- the end ---------------------------------------------------------------------------------
 
