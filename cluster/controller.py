@@ -139,10 +139,11 @@ class Controller:
             self._accept(self._answers[0])
             self._answers.popleft()  # not before: the ledger may go away, and it is accepted again
         while commands := self._decide():
+            before = self._state.seq
             for command in commands:
                 self._perform(command)
-            if all(isinstance(command, _REPEATED) for command in commands):
-                break  # they are waited for; deciding again would only repeat them
+            if self._state.seq == before:
+                break  # what they lead to is told by others, later: deciding again repeats them
         self._check_fleet()
         if self._state.stopping or self._state.finished:
             # The queue actor does so too, unless it is among what has died.
@@ -389,7 +390,3 @@ class Controller:
         self._catch_up()
         self._mirror(is_last=True)
         self._snapshot(is_last=True)
-
-
-_REPEATED = (cmd.Propose, cmd.AskTask, cmd.CancelTrial, cmd.PruneTrial, cmd.GiveBackTrials)
-"""Commands whose effect is seen only later, by an event of somebody else."""
