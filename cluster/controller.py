@@ -20,7 +20,7 @@ from cluster import nodes
 from cluster.curve_book import CurveBook
 from cluster.decisions import decide, stop_is_complete
 from cluster.experiment import Status
-from cluster.ledger import Ledger, LedgerAway
+from cluster.ledger import Ledger, LedgerAway, following
 from cluster.mirror import Mirror, Standing
 from cluster.patience import patiently
 from cluster.performer import Performer
@@ -83,6 +83,8 @@ class Controller:
         self._state = state
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._desk = ProposerDesk(parts.proposers, lambda: self._wakes.put(None))
+        self._last: ev.Recorded | None = None
+        """The last event that was read here; `state` stands for those before."""
         self._snapshot_seq = state.seq
         self._mirrored = float("-inf")
         self._mirrored_seq = -1
@@ -104,7 +106,8 @@ class Controller:
         """Work until the study ends; return why it did.
 
         Raises:
-            Fenced: another controller has taken over; nothing more was changed.
+            Fenced: another controller has taken over, or the ledger is not what was read of it any
+                more; nothing more was changed.
             LedgerAway: the server stayed away for too long.
         """
         self._tell(lambda observer: observer.resume(self._state))
@@ -280,11 +283,16 @@ class Controller:
         self._catch_up()
 
     def _catch_up(self) -> None:
-        while events := self._parts.ledger.read(self._state.seq):
+        while events := self._unread():
             for recorded in events:
-                self._state = apply(self._state, recorded)
+                self._state, self._last = apply(self._state, recorded), recorded
                 self._note(recorded)
                 self._show(recorded)
+
+    def _unread(self) -> Sequence[ev.Recorded]:
+        if self._last is None:
+            return self._parts.ledger.read(self._state.seq)
+        return following(self._parts.ledger, self._last)
 
     def _show(self, recorded: ev.Recorded) -> None:
         self._tell(lambda observer: observer.observe(recorded, self._state))
