@@ -10,10 +10,13 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from cluster.ledger import LedgerAway
+from cluster.ledger import Emptied, LedgerAway
 from cluster.redis_store import WrongServer
 from trainer.ports import Lease, Slot
 from trainer.trial import SlotId
+
+AWAY = (LedgerAway, WrongServer, Emptied)
+"""What the store raises that somebody has to put right, while workers wait."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,8 +36,8 @@ class Outage:
         if self.reason:
             raise LedgerAway(self.reason)
 
-    def begin(self, error: LedgerAway | WrongServer) -> None:
-        """Note that the store has not answered, or lets nobody in any more."""
+    def begin(self, error: LedgerAway | WrongServer | Emptied) -> None:
+        """Note that the store has not answered, lets nobody in any more, or has lost its data."""
         self.reason = str(error)
 
     def end(self) -> None:
@@ -85,7 +88,7 @@ def needs_store(
         self.outage.check()
         try:
             return await call(self, *args, **kwargs)
-        except (LedgerAway, WrongServer) as error:
+        except AWAY as error:
             # Whatever a server objects to that was good before, workers can do nothing but wait.
             self.outage.begin(error)
             raise LedgerAway(str(error)) from error

@@ -19,12 +19,12 @@ from cluster.ledger import LedgerAway, load
 from cluster.node_events import DrainRequested
 from cluster.node_roll import NodeRoll, joined, refused
 from cluster.ours import assert_ours
-from cluster.outage import Door, needs_store
+from cluster.outage import AWAY, Door, needs_store
 from cluster.progress import ProgressStore
 from cluster.queue_mode import QueueMode
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_queue import RedisTrialQueue
-from cluster.redis_store import RedisStore, WrongServer, connect
+from cluster.redis_store import RedisStore, connect
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
 from trainer.trial import SlotId, TrialOutcome, TrialSpec
 
@@ -164,7 +164,7 @@ class QueueActor(Door):
             try:
                 before = mode, ready
                 mode, ready = self._queue.mode(), self._queue.depth().ready
-            except (LedgerAway, WrongServer) as error:
+            except AWAY as error:
                 self.outage.begin(error)
                 continue
             # What waits may be meant for other slots: then it is looked at, but there is no hurry.
@@ -182,7 +182,7 @@ class QueueActor(Door):
                 continue
             try:
                 self._look_for_silence()
-            except (LedgerAway, WrongServer) as error:
+            except AWAY as error:
                 self.outage.begin(error)
             except Exception:  # noqa: BLE001
                 # Without this task no lease would ever run out, and the study would wait for ever.
@@ -213,7 +213,7 @@ class QueueActor(Door):
             for held in self._queue.held():
                 if self.outage.is_unheard(held.token):
                     self._queue.give_back(held, UNHEARD, now=_now())
-        except (LedgerAway, WrongServer) as error:
+        except AWAY as error:
             self.outage.begin(error)
             return False
         self.outage.end()
@@ -305,7 +305,7 @@ class QueueActor(Door):
     def _record(self, node: str, event: Event) -> None:
         now = _now()
         name = f"node/{node}/{type(event).__name__}/{now.timestamp():.6f}"
-        self._ledger.append([Draft(id=name, at=now, event=event)])
+        self._ledger.tell(Draft(id=name, at=now, event=event))
 
     @needs_store
     async def ping(self) -> bool:

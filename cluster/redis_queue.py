@@ -264,7 +264,7 @@ class RedisTrialQueue:
 
     def greet(self, slot: Slot, *, now: datetime) -> None:
         """See TrialQueue."""
-        self._ledger.append([opened_event(slot, now)])
+        self._ledger.tell(opened_event(slot, now))
         for held in self._holding(slot.id):
             if held.slot == slot.id and held.incarnation != slot.incarnation:
                 reason = f"the worker on {slot.id} was replaced"
@@ -274,7 +274,7 @@ class RedisTrialQueue:
         """See TrialQueue."""
         with translated():
             self._store.client.hdel(self._key("reserved"), slot)
-        self._ledger.append([closed_event(slot, reason, now)])
+        self._ledger.tell(closed_event(slot, reason, now))
 
     def held(self) -> Sequence[Held]:
         """See TrialQueue."""

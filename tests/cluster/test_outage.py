@@ -18,6 +18,7 @@ import pytest
 
 from cluster import events as ev
 from cluster import queue_actor
+from cluster.brief import Refusal
 from cluster.ledger import LedgerAway
 from cluster.patience import patiently
 from cluster.queue_actor import QueueActor
@@ -375,6 +376,26 @@ def test_a_result_of_before_a_server_lost_its_data_is_not_that_of_another_trial(
     assert (new.token, new.spec.trial) == (old.token, "e7.1")
     assert not leases.complete(SLOT, old, SCORED)
     assert [held.spec.trial for held in queue.held()] == ["e7.1"]
+
+
+def test_nothing_is_written_into_a_ledger_that_was_lost(
+    server: Server, leases: ActorLeases, queue: RedisTrialQueue, clock: Clock
+) -> None:
+    """What lies in it would be taken for a ledger, and keep the real one from being put back."""
+    leases.hello(SLOT)
+    server.client.flushall()
+    store = RedisStore(connect(server.embedded.url), STUDY)
+    for ask in (
+        lambda: leases.actor.hello(idle_slot(1)),
+        lambda: leases.actor.goodbye(SLOT, "drained"),
+        lambda: leases.actor.drain("rig"),
+        lambda: leases.actor.refuse(Refusal(node="rig", address="10.0.0.7", reason="old")),
+    ):
+        wait_until(lambda: not is_away(leases))
+        with pytest.raises(LedgerAway, match="lost its data"):
+            leases.call(ask())
+    assert events(server) == []
+    assert store.land(store.staging())
 
 
 def test_whoever_waits_for_a_server_renews_leases_before_anything_else() -> None:
