@@ -45,6 +45,7 @@ ANSWER_S = 3.0
 FIRST_TTLS = 4
 """How many times longer a lease lasts until its first heartbeat: a worktree may have to be made."""
 UNHEARD = "the ledger's server went away as it was leased"
+NEVER_CAME = "the slot never heard of its lease"
 _log = logging.getLogger("incumbent")
 _BOOT = datetime.now(UTC) - timedelta(seconds=time.monotonic())
 
@@ -67,6 +68,8 @@ class QueueActor(Door):
         self._ttl_s = lease_s
         self._ledger = RedisLedger(store)
         self._seen: dict[SlotId, tuple[Slot, float]] = {}
+        self._orders: dict[SlotId, object] = {}
+        """By which call each slot asked for work last."""
         self._roll = NodeRoll()
         self._has_roll = False
         self._work = asyncio.Event()
@@ -83,20 +86,25 @@ class QueueActor(Door):
 
     @needs_store
     async def hello(self, slot: Slot) -> None:
-        """Announce a slot."""
+        """Announce a slot, which runs nothing: its leases are given back, its orders are void."""
         await self._meet(slot)
+        self._orders.pop(slot.id, None)
+        for held in self._queue.held():
+            if (held.slot, held.incarnation) == (slot.id, slot.incarnation):
+                self._queue.give_back(held, NEVER_CAME, now=_now())
 
     @needs_store
     async def lease(self, slot: Slot, wait_s: float) -> Lease | NoWork:
         """Return work, waiting for it at most `wait_s` seconds; a slot with a note gets none."""
         await self._meet(slot)
+        order = self._orders[slot.id] = object()
         deadline = time.monotonic() + wait_s
         while True:
             mode = self._queue.mode(slot.node)
             if mode is QueueMode.DRAINING:
                 return NoWork.STOP
-            if not self._is_latest(slot):
-                return NoWork.WAIT  # a newer worker has the slot
+            if self._orders.get(slot.id) is not order:
+                return NoWork.WAIT  # nobody waits for it any more, or a newer worker has the slot
             if mode is QueueMode.OPEN and not slot.note:
                 ttl_s = self._ttl_s
                 lease = self._queue.lease(slot, now=_now(), ttl_s=FIRST_TTLS * ttl_s)
@@ -112,13 +120,9 @@ class QueueActor(Door):
     async def reserve(self, slot: Slot) -> TrialSpec | None:
         """Name the trial that a busy slot should prepare, if the idle ones leave it any."""
         await self._meet(slot)
-        if not self._is_latest(slot) or self._waiting >= self._queue.depth().ready:
+        if self._waiting >= self._queue.depth().ready:
             return None
         return self._queue.reserve(slot, now=_now(), ttl_s=self._ttl_s)
-
-    def _is_latest(self, slot: Slot) -> bool:
-        known = self._seen.get(slot.id)
-        return known is not None and known[0].incarnation == slot.incarnation
 
     @needs_store
     async def adopt(self, lease_s: float) -> None:

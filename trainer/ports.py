@@ -73,7 +73,11 @@ class LeaseSource(Protocol):
     """
 
     def hello(self, slot: Slot) -> None:
-        """Announce the slot; leases of earlier incarnations on it are lost at once."""
+        """Announce the slot, on which nothing runs; again, once an answer may have been lost.
+
+        Leases of earlier incarnations on it are lost at once; what this one was leased, and never
+        heard of, is given back.
+        """
         ...
 
     def lease(self, slot: Slot, wait_s: float) -> Lease | NoWork:

@@ -8,8 +8,7 @@ A slot has two bays. While a trial runs in one, the trial that the queue names f
 ready in the other; when the first ends, the slot asks for work, and what it gets starts before
 anybody looks at the outcome of the first, or scores what it left. So a card waits for a round trip
 to the queue, not for git, Python or us. What is made ready is not leased: see LeaseSource.reserve.
-Of a trial with a smoke run, it is the trial's own full run that is made ready while the smoke run
-runs.
+Of a trial with a smoke run, its own full run is made ready while the smoke run is under way.
 
 A worker that cannot reach the queue ends its own trial shortly before its lease runs out, since
 then the queue may lease it to somebody else (self-fencing).
@@ -254,6 +253,7 @@ class Worker:
         try:
             answer = self._leases.lease(self._slot, 0.0)
         except ConnectionError:
+            self._is_known = False  # what it was leased perhaps is to be given back
             return None
         return self._begin(self._first_run(answer)) if isinstance(answer, Lease) else None
 

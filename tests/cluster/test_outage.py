@@ -398,6 +398,33 @@ def test_nothing_is_written_into_a_ledger_that_was_lost(
     assert store.land(store.staging())
 
 
+def test_a_lease_that_its_slot_never_heard_of_is_given_back_when_it_asks_anew(
+    server: Server, leases: ActorLeases, queue: RedisTrialQueue, clock: Clock
+) -> None:
+    lost = leased(leases)
+    leases.lease(idle_slot(1), 0.0)
+    leases.hello(SLOT)
+    assert [held.slot for held in queue.held()] == [idle_slot(1).id]
+    last = events(server)[-1]
+    assert isinstance(last, ev.TrialLost)
+    assert (last.trial, last.is_given_back) == (lost.spec.trial, True)
+    assert leases.lease(SLOT, 0.0) is NoWork.WAIT
+
+
+def test_an_order_that_was_given_up_gets_no_lease(
+    server: Server, leases: ActorLeases, queue: RedisTrialQueue, clock: Clock
+) -> None:
+    for number in range(2):
+        leases.lease(idle_slot(number), 0.0)
+    given_up = leases.begin(leases.actor.lease(SLOT, PATIENCE_S))
+    leases.hello(SLOT)
+    epoch = RedisLedger(RedisStore(server.client, STUDY)).begin_epoch()
+    queue.put(spec(7), priority=0, now=clock(), epoch=epoch)
+    assert given_up.result(timeout=PATIENCE_S) is NoWork.WAIT
+    assert len(queue.held()) == 2
+    assert leased(leases).spec.trial == "e7.1"
+
+
 def test_whoever_waits_for_a_server_renews_leases_before_anything_else() -> None:
     done: list[str] = []
 
