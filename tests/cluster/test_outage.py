@@ -233,7 +233,11 @@ def test_a_trial_that_ran_through_an_outage_is_accepted(
 ) -> None:
     lease = leased(leases)
     hold = Hold(leases, SLOT, lease, clock.seconds)
-    outbox = Outbox(SLOT, leases, ResultsHere(), clock=clock.seconds, sleep=clock.pass_s)
+    outbox = Outbox(
+        *(SLOT, leases, ResultsHere()),
+        clock=clock.seconds,
+        sleep=lambda _: wait_until(lambda: not is_away(leases)),
+    )
     server.go(how)
     for _ in range(90):  # three times as long as the lease is good for
         clock.pass_s(2.0)
