@@ -10,30 +10,27 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from functools import partial
 from queue import Empty, SimpleQueue
 
 from cluster import commands as cmd
 from cluster import events as ev
 from cluster import nodes
-from cluster.curve_book import CurveBook
+from cluster.controller_parts import Parts
 from cluster.decisions import decide, stop_is_complete
 from cluster.experiment import Status
-from cluster.ledger import Ledger, LedgerAway
-from cluster.mirror import Mirror, Standing
+from cluster.ledger import LedgerAway, following
+from cluster.mirror import Standing
 from cluster.patience import patiently
-from cluster.performer import Performer
-from cluster.ports import ContextSource, Fleet, Observer
+from cluster.ports import Observer
 from cluster.proposal_planning import retry_at, room
 from cluster.proposer_desk import Answer, ProposerDesk, news
 from cluster.queue_mode import QueueMode
 from cluster.state import StudyState
-from cluster.study_plan import Circumstances, StudyPlan
+from cluster.study_plan import Circumstances
 from cluster.transitions import apply
-from cluster.trial_queue import TrialQueue
-from proposer.proposal import Proposer, Task
+from proposer.proposal import Task
 from proposer.purse import CallPlan
 from trainer.trial import CommitId, TrialId
 
@@ -47,37 +44,6 @@ neither readers replay much nor snapshots cost more as a study grows."""
 TICK_S = 0.5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What a controller is put together from."""
-
-    ledger: Ledger
-    waiting_ledger: Ledger
-    """A second connection, for the waker's blocking reads."""
-    queue: TrialQueue
-    performer: Performer
-    mirror: Mirror
-    fleet: Fleet
-    proposers: Sequence[Proposer]
-    observers: Sequence[Observer]
-    plan: StudyPlan
-    contexts: ContextSource
-    epoch: int
-    clock: Callable[[], datetime]
-    notify: Callable[[str], None]
-    """Shows people a standing notice in place of the last; "" takes it away."""
-    revive: Callable[[], None]
-    """Brings an embedded server back that has died; raises if it cannot."""
-    lease_s: float = 30.0
-    """For how long a lease is good after a heartbeat."""
-    note: Callable[[str, str], None] = lambda _author, _text: None
-    """Writes what a proposer noted onto the scratchpad."""
-    curves: CurveBook | None = None
-    """What looks at curves; one of the observers. None where no trial is given up for its curve."""
-    finish: Callable[[Callable[[], StudyState]], None] = lambda _look: None
-    """Waits at the end for what still needs the workers; is handed what tells the latest state."""
-
-
 class Controller:
     """Runs one study from where its ledger stands to its end, or to a stop."""
 
@@ -86,6 +52,8 @@ class Controller:
         self._state = state
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._desk = ProposerDesk(parts.proposers, lambda: self._wakes.put(None))
+        self._last: ev.Recorded | None = None
+        """The last event that was read here; `state` stands for those before."""
         self._snapshot_seq = state.seq
         self._mirrored = float("-inf")
         self._mirrored_seq = -1
@@ -107,7 +75,8 @@ class Controller:
         """Work until the study ends; return why it did.
 
         Raises:
-            Fenced: another controller has taken over; nothing more was changed.
+            Fenced: another controller has taken over, or the ledger is not what was read of it any
+                more; nothing more was changed.
             LedgerAway: the server stayed away for too long.
         """
         self._tell(lambda observer: observer.resume(self._state))
@@ -142,10 +111,11 @@ class Controller:
             self._accept(self._answers[0])
             self._answers.popleft()  # not before: the ledger may go away, and it is accepted again
         while commands := self._decide():
+            before = self._state.seq
             for command in commands:
                 self._perform(command)
-            if all(isinstance(command, _REPEATED) for command in commands):
-                break  # they are waited for; deciding again would only repeat them
+            if self._state.seq == before:
+                break  # what they lead to is told by others, later: deciding again repeats them
         self._check_fleet()
         if self._state.stopping or self._state.finished:
             # The queue actor does so too, unless it is among what has died.
@@ -282,12 +252,17 @@ class Controller:
         self._catch_up()
 
     def _catch_up(self) -> StudyState:
-        while events := self._parts.ledger.read(self._state.seq):
+        while events := self._unread():
             for recorded in events:
-                self._state = apply(self._state, recorded)
+                self._state, self._last = apply(self._state, recorded), recorded
                 self._note(recorded)
                 self._show(recorded)
         return self._state
+
+    def _unread(self) -> Sequence[ev.Recorded]:
+        if self._last is None:
+            return self._parts.ledger.read(self._state.seq)
+        return following(self._parts.ledger, self._last)
 
     def _show(self, recorded: ev.Recorded) -> None:
         self._tell(lambda observer: observer.observe(recorded, self._state))
@@ -371,7 +346,7 @@ class Controller:
 
     def _renew(self) -> None:
         self._parts.queue.renew(now=self._parts.clock(), ttl_s=self._parts.lease_s)
-        self._mode = None
+        self._modes.clear()  # a server that went away may have lost what it was told last
 
     # --- the end ---------------------------------------------------------------------------------
 
@@ -392,7 +367,3 @@ class Controller:
         self._catch_up()
         self._mirror(is_last=True)
         self._snapshot(is_last=True)
-
-
-_REPEATED = (cmd.Propose, cmd.AskTask, cmd.CancelTrial, cmd.PruneTrial, cmd.GiveBackTrials)
-"""Commands whose effect is seen only later, by an event of somebody else."""

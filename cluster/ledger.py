@@ -17,6 +17,10 @@ class Emptied(Fenced):
     """The ledger that a writer has begun its epoch in is gone."""
 
 
+class RolledBack(Fenced):
+    """An event that was read is not in the ledger any more: what followed from it is void."""
+
+
 class LedgerAway(ConnectionError):
     """The ledger's server does not answer; what was appended before is safe."""
 
@@ -107,6 +111,25 @@ class InMemoryLedger:
     def load_snapshot(self) -> StudyState:
         """See Ledger."""
         return decode_state(self._snapshot) if self._snapshot else StudyState()
+
+
+ROLLED_BACK = (
+    "the ledger's server has lost the latest events while the study ran: bring them back, or "
+    "`incumbent run` goes on with those that it has"
+)
+
+
+def following(ledger: Ledger, last: Recorded) -> list[Recorded]:
+    """Return the events that follow the last one that was read, some at a time.
+
+    Raises:
+        RolledBack: that one is gone, or another stands in its place, as after a server was started
+            from an older copy: numbers that were read before are given out again.
+    """
+    found = ledger.read(last.seq - 1)
+    if not found or found[0].id != last.id:
+        raise RolledBack(ROLLED_BACK)
+    return found[1:]
 
 
 def catch_up(ledger: Ledger, state: StudyState) -> StudyState:

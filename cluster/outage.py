@@ -10,10 +10,13 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from cluster.ledger import LedgerAway
+from cluster.ledger import Emptied, LedgerAway
 from cluster.redis_store import WrongServer
 from trainer.ports import Lease, Slot
 from trainer.trial import SlotId
+
+AWAY = (LedgerAway, WrongServer, Emptied)
+"""What the store raises that somebody has to put right, while workers wait."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,8 +31,13 @@ class Outage:
         self._good: dict[SlotId, tuple[str, int]] = {}
         self._latest = 0
 
-    def begin(self, error: LedgerAway | WrongServer) -> None:
-        """Note that the store has not answered, or lets nobody in any more."""
+    def check(self) -> None:
+        """Raise LedgerAway while the store is known to be away."""
+        if self.reason:
+            raise LedgerAway(self.reason)
+
+    def begin(self, error: LedgerAway | WrongServer | Emptied) -> None:
+        """Note that the store has not answered, lets nobody in any more, or has lost its data."""
         self.reason = str(error)
 
     def end(self) -> None:
@@ -70,15 +78,17 @@ S = TypeVar("S", bound=Door)
 def needs_store(
     call: Callable[Concatenate[S, P], Awaitable[T]],
 ) -> Callable[Concatenate[S, P], Any]:
-    """Have a call raise LedgerAway at once while the store is known to be away."""
+    """Have a call raise LedgerAway at once while the store is known to be away.
+
+    One that waits has to look again before it asks the store.
+    """
 
     @wraps(call)
     async def guarded(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
-        if self.outage.reason:
-            raise LedgerAway(self.outage.reason)
+        self.outage.check()
         try:
             return await call(self, *args, **kwargs)
-        except (LedgerAway, WrongServer) as error:
+        except AWAY as error:
             # Whatever a server objects to that was good before, workers can do nothing but wait.
             self.outage.begin(error)
             raise LedgerAway(str(error)) from error

@@ -19,14 +19,14 @@ from cluster.ledger import LedgerAway, load
 from cluster.node_events import DrainRequested
 from cluster.node_roll import NodeRoll, joined, refused
 from cluster.ours import assert_ours
-from cluster.outage import Door, needs_store
+from cluster.outage import AWAY, Door, needs_store
 from cluster.progress import ProgressStore
 from cluster.queue_mode import QueueMode
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_queue import RedisTrialQueue
-from cluster.redis_store import RedisStore, WrongServer, connect
+from cluster.redis_store import RedisStore, connect
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
-from trainer.trial import Ending, SlotId, TrialOutcome, TrialSpec
+from trainer.trial import SlotId, TrialOutcome, TrialSpec
 
 POLL_S = 0.01
 """How often the store is asked for work while workers wait."""
@@ -44,9 +44,8 @@ ANSWER_S = 3.0
 """How long the store may take for an answer, while nobody else gets one: then it is away."""
 FIRST_TTLS = 4
 """How many times longer a lease lasts until its first heartbeat: a worktree may have to be made."""
-UNHEARD = TrialOutcome(
-    ending=Ending.LOST, reason="the ledger's server went away as it was leased", is_given_back=True
-)
+UNHEARD = "the ledger's server went away as it was leased"
+NEVER_CAME = "the slot never heard of its lease"
 _log = logging.getLogger("incumbent")
 _BOOT = datetime.now(UTC) - timedelta(seconds=time.monotonic())
 
@@ -69,6 +68,8 @@ class QueueActor(Door):
         self._ttl_s = lease_s
         self._ledger = RedisLedger(store)
         self._seen: dict[SlotId, tuple[Slot, float]] = {}
+        self._orders: dict[SlotId, object] = {}
+        """By which call each slot asked for work last."""
         self._roll = NodeRoll()
         self._has_roll = False
         self._work = asyncio.Event()
@@ -85,20 +86,25 @@ class QueueActor(Door):
 
     @needs_store
     async def hello(self, slot: Slot) -> None:
-        """Announce a slot."""
+        """Announce a slot, which runs nothing: its leases are given back, its orders are void."""
         await self._meet(slot)
+        self._orders.pop(slot.id, None)
+        for held in self._queue.held():
+            if (held.slot, held.incarnation) == (slot.id, slot.incarnation):
+                self._queue.give_back(held, NEVER_CAME, now=_now())
 
     @needs_store
     async def lease(self, slot: Slot, wait_s: float) -> Lease | NoWork:
         """Return work, waiting for it at most `wait_s` seconds; a slot with a note gets none."""
         await self._meet(slot)
+        order = self._orders[slot.id] = object()
         deadline = time.monotonic() + wait_s
         while True:
             mode = self._queue.mode(slot.node)
             if mode is QueueMode.DRAINING:
                 return NoWork.STOP
-            if not self._is_latest(slot):
-                return NoWork.WAIT  # a newer worker has the slot
+            if self._orders.get(slot.id) is not order:
+                return NoWork.WAIT  # nobody waits for it any more, or a newer worker has the slot
             if mode is QueueMode.OPEN and not slot.note:
                 ttl_s = self._ttl_s
                 lease = self._queue.lease(slot, now=_now(), ttl_s=FIRST_TTLS * ttl_s)
@@ -108,18 +114,15 @@ class QueueActor(Door):
             if time.monotonic() >= deadline:
                 return NoWork.WAIT
             await self._something_new(deadline)
+            self.outage.check()  # of all that waited, one finds out: the next has no need to ask
 
     @needs_store
     async def reserve(self, slot: Slot) -> TrialSpec | None:
         """Name the trial that a busy slot should prepare, if the idle ones leave it any."""
         await self._meet(slot)
-        if not self._is_latest(slot) or self._waiting >= self._queue.depth().ready:
+        if self._waiting >= self._queue.depth().ready:
             return None
         return self._queue.reserve(slot, now=_now(), ttl_s=self._ttl_s)
-
-    def _is_latest(self, slot: Slot) -> bool:
-        known = self._seen.get(slot.id)
-        return known is not None and known[0].incarnation == slot.incarnation
 
     @needs_store
     async def adopt(self, lease_s: float) -> None:
@@ -165,7 +168,7 @@ class QueueActor(Door):
             try:
                 before = mode, ready
                 mode, ready = self._queue.mode(), self._queue.depth().ready
-            except (LedgerAway, WrongServer) as error:
+            except AWAY as error:
                 self.outage.begin(error)
                 continue
             # What waits may be meant for other slots: then it is looked at, but there is no hurry.
@@ -183,7 +186,7 @@ class QueueActor(Door):
                 continue
             try:
                 self._look_for_silence()
-            except (LedgerAway, WrongServer) as error:
+            except AWAY as error:
                 self.outage.begin(error)
             except Exception:  # noqa: BLE001
                 # Without this task no lease would ever run out, and the study would wait for ever.
@@ -213,8 +216,8 @@ class QueueActor(Door):
             self._queue.renew(now=_now(), ttl_s=self._ttl_s)  # as of now, not of when it was asked
             for held in self._queue.held():
                 if self.outage.is_unheard(held.token):
-                    self._queue.complete(held.token, UNHEARD, now=_now())
-        except (LedgerAway, WrongServer) as error:
+                    self._queue.give_back(held, UNHEARD, now=_now())
+        except AWAY as error:
             self.outage.begin(error)
             return False
         self.outage.end()
@@ -234,7 +237,7 @@ class QueueActor(Door):
     @needs_store
     async def _extend(self, slot: Slot, lease: Lease, progress: Progress) -> Heartbeat:
         await self._meet(slot)
-        answer = self._queue.extend(slot, lease.token, now=_now(), ttl_s=self._ttl_s)
+        answer = self._queue.extend(slot, lease, now=_now(), ttl_s=self._ttl_s)
         if answer is Heartbeat.GONE:
             self.outage.revoke(slot)
         else:
@@ -246,7 +249,7 @@ class QueueActor(Door):
     async def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome) -> bool:
         """Commit an outcome, once."""
         await self._meet(slot)
-        accepted = self._queue.complete(lease.token, outcome, now=_now())
+        accepted = self._queue.complete(slot, lease, outcome, now=_now())
         self._progress.forget(lease.spec.trial)
         return accepted
 
@@ -285,12 +288,9 @@ class QueueActor(Door):
     @needs_store
     async def part(self, node: str, reason: str) -> None:
         """Take it that a node is leaving; its workers have ended, and its slots are gone."""
-        given_back = TrialOutcome(
-            ending=Ending.LOST, reason=f"{node} left: {reason}", is_given_back=True
-        )
         for held in self._queue.held():
             if held.node == node:
-                self._queue.complete(held.token, given_back, now=_now())
+                self._queue.give_back(held, f"{node} left: {reason}", now=_now())
         for slot in [slot for slot, _ in self._seen.values() if slot.node == node]:
             await self.goodbye(slot, reason)
         if (left := self._roll.part(node, reason)) is not None:
@@ -309,7 +309,7 @@ class QueueActor(Door):
     def _record(self, node: str, event: Event) -> None:
         now = _now()
         name = f"node/{node}/{type(event).__name__}/{now.timestamp():.6f}"
-        self._ledger.append([Draft(id=name, at=now, event=event)])
+        self._ledger.tell(Draft(id=name, at=now, event=event))
 
     @needs_store
     async def ping(self) -> bool:

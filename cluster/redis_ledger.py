@@ -29,6 +29,10 @@ class RedisLedger:
             args += [draft.id, encode_draft(draft)]
         return cast("int", self._store.run("append", *args))
 
+    def tell(self, draft: Draft) -> None:
+        """Append what the queue saw by itself; raises Emptied where no controller ever began."""
+        self._store.run("tell", draft.id, encode_draft(draft))
+
     def read(self, after: int, *, limit: int = 1000) -> list[Recorded]:
         """See Ledger."""
         with translated():

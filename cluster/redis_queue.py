@@ -36,6 +36,8 @@ class _LeaseEntry:
     node: str
 
 
+_Of = tuple[int, str, str]
+"""What scripts know a lease by: token, incarnation, TRIAL|ATTEMPT."""
 CLOSED = -1
 """What lease.lua answers while the slot is to start no trial."""
 
@@ -50,7 +52,7 @@ class RedisTrialQueue:
     def put(self, spec: TrialSpec, *, priority: int, now: datetime, epoch: int) -> None:
         """See TrialQueue."""
         draft = queued_event(spec, now)
-        key = f"{spec.trial}|{spec.attempt}"
+        key = _key_of(spec)
         place = spec.place
         tag = "" if place == Place() else f"|{place.slot}|{place.device_class}"
         args = (str(epoch), draft.id, encode_draft(draft), key, to_json(spec), -priority, tag)
@@ -172,24 +174,24 @@ class RedisTrialQueue:
     def _key(self, name: str) -> str:
         return self._store.key(name)
 
-    def extend(self, slot: Slot, token: int, *, now: datetime, ttl_s: float) -> Heartbeat:
+    def extend(self, slot: Slot, lease: Lease, *, now: datetime, ttl_s: float) -> Heartbeat:
         """See TrialQueue."""
         expiry = now.timestamp() + ttl_s
-        answer = cast("bytes", self._store.run("extend", token, slot.incarnation, expiry))
+        answer = cast("bytes", self._store.run("extend", *_of(lease, slot.incarnation), expiry))
         return Heartbeat(answer.decode())
 
-    def complete(self, token: int, outcome: TrialOutcome, *, now: datetime) -> bool:
+    def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome, *, now: datetime) -> bool:
         """See TrialQueue."""
-        with translated():
-            payload = cast("bytes | None", self._store.client.hget(self._key("leases"), str(token)))
-        if payload is None:
-            return False
-        draft = ended_event(from_json(_LeaseEntry, payload).spec, outcome, now)
-        return self._end(token, draft)
+        return self._end(_of(lease, slot.incarnation), ended_event(lease.spec, outcome, now))
 
-    def _end(self, token: int, draft: Draft, latest_expiry: float | None = None) -> bool:
+    def give_back(self, held: Held, reason: str, *, now: datetime) -> bool:
+        """See TrialQueue."""
+        draft = lost_event(held.spec, reason, now, is_given_back=True)
+        return self._end(_of(held, held.incarnation), draft)
+
+    def _end(self, of: _Of, draft: Draft, latest_expiry: float | None = None) -> bool:
         latest = "" if latest_expiry is None else repr(latest_expiry)
-        return bool(self._store.run("end", token, draft.id, encode_draft(draft), latest))
+        return bool(self._store.run("end", *of, draft.id, encode_draft(draft), latest))
 
     def cancel(self, trial: TrialId, *, now: datetime, epoch: int) -> None:
         """See TrialQueue."""
@@ -248,7 +250,11 @@ class RedisTrialQueue:
         found = zip(tokens, entries, strict=True)
         lost = [(int(token), from_json(_LeaseEntry, entry)) for token, entry in found if entry]
         return sum(
-            self._end(token, lost_event(entry.spec, f"{entry.slot} fell silent", now), seconds)
+            self._end(
+                (token, entry.incarnation, _key_of(entry.spec)),
+                lost_event(entry.spec, f"{entry.slot} fell silent", now),
+                seconds,
+            )
             for token, entry in lost
         )
 
@@ -258,17 +264,17 @@ class RedisTrialQueue:
 
     def greet(self, slot: Slot, *, now: datetime) -> None:
         """See TrialQueue."""
-        self._ledger.append([opened_event(slot, now)])
+        self._ledger.tell(opened_event(slot, now))
         for held in self._holding(slot.id):
             if held.slot == slot.id and held.incarnation != slot.incarnation:
                 reason = f"the worker on {slot.id} was replaced"
-                self._end(held.token, lost_event(held.spec, reason, now))
+                self._end(_of(held, held.incarnation), lost_event(held.spec, reason, now))
 
     def close_slot(self, slot: SlotId, reason: str, *, now: datetime) -> None:
         """See TrialQueue."""
         with translated():
             self._store.client.hdel(self._key("reserved"), slot)
-        self._ledger.append([closed_event(slot, reason, now)])
+        self._ledger.tell(closed_event(slot, reason, now))
 
     def held(self) -> Sequence[Held]:
         """See TrialQueue."""
@@ -324,6 +330,14 @@ def _mode_of(node: str) -> str:
 def spec_of_lease(payload: bytes) -> TrialSpec:
     """Return which trial an entry of the `leases` hash is of."""
     return from_json(_LeaseEntry, payload).spec
+
+
+def _key_of(spec: TrialSpec) -> str:
+    return f"{spec.trial}|{spec.attempt}"
+
+
+def _of(lease: Lease | Held, incarnation: str) -> _Of:
+    return lease.token, incarnation, _key_of(lease.spec)
 
 
 def key_of(member: bytes) -> bytes:

@@ -20,7 +20,7 @@ from cluster.redis_url import named_files, shown, taken_apart
 LEAST_VERSION = (6, 2)
 SCRIPTS = (
     *("append", "put", "lease", "reserve", "extend", "end", "cancel", "answer", "mode", "land"),
-    *("renew", "holding"),
+    *("renew", "holding", "tell"),
 )
 KEYS = ("meta", "events", "ids", "ready", "specs", "leases", "expiry", "answers", "reserved")
 

@@ -47,7 +47,8 @@ class TrialQueue(Protocol):
 
     Every change of a trial's place and the event that tells of it are one atomic step: a trial is
     never leased without TrialStarted, and a result is either recorded and its lease gone, or
-    neither. Tokens only grow; whoever comes with an old one is told so and changes nothing.
+    neither. Tokens only grow; whoever comes with an old one is told so and changes nothing. Where a
+    server has lost data, they begin anew: so a lease is known by who holds it and of what, too.
     Highest priority first, then first come, first served, but for what slots have reserved: see
     cluster.reservations. A reserved trial still waits. A trial that is meant for certain slots
     (TrialSpec.place) is never handed to another, nor does it hold one up.
@@ -70,15 +71,19 @@ class TrialQueue(Protocol):
         """
         ...
 
-    def extend(self, slot: Slot, token: int, *, now: datetime, ttl_s: float) -> Heartbeat:
+    def extend(self, slot: Slot, lease: Lease, *, now: datetime, ttl_s: float) -> Heartbeat:
         """Keep a lease alive and learn whether the trial is still wanted."""
         ...
 
-    def complete(self, token: int, outcome: TrialOutcome, *, now: datetime) -> bool:
-        """Record an outcome and end its lease; False if the token holds no lease.
+    def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome, *, now: datetime) -> bool:
+        """Record an outcome and end its lease; False, and no change, unless the slot holds that.
 
         An outcome that ended LOST is recorded as TrialLost: the trial may run again.
         """
+        ...
+
+    def give_back(self, held: Held, reason: str, *, now: datetime) -> bool:
+        """End a lease as nobody's fault: the trial may run again. False if nobody holds it."""
         ...
 
     def cancel(self, trial: TrialId, *, now: datetime, epoch: int) -> None:
@@ -278,8 +283,7 @@ class InMemoryTrialQueue:
     def _pick(self, choose: Choose[TrialSpec], slot: Slot, now: datetime) -> TrialSpec | None:
         if self.mode(slot.node) is not QueueMode.OPEN:
             return None
-        wishes = self._reserved.items()
-        reserved = {spec: owner for owner, (spec, until) in wishes if until > now}
+        reserved = {spec: who for who, (spec, until) in self._reserved.items() if until > now}
         waiting = [
             (spec, rank)
             for rank, _, spec in self._ready
@@ -287,25 +291,35 @@ class InMemoryTrialQueue:
         ]
         return choose(waiting, reserved, slot.id)
 
-    def extend(self, slot: Slot, token: int, *, now: datetime, ttl_s: float) -> Heartbeat:
+    def extend(self, slot: Slot, lease: Lease, *, now: datetime, ttl_s: float) -> Heartbeat:
         """See TrialQueue."""
-        held = self._leases.get(token)
-        if held is None or held.incarnation != slot.incarnation:
+        if not self._is_held(lease, slot.incarnation):
             return Heartbeat.GONE
-        self._leases[token] = replace(held, expires_at=now + timedelta(seconds=ttl_s))
-        return self._answers.get(token, Heartbeat.GO_ON)
+        held = self._leases[lease.token]
+        self._leases[lease.token] = replace(held, expires_at=now + timedelta(seconds=ttl_s))
+        return self._answers.get(lease.token, Heartbeat.GO_ON)
 
-    def complete(self, token: int, outcome: TrialOutcome, *, now: datetime) -> bool:
+    def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome, *, now: datetime) -> bool:
         """See TrialQueue."""
-        held = self._end(token)
-        if held is None:
-            return False
-        self._ledger.append([ended_event(held.spec, outcome, now)])
-        return True
+        return self._end(lease, slot.incarnation, ended_event(lease.spec, outcome, now))
 
-    def _end(self, token: int) -> Held | None:
-        self._answers.pop(token, None)
-        return self._leases.pop(token, None)
+    def give_back(self, held: Held, reason: str, *, now: datetime) -> bool:
+        """See TrialQueue."""
+        draft = lost_event(held.spec, reason, now, is_given_back=True)
+        return self._end(held, held.incarnation, draft)
+
+    def _is_held(self, lease: Lease | Held, incarnation: str) -> bool:
+        held = self._leases.get(lease.token)
+        known = held and (held.incarnation, held.spec.trial, held.spec.attempt)
+        return known == (incarnation, lease.spec.trial, lease.spec.attempt)
+
+    def _end(self, lease: Lease | Held, incarnation: str, draft: Draft) -> bool:
+        if not self._is_held(lease, incarnation):
+            return False
+        del self._leases[lease.token]
+        self._answers.pop(lease.token, None)
+        self._ledger.append([draft])
+        return True
 
     def cancel(self, trial: TrialId, *, now: datetime, epoch: int) -> None:
         """See TrialQueue."""
@@ -335,13 +349,11 @@ class InMemoryTrialQueue:
 
     def give_back_all(self, *, epoch: int) -> None:  # noqa: ARG002 - one process, one controller
         """See TrialQueue."""
-        for token in self._leases:
-            self._answers[token] = Heartbeat.GIVE_BACK
+        self._answers = dict.fromkeys(self._leases, Heartbeat.GIVE_BACK)
 
     def expire(self, *, now: datetime, even_live: bool = False) -> int:
         """See TrialQueue."""
-        leases = self._leases.values()
-        over = [held for held in leases if even_live or held.expires_at <= now]
+        over = [held for held in self._leases.values() if even_live or held.expires_at <= now]
         for held in over:
             self._lose(held, f"{held.slot} fell silent", now)
         return len(over)
@@ -353,8 +365,7 @@ class InMemoryTrialQueue:
             self._leases[token] = replace(held, expires_at=max(held.expires_at, least))
 
     def _lose(self, held: Held, reason: str, now: datetime) -> None:
-        self._end(held.token)
-        self._ledger.append([lost_event(held.spec, reason, now)])
+        self._end(held, held.incarnation, lost_event(held.spec, reason, now))
 
     def greet(self, slot: Slot, *, now: datetime) -> None:
         """See TrialQueue."""

@@ -29,7 +29,7 @@ from trainer.worker import Worker
 CALL_S = 10.0
 """How long a call may take beyond its own wait before it counts as a failure to connect."""
 RESERVE_S = 2.0
-"""The same for what may as well be left out."""
+"""The same at most for what may as well be left out."""
 RETRY_S = 2.0
 
 
@@ -49,20 +49,23 @@ class RayLeaseSource:
         found: Lease | NoWork = self._call("lease", slot, wait_s, patience_s=CALL_S + wait_s)
         return found
 
-    def reserve(self, slot: Slot) -> TrialSpec | None:
+    def reserve(self, slot: Slot, patience_s: float) -> TrialSpec | None:
         """See LeaseSource."""
-        found: TrialSpec | None = self._call("reserve", slot, patience_s=RESERVE_S)
+        found: TrialSpec | None = self._call("reserve", slot, patience_s=min(RESERVE_S, patience_s))
         return found
 
-    def heartbeat(self, slot: Slot, lease: Lease, progress: Progress) -> Heartbeat:
+    def heartbeat(
+        self, slot: Slot, lease: Lease, progress: Progress, patience_s: float
+    ) -> Heartbeat:
         """See LeaseSource."""
-        patience_s = min(CALL_S, lease.ttl_s / 3)  # to notice in time that it is cut off
+        patience_s = min(CALL_S, patience_s)
         answer: Heartbeat = self._call("heartbeat", slot, lease, progress, patience_s=patience_s)
         return answer
 
-    def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome) -> bool:
+    def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome, patience_s: float) -> bool:
         """See LeaseSource."""
-        accepted: bool = self._call("complete", slot, lease, outcome)
+        patience_s = min(CALL_S, patience_s)
+        accepted: bool = self._call("complete", slot, lease, outcome, patience_s=patience_s)
         return accepted
 
     def _call(self, method: str, *args: object, patience_s: float = CALL_S) -> Any:  # noqa: ANN401

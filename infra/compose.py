@@ -8,7 +8,8 @@ from functools import partial
 
 from cluster.brief import Terms
 from cluster.config import StudyConfig
-from cluster.controller import Controller, Parts
+from cluster.controller import Controller
+from cluster.controller_parts import Parts
 from cluster.curve_book import CurveBook
 from cluster.fleet_process import FleetProcess
 from cluster.fleet_settings import FleetSettings

@@ -54,18 +54,30 @@ class FixedWork:
                 return NoWork.STOP
             return Lease(spec=self._left.pop(0), token=next(self._tokens), ttl_s=_TTL_S)
 
-    def reserve(self, slot: Slot) -> TrialSpec | None:  # noqa: ARG002 - every slot is as good
+    def reserve(self, slot: Slot, patience_s: float) -> TrialSpec | None:  # noqa: ARG002 - no waiting
         """See LeaseSource."""
         with self._lock:
             return self._left[0] if self._left and not self._is_over else None
 
-    def heartbeat(self, slot: Slot, lease: Lease, progress: Progress) -> Heartbeat:  # noqa: ARG002
+    def heartbeat(
+        self,
+        slot: Slot,  # noqa: ARG002 - every slot is as good
+        lease: Lease,
+        progress: Progress,
+        patience_s: float,  # noqa: ARG002 - here nothing is waited for
+    ) -> Heartbeat:
         """See LeaseSource."""
         with self._lock:
             self._heard(lease.spec, progress)
         return Heartbeat.GIVE_BACK if self._is_over else Heartbeat.GO_ON
 
-    def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome) -> bool:  # noqa: ARG002
+    def complete(
+        self,
+        slot: Slot,  # noqa: ARG002 - as above
+        lease: Lease,
+        outcome: TrialOutcome,
+        patience_s: float,  # noqa: ARG002 - as above
+    ) -> bool:
         """See LeaseSource."""
         with self._lock:
             if outcome.ending is not Ending.LOST:

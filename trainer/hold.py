@@ -1,9 +1,11 @@
 """A worker's hold on the lease of the trial that it runs: heartbeats, and what they bring.
 
-Knows when the next one is due and when the lease must be taken for lost. Does not know what is run
-under the lease: a trial of several runs is held once, from the first to the last.
+Knows when the next one is due, when the lease must be taken for lost, and for how long its slot may
+wait for anything else. Does not know what is run under the lease: a trial of several runs is held
+once, from the first to the last.
 """
 
+import math
 from collections.abc import Callable
 
 from trainer.ports import Heartbeat, Lease, LeaseSource, Progress, Slot
@@ -12,6 +14,10 @@ from trainer.trial import Rung
 
 MOST_HEARTBEAT_S = 2.0
 """People watch the progress that heartbeats carry."""
+_TRIES = 3
+"""In how many parts of a lease's time a heartbeat is waited for, each time."""
+_MARGIN = 1 / 6
+"""Which part of a lease's time is left for ending what runs, before somebody else may begin it."""
 _FIRST_LOOK_S = 0.1
 
 
@@ -37,13 +43,30 @@ class Hold:
         self._leases = leases
         self._slot = slot
         self._clock = clock
-        self._interval_s = min(MOST_HEARTBEAT_S, lease.ttl_s / 3)
+        self._interval_s = min(MOST_HEARTBEAT_S, lease.ttl_s / _TRIES)
+        self._margin_s = _MARGIN * lease.ttl_s
         self._kept_at = clock()
+        self._is_answered = True
         self._progress = Progress(elapsed_s=0.0)
         self.next_at = self._kept_at + self._interval_s
         """When the next heartbeat is due."""
         self.order = Heartbeat.GO_ON
         """What came back last, besides GO_ON."""
+
+    @property
+    def spare_s(self) -> float:
+        """For how long the slot may wait for something else: none while a heartbeat is overdue.
+
+        After that there is still time for a heartbeat, and so the lease is not lost by it.
+        """
+        if not self._is_answered or self.order is Heartbeat.GONE:
+            return 0.0
+        return max(0.0, self._lost_at - self._clock() - self.lease.ttl_s / _TRIES)
+
+    @property
+    def _lost_at(self) -> float:
+        """When what runs is to be ended, unless the lease is extended before."""
+        return self._kept_at + self.lease.ttl_s - self._margin_s
 
     def note(self, news: RunProgress, rung: Rung) -> None:
         """Have the next heartbeats tell where the run stands that is under way.
@@ -62,18 +85,26 @@ class Hold:
         self.beat()
         return self.order is Heartbeat.GO_ON
 
-    def beat(self) -> bool:
-        """Send a heartbeat; say whether the run must be ended, which is said once."""
+    def beat(self, most_s: float = math.inf) -> bool:
+        """Send a heartbeat; say whether the run must be ended, which is said once.
+
+        It is waited for until the lease must be taken for lost, or for `most_s` if that is less.
+        """
         now = self._clock()
         self.next_at = now + self._interval_s
         if self.order is Heartbeat.GONE:
             return False
+        # Whoever is late, as after long preparations, asks all the same: it may be ours still.
+        left_s = self._lost_at - now if now < self._lost_at else self._margin_s
+        patience_s = min(left_s, self.lease.ttl_s / _TRIES, most_s)
         try:
-            answer = self._leases.heartbeat(self._slot, self.lease, self._progress)
-            self._kept_at = now
+            answer = self._leases.heartbeat(self._slot, self.lease, self._progress, patience_s)
+            self._kept_at, self._is_answered = now, True
         except ConnectionError:
-            is_over = self._clock() - self._kept_at >= self.lease.ttl_s
-            answer = Heartbeat.GONE if is_over else Heartbeat.GO_ON
+            is_lost = self._clock() >= self._lost_at
+            answer = Heartbeat.GONE if is_lost else Heartbeat.GO_ON
+            self._is_answered = False
+            self.next_at = min(self.next_at, self._lost_at)
         if answer is Heartbeat.GO_ON:
             return False
         is_first = self.order is Heartbeat.GO_ON

@@ -68,18 +68,23 @@ class LeaseSource(Protocol):
 
     Calls are idempotent from the worker's view: they may be repeated after a failure to connect.
     A method raises ConnectionError while the queue is away; the worker keeps its trial running and
-    tries again until the lease's ttl has passed, then ends the trial itself (self-fencing).
+    tries again until the lease is about to end, then ends the trial itself (self-fencing). So what
+    is called while a trial runs is waited for only as long as the worker says: `patience_s`.
     """
 
     def hello(self, slot: Slot) -> None:
-        """Announce the slot; leases of earlier incarnations on it are lost at once."""
+        """Announce the slot, on which nothing runs; again, once an answer may have been lost.
+
+        Leases of earlier incarnations on it are lost at once; what this one was leased, and never
+        heard of, is given back.
+        """
         ...
 
     def lease(self, slot: Slot, wait_s: float) -> Lease | NoWork:
         """Return work, waiting at most `wait_s` seconds for it."""
         ...
 
-    def reserve(self, slot: Slot) -> TrialSpec | None:
+    def reserve(self, slot: Slot, patience_s: float) -> TrialSpec | None:
         """Return the trial to prepare while another one runs; None if there is none for this slot.
 
         It is no lease: the trial stays where it is, `lease` hands it out if nothing more urgent has
@@ -87,11 +92,13 @@ class LeaseSource(Protocol):
         """
         ...
 
-    def heartbeat(self, slot: Slot, lease: Lease, progress: Progress) -> Heartbeat:
+    def heartbeat(
+        self, slot: Slot, lease: Lease, progress: Progress, patience_s: float
+    ) -> Heartbeat:
         """Extend the lease by its ttl and learn whether to go on."""
         ...
 
-    def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome) -> bool:
+    def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome, patience_s: float) -> bool:
         """Commit the outcome; False if the lease was no longer ours and nothing was recorded."""
         ...
 

@@ -8,12 +8,11 @@ beside it would be measured with less of them.
 from collections.abc import Callable
 from pathlib import Path
 
+from trainer.chores import Chores
 from trainer.hold import Hold
-from trainer.outbox import Outbox
 from trainer.ports import Heartbeat
 from trainer.predictor import Predicted, Predictor
 from trainer.score_report import ScoreReport
-from trainer.scoring import Scoring
 from trainer.trial import TrialSpec
 
 _MOST_REASON = 200
@@ -27,18 +26,16 @@ class Predicting:
     def __init__(
         self,
         predictor: Predictor | None,
-        scoring: Scoring,
-        outbox: Outbox,
+        chores: Chores,
         wait_for_cards: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
-        """`scoring` and `outbox` are the slot's, which are looked after meanwhile.
+        """`chores` are the slot's, which are seen to meanwhile.
 
         `wait_for_cards` is called before a model is asked, when its run is dead.
         """
         self._predictor = predictor
-        self._scoring = scoring
-        self._outbox = outbox
+        self._chores = chores
         self._wait_for_cards = wait_for_cards
         self._clock = clock
 
@@ -55,9 +52,12 @@ class Predicting:
             self._wait_for_cards()
             told = self._predictor.begin(run, model)
             while told is None:
-                until = min(hold.next_at, self._scoring.next_at)
+                until = self._chores.next_at(hold)
                 told = self._predictor.poll(max(0.0, until - self._clock()))
-                self._look_after(self._predictor, hold)
+                before = hold.order
+                self._chores.see_to(hold)
+                if hold.order is not before and hold.order in _ENOUGH:
+                    self._predictor.cancel()
         except (OSError, LookupError, RuntimeError, ValueError) as error:
             reason = f"{type(error).__name__}: {error}"[:_MOST_REASON]
             told = Predicted(folder=model, report=ScoreReport(reason=reason, is_ours=True))
@@ -67,11 +67,3 @@ class Predicting:
         """End what runs."""
         if self._predictor is not None:
             self._predictor.close()
-
-    def _look_after(self, predictor: Predictor, hold: Hold) -> None:
-        self._scoring.tend()
-        if self._clock() >= hold.next_at:
-            hold.beat()
-            if hold.order in _ENOUGH:
-                predictor.cancel()
-            self._outbox.offer()

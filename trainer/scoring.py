@@ -63,16 +63,16 @@ class Scoring:
         """See Scorer; None where the study has none."""
         return None if self._scorer is None else self._scorer.glance(out)
 
-    def tend(self, timeout_s: float = 0.0) -> None:
+    def tend(self, timeout_s: float = 0.0, *, most_s: float = math.inf) -> None:
         """Keep the lease of the trial that is being scored, and pass on its score if it is there.
 
-        Waits for the score for `timeout_s` seconds at most.
+        Waits for the score for `timeout_s` seconds at most, and for the queue for `most_s`.
         """
         pending = self._pending
         if pending is None or self._scorer is None:
             return
         if self._clock() >= pending.hold.next_at:
-            pending.hold.beat()
+            pending.hold.beat(most_s)
         told = self._told or self._scorer.poll(timeout_s)
         if told is not None:
             self._pending = self._told = None

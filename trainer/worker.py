@@ -8,11 +8,10 @@ A slot has two bays. While a trial runs in one, the trial that the queue names f
 ready in the other; when the first ends, the slot asks for work, and what it gets starts before
 anybody looks at the outcome of the first, or scores what it left. So a card waits for a round trip
 to the queue, not for git, Python or us. What is made ready is not leased: see LeaseSource.reserve.
-Of a trial with a smoke run, it is the trial's own full run that is made ready while the smoke run
-runs.
+Of a trial with a smoke run, its own full run is made ready while the smoke run is under way.
 
-A worker that cannot reach the queue for as long as its lease lasts ends its own trial, since by
-then the queue may have leased it to somebody else (self-fencing).
+A worker that cannot reach the queue ends its own trial shortly before its lease runs out, since
+then the queue may lease it to somebody else (self-fencing).
 """
 
 import time
@@ -21,6 +20,7 @@ from dataclasses import dataclass, replace
 
 from eval.seeds import Reseed
 from trainer.bay import Bay
+from trainer.chores import Chores
 from trainer.endings import checked, classify, given_back, has_ended_well, lost, pruned
 from trainer.frozen import FrozenCheck
 from trainer.gpu_watch import GpuWatch
@@ -146,7 +146,8 @@ class Worker:
         self._results = results or ResultsHere()
         self._outbox = Outbox(slot, leases, self._results, clock=clock, sleep=sleep)
         self._scoring = Scoring(scorer, clock)
-        self._predicting = Predicting(predictor, self._scoring, self._outbox, wait_for_cards, clock)
+        self._chores = Chores(self._scoring, self._outbox, clock)
+        self._predicting = Predicting(predictor, self._chores, wait_for_cards, clock)
         self._gpus = gpus
         self._wait_for_cards = wait_for_cards
         self._obstacle = obstacle
@@ -252,6 +253,7 @@ class Worker:
         try:
             answer = self._leases.lease(self._slot, 0.0)
         except ConnectionError:
+            self._is_known = False  # what it was leased perhaps is to be given back
             return None
         return self._begin(self._first_run(answer)) if isinstance(answer, Lease) else None
 
@@ -260,26 +262,24 @@ class Worker:
         hold = running.due.hold
         prepare_at = running.started_at
         while True:
-            until = min(hold.next_at, prepare_at, self._scoring.next_at)
+            until = self._chores.next_at(hold, prepare_at)
             news = running.bay.poll(max(0.0, until - self._clock()))
-            self._scoring.tend()
             if isinstance(news, RunReport):
                 at, gpu = self._clock(), self._gpus.end()
                 return _Ended(running=running, report=news, ended_at=at, over_at=at, gpu=gpu)
             if news is not None:
                 hold.note(news, running.due.run.rung)
-            if self._clock() >= prepare_at:
+            if self._clock() >= hold.next_at:
+                self._gpus.look()
+            if self._chores.see_to(hold):
+                running.bay.cancel()
+            if hold.spare_s and self._clock() >= prepare_at:
                 if hold.order is Heartbeat.GO_ON:
-                    self._prepare(running.due.further)
+                    self._prepare(running.due.further, hold.spare_s)
                 elapsed_s = self._clock() - running.started_at
                 prepare_at = self._clock() + look_again_s(
                     elapsed_s, hold.lease.ttl_s, is_prepared=self._spare.is_prepared
                 )
-            if self._clock() >= hold.next_at:
-                self._gpus.look()
-                if hold.beat():
-                    running.bay.cancel()
-                self._outbox.offer()
 
     def _predict(self, ended: _Ended) -> _Ended:
         """Have the model asked that a run left, if that is wanted, before the slot goes on."""
@@ -291,12 +291,12 @@ class Worker:
             return replace(ended, report=replace(ended.report, ended_by=EndedBy.CANCEL))
         return replace(ended, predicted=told, over_at=self._clock())
 
-    def _prepare(self, further: TrialSpec | None) -> None:
+    def _prepare(self, further: TrialSpec | None, patience_s: float) -> None:
         """Make ready what runs next, if it is not: `further`, or what the queue names."""
         run = further
         if run is None:
             try:
-                reserved = self._leases.reserve(self._slot)
+                reserved = self._leases.reserve(self._slot, patience_s)
             except ConnectionError:
                 return
             run = runs(reserved)[0] if reserved else None
@@ -390,6 +390,7 @@ class Worker:
         Else a broken slot, quicker than any that works, would take all the queue's trials and fail
         them.
         """
+        self._outbox.offer()
         self._failures += 1
         self._sleep(min(_LONGEST_PAUSE_S, 2.0 ** (self._failures - 1)))
 

@@ -25,6 +25,15 @@ local function fenced()
   return redis.error_reply(redis.call('HEXISTS', META, 'epoch') == 1 and 'FENCED' or 'EMPTIED')
 end
 
+-- Say whether a worker holds an attempt at a trial (TRIAL|ATTEMPT) under a token. The token alone does
+-- not tell: they begin anew where a server has lost its data.
+local function holds(token, incarnation, attempt)
+  local payload = redis.call('HGET', LEASES, token)
+  if not payload then return false end
+  local lease = cjson.decode(payload)
+  return lease.incarnation == incarnation and lease.spec.trial .. '|' .. lease.spec.attempt == attempt
+end
+
 -- Append an event unless its id is known; true if it was appended.
 local function record(id, payload)
   if redis.call('HEXISTS', IDS, id) == 1 then return false end

@@ -22,7 +22,7 @@ from cluster.codec import from_json, to_json
 from cluster.ports import FleetProblem
 from cluster.queue_actor import QueueActor
 from cluster.ray_cluster import PrivateRay
-from cluster.worker_actor import RayLeaseSource
+from cluster.worker_actor import CALL_S, RayLeaseSource
 from tests.benchmarks import imaginary_worker
 from tests.benchmarks.imaginary_worker import ImaginaryWorker, Tally, imaginary_slot
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
@@ -133,13 +133,13 @@ class _RayLeases:
         return self._source.lease(slot, wait_s)
 
     async def reserve(self, slot: Slot) -> TrialSpec | None:
-        return self._source.reserve(slot)
+        return self._source.reserve(slot, CALL_S)
 
     async def heartbeat(self, slot: Slot, lease: Lease, progress: Progress) -> Heartbeat:
-        return self._source.heartbeat(slot, lease, progress)
+        return self._source.heartbeat(slot, lease, progress, CALL_S)
 
     async def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome) -> bool:
-        return self._source.complete(slot, lease, outcome)
+        return self._source.complete(slot, lease, outcome, CALL_S)
 
 
 class _Actor:

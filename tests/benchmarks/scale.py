@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from statistics import median, quantiles
 
 from cluster.redis_queue import RedisTrialQueue
@@ -150,8 +151,8 @@ def _timed_calls(queue: RedisTrialQueue, epoch: int, count: int, repeats: int) -
     later = now + timedelta(seconds=TTL_S + 1)
     for slot, lease in list(zip(slots, leases, strict=True))[:repeats]:
         if lease is not None:
-            token = lease.token
-            timed("heartbeat", lambda s=slot, t=token: queue.extend(s, t, now=now, ttl_s=TTL_S))
+            beat = partial(queue.extend, slot, lease, now=now, ttl_s=TTL_S)
+            timed("heartbeat", beat)
         again = "reserve what was reserved before"
         timed(again, lambda s=slot: queue.reserve(s, now=now, ttl_s=TTL_S))
         new = replace(slot, id=SlotId(f"{slot.id}-new"))

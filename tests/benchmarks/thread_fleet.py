@@ -51,17 +51,19 @@ class DirectLeases:
             time.sleep(POLL_S)
         return NoWork.WAIT
 
-    def reserve(self, slot: Slot) -> TrialSpec | None:
+    def reserve(self, slot: Slot, patience_s: float) -> TrialSpec | None:
         """See LeaseSource."""
         return self._queue.reserve(slot, now=datetime.now(UTC), ttl_s=TTL_S)
 
-    def heartbeat(self, slot: Slot, lease: Lease, progress: Progress) -> Heartbeat:
+    def heartbeat(
+        self, slot: Slot, lease: Lease, progress: Progress, patience_s: float
+    ) -> Heartbeat:
         """See LeaseSource."""
-        return self._queue.extend(slot, lease.token, now=datetime.now(UTC), ttl_s=TTL_S)
+        return self._queue.extend(slot, lease, now=datetime.now(UTC), ttl_s=TTL_S)
 
-    def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome) -> bool:
+    def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome, patience_s: float) -> bool:
         """See LeaseSource."""
-        return self._queue.complete(lease.token, outcome, now=datetime.now(UTC))
+        return self._queue.complete(slot, lease, outcome, now=datetime.now(UTC))
 
 
 class StudyCode:

@@ -13,7 +13,8 @@ import pytest
 
 from cluster import events as ev
 from cluster.context_book import ContextBook
-from cluster.controller import Controller, Parts
+from cluster.controller import Controller
+from cluster.controller_parts import Parts
 from cluster.curve_book import CurveBook
 from cluster.experiment import Status
 from cluster.invariants import check
@@ -110,7 +111,7 @@ class ThreadFleet:
                 self._barrier = None
             self.hold(lease)
             outcome = replace(self.outcome(lease, slot), device_class=kind)
-            queue.complete(lease.token, outcome, now=now())
+            queue.complete(slot, lease, outcome, now=now())
 
     def outcome(self, lease: Lease, slot: Slot) -> TrialOutcome:
         text = self._bench.repository.git.text("show", f"{lease.spec.commit}:train.py")

@@ -18,7 +18,8 @@ from cluster import tasks
 from cluster.call_book import CallBook
 from cluster.code_outcomes import Candidate
 from cluster.context_book import ContextBook
-from cluster.controller import Controller, Parts
+from cluster.controller import Controller
+from cluster.controller_parts import Parts
 from cluster.ledger import InMemoryLedger, LedgerAway, catch_up
 from cluster.performer import Performer
 from cluster.proposal_planning import limit_reached

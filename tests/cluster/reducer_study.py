@@ -29,7 +29,7 @@ from cluster.trial_queue import InMemoryTrialQueue
 from eval.bayes import BayesJudge
 from eval.judge import Judge
 from proposer.proposal import Context, Proposal
-from trainer.ports import Slot
+from trainer.ports import Lease, Slot
 from trainer.trial import CommitId, ExperimentId, SlotId, TrialId, TrialOutcome
 
 T = TypeVar("T")
@@ -107,7 +107,7 @@ class ReducerStudy:
         self.queue = MortalQueue(self.ledger)
         self.now = datetime(2026, 3, 1, tzinfo=UTC)
         self.state = StudyState()
-        self.tokens: dict[ExperimentId, int] = {}
+        self.leases: dict[ExperimentId, tuple[Slot, Lease]] = {}
         self.ran: dict[ExperimentId, CommitId] = {}
         """What slots began of each experiment."""
         self.claims: list[tuple[Experiment, Experiment, bool]] = []
@@ -262,15 +262,15 @@ class ReducerStudy:
                 device="cpu",
                 device_class="cpu",
             )
-            if last in self.tokens:
+            if last in self.leases:
                 return
             lease = self.queue.lease(slot, now=self.now, ttl_s=1e6)
             if lease is None:
                 return
-            self.tokens[lease.spec.experiment] = lease.token
+            self.leases[lease.spec.experiment] = slot, lease
             self.ran[lease.spec.experiment] = lease.spec.commit
 
     def complete(self, experiment: ExperimentId, outcome: TrialOutcome) -> None:
         self.begin(experiment)
-        assert self.queue.complete(self.tokens.pop(experiment), outcome, now=self.now)
+        assert self.queue.complete(*self.leases.pop(experiment), outcome, now=self.now)
         self.state = catch_up(self.ledger, self.state)

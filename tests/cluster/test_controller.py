@@ -3,8 +3,14 @@
 import re
 import subprocess
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import pytest
+
+from cluster import commands as cmd
+from cluster import controller as controller_module
 from cluster import events as ev
+from cluster.decisions import decide
 from cluster.experiment import Status
 from cluster.queue_mode import QueueMode
 from cluster.redis_queue import RedisTrialQueue
@@ -167,3 +173,24 @@ def test_workers_live_until_what_they_still_send_has_been_waited_for(bench: Benc
     assert told == ["now", "shutdown"]
     last = bench.ledger.read(0)[-1].event
     assert isinstance(last, ev.ControllerStopped)
+
+
+def test_what_is_decided_again_and_again_holds_nothing_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that was performed before changes nothing of what it was decided upon."""
+    queued: list[tuple[cmd.Command, ...]] = []
+
+    def decide_the_same(*args: Any) -> tuple[cmd.Command, ...]:
+        assert len(queued) < 20, "it spins"
+        commands = queued[0] if queued else decide(*args)
+        if any(isinstance(command, cmd.QueueTrial) for command in commands):
+            queued.append(commands)
+        return commands
+
+    controller = bench.controller(lambda b: ThreadFleet(b, 0), Script())
+    monkeypatch.setattr(controller_module, "decide", decide_the_same)
+    controller.step()
+    assert len(queued) == 2  # the first was news
+    controller.step()
+    assert len(queued) == 3

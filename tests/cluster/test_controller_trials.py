@@ -27,7 +27,7 @@ class ToldFleet(ThreadFleet):
             told = Progress(elapsed_s=tenth / 10, points={"loss": 9.0 if is_bad else 2.0})
             progress.record(lease.spec, told)
         while is_bad:
-            if queue.extend(slot, lease.token, now=now(), ttl_s=30) is Heartbeat.PRUNE:
+            if queue.extend(slot, lease, now=now(), ttl_s=30) is Heartbeat.PRUNE:
                 return TrialOutcome(ending=Ending.PRUNED, reason="stopped as hopeless after 1 s")
             threading.Event().wait(0.05)
         return found

@@ -105,10 +105,10 @@ class Server:
         first = self.queue.lease(SLOT, now=NOW, ttl_s=30)
         assert first is not None
         self.progress.record(first.spec, Progress(elapsed_s=1.0, points={"loss": 2.0}))
-        self.queue.complete(first.token, TrialOutcome(ending=Ending.SCORED, value=1.5), now=NOW)
+        self.queue.complete(SLOT, first, TrialOutcome(ending=Ending.SCORED, value=1.5), now=NOW)
         running = self.queue.lease(SLOT, now=NOW, ttl_s=30)
         assert running is not None
-        self.token = running.token
+        self.running = running
         return self
 
     def exported(self) -> bytes:
@@ -155,8 +155,8 @@ def test_what_was_on_a_slot_is_given_back_and_its_old_worker_has_no_part_in_it(
     assert (lost.event.trial, lost.event.reason, lost.event.is_given_back) == ("e0.1", MOVED, True)
     assert new.queue.held() == []
     done = TrialOutcome(ending=Ending.SCORED, value=0.1)
-    assert not new.queue.complete(old.token, done, now=NOW)
-    assert new.queue.extend(SLOT, old.token, now=NOW, ttl_s=30) is Heartbeat.GONE
+    assert not new.queue.complete(SLOT, old.running, done, now=NOW)
+    assert new.queue.extend(SLOT, old.running, now=NOW, ttl_s=30) is Heartbeat.GONE
 
 
 def test_the_queue_goes_on_where_it_was(old: Server, new: Server) -> None:
@@ -167,7 +167,7 @@ def test_the_queue_goes_on_where_it_was(old: Server, new: Server) -> None:
         assert lease is not None
         assert lease.spec == old.spec(int(expected[1]))
         tokens.append(lease.token)
-    assert min(tokens) > old.token
+    assert min(tokens) > old.running.token
     assert new.ledger.begin_epoch() == old.epoch + 1
 
 

@@ -46,6 +46,7 @@ class Scene:
 
     def __init__(self, url: str, study: str) -> None:
         self.store = RedisStore(connect(url), study)
+        RedisLedger(self.store).begin_epoch()
         self._url = url
         self._study = study
 

@@ -8,6 +8,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,11 @@ import pytest
 
 from cluster import events as ev
 from cluster import queue_actor
+from cluster.brief import Refusal
 from cluster.ledger import LedgerAway
 from cluster.patience import patiently
 from cluster.queue_actor import QueueActor
+from cluster.queue_mode import QueueMode
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_queue import RedisTrialQueue
 from cluster.redis_store import RedisStore, connect
@@ -93,15 +97,18 @@ class ActorLeases:
 
     def __init__(self, url: str) -> None:
         self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
         self.restart(url)
 
     def restart(self, url: str) -> None:
         self.actor = QueueActor(url, STUDY, LEASE_S)
 
+    def begin(self, ask: Coroutine[Any, Any, Any]) -> Future[Any]:
+        return asyncio.run_coroutine_threadsafe(ask, self.loop)
+
     def call(self, ask: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(ask, self.loop).result(timeout=PATIENCE_S)
+        return self.begin(ask).result(timeout=PATIENCE_S)
 
     def hello(self, slot: Slot) -> None:
         self.call(self.actor.hello(slot))
@@ -110,22 +117,26 @@ class ActorLeases:
         found: Lease | NoWork = self.call(self.actor.lease(slot, wait_s))
         return found
 
-    def reserve(self, slot: Slot) -> TrialSpec | None:
+    def reserve(self, slot: Slot, patience_s: float = PATIENCE_S) -> TrialSpec | None:
         found: TrialSpec | None = self.call(self.actor.reserve(slot))
         return found
 
-    def heartbeat(self, slot: Slot, lease: Lease, progress: Progress) -> Heartbeat:
+    def heartbeat(
+        self, slot: Slot, lease: Lease, progress: Progress, patience_s: float = PATIENCE_S
+    ) -> Heartbeat:
         answer: Heartbeat = self.call(self.actor.heartbeat(slot, lease, progress))
         return answer
 
-    def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome) -> bool:
+    def complete(
+        self, slot: Slot, lease: Lease, outcome: TrialOutcome, patience_s: float = PATIENCE_S
+    ) -> bool:
         accepted: bool = self.call(self.actor.complete(slot, lease, outcome))
         return accepted
 
     def close(self) -> None:
         self.call(_end_others())
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
+        self.thread.join()
         self.loop.close()
 
 
@@ -205,6 +216,10 @@ def wait_until(holds: Callable[[], bool]) -> None:
     raise AssertionError("it never came to be")
 
 
+def idle_slot(number: int) -> Slot:
+    return replace(SLOT, id=SlotId(f"cpu-{number + 1}"))
+
+
 def is_away(leases: ActorLeases) -> bool:
     return bool(leases.actor.outage.reason)
 
@@ -218,13 +233,18 @@ def test_a_trial_that_ran_through_an_outage_is_accepted(
 ) -> None:
     lease = leased(leases)
     hold = Hold(leases, SLOT, lease, clock.seconds)
-    outbox = Outbox(SLOT, leases, ResultsHere(), clock=clock.seconds, sleep=clock.pass_s)
+    outbox = Outbox(
+        *(SLOT, leases, ResultsHere()),
+        clock=clock.seconds,
+        sleep=lambda _: wait_until(lambda: not is_away(leases)),
+    )
     server.go(how)
     for _ in range(90):  # three times as long as the lease is good for
         clock.pass_s(2.0)
         assert not hold.beat()
     assert hold.order is Heartbeat.GO_ON
     outbox.put(lease, SCORED)  # it ends while nobody can take its outcome
+    outbox.offer()
     server.come_back(how)
     wait_until(lambda: not is_away(leases))
     outbox.empty()
@@ -262,6 +282,36 @@ def test_others_are_answered_at_once_while_a_server_hangs(
         assert leases.heartbeat(SLOT, lease, Progress(elapsed_s=1.0)) is Heartbeat.GO_ON
         with pytest.raises(LedgerAway):
             leases.complete(SLOT, lease, SCORED)
+
+
+def test_of_all_that_wait_for_work_one_asks_a_server_that_hangs(
+    server: Server,
+    leases: ActorLeases,
+    queue: RedisTrialQueue,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever asks holds up all others: heartbeats too, until trials would end themselves."""
+    held, _ = leased(leases), leases.lease(idle_slot(0), 0.0)
+    asked: list[str] = []
+    mode = RedisTrialQueue.mode
+
+    def counted(self: RedisTrialQueue, node: str = "") -> QueueMode:
+        if threading.current_thread() is leases.thread:
+            asked.append(node)
+        return mode(self, node)
+
+    waiting = [leases.begin(leases.actor.lease(idle_slot(n), 1.0)) for n in range(1, 13)]
+    leases.call(leases.actor.ping())  # by now, all of them wait
+    monkeypatch.setattr(RedisTrialQueue, "mode", counted)
+    server.freeze()
+    wait_until(lambda: is_away(leases))
+    asked.clear()
+    for each in waiting:
+        with pytest.raises(LedgerAway):
+            each.result(timeout=PATIENCE_S)
+    assert asked == []
+    assert leases.heartbeat(SLOT, held, Progress(elapsed_s=1.0)) is Heartbeat.GO_ON
 
 
 def test_a_right_that_is_taken_away_under_a_study_is_an_outage(
@@ -315,6 +365,68 @@ def test_a_trial_leased_to_an_order_that_was_given_up_is_given_back(
     last = events(server)[-1]
     assert isinstance(last, ev.TrialLost)
     assert (last.trial, last.is_given_back) == (unheard.spec.trial, True)
+
+
+def test_a_result_of_before_a_server_lost_its_data_is_not_that_of_another_trial(
+    server: Server, leases: ActorLeases, queue: RedisTrialQueue, clock: Clock
+) -> None:
+    old = leased(leases)
+    server.client.flushall()
+    epoch = RedisLedger(RedisStore(server.client, STUDY)).begin_epoch()
+    for number in (7, 8):  # a token is one more than what was queued and leased before
+        queue.put(spec(number), priority=0, now=clock(), epoch=epoch)
+    new = queue.lease(idle_slot(1), now=clock(), ttl_s=LEASE_S)
+    assert new is not None
+    assert (new.token, new.spec.trial) == (old.token, "e7.1")
+    assert not leases.complete(SLOT, old, SCORED)
+    assert [held.spec.trial for held in queue.held()] == ["e7.1"]
+
+
+def test_nothing_is_written_into_a_ledger_that_was_lost(
+    server: Server, leases: ActorLeases, queue: RedisTrialQueue, clock: Clock
+) -> None:
+    """What lies in it would be taken for a ledger, and keep the real one from being put back."""
+    leases.hello(SLOT)
+    server.client.flushall()
+    store = RedisStore(connect(server.embedded.url), STUDY)
+    for ask in (
+        lambda: leases.actor.hello(idle_slot(1)),
+        lambda: leases.actor.goodbye(SLOT, "drained"),
+        lambda: leases.actor.drain("rig"),
+        lambda: leases.actor.refuse(Refusal(node="rig", address="10.0.0.7", reason="old")),
+    ):
+        wait_until(lambda: not is_away(leases))
+        with pytest.raises(LedgerAway, match="lost its data"):
+            leases.call(ask())
+    assert events(server) == []
+    assert store.land(store.staging())
+
+
+def test_a_lease_that_its_slot_never_heard_of_is_given_back_when_it_asks_anew(
+    server: Server, leases: ActorLeases, queue: RedisTrialQueue, clock: Clock
+) -> None:
+    lost = leased(leases)
+    leases.lease(idle_slot(1), 0.0)
+    leases.hello(SLOT)
+    assert [held.slot for held in queue.held()] == [idle_slot(1).id]
+    last = events(server)[-1]
+    assert isinstance(last, ev.TrialLost)
+    assert (last.trial, last.is_given_back) == (lost.spec.trial, True)
+    assert leases.lease(SLOT, 0.0) is NoWork.WAIT
+
+
+def test_an_order_that_was_given_up_gets_no_lease(
+    server: Server, leases: ActorLeases, queue: RedisTrialQueue, clock: Clock
+) -> None:
+    for number in range(2):
+        leases.lease(idle_slot(number), 0.0)
+    given_up = leases.begin(leases.actor.lease(SLOT, PATIENCE_S))
+    leases.hello(SLOT)
+    epoch = RedisLedger(RedisStore(server.client, STUDY)).begin_epoch()
+    queue.put(spec(7), priority=0, now=clock(), epoch=epoch)
+    assert given_up.result(timeout=PATIENCE_S) is NoWork.WAIT
+    assert len(queue.held()) == 2
+    assert leased(leases).spec.trial == "e7.1"
 
 
 def test_whoever_waits_for_a_server_renews_leases_before_anything_else() -> None:

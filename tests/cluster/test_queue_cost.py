@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from tests.cluster.test_trial_queue import NOW, TTL, Bench, make, slot
+from trainer.ports import Lease
 
 MANY = 20
 
@@ -52,7 +53,8 @@ def test_a_slot_without_a_wish_reads_them_all_once(busy: Bench) -> None:
 def test_the_end_of_one_lease_reads_no_other(busy: Bench) -> None:
     for held in busy.queue.held()[1:]:
         taker = slot(int(held.slot.removeprefix("cpu-")))
-        busy.queue.extend(taker, held.token, now=NOW, ttl_s=TTL * 10)
+        lease = Lease(spec=held.spec, token=held.token, ttl_s=TTL)
+        busy.queue.extend(taker, lease, now=NOW, ttl_s=TTL * 10)
     later = NOW + timedelta(seconds=TTL + 1)
     assert whole_reads(busy, lambda: busy.queue.expire(now=later)) == 0
     assert len(busy.queue.held()) == MANY - 1

@@ -30,6 +30,8 @@ from trainer.ports import Lease, Slot
 from trainer.preflight import Preflight
 from trainer.trial import CommitId, ExperimentId, SlotId
 
+SLOT = Slot(id=SlotId("cpu-0"), incarnation="1", node="n", device="cpu", device_class="cpu")
+
 TRAIN = """\
 LR = 0.1
 
@@ -161,8 +163,7 @@ class Study:
         return name
 
     def lease(self) -> Lease:
-        slot = Slot(id=SlotId("cpu-0"), incarnation="1", node="n", device="cpu", device_class="cpu")
-        lease = self.queue.lease(slot, now=self.now, ttl_s=1e6)
+        lease = self.queue.lease(SLOT, now=self.now, ttl_s=1e6)
         assert lease is not None
         return lease
 
@@ -170,7 +171,7 @@ class Study:
         """Run what is first in the queue, and do all that follows; return what ran."""
         lease = self.lease()
         assert lease.spec.experiment == name
-        assert self.queue.complete(lease.token, scored(value), now=self.now)
+        assert self.queue.complete(SLOT, lease, scored(value), now=self.now)
         self.state = catch_up(self.ledger, self.state)
         self.settle()
         return lease.spec.commit
@@ -231,7 +232,7 @@ def test_a_slot_that_is_faster_runs_the_old_tree_and_the_record_says_so(study: S
     study.settle()
     before = study[second]
     lease = study.lease()
-    assert study.queue.complete(lease.token, scored(0.9), now=study.now)
+    assert study.queue.complete(SLOT, lease, scored(0.9), now=study.now)
     study.state = catch_up(study.ledger, study.state)
     while not (commands := [c for c in study.decide() if isinstance(c, cmd.Rebase)]):
         for command in study.decide():
@@ -243,7 +244,7 @@ def test_a_slot_that_is_faster_runs_the_old_tree_and_the_record_says_so(study: S
     study.settle()
     assert running.spec.commit == before.commit == study[second].commit == study.ref(second)
     assert (study[second].status, study[second].base) == (Status.RUNNING, "e0")
-    assert study.queue.complete(running.token, scored(0.95), now=study.now)
+    assert study.queue.complete(SLOT, running, scored(0.95), now=study.now)
     study.state = catch_up(study.ledger, study.state)
     study.settle()
     assert study[study[second].merged_as].merge_of == second

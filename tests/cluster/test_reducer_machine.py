@@ -203,7 +203,7 @@ class ReducerMachine(ReducerStudy, RuleBasedStateMachine):
     def what_waits_was_made_on_the_incumbent(self) -> None:
         for name in self.on_the_way():
             experiment = self.state.experiments[name]
-            has_begun = name in self.tokens or any(t.started_at for t in experiment.trials)
+            has_begun = name in self.leases or any(t.started_at for t in experiment.trials)
             is_exempt = experiment.kind is not Kind.PROPOSAL or experiment.is_cancelled
             is_exempt |= any(event == "RetryRequested" for _, event in experiment.story)
             if not (has_begun or is_exempt):

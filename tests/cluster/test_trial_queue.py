@@ -173,10 +173,33 @@ def test_a_result_counts_once(bench: Bench) -> None:
     bench.put(1)
     lease = bench.lease()
     assert lease is not None
-    assert bench.queue.complete(lease.token, SCORED, now=NOW)
-    assert not bench.queue.complete(lease.token, SCORED, now=NOW)
+    assert bench.queue.complete(slot(), lease, SCORED, now=NOW)
+    assert not bench.queue.complete(slot(), lease, SCORED, now=NOW)
     assert bench.told().count("TrialFinished") == 1
     assert bench.queue.depth() == Depth(ready=0, running=0)
+
+
+@pytest.mark.parametrize(
+    ("taker", "named"),
+    [
+        (slot(), spec(2)),
+        (slot(), spec(1, attempt=2)),
+        (slot(0, "second"), spec(1)),
+        (slot(1, "another"), spec(2)),
+    ],
+)
+def test_a_token_alone_is_no_lease(taker: Slot, named: TrialSpec, bench: Bench) -> None:
+    """Tokens begin anew where a server lost its data: then two trials have had the same."""
+    bench.put(1)
+    lease = bench.lease()
+    assert lease is not None
+    other, held = replace(lease, spec=named), bench.queue.held()
+    later = NOW + timedelta(seconds=1)
+    assert bench.queue.extend(taker, other, now=later, ttl_s=TTL) is Heartbeat.GONE
+    assert not bench.queue.complete(taker, other, SCORED, now=NOW)
+    assert bench.queue.held() == held
+    assert bench.told() == ["TrialQueued", "TrialStarted"]
+    assert bench.queue.complete(slot(), lease, SCORED, now=NOW)
 
 
 def test_a_silent_worker_loses_its_lease_and_its_late_result_is_refused(bench: Bench) -> None:
@@ -188,8 +211,8 @@ def test_a_silent_worker_loses_its_lease_and_its_late_result_is_refused(bench: B
     lost = bench.last()
     assert isinstance(lost, ev.TrialLost)
     assert not lost.is_given_back
-    assert not bench.queue.complete(lease.token, SCORED, now=NOW)
-    assert bench.queue.extend(slot(), lease.token, now=NOW, ttl_s=TTL) is Heartbeat.GONE
+    assert not bench.queue.complete(slot(), lease, SCORED, now=NOW)
+    assert bench.queue.extend(slot(), lease, now=NOW, ttl_s=TTL) is Heartbeat.GONE
     assert bench.told() == ["TrialQueued", "TrialStarted", "TrialLost"]
 
 
@@ -198,7 +221,7 @@ def test_a_heartbeat_keeps_a_lease_alive(bench: Bench) -> None:
     lease = bench.lease()
     assert lease is not None
     later = NOW + timedelta(seconds=TTL - 1)
-    assert bench.queue.extend(slot(), lease.token, now=later, ttl_s=TTL) is Heartbeat.GO_ON
+    assert bench.queue.extend(slot(), lease, now=later, ttl_s=TTL) is Heartbeat.GO_ON
     assert bench.queue.expire(now=NOW + timedelta(seconds=TTL + 1)) == 0
     assert bench.queue.expire(now=later + timedelta(seconds=TTL)) == 1
 
@@ -228,7 +251,7 @@ def test_a_new_worker_on_a_slot_ends_the_lease_of_the_old_one(bench: Bench) -> N
     assert other is not None
     bench.queue.greet(slot(0, "second"), now=NOW + timedelta(seconds=1))
     assert [held.token for held in bench.queue.held()] == [other.token]
-    assert bench.queue.extend(slot(), old.token, now=NOW, ttl_s=TTL) is Heartbeat.GONE
+    assert bench.queue.extend(slot(), old, now=NOW, ttl_s=TTL) is Heartbeat.GONE
     # The same incarnation greeting again keeps what it holds.
     bench.queue.greet(slot(1), now=NOW + timedelta(seconds=2))
     assert len(bench.queue.held()) == 1
@@ -239,8 +262,8 @@ def test_a_trial_is_given_back_without_a_result(bench: Bench) -> None:
     lease = bench.lease()
     assert lease is not None
     bench.queue.give_back_all(epoch=bench.epoch)
-    assert bench.queue.extend(slot(), lease.token, now=NOW, ttl_s=TTL) is Heartbeat.GIVE_BACK
-    assert bench.queue.complete(lease.token, GIVEN_BACK, now=NOW)
+    assert bench.queue.extend(slot(), lease, now=NOW, ttl_s=TTL) is Heartbeat.GIVE_BACK
+    assert bench.queue.complete(slot(), lease, GIVEN_BACK, now=NOW)
     lost = bench.last()
     assert isinstance(lost, ev.TrialLost)
     assert lost.is_given_back
@@ -248,14 +271,28 @@ def test_a_trial_is_given_back_without_a_result(bench: Bench) -> None:
     again = bench.lease()
     assert again is not None
     assert again.spec.attempt == 2
-    assert bench.queue.extend(slot(), again.token, now=NOW, ttl_s=TTL) is Heartbeat.GO_ON
+    assert bench.queue.extend(slot(), again, now=NOW, ttl_s=TTL) is Heartbeat.GO_ON
+
+
+def test_a_lease_is_ended_as_nobodys_fault_and_once(bench: Bench) -> None:
+    bench.put(1)
+    lease = bench.lease()
+    assert lease is not None
+    [held] = bench.queue.held()
+    assert bench.queue.give_back(held, "here left", now=NOW)
+    assert not bench.queue.give_back(held, "here left", now=NOW)
+    assert bench.told() == ["TrialQueued", "TrialStarted", "TrialLost"]
+    lost = bench.last()
+    assert isinstance(lost, ev.TrialLost)
+    assert (lost.reason, lost.is_given_back) == ("here left", True)
+    assert bench.queue.extend(slot(), lease, now=NOW, ttl_s=TTL) is Heartbeat.GONE
 
 
 def test_a_trial_that_its_own_worker_lost_counts_as_lost(bench: Bench) -> None:
     bench.put(1)
     lease = bench.lease()
     assert lease is not None
-    assert bench.queue.complete(lease.token, VANISHED, now=NOW)
+    assert bench.queue.complete(slot(), lease, VANISHED, now=NOW)
     lost = bench.last()
     assert isinstance(lost, ev.TrialLost)
     assert not lost.is_given_back
@@ -307,8 +344,8 @@ def test_a_lease_that_a_drained_node_holds_is_kept_to_its_end(bench: Bench) -> N
     lease = bench.lease()
     assert lease is not None
     bench.queue.set_node_mode("here", QueueMode.DRAINING, epoch=bench.epoch)
-    assert bench.queue.extend(slot(), lease.token, now=NOW, ttl_s=TTL) is Heartbeat.GO_ON
-    assert bench.queue.complete(lease.token, SCORED, now=NOW)
+    assert bench.queue.extend(slot(), lease, now=NOW, ttl_s=TTL) is Heartbeat.GO_ON
+    assert bench.queue.complete(slot(), lease, SCORED, now=NOW)
 
 
 def test_all_leases_end_when_the_workers_are_known_to_be_gone(bench: Bench) -> None:
@@ -336,7 +373,7 @@ def test_a_running_trial_is_cancelled_by_the_answer_to_its_heartbeat(bench: Benc
     lease = bench.lease()
     assert lease is not None
     bench.queue.cancel(TrialId("e1.1"), now=NOW, epoch=bench.epoch)
-    assert bench.queue.extend(slot(), lease.token, now=NOW, ttl_s=TTL) is Heartbeat.CANCEL
+    assert bench.queue.extend(slot(), lease, now=NOW, ttl_s=TTL) is Heartbeat.CANCEL
     assert bench.told() == ["TrialQueued", "TrialStarted"]
 
 
@@ -348,8 +385,8 @@ def test_a_running_trial_is_pruned_by_the_answer_to_its_heartbeat(bench: Bench) 
     assert second is not None
     for number in (1, 3):  # the third only waits
         bench.queue.prune(TrialId(f"e{number}.1"), epoch=bench.epoch)
-    assert bench.queue.extend(slot(), first.token, now=NOW, ttl_s=TTL) is Heartbeat.PRUNE
-    assert bench.queue.extend(slot(1), second.token, now=NOW, ttl_s=TTL) is Heartbeat.GO_ON
+    assert bench.queue.extend(slot(), first, now=NOW, ttl_s=TTL) is Heartbeat.PRUNE
+    assert bench.queue.extend(slot(1), second, now=NOW, ttl_s=TTL) is Heartbeat.GO_ON
     assert bench.queue.depth() == Depth(ready=1, running=2)
 
 
@@ -689,7 +726,8 @@ class QueueMachine(RuleBasedStateMachine):
         token = data.draw(st.sampled_from(sorted(self.leased)))
         number, name, _ = self.leased[token]
         taker = slot(int(name[-1]))
-        answer = self.bench.queue.extend(taker, token, now=self.now, ttl_s=TTL)
+        lease = Lease(spec=spec(number), token=token, ttl_s=TTL)
+        answer = self.bench.queue.extend(taker, lease, now=self.now, ttl_s=TTL)
         assert answer is Heartbeat.GO_ON
         self.leased[token] = (number, name, self.now + timedelta(seconds=TTL))
 
@@ -705,10 +743,21 @@ class QueueMachine(RuleBasedStateMachine):
         for item in waiting:
             self.ready.remove(item)
 
-    @rule(token=st.integers(0, 40))
-    def complete(self, token: int) -> None:
-        accepted = self.bench.queue.complete(token, SCORED, now=self.now)
-        assert accepted == (token in self.leased)
+    @rule(token=st.integers(0, 40), taker=st.integers(0, 2), number=st.integers(1, 20))
+    def complete_what_may_be_somebody_elses(self, token: int, taker: int, number: int) -> None:
+        self.complete(token, taker, number)
+
+    @precondition(lambda self: self.leased)
+    @rule(data=st.data())
+    def complete_what_is_held(self, data: st.DataObject) -> None:
+        token = data.draw(st.sampled_from(sorted(self.leased)))
+        number, name, _ = self.leased[token]
+        self.complete(token, int(name[-1]), number)
+
+    def complete(self, token: int, taker: int, number: int) -> None:
+        lease = Lease(spec=spec(number), token=token, ttl_s=TTL)
+        accepted = self.bench.queue.complete(slot(taker), lease, SCORED, now=self.now)
+        assert accepted == (self.leased.get(token, ())[:2] == (number, f"cpu-{taker}"))
         if accepted:
             self.ended.add(self.leased.pop(token)[0])
 

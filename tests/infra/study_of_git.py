@@ -85,7 +85,7 @@ class GrownStudy:
                 trial = lease.spec.trial
                 outcome = self.instead.get(trial) or self.outcome(repository, lease.spec.commit)
                 if trial not in self.refuse:
-                    study.queue.complete(lease.token, outcome, now=now())
+                    study.queue.complete(SLOT, lease, outcome, now=now())
             if not commands and load(study.ledger).seq == state.seq:
                 break
         ResultsTsv(study.home.results, METRIC).resume(load(study.ledger))

@@ -60,7 +60,7 @@ def controlled(user: User, study: OpenStudy, values: Mapping[str, float]) -> Non
         lease = study.queue.lease(SLOT, now=now(), ttl_s=60)
         assert lease is not None
         outcome = TrialOutcome(ending=Ending.SCORED, value=values[lease.spec.experiment])
-        study.queue.complete(lease.token, outcome, now=now())
+        study.queue.complete(SLOT, lease, outcome, now=now())
         state = catch_up(study.ledger, state)
 
 

@@ -48,20 +48,20 @@ def spec(seed: int) -> TrialSpec:
 
 def test_each_trial_is_handed_out_once_and_then_there_is_no_more() -> None:
     told = Told()
-    assert told.work.reserve(SLOT) == spec(1)
+    assert told.work.reserve(SLOT, 1.0) == spec(1)
     first, second = told.lease(), told.lease()
     assert (first.spec, second.spec) == (spec(1), spec(2))
     assert first.token != second.token
-    assert told.work.reserve(SLOT) is None
+    assert told.work.reserve(SLOT, 1.0) is None
     assert told.work.lease(SLOT, 0.0) is NoWork.STOP
 
 
 def test_outcomes_and_progress_are_passed_on() -> None:
     told = Told()
     lease = told.lease()
-    answer = told.work.heartbeat(SLOT, lease, Progress(elapsed_s=1.0))
+    answer = told.work.heartbeat(SLOT, lease, Progress(elapsed_s=1.0), 1.0)
     assert answer is Heartbeat.GO_ON
-    told.work.complete(SLOT, lease, SCORED)
+    told.work.complete(SLOT, lease, SCORED, 1.0)
     assert (told.heard, told.finished) == ([lease.spec.trial], [(1, Ending.SCORED)])
 
 
@@ -69,15 +69,17 @@ def test_once_it_is_to_end_what_runs_is_given_back_and_nothing_else_begins() -> 
     told = Told()
     lease = told.lease()
     told.work.end()
-    assert told.work.heartbeat(SLOT, lease, Progress(elapsed_s=1.0)) is Heartbeat.GIVE_BACK
+    assert told.work.heartbeat(SLOT, lease, Progress(elapsed_s=1.0), 1.0) is Heartbeat.GIVE_BACK
     given_back = TrialOutcome(ending=Ending.LOST, reason="stopped", is_given_back=True)
-    told.work.complete(SLOT, lease, given_back)
+    told.work.complete(SLOT, lease, given_back, 1.0)
     assert told.work.lease(SLOT, 0.0) is NoWork.STOP
     assert (told.finished, told.work.problem) == ([], "")
 
 
 def test_a_trial_that_is_lost_for_a_reason_of_ours_ends_all_with_that_reason() -> None:
     told = Told()
-    told.work.complete(SLOT, told.lease(), TrialOutcome(ending=Ending.LOST, reason="disk full"))
+    told.work.complete(
+        SLOT, told.lease(), TrialOutcome(ending=Ending.LOST, reason="disk full"), 1.0
+    )
     assert told.work.lease(SLOT, 0.0) is NoWork.STOP
     assert (told.finished, told.work.problem) == ([], "disk full")

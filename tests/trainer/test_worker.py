@@ -122,7 +122,7 @@ def test_a_worker_that_cannot_keep_its_lease_ends_the_trial_itself(bench: Bench)
     following = bench.lease("echo 'loss: 1'", trial="e2.1")
     began = time.monotonic()
     leases = bench.serve(lost, following, on_heartbeat=heartbeat)
-    assert attempts[-1] - began >= TTL_S
+    assert attempts[-1] - began >= 0.8 * TTL_S
     assert set(leases.outcomes) == {"e2.1"}
     assert not bench.is_running("e1.1")
 

@@ -92,6 +92,21 @@ def test_a_queue_that_names_nothing_for_a_while_costs_nothing(bench: Bench) -> N
     assert [leases.outcomes[trial].value for trial in ("e1.1", "e2.1")] == [1.0, 2.0]
 
 
+def test_a_slot_whose_order_was_lost_says_that_it_runs_nothing_before_the_next(
+    bench: Bench, until_ready: str
+) -> None:
+    second = bench.lease("echo 'loss: 2'", trial="e2.1")
+    leases = bench.serve(
+        bench.lease(f"{until_ready}; echo 'loss: 1'"),
+        ConnectionError,
+        second,
+        on_reserve=lambda waiting: second.spec if second in waiting else None,
+    )
+    calls = [call for call in leases.calls if call != "heartbeat"]
+    assert calls[2:6] == ["lease", "complete", "hello", "lease"]
+    assert [leases.outcomes[trial].value for trial in ("e1.1", "e2.1")] == [1.0, 2.0]
+
+
 def test_what_could_not_be_made_ready_fails_when_its_turn_has_come(
     bench: Bench, tmp_path: Path
 ) -> None:

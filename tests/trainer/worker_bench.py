@@ -60,14 +60,16 @@ class FakeLeaseSource:
             raise answer
         return answer
 
-    def reserve(self, slot: Slot) -> TrialSpec | None:
+    def reserve(self, slot: Slot, patience_s: float) -> TrialSpec | None:
         return self.on_reserve(self.waiting)
 
-    def heartbeat(self, slot: Slot, lease: Lease, progress: Progress) -> Heartbeat:
+    def heartbeat(
+        self, slot: Slot, lease: Lease, progress: Progress, patience_s: float
+    ) -> Heartbeat:
         self.calls.append("heartbeat")
         return self.on_heartbeat(lease, progress)
 
-    def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome) -> bool:
+    def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome, patience_s: float) -> bool:
         self.calls.append("complete")
         is_accepted = self.on_complete()
         self.outcomes[lease.spec.trial] = outcome
