@@ -39,7 +39,7 @@ from cluster.queue_actor import QUEUE
 from cluster.ray_cluster import PrivateRay
 from cluster.ray_depot import RayDepot
 from cluster.reach import address_towards, split
-from cluster.remote_code import RemoteCode
+from cluster.remote_code import WHOLE_S, RemoteCode
 from trainer.config import TrialConfig
 from trainer.disk_room import lack_of_room
 from trainer.environment import EnvironmentFailed, prepare
@@ -48,6 +48,7 @@ from trainer.gpu import NvmlGpus
 from trainer.hidden_labels import place_of
 from trainer.limit_defaults import machine_memory
 from trainer.paths import WorkerPaths
+from trainer.ports import CodeAway, CodeSource
 from trainer.sandbox.arrange import arrange
 from trainer.sandbox.choose import choose
 from trainer.sandbox.diagnosis import Diagnosis
@@ -59,7 +60,7 @@ CALL_S = 10.0
 """How long the queue may take to answer a beat before the head counts as away."""
 CHECK_S = 0.25
 FETCH_S = 600.0
-"""How long the base commit may take to come over, with all its history."""
+"""How long the head may be silent while the base commit comes over, before it begins anew."""
 REFUSED = 2
 AWAY = 3
 FAILED = 1
@@ -192,10 +193,9 @@ class _Node:
 
     def _make_ready(self, crew: Crew) -> None:
         """Fetch the base commit, make the environment, run `setup`, look at what is needed."""
-        say("phase", "fetching the code")
         base = CommitId(self._brief.base)
         here = NodeRepository(self._paths.repository, pinned=base)
-        repository = RemoteCode(RayDepot(), here, patience_s=FETCH_S).fetch(base)
+        repository = fetched(RemoteCode(RayDepot(), here, patience_s=FETCH_S), base)
         say("phase", "preparing the environment")
         settings = crew.settings
         environment = prepare(
@@ -273,6 +273,22 @@ class _Node:
         """End this machine's Ray, which nobody else is there to do."""
         self._is_ending = True
         self._private.stop()
+
+
+def fetched(code: CodeSource, base: CommitId) -> Path:
+    """Return the repository with a study's first commit, and say meanwhile what is waited for.
+
+    Raises CodeAway if it does not come in WHOLE_S.
+    """
+    give_up_at = time.monotonic() + WHOLE_S
+    while True:
+        lack = code.lack()
+        say("phase", f"fetching the code: {lack}" if lack else "fetching the code")
+        try:
+            return code.fetch(base, is_ahead=True)
+        except CodeAway:
+            if time.monotonic() >= give_up_at:
+                raise
 
 
 def study_folder(directory: Path, study: str, base: str) -> Path:

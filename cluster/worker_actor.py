@@ -108,10 +108,7 @@ class WorkerActor:
         claimed = self._claim(source)
         if claimed is not None:
             try:
-                slot = self._slot(claimed)
-                code, results = _ways(self._settings, slot)
-                parts = SlotParts(self._settings, slot, uid=claimed.uid, code=code, results=results)
-                parts.worker(source).run()
+                self._parts(self._slot(claimed), claimed.uid).worker(source).run()
             finally:
                 claimed.release()
         return "drained"
