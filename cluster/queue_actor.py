@@ -95,7 +95,7 @@ class QueueActor(Door):
         deadline = time.monotonic() + wait_s
         while True:
             mode = self._queue.mode(slot.node)
-            if mode is QueueMode.DRAINING:
+            if mode is QueueMode.DRAINING or self._roll.is_leaving(slot.node):
                 return NoWork.STOP
             if not self._is_latest(slot):
                 return NoWork.WAIT  # a newer worker has the slot
@@ -113,7 +113,8 @@ class QueueActor(Door):
     async def reserve(self, slot: Slot) -> TrialSpec | None:
         """Name the trial that a busy slot should prepare, if the idle ones leave it any."""
         await self._meet(slot)
-        if not self._is_latest(slot) or self._waiting >= self._queue.depth().ready:
+        is_wanted = self._is_latest(slot) and not self._roll.is_leaving(slot.node)
+        if not is_wanted or self._waiting >= self._queue.depth().ready:
             return None
         return self._queue.reserve(slot, now=_now(), ttl_s=self._ttl_s)
 
@@ -280,7 +281,8 @@ class QueueActor(Door):
         if not self._roll.is_known(node):
             self._record(node.node, joined(node))
         self._roll.beat(node, time.monotonic())
-        return Order.LEAVE if own is not study and own is QueueMode.DRAINING else Order.GO_ON
+        is_drained = own is not study and own is QueueMode.DRAINING
+        return Order.LEAVE if is_drained or self._roll.is_leaving(node.node) else Order.GO_ON
 
     @needs_store
     async def part(self, node: str, reason: str) -> None:
@@ -298,8 +300,10 @@ class QueueActor(Door):
 
     @needs_store
     async def drain(self, node: str) -> None:
-        """Record that a node asks to leave."""
-        self._record(node, DrainRequested(node=node))
+        """Let a node go that asks to leave, whether or not there is a controller to say so."""
+        if not self._roll.is_leaving(node):
+            self._record(node, DrainRequested(node=node))
+            self._roll.leave(node)
 
     @needs_store
     async def refuse(self, refusal: Refusal) -> None:

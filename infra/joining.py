@@ -89,13 +89,16 @@ def follow_node(
         time.sleep(LOOK_S)
 
 
-def ask_to_leave(home: NodeHome, *, now: bool) -> None:
-    """Have the node leave, and wait until it has."""
-    asked = 0
+def ask_to_leave(home: NodeHome, tell: Callable[[str], None], *, now: bool) -> None:
+    """Have the node leave, and tell what it is at until it has."""
+    asked, told = 0, ""
     while (status := home.status()) is not None:
         # Two signals at once would be one: the second goes out when the first was taken.
         if asked == 0 or (now and asked == 1 and status.standing is Standing.LEAVING):
             asked += _signal(status)
+        if status.standing is Standing.LEAVING and status.text != told:
+            told = status.text
+            tell(told)
         time.sleep(LOOK_S)
 
 

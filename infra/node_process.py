@@ -31,7 +31,7 @@ _REFUSED, _AWAY = 2, 3
 LOOK_S = 0.2
 AGAIN_S = 2.0
 LONGEST_PAUSE_S = 15.0
-_PATIENT = "finishing what runs (asked again, it gives it back at once)"
+_PATIENT = "finishing what runs (Ctrl-C again, or `leave --now`, gives it back)"
 LEAVE_S = 20.0
 """How long the driver may take to end the workers when it is to leave at once."""
 

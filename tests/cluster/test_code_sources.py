@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from cluster.depot import DepotActor
-from cluster.node import fetched
 from cluster.node_repository import NodeRepository
 from cluster.packer import Packer, Packing, Parcel
+from cluster.readiness import fetched
 from cluster.remote_code import LACK, RemoteCode
 from tests.cluster.fake_depot import FakeDepot, away
 from tests.trainer.conftest import Research, git

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from infra.joining import ask_to_leave
 from infra.node_home import NodeHome, NodeStatus, Standing, memberships
 from infra.node_process import NodeProcess
 from tests.infra.user import FAILURE, USAGE, User
@@ -198,6 +199,26 @@ def test_what_a_killed_node_process_left_is_ended_by_leaving(user: User, home: N
         assert "ended what was left of a node process" in user.done("leave")
         assert orphan.wait(10) < 0
     assert user.done("leave") == "this machine has joined no study\n"
+
+
+def test_what_a_node_is_at_that_leaves_is_told_once(home: NodeHome) -> None:
+    home.create()
+    told: list[str] = []
+    thread = threading.Thread(
+        target=ask_to_leave, args=(home, told.append), kwargs={"now": False}, daemon=True
+    )
+    with home.held():
+        for text in ("finishing what runs", "handing in what 2 trials left"):
+            home.write_status(
+                NodeStatus(head=NOWHERE, node="rig", pid=0, standing=Standing.LEAVING, text=text)
+            )
+            if not thread.is_alive():
+                thread.start()
+            while text not in told:
+                thread.join(0.01)
+    thread.join(30)
+    assert not thread.is_alive()
+    assert told == ["finishing what runs", "handing in what 2 trials left"]
 
 
 def test_one_that_left_and_one_that_has_joined_are_told_apart(user: User, home: NodeHome) -> None:
