@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from cluster.ray_cluster import PrivateRay
-from cluster.reach import answers
+from cluster.reach import answers, speaks
 from infra.home import StudyProblem
 from infra.node_home import NodeHome, NodeStatus, Standing
 from infra.node_process import start_node
@@ -27,11 +27,16 @@ _OVER = {Standing.LEFT, Standing.REFUSED}
 
 
 def require_head(head: str) -> None:
-    """Raise StudyProblem where nobody answers: a first joining does not wait for a head."""
+    """Raise StudyProblem where no study can be: a first joining does not wait for a head."""
     if not answers(head):
         raise StudyProblem(
             f"nobody answers at {head}: does the study run with --listen, and does a firewall let "
             "this machine in?"
+        )
+    if not speaks(head):
+        raise StudyProblem(
+            f"who listens at {head} is no study: say the address that `incumbent run --listen` "
+            "prints on the head"
         )
 
 
