@@ -99,13 +99,16 @@ class QueueActor(Door):
                 return NoWork.STOP
             if not self._is_latest(slot):
                 return NoWork.WAIT  # a newer worker has the slot
+            is_over = time.monotonic() >= deadline
             if mode is QueueMode.OPEN and not slot.note:
-                ttl_s = self._ttl_s
-                lease = self._queue.lease(slot, now=_now(), ttl_s=FIRST_TTLS * ttl_s)
+                # What avoids its node it takes when it has waited: so others come first.
+                lease = self._queue.lease(
+                    slot, now=_now(), ttl_s=FIRST_TTLS * self._ttl_s, even_avoiding=is_over
+                )
                 if lease is not None:
                     self.outage.confirm(slot, lease.token)
-                    return replace(lease, ttl_s=ttl_s)
-            if time.monotonic() >= deadline:
+                    return replace(lease, ttl_s=self._ttl_s)
+            if is_over:
                 return NoWork.WAIT
             await self._something_new(deadline)
 

@@ -20,7 +20,7 @@ from cluster.redis_ledger import RedisLedger
 from cluster.redis_queue import RedisTrialQueue
 from cluster.redis_store import RedisStore, connect
 from trainer.ports import Lease, NoWork, Slot
-from trainer.trial import CommitId, ExperimentId, SlotId, TrialId, TrialSpec
+from trainer.trial import CommitId, ExperimentId, Place, SlotId, TrialId, TrialSpec
 
 T = TypeVar("T")
 RIG = NodeFacts(
@@ -188,6 +188,30 @@ def test_a_node_that_asks_to_leave_is_let_go_without_a_controller(scene: Scene) 
 
     scene.run(story)
     assert scene.recorded(ev.DrainRequested) == [ev.DrainRequested(node="rig")]
+
+
+def test_of_two_idle_slots_the_one_elsewhere_gets_what_was_lost_on_a_node(scene: Scene) -> None:
+    epoch = RedisLedger(scene.store).begin_epoch()
+    queue = RedisTrialQueue(scene.store)
+    other = replace(SLOT, id=SlotId("cpu-0"), node="head")
+
+    def put(number: int) -> None:
+        lost_there = replace(spec(number), place=Place(avoid="rig"))
+        queue.put(lost_there, priority=0, now=datetime.now(UTC), epoch=epoch)
+
+    async def story(actor: QueueActor) -> None:
+        first = asyncio.create_task(actor.lease(SLOT, 60.0))
+        second = asyncio.create_task(actor.lease(other, 60.0))
+        while actor._waiting < 2:
+            await asyncio.sleep(0.01)
+        put(1)
+        assert isinstance(await second, Lease)
+        assert not first.done()
+        first.cancel()
+        put(2)
+        assert isinstance(await actor.lease(SLOT, 0.2), Lease), "there is nobody else"
+
+    scene.run(story)
 
 
 def test_nodes_stay_while_a_study_stops_so_that_they_are_there_when_it_goes_on(
