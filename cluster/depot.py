@@ -12,7 +12,7 @@ from typing import Protocol
 
 from cluster.manifest import Manifest, Room
 from cluster.ours import assert_ours
-from cluster.packer import Packer, Parcel
+from cluster.packer import Packer, Packing, Parcel
 from cluster.shelf import ROOM, Shelf
 from trainer.local_code import LocalCode
 from trainer.paths import WorkerPaths
@@ -23,7 +23,7 @@ from trainer.trial import CommitId, ExperimentId
 DEPOT = "depot"
 """Name of the actor, in the study's namespace."""
 THREADS = 16
-"""Calls that it serves at a time; git's processes are bounded further (cluster.packer)."""
+"""Calls that it serves at a time; none of them waits for git to pack (cluster.packer)."""
 
 
 class Depot(Protocol):
@@ -33,7 +33,7 @@ class Depot(Protocol):
     head is away, or cannot do it now, and cluster.shelf.Refused of what it never takes.
     """
 
-    def bundle(self, commit: CommitId, have: Sequence[CommitId]) -> Parcel | None:
+    def bundle(self, commit: CommitId, have: Sequence[CommitId]) -> Parcel | Packing | None:
         """See Packer.pack."""
         ...
 
@@ -88,7 +88,7 @@ class DepotActor:
         self._shelf.room = room
         self._keep_gb = keep_gb
 
-    def bundle(self, commit: CommitId, have: Sequence[CommitId]) -> Parcel | None:
+    def bundle(self, commit: CommitId, have: Sequence[CommitId]) -> Parcel | Packing | None:
         """See Depot."""
         return self._packer.pack(commit, have)
 

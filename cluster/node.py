@@ -11,14 +11,12 @@ input, `leave` has it finish what runs and go, `now` has it go at once; until it
 do. At the end of file it goes, too, and ends its Ray: whoever would have done that was killed.
 """
 
-import hashlib
-import json
 import logging
 import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -32,6 +30,7 @@ from cluster.brief import Brief, NodeFacts, Order, Refusal, Versions
 from cluster.codec import from_json
 from cluster.crew import Crew, CrewFailed, Post, cause
 from cluster.driver import BrokenOff, Orders, leave_with, say
+from cluster.handing_in import HandingIn
 from cluster.ledger import LedgerAway
 from cluster.node_repository import NodeRepository
 from cluster.node_settings import NodeSettings
@@ -41,27 +40,32 @@ from cluster.queue_actor import QUEUE
 from cluster.ray_cluster import PrivateRay
 from cluster.ray_depot import RayDepot
 from cluster.reach import address_towards, split
+from cluster.readiness import (
+    NodeRefused,
+    make_ready,
+    require_machine,
+    slots_asked,
+    study_folder,
+)
 from cluster.remote_code import RemoteCode
-from trainer.config import TrialConfig
-from trainer.disk_room import lack_of_room
-from trainer.environment import EnvironmentFailed, prepare
+from cluster.remote_results import RemoteResults
+from trainer.environment import EnvironmentFailed
 from trainer.git_command import GitError
 from trainer.gpu import NvmlGpus
-from trainer.hidden_labels import place_of
 from trainer.limit_defaults import machine_memory
 from trainer.paths import WorkerPaths
-from trainer.sandbox.arrange import arrange
-from trainer.sandbox.choose import choose
-from trainer.sandbox.diagnosis import Diagnosis
-from trainer.trial import CommitId
 from trainer.worktree import locked
 
 BEAT_S = 2.0
+ASKED_S = 10.0
+"""How long the study may take to let a node go before it is said that it does not."""
+ANYWAY_S = 120.0
+"""How long before it leaves as it would if the head were gone."""
 CALL_S = 10.0
 """How long the queue may take to answer a beat before the head counts as away."""
 CHECK_S = 0.25
 FETCH_S = 600.0
-"""How long the base commit may take to come over, with all its history."""
+"""How long the head may be silent while the base commit comes over, before it begins anew."""
 REFUSED = 2
 AWAY = 3
 FAILED = 1
@@ -72,16 +76,16 @@ _REASONS = {"now": "left at once", "": "its node process has ended"}
 """Why a node has left, by the order at which it did."""
 
 
-class NodeRefused(RuntimeError):
-    """A machine cannot work for the study; the message says why and what to do."""
-
-
 class NameTaken(NodeRefused):
     """Another machine of the study goes by this name."""
 
 
 class HeadChanged(ConnectionError):
     """The study has other terms than those by which this machine was prepared."""
+
+
+class NotLetGo(ConnectionError):
+    """The study did not answer a node that asked to leave."""
 
 
 class _Node:
@@ -105,7 +109,8 @@ class _Node:
         self._beat_at = 0.0
         self._facts: NodeFacts | None = None
         self._is_leaving = False
-        self._is_asking = False
+        self._asked_at: float | None = None
+        self._handing_in: HandingIn | None = None
         self._is_ending = False
         self._fault = ""
 
@@ -141,7 +146,7 @@ class _Node:
         slots = slots_asked(self._settings.slots, terms.trial)
         post = Post(study=study, node=self._settings.node, paths=self._paths, slots=slots)
         crew = self._crew = Crew(terms, post, self._hear)
-        self._require_machine(crew.settings.trial)
+        require_machine(crew.settings.trial, Path(self._settings.directory))
         say("phase", "starting Ray")
         own = self._private.ensure()
         watch = partial(leave_with, own, lambda: self._is_ending)
@@ -159,7 +164,9 @@ class _Node:
             raise self._taken()  # before minutes are spent
         try:
             crew.count_slots()  # before it counts as joined
-            self._make_ready(crew)
+            self._make_room(crew.settings.keep.disk_gb)
+            here = NodeRepository(self._paths.repository, pinned=crew.settings.base)
+            make_ready(crew.settings, RemoteCode(RayDepot(), here, patience_s=FETCH_S))
         except (CrewFailed, EnvironmentFailed, GitError) as error:
             raise NodeRefused(str(error)) from error
         self._facts = replace(facts, prepared_s=round(time.monotonic() - started, 1))
@@ -179,42 +186,6 @@ class _Node:
             f"the study has a node {self._settings.node} already: give this one another name with "
             "--name"
         )
-
-    def _require_machine(self, trial: TrialConfig) -> None:
-        """See at once what would be found out late; raises NodeRefused."""
-        if trial.gpus and not NvmlGpus().look():
-            raise NodeRefused(
-                f"a trial needs {trial.gpus:g} GPU, and the driver shows none on this machine "
-                "(`incumbent doctor` says more)"
-            )
-        if problem := lack_of_room(Path(self._settings.directory)):
-            raise NodeRefused(problem)
-        found = choose() if trial.sandbox != "none" else None
-        if isinstance(found, Diagnosis):
-            raise NodeRefused(f"no sandbox for trials: {found.text()}")
-
-    def _make_ready(self, crew: Crew) -> None:
-        """Fetch the base commit, make the environment, run `setup`, look at what is needed."""
-        self._make_room(crew.settings.keep.disk_gb)
-        say("phase", "fetching the code")
-        base = CommitId(self._brief.terms.base)
-        here = NodeRepository(self._paths.repository, pinned=base)
-        repository = RemoteCode(RayDepot(), here, patience_s=FETCH_S).fetch(base)
-        say("phase", "preparing the environment")
-        settings = crew.settings
-        environment = prepare(
-            settings.trial,
-            base=base,
-            repository=repository,
-            paths=self._paths,
-            study=self._brief.study,
-            show=lambda line: say("phase", f"preparing: {line.strip()[:200]}"),
-        )
-        # Each worker does so again, where what is refused would be tried again and again.
-        trial = settings.trial
-        arrange(trial.sandbox, environment=environment, data=trial.data, paths=self._paths)
-        if settings.score is not None:
-            place_of(settings.score.labels)
 
     def _make_room(self, most_gb: float) -> None:
         """Bound what earlier studies left on this machine; nothing of them lives any more."""
@@ -267,19 +238,26 @@ class _Node:
             if self._beat() is Order.LEAVE and not self._is_leaving:
                 say("phase", "finishing what runs, then leaving")
                 self._is_leaving = True
-            if self._is_asking:
+            if self._asked_at is not None and not self._is_leaving:
                 with suppress(ray.exceptions.RayTaskError):
                     ray.get(self._queue.drain.remote(self._settings.node), timeout=CALL_S)
-                    self._is_asking = False
+        if self._asked_at is None or self._is_leaving:
+            return
+        if words := unanswered(time.monotonic() - self._asked_at):
+            say("phase", words)
 
     def ask_to_leave(self) -> None:
         """Have the study give this node nothing more: it then orders it to leave."""
-        self._is_asking = True
+        self._asked_at = time.monotonic()
 
-    @property
     def has_left(self) -> bool:
-        """Say whether the node was to leave and nothing of it runs any more."""
-        return self._is_leaving and (self._crew is None or self._crew.is_home)
+        """Say whether the node was to leave, nothing of it runs, and all of it is handed in."""
+        if not self._is_leaving or self._crew is None or not self._crew.is_home:
+            return False
+        if self._handing_in is None:
+            results = RemoteResults.of(self._crew.settings, RayDepot(), others_s=0.0)
+            self._handing_in = HandingIn(results, say)
+        return self._handing_in.is_over()
 
     def leave(self, reason: str) -> None:
         """End the workers and tell the study; Ray is ended by whoever started this process."""
@@ -295,27 +273,19 @@ class _Node:
         self._private.stop()
 
 
-def study_folder(directory: Path, study: str, base: str) -> Path:
-    """Return (and make) where a node keeps what is of one study, by its id and first commit.
+def unanswered(asked_s: float) -> str:
+    """Return what to say while a study does not let a node go that asked to; "" for a while.
 
-    Another one may be at the same address later, or the same be begun anew: it has trials of the
-    same names, and is not to be sent the results of these.
+    Raises NotLetGo when it has waited for long enough.
     """
-    digest = hashlib.sha256(f"{study} {base}".encode()).hexdigest()[:10]
-    path = directory / f"study-{digest}"
-    path.mkdir(mode=0o700, exist_ok=True)
-    return path
-
-
-def slots_asked(asked: int, trial: Mapping[str, object]) -> int:
-    """Return how many slots a crew is to have at most; 0 is as many as there are GPUs for."""
-    has_cards = TrialConfig.model_validate_json(json.dumps(dict(trial))).gpus > 0
-    return asked if has_cards else asked or cpu_slots()
-
-
-def cpu_slots() -> int:
-    """Return how many CPU slots a node brings unless told: half its cores, and at least 1."""
-    return max(1, (os.cpu_count() or 1) // 2)
+    if asked_s > ANYWAY_S:
+        raise NotLetGo("the study did not let this machine go; what ran here is given back")
+    if asked_s > ASKED_S:
+        return (
+            "the study does not let this machine go, for its queue or its ledger does not answer: "
+            f"it goes anyway {ANYWAY_S:g} s after it asked, and with `leave --now` at once"
+        )
+    return ""
 
 
 def main() -> int:
@@ -372,7 +342,7 @@ def _serve(settings: NodeSettings, orders: Orders) -> int:
         raise
     say("joined", f"{many} slot{'s' * (many != 1)}")
     order: str | None = None
-    while not node.has_left and order not in {"", "now"}:
+    while not node.has_left() and order not in {"", "now"}:
         order = orders.next(CHECK_S)
         if order == "leave":
             node.ask_to_leave()

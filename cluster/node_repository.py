@@ -9,6 +9,7 @@ So git keeps what the node may need, and no more: of many commits those that wer
 the longest go, with whatever belongs to them alone.
 """
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,8 +63,24 @@ class NodeRepository:
         return self.has(self._pinned)
 
     @contextmanager
+    def incoming(self, commit: CommitId) -> Iterator[Path]:
+        """Keep the other slots of the node from fetching the same; yield where its pack may go."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        pack = self.path / f"{commit}.incoming"
+        while True:
+            with pack.open("ab") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if not os.fstat(file.fileno()).st_nlink:
+                    continue  # whoever had it is done, and has taken the file away
+                try:
+                    yield pack
+                finally:
+                    pack.unlink()
+                return
+
+    @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep the other slots of the node from fetching; make the repository if there is none."""
+        """Keep the other slots of the node out; make the repository if there is none."""
         self.path.mkdir(parents=True, exist_ok=True)
         with locked(self.path / "fetch.lock"):
             if not (self.path / "objects").is_dir():

@@ -24,6 +24,7 @@ class NodeRoll:
 
     def __init__(self) -> None:
         self._seen: dict[str, _Seen] = {}
+        self._leaving: set[str] = set()
 
     def is_taken(self, facts: NodeFacts) -> bool:
         """Say whether another machine that lives goes by this name."""
@@ -44,8 +45,17 @@ class NodeRoll:
         for node in nodes:
             self._seen.setdefault(node, _Seen(facts=None, at=now))
 
+    def leave(self, node: str) -> None:
+        """Note that a node has asked to leave: it is to begin nothing more."""
+        self._leaving.add(node)
+
+    def is_leaving(self, node: str) -> bool:
+        """Say whether a node has asked to leave, and is there still."""
+        return node in self._leaving
+
     def part(self, node: str, reason: str, *, is_silent: bool = False) -> NodeLeft | None:
         """Forget a node; return what is to be recorded, if it was known."""
+        self._leaving.discard(node)
         if self._seen.pop(node, None) is None:
             return None
         return NodeLeft(node=node, reason=reason, is_silent=is_silent)

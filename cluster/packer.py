@@ -10,20 +10,30 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import TimeoutError as StillRunning
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from cluster.errands import Errands
 from trainer.git_command import GitCommand
 from trainer.trial import CommitId
 
 PART_BYTES = 4 << 20
 """What is handed over at a time: it passes through Ray's object store, which is small."""
+FIRST_BYTES = 64 << 10
+"""A pack of no more comes at once; of a larger one that it is there, so that the answer is quick
+however slow the network is."""
 MOST_NAMED = 64
 """Commits that a node may name as there."""
-MOST_AT_ONCE = 2
-"""Packs being made: each takes a core, and memory."""
+MOST_WHOLE = 2
+"""Packs being made of all of the repository: each takes a core, and memory."""
+ANSWER_S = 5.0
+"""How long somebody who asks for a pack waits for it, before being told to ask again."""
+GIT_S = 600.0
+"""How long git may take for one pack before it is ended: then its disk hangs."""
 _KEPT_S = 600.0
 """For how long a pack that takes several parts is kept after a part was asked for."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -31,46 +41,67 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parcel:
-    """A pack, or its first part."""
+    """A pack, or that it is there."""
 
     key: str
     """By which further parts are asked for."""
     size: int
     """Bytes of all parts."""
     first: bytes
+    """All of it, or nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packing:
+    """The pack is still being made: ask again, at once."""
 
 
 class Packer:
     """Packs commits of one repository; may be used from several threads."""
 
-    def __init__(self, repository: Path, folder: Path, *, part_bytes: int = PART_BYTES) -> None:
+    def __init__(
+        self,
+        repository: Path,
+        folder: Path,
+        *,
+        part_bytes: int = PART_BYTES,
+        answer_s: float = ANSWER_S,
+        git_s: float = GIT_S,
+    ) -> None:
         """Keep packs that take several parts in `folder`, for a while."""
         self._git = GitCommand(repository)
         self._folder = folder
         self._part_bytes = part_bytes
-        self._at_once = threading.BoundedSemaphore(MOST_AT_ONCE)
-        self._lock = threading.Lock()
-        self._making: dict[str, threading.Lock] = {}
+        self._answer_s = answer_s
+        self._git_s = git_s
+        self._errands = Errands()
+        self._whole = threading.BoundedSemaphore(MOST_WHOLE)
 
-    def pack(self, commit: CommitId, have: Sequence[CommitId]) -> Parcel | None:
+    def pack(self, commit: CommitId, have: Sequence[CommitId]) -> Parcel | Packing | None:
         """Return the pack of a commit for somebody who has `have`, with all their history.
 
         Commits that are not known here are no help, and ignored. None if `commit` is not known.
-        Raises GitError, OSError.
+        Takes `answer_s` seconds at most. Raises GitError, OSError.
         """
-        known = self._known([commit, *have[:MOST_NAMED]])
-        if commit not in known:
-            return None
-        lines = [commit, *sorted(f"^{each}" for each in known if each != commit)]
-        key = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:24]
-        self._expire()
-        with self._alone(key):
-            path = self._path(key)
-            if not path.exists():
-                self._make(path, lines)
-            first, size = self._read(path, 0), path.stat().st_size
-            if size <= self._part_bytes:
-                path.unlink()
+        asked = (commit, *have[:MOST_NAMED])
+        key = hashlib.sha256("\n".join(asked).encode()).hexdigest()[:24]
+        making = self._errands.begin(key, partial(self._make, self._path(key), asked))
+        try:
+            is_known = making.result(self._answer_s)
+        except StillRunning:
+            return Packing()
+        return self._parcel(key) if is_known else None
+
+    def _parcel(self, key: str) -> Parcel | Packing:
+        path = self._path(key)
+        try:
+            size = path.stat().st_size
+            is_small = size <= min(FIRST_BYTES, self._part_bytes)
+            first = self._read(path, 0) if is_small else b""
+        except FileNotFoundError:  # another node wanted just the same, and has taken it away
+            return Packing()
+        if is_small:
+            path.unlink(missing_ok=True)
         return Parcel(key=key, size=size, first=first)
 
     def more(self, key: str, offset: int) -> bytes:
@@ -82,21 +113,40 @@ class Packer:
         except FileNotFoundError:
             return b""
 
+    def _make(self, path: Path, asked: Sequence[CommitId]) -> bool:
+        """Make a pack unless it is there; False if what is asked for first is not known."""
+        self._expire()
+        if path.exists():
+            return True
+        known = self._known(asked)
+        if asked[0] not in known:
+            return False
+        lines = [asked[0], *sorted(f"^{each}" for each in known if each != asked[0])]
+        if len(lines) > 1:
+            self._write(path, lines)
+        else:
+            with self._whole:
+                self._write(path, lines)
+        return True
+
     def _known(self, commits: Sequence[CommitId]) -> frozenset[CommitId]:
         asked = [commit for commit in commits if _COMMIT.fullmatch(commit)]
         lines = "".join(f"{commit}^{{commit}}\n" for commit in asked)
-        told = self._git.run("cat-file", "--batch-check", stdin=lines.encode()).stdout
+        told = self._git.run(
+            "cat-file", "--batch-check", stdin=lines.encode(), timeout_s=self._git_s
+        ).stdout
         found = {line.split(b" ")[0].decode() for line in told.splitlines() if b" commit " in line}
         return frozenset(commit for commit in asked if commit in found)
 
-    def _make(self, path: Path, lines: Sequence[str]) -> None:
+    def _write(self, path: Path, lines: Sequence[str]) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = path.with_suffix(".new")
-        with self._at_once, fresh.open("wb") as file:
+        with fresh.open("wb") as file:
             self._git.run(
                 *("pack-objects", "--quiet", "--stdout", "--revs", "--thin", "--delta-base-offset"),
                 stdin="".join(f"{line}\n" for line in lines).encode(),
                 stdout=file,
+                timeout_s=self._git_s,
             )
         fresh.replace(path)
 
@@ -109,22 +159,9 @@ class Packer:
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.pack"
 
-    @contextmanager
-    def _alone(self, key: str) -> Iterator[None]:
-        """Let one thread make a pack that several ask for."""
-        with self._lock:
-            lock = self._making.setdefault(key, threading.Lock())
-        with lock:
-            yield
-        with self._lock:
-            if not lock.locked():
-                self._making.pop(key, None)
-
     def _expire(self) -> None:
         now = time.time()
         for path in self._folder.glob("*") if self._folder.is_dir() else ():
-            try:
+            with suppress(FileNotFoundError):
                 if now - path.stat().st_mtime > _KEPT_S:
                     path.unlink()
-            except FileNotFoundError:
-                continue

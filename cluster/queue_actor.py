@@ -101,17 +101,20 @@ class QueueActor(Door):
         deadline = time.monotonic() + wait_s
         while True:
             mode = self._queue.mode(slot.node)
-            if mode is QueueMode.DRAINING:
+            if mode is QueueMode.DRAINING or self._roll.is_leaving(slot.node):
                 return NoWork.STOP
             if self._orders.get(slot.id) is not order:
                 return NoWork.WAIT  # nobody waits for it any more, or a newer worker has the slot
+            is_over = time.monotonic() >= deadline
             if mode is QueueMode.OPEN and not slot.note:
-                ttl_s = self._ttl_s
-                lease = self._queue.lease(slot, now=_now(), ttl_s=FIRST_TTLS * ttl_s)
+                # What avoids its node it takes when it has waited: so others come first.
+                lease = self._queue.lease(
+                    slot, now=_now(), ttl_s=FIRST_TTLS * self._ttl_s, even_avoiding=is_over
+                )
                 if lease is not None:
                     self.outage.confirm(slot, lease.token)
-                    return replace(lease, ttl_s=ttl_s)
-            if time.monotonic() >= deadline:
+                    return replace(lease, ttl_s=self._ttl_s)
+            if is_over:
                 return NoWork.WAIT
             await self._something_new(deadline)
             self.outage.check()  # of all that waited, one finds out: the next has no need to ask
@@ -120,7 +123,8 @@ class QueueActor(Door):
     async def reserve(self, slot: Slot) -> TrialSpec | None:
         """Name the trial that a busy slot should prepare, if the idle ones leave it any."""
         await self._meet(slot)
-        if self._waiting >= self._queue.depth().ready:
+        is_leaving = self._roll.is_leaving(slot.node)
+        if is_leaving or self._waiting >= self._queue.depth().ready:
             return None
         return self._queue.reserve(slot, now=_now(), ttl_s=self._ttl_s)
 
@@ -283,7 +287,8 @@ class QueueActor(Door):
         if not self._roll.is_known(node):
             self._record(node.node, joined(node))
         self._roll.beat(node, time.monotonic())
-        return Order.LEAVE if own is not study and own is QueueMode.DRAINING else Order.GO_ON
+        is_drained = own is not study and own is QueueMode.DRAINING
+        return Order.LEAVE if is_drained or self._roll.is_leaving(node.node) else Order.GO_ON
 
     @needs_store
     async def part(self, node: str, reason: str) -> None:
@@ -298,8 +303,10 @@ class QueueActor(Door):
 
     @needs_store
     async def drain(self, node: str) -> None:
-        """Record that a node asks to leave."""
-        self._record(node, DrainRequested(node=node))
+        """Let a node go that asks to leave, whether or not there is a controller to say so."""
+        if not self._roll.is_leaving(node):
+            self._record(node, DrainRequested(node=node))
+            self._roll.leave(node)
 
     @needs_store
     async def refuse(self, refusal: Refusal) -> None:

@@ -8,7 +8,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from cluster.depot import DEPOT
 from cluster.manifest import Manifest, Room
-from cluster.packer import Parcel
+from cluster.packer import ANSWER_S, Packing, Parcel
 from cluster.shelf import Refused
 from trainer.trial import CommitId, ExperimentId
 
@@ -16,8 +16,6 @@ CALL_S = 10.0
 """How long a call may take before it counts as a failure to connect."""
 PART_S = 60.0
 """The same for what carries a few MiB, on a slow network."""
-PACK_S = 600.0
-"""The same for what has git pack a repository."""
 
 
 class RayDepot:
@@ -27,9 +25,10 @@ class RayDepot:
         self._find = find
         self._actor: Any = None
 
-    def bundle(self, commit: CommitId, have: Sequence[CommitId]) -> Parcel | None:
+    def bundle(self, commit: CommitId, have: Sequence[CommitId]) -> Parcel | Packing | None:
         """See Depot."""
-        found: Parcel | None = self._call("bundle", commit, tuple(have), patience_s=PACK_S)
+        found: Parcel | Packing | None
+        found = self._call("bundle", commit, tuple(have), patience_s=CALL_S + ANSWER_S)
         return found
 
     def more(self, key: str, offset: int) -> bytes:

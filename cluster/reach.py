@@ -1,8 +1,15 @@
-"""Whether anybody listens at an address, and what an address is. Connects, and says nothing."""
+"""Whether anybody listens at an address, in which language, and what an address is."""
 
 import socket
 
 ANSWER_S = 5.0
+GREETING_S = 10.0
+"""How long who listens may take to greet back: a head may be busy."""
+_SETTINGS = b"\x04"
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _SETTINGS + b"\0\0\0\0\0"
+"""How a client begins in HTTP/2 (RFC 9113, 3.4): a server begins with a frame of settings, too."""
+_HEADER_BYTES = 9
+"""Of a frame: three for its length, its type, its flags, four for the stream, 0."""
 
 
 def answers(address: str) -> bool:
@@ -13,6 +20,22 @@ def answers(address: str) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def speaks(address: str) -> bool:
+    """Say whether who listens at HOST:PORT speaks HTTP/2, as Ray's store does.
+
+    Ray itself would try for 40 seconds to be understood by anybody else.
+    """
+    try:
+        with socket.create_connection(split(address), timeout=ANSWER_S) as connection:
+            connection.settimeout(GREETING_S)
+            connection.sendall(_GREETING)
+            with connection.makefile("rb") as answer:
+                header = answer.read(_HEADER_BYTES)
+    except (OSError, ValueError):
+        return False
+    return header[3:4] == _SETTINGS and header[5:] == bytes(4)
 
 
 def split(address: str) -> tuple[str, int]:

@@ -10,7 +10,7 @@ from cluster.events import Draft
 from cluster.queue_mode import QueueMode
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_store import RedisStore, translated
-from cluster.reservations import Choose, chosen, to_prepare
+from cluster.reservations import LAST, Choose, chosen, preferred, to_prepare
 from cluster.trial_queue import (
     Depth,
     Held,
@@ -54,13 +54,17 @@ class RedisTrialQueue:
         draft = queued_event(spec, now)
         key = _key_of(spec)
         place = spec.place
-        tag = "" if place == Place() else f"|{place.slot}|{place.device_class}"
+        where = f"{place.slot}@{place.avoid}" if place.avoid else place.slot
+        tag = "" if place == Place() else f"|{where}|{place.device_class}"
         args = (str(epoch), draft.id, encode_draft(draft), key, to_json(spec), -priority, tag)
         self._store.run("put", *args)
 
-    def lease(self, slot: Slot, *, now: datetime, ttl_s: float) -> Lease | None:
+    def lease(
+        self, slot: Slot, *, now: datetime, ttl_s: float, even_avoiding: bool = True
+    ) -> Lease | None:
         """See TrialQueue."""
-        while (first := self._pick(chosen, slot, now)) is not None:
+        choose: Choose[bytes] = chosen if even_avoiding else preferred
+        while (first := self._pick(choose, slot, now)) is not None:
             member, key, spec = first
             entry = _LeaseEntry(
                 spec=spec, slot=slot.id, incarnation=slot.incarnation, node=slot.node
@@ -109,7 +113,7 @@ class RedisTrialQueue:
         with translated():
             wish = cast("bytes | None", self._store.client.hget(self._key("reserved"), slot.id))
         until, _, member = (wish or b"0|").partition(b"|")
-        if float(until) <= now.timestamp() or not _may_take(slot, member):
+        if float(until) <= now.timestamp() or not _admits(slot, member):
             return None
         with translated():
             rank = self._store.client.zscore(self._key("ready"), member)
@@ -124,7 +128,7 @@ class RedisTrialQueue:
         wishes = [
             member
             for member, owner in reserved.items()
-            if owner == slot.id and _may_take(slot, member)
+            if owner == slot.id and _admits(slot, member)
         ]
         waiting = self._head(slot, len(reserved) + 1)
         known = {member for member, _ in waiting}
@@ -137,8 +141,12 @@ class RedisTrialQueue:
         return waiting + [(member, rank) for member, rank in found if rank is not None]
 
     def _head(self, slot: Slot, count: int) -> list[tuple[bytes, float]]:
-        """Return the first `count` trials that the slot may run, or as many as there are."""
+        """Return the first `count` trials that the slot may run, or as many as there are.
+
+        Those that avoid its node come after all others, as LAST.
+        """
         found: list[tuple[bytes, float]] = []
+        avoiding: list[tuple[bytes, float]] = []
         start, size = 0, count
         while len(found) < count:
             with translated():
@@ -146,11 +154,17 @@ class RedisTrialQueue:
                     self._key("ready"), start, start + size - 1, withscores=True
                 )
             ranked = cast("list[tuple[bytes, float]]", page)
-            found += [(member, rank) for member, rank in ranked if _may_take(slot, member)]
+            for member, rank in ranked:
+                if not _admits(slot, member):
+                    continue
+                if _place_of(member).avoids(slot.node):
+                    avoiding.append((member, LAST))
+                else:
+                    found.append((member, rank))
             if len(page) < size:
                 break
             start, size = start + size, 4 * size
-        return found[:count]
+        return (found + avoiding)[:count]
 
     def _reserved(self, now: datetime) -> dict[bytes, SlotId]:
         with translated():
@@ -345,12 +359,17 @@ def key_of(member: bytes) -> bytes:
     return b"|".join(member.split(b"|", 3)[1:3])
 
 
-def _may_take(slot: Slot, member: bytes) -> bool:
+def _place_of(member: bytes) -> Place:
     _, _, _, *tag = member.split(b"|", 4)
     if not tag:
-        return True
-    only, device_class = (word.decode() for word in tag)
-    return Place(slot=SlotId(only), device_class=device_class).admits(slot.id, slot.device_class)
+        return Place()
+    where, device_class = (word.decode() for word in tag)
+    only, _, avoid = where.partition("@")
+    return Place(slot=SlotId(only), device_class=device_class, avoid=avoid)
+
+
+def _admits(slot: Slot, member: bytes) -> bool:
+    return _place_of(member).admits(slot.id, slot.device_class)
 
 
 def _held(token: bytes, payload: bytes, seconds: float) -> Held:

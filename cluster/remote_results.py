@@ -22,6 +22,7 @@ from cluster.shelf import MOST_LOG_BYTES, Refused
 from trainer.log_capture import HEAD_BYTES, TAIL_BYTES
 from trainer.paths import KINDS, OUT, PREDICTIONS, WorkerPaths, out_name
 from trainer.safe_read import SafeFolder, Unsafe
+from trainer.slot_parts import WorkerSettings
 from trainer.trial import CommitId, TrialId, TrialSpec
 
 BEAT_S = 2.0
@@ -47,17 +48,20 @@ class RemoteResults:
         node: str,
         base: CommitId,
         needed: tuple[str, ...] = (),
+        others_s: float = OTHERS_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Send what trials left of a study that began at `base`.
 
-        `needed` are files that the head scores; the clock is that of files.
+        `needed` are files that the head scores; what others left is taken over when it is
+        `others_s` seconds old. The clock is that of files.
         """
         self._depot = depot
         self._paths = paths
         self._node = node
         self._base = base
         self._needed = needed
+        self._others_s = others_s
         self._clock = clock
         self._lock = threading.Lock()
         self._followed: dict[Path, int] = {}
@@ -65,9 +69,24 @@ class RemoteResults:
         self._own: set[str] = set()
         self._later: dict[str, float] = {}
         self._next_beat = 0.0
+        self._silent_since: float | None = None
         self._wake = threading.Event()
         self._is_closing = False
         self._thread: threading.Thread | None = None
+
+    @classmethod
+    def of(
+        cls, settings: WorkerSettings, depot: Depot, *, others_s: float = OTHERS_S
+    ) -> "RemoteResults":
+        """Return what sends the results of a worker, or of its whole node."""
+        return cls(
+            depot,
+            settings.paths,
+            node=settings.node,
+            base=settings.base,
+            needed=settings.needed,
+            others_s=others_s,
+        )
 
     def start(self) -> "RemoteResults":
         """Begin to send, also what an earlier worker has left; return itself."""
@@ -99,10 +118,20 @@ class RemoteResults:
         if self._thread is not None:
             self._thread.join(CLOSE_S)
 
+    @property
+    def silent_s(self) -> float:
+        """For how long the head has taken nothing, as far as it was asked to."""
+        return 0.0 if self._silent_since is None else self._clock() - self._silent_since
+
+    @property
+    def stuck(self) -> int:
+        """Of how many trials something could not be sent that the head did not refuse for now."""
+        return len(self._later)
+
     def step(self) -> None:
         """Send what there is to be sent; raises ConnectionError where the head is away."""
         self._send_logs()
-        for name in self._unsent():
+        for name in self.unsent():
             with self._taken(name) as is_ours:
                 if is_ours:
                     self._deliver(name)
@@ -111,8 +140,9 @@ class RemoteResults:
         while True:
             try:
                 self.step()
-            except ConnectionError:
-                pass  # the next beat tries again
+                self._silent_since = None
+            except ConnectionError:  # the next beat tries again
+                self._silent_since = self._silent_since or self._clock()
             except Exception:  # noqa: BLE001 - this thread lives as long as the worker
                 _log.exception("results could not be sent")
             if self._is_closing and not self._own:
@@ -149,8 +179,11 @@ class RemoteResults:
 
     # --- when it has ended -----------------------------------------------------------------------
 
-    def _unsent(self) -> list[str]:
-        """Return whose results are to be sent: our own, and what others left long ago."""
+    def unsent(self) -> list[str]:
+        """Return whose results are to be sent: our own, and what others left long ago.
+
+        Not what could not be sent a moment ago, for a reason that is not the head's silence.
+        """
         try:
             found = sorted((p.stat().st_mtime, p.name) for p in self._paths.unsent.iterdir())
         except FileNotFoundError:  # none yet, or one that another worker has sent this moment
@@ -159,7 +192,8 @@ class RemoteResults:
         return [
             name
             for at, name in found
-            if now >= self._later.get(name, 0.0) and (name in self._own or now - at > OTHERS_S)
+            if now >= self._later.get(name, 0.0)
+            and (name in self._own or now - at > self._others_s)
         ]
 
     @contextmanager
@@ -195,6 +229,7 @@ class RemoteResults:
             return
         (self._paths.unsent / name).unlink(missing_ok=True)
         self._own.discard(name)
+        self._later.pop(name, None)
 
     def _is_of_this_study(self, name: str) -> bool:
         """Say whether it was left since the study was begun, and not before it was begun anew."""

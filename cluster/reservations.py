@@ -18,8 +18,13 @@ Waiting = Sequence[tuple[Key, float]]
 """Trials in the order of the queue, each with its rank: lower ranks go first."""
 
 
+LAST = float("inf")
+"""The rank of a trial with slots of a node that it avoids: they run it rather than nothing, and do
+not prepare it."""
+
+
 class Choose(Protocol[Key]):
-    """`chosen` or `to_prepare`."""
+    """`chosen`, `preferred` or `to_prepare`."""
 
     def __call__(
         self, waiting: Waiting[Key], reserved: Mapping[Key, SlotId], slot: SlotId
@@ -37,16 +42,25 @@ def chosen(waiting: Waiting[Key], reserved: Mapping[Key, SlotId], slot: SlotId) 
     return _first_of(waiting, reserved, slot)
 
 
+def preferred(waiting: Waiting[Key], reserved: Mapping[Key, SlotId], slot: SlotId) -> Key | None:
+    """Return the same, but nothing that avoids the slot's node: others may be about to take it."""
+    return _first_of(_wanted(waiting), reserved, slot)
+
+
 def to_prepare(waiting: Waiting[Key], reserved: Mapping[Key, SlotId], slot: SlotId) -> Key | None:
     """Return the trial that a busy slot should prepare: what it would get, but nobody's wish."""
-    open_to_it = [each for each in waiting if reserved.get(each[0], slot) == slot]
+    open_to_it = [each for each in _wanted(waiting) if reserved.get(each[0], slot) == slot]
     return _first_of(open_to_it, reserved, slot)
+
+
+def _wanted(waiting: Waiting[Key]) -> Waiting[Key]:
+    return [each for each in waiting if each[1] < LAST]
 
 
 def _first_of(waiting: Waiting[Key], reserved: Mapping[Key, SlotId], slot: SlotId) -> Key | None:
     if not waiting:
         return None
-    best = waiting[0][1]
+    best = min(rank for _, rank in waiting)
     keys = [key for key, rank in waiting if rank == best]
     # Python's sort is stable: within each sort the queue's own order stays.
     return min(keys, key=lambda key: (reserved.get(key) != slot, key in reserved))

@@ -1,13 +1,14 @@
 """Which trials go into the queue, with what seed, priority, budget and smoke run. Pure."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from cluster import device_classes, ladder, staleness
 from cluster.commands import Command, QueueTrial
 from cluster.experiment import Experiment, Kind, Status, TrialPhase
 from cluster.state import StudyState
 from cluster.study_plan import StudyPlan
-from trainer.trial import ExperimentId, Smoke, TrialId
+from trainer.trial import ExperimentId, Place, Smoke, TrialId
 
 _PRIORITY = {Kind.BASELINE: 2_000_000, Kind.MERGE: 1_000_000, Kind.PROPOSAL: 0}
 MOST_PRIORITY = 900_000
@@ -80,8 +81,10 @@ def is_under_way(state: StudyState) -> bool:
 def _queue_trial(state: StudyState, experiment: Experiment, plan: StudyPlan) -> QueueTrial:
     """Return the next attempt of a trial that never reported, or an experiment's next trial."""
     last = experiment.trials[-1] if experiment.trials else None
+    place = device_classes.place(state, plan, experiment)
     if last is not None and last.phase in {TrialPhase.LOST, TrialPhase.WITHDRAWN}:
         number, attempt = int(last.id.rpartition(".")[2]), last.attempt + 1
+        place = _elsewhere(state, place, last.node)
     else:
         number, attempt = experiment.next_trial, 1
     trial = TrialId(f"{experiment.id}.{number}")
@@ -93,11 +96,23 @@ def _queue_trial(state: StudyState, experiment: Experiment, plan: StudyPlan) -> 
         attempt=attempt,
         seed=_seed(plan, experiment, trial, is_repeat=is_repeat),
         priority=_PRIORITY[experiment.kind] + bounded,
-        place=device_classes.place(state, plan, experiment),
+        place=place,
         rung_s=ladder.next_rung(state, plan, experiment),
         smoke=_smoke(state, experiment, plan),
         is_repeat=is_repeat,
     )
+
+
+def _elsewhere(state: StudyState, place: Place, node: str) -> Place:
+    """Return a place that avoids the node where an attempt was lost, if another one may run it."""
+    others = (
+        slot
+        for slot in state.slots.values()
+        if slot.node != node
+        and state.takes_work(slot)
+        and place.admits(slot.slot, slot.device_class)
+    )
+    return replace(place, avoid=node) if node and any(others) else place
 
 
 def _seed(plan: StudyPlan, experiment: Experiment, trial: TrialId, *, is_repeat: bool) -> int:

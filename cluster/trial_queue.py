@@ -17,7 +17,7 @@ from cluster.events import (
 )
 from cluster.ledger import InMemoryLedger
 from cluster.queue_mode import QueueMode
-from cluster.reservations import Choose, chosen, to_prepare
+from cluster.reservations import LAST, Choose, chosen, preferred, to_prepare
 from trainer.ports import Heartbeat, Lease, Slot
 from trainer.trial import Ending, SlotId, TrialId, TrialOutcome, TrialSpec
 
@@ -51,7 +51,8 @@ class TrialQueue(Protocol):
     server has lost data, they begin anew: so a lease is known by who holds it and of what, too.
     Highest priority first, then first come, first served, but for what slots have reserved: see
     cluster.reservations. A reserved trial still waits. A trial that is meant for certain slots
-    (TrialSpec.place) is never handed to another, nor does it hold one up.
+    (TrialSpec.place) is never handed to another, nor does it hold one up; slots of a node that it
+    avoids get it when nothing else waits for them.
     All methods raise LedgerAway while the server is gone, and may be repeated afterwards.
     """
 
@@ -59,8 +60,13 @@ class TrialQueue(Protocol):
         """Queue a trial and record TrialQueued; does nothing if that attempt is known already."""
         ...
 
-    def lease(self, slot: Slot, *, now: datetime, ttl_s: float) -> Lease | None:
-        """Take the first trial for `slot`; None without one, or unless its node's mode is OPEN."""
+    def lease(
+        self, slot: Slot, *, now: datetime, ttl_s: float, even_avoiding: bool = True
+    ) -> Lease | None:
+        """Take the first trial for `slot`; None without one, or unless its node's mode is OPEN.
+
+        Without `even_avoiding` none that avoids its node.
+        """
         ...
 
     def reserve(self, slot: Slot, *, now: datetime, ttl_s: float) -> TrialSpec | None:
@@ -252,9 +258,11 @@ class InMemoryTrialQueue:
             self._ready.append((-priority, self._count, spec))
             self._ready.sort(key=lambda item: item[:2])
 
-    def lease(self, slot: Slot, *, now: datetime, ttl_s: float) -> Lease | None:
+    def lease(
+        self, slot: Slot, *, now: datetime, ttl_s: float, even_avoiding: bool = True
+    ) -> Lease | None:
         """See TrialQueue."""
-        spec = self._pick(chosen, slot, now)
+        spec = self._pick(chosen if even_avoiding else preferred, slot, now)
         if spec is None:
             return None
         self._ready = [item for item in self._ready if item[2] != spec]
@@ -285,7 +293,7 @@ class InMemoryTrialQueue:
             return None
         reserved = {spec: who for who, (spec, until) in self._reserved.items() if until > now}
         waiting = [
-            (spec, rank)
+            (spec, LAST if spec.place.avoids(slot.node) else rank)
             for rank, _, spec in self._ready
             if spec.place.admits(slot.id, slot.device_class)
         ]

@@ -83,19 +83,12 @@ class RayLeaseSource:
             raise ConnectionError(f"the queue is away: {error}") from error
 
 
-def _ways(settings: WorkerSettings, slot: Slot) -> tuple[CodeSource | None, ResultSink | None]:
+def _ways(settings: WorkerSettings) -> tuple[CodeSource | None, ResultSink | None]:
     """Return how code comes to a worker, and results to the head, where that is not here."""
     if not settings.node:
         return None, None
     here = NodeRepository(settings.paths.repository, pinned=settings.base)
-    results = RemoteResults(
-        RayDepot(),
-        settings.paths,
-        node=slot.node,
-        base=settings.base,
-        needed=settings.needed,
-    )
-    return RemoteCode(RayDepot(), here), results.start()
+    return RemoteCode(RayDepot(), here), RemoteResults.of(settings, RayDepot()).start()
 
 
 class WorkerActor:
@@ -119,8 +112,8 @@ class WorkerActor:
 
     def _worker(self, claimed: Claim, source: RayLeaseSource) -> Worker:
         """Prepare the slot; a head that does not answer is waited for."""
+        code, results = _ways(self._settings)
         slot = self._slot(claimed)
-        code, results = _ways(self._settings, slot)
         try:
             while True:
                 with suppress(CodeAway):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from cluster.reach import answers
+from cluster.reach import answers, speaks
 from infra.home import StudyProblem
 from infra.node_home import NodeHome, NodeStatus, Standing
 from infra.node_process import start_node
@@ -26,11 +26,16 @@ _OVER = {Standing.LEFT, Standing.REFUSED}
 
 
 def require_head(head: str) -> None:
-    """Raise StudyProblem where nobody answers: a first joining does not wait for a head."""
+    """Raise StudyProblem where no study can be: a first joining does not wait for a head."""
     if not answers(head):
         raise StudyProblem(
             f"nobody answers at {head}: does the study run with --listen, and does a firewall let "
             "this machine in?"
+        )
+    if not speaks(head):
+        raise StudyProblem(
+            f"who listens at {head} is no study: say the address that `incumbent run --listen` "
+            "prints on the head"
         )
 
 
@@ -88,13 +93,16 @@ def follow_node(
         time.sleep(LOOK_S)
 
 
-def ask_to_leave(home: NodeHome, *, now: bool) -> None:
-    """Have the node leave, and wait until it has."""
-    asked = 0
+def ask_to_leave(home: NodeHome, tell: Callable[[str], None], *, now: bool) -> None:
+    """Have the node leave, and tell what it is at until it has."""
+    asked, told = 0, ""
     while (status := home.status()) is not None:
         # Two signals at once would be one: the second goes out when the first was taken.
         if asked == 0 or (now and asked == 1 and status.standing is Standing.LEAVING):
             asked += _signal(status)
+        if status.standing is Standing.LEAVING and status.text != told:
+            told = status.text
+            tell(told)
         time.sleep(LOOK_S)
 
 

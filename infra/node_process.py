@@ -28,10 +28,12 @@ PROGRAM = "from infra.node_process import main; raise SystemExit(main())"
 _DRIVER = "from cluster.node import main; raise SystemExit(main())"
 _REFUSED, _AWAY = 2, 3
 """Exit codes of the driver: see cluster.node."""
+FIRST_S = 20.0
+"""How long a study that was never met may take to say what it is: a head may be starting."""
 LOOK_S = 0.2
 AGAIN_S = 2.0
 LONGEST_PAUSE_S = 15.0
-_PATIENT = "finishing what runs (asked again, it gives it back at once)"
+_PATIENT = "finishing what runs (Ctrl-C again, or `leave --now`, gives it back)"
 LEAVE_S = 20.0
 """How long the driver may take to end the workers when it is to leave at once."""
 
@@ -47,6 +49,8 @@ class NodeProcess:
         self._told = 0
         self._text = ""
         self._has_joined = False
+        self._has_met = False
+        """Whether a study was found at the address, if only once."""
         self._last: tuple[Standing, str] | None = None
         self._settings = NodeSettings(
             head=home.head,
@@ -64,7 +68,7 @@ class NodeProcess:
         """Be a node until it leaves; return an exit code."""
         signal.signal(signal.SIGTERM, self._ask_to_leave)
         pause_s, failures = AGAIN_S, 0
-        code = _AWAY
+        code, started = _AWAY, time.monotonic()
         while not self._asked:
             if not answers(self._home.head):
                 self._stand(Standing.WAITING, f"nobody answers at {self._home.head}")
@@ -73,6 +77,8 @@ class NodeProcess:
             self._stand(Standing.STARTING, "asking the study what it is")
             began = time.monotonic()
             code = self._drive()
+            if code == _AWAY and not self._has_met and time.monotonic() - started > FIRST_S:
+                code = _REFUSED
             if code in {0, _REFUSED}:
                 break
             failures = failures + 1 if time.monotonic() - began < LONGEST_PAUSE_S else 1
@@ -136,6 +142,7 @@ class NodeProcess:
                 continue  # something that Ray printed
 
     def _hear(self, kind: str, text: str) -> None:
+        self._has_met = self._has_met or kind in {"phase", "joined"}
         if kind == "joined":
             self._has_joined = True
             self._stand(Standing.LEAVING if self._asked else Standing.JOINED, text)

@@ -131,12 +131,13 @@ class GitCommand:
         check: bool = True,
         env: Mapping[str, str] | None = None,
         stdout: IO[bytes] | None = None,
+        timeout_s: float | None = None,
     ) -> GitResult:
-        """Run `git *args` and wait for it.
+        """Run `git *args` and wait for it, for `timeout_s` seconds at most: then it is ended.
 
         `env` adds variables to the hardened environment. What may not fit into memory is read from
         a file and written to one: then the result's `stdout` is empty. Raises GitError if git
-        cannot be started (status 127) or, with `check`, if it fails.
+        cannot be started (status 127), takes too long (-9) or, with `check`, if it fails.
         """
         environment = {**self._environment, **env} if env else self._environment
         try:
@@ -149,9 +150,12 @@ class GitCommand:
                 input=stdin if isinstance(stdin, bytes) else None,
                 stdin=None if isinstance(stdin, bytes) else stdin,
                 check=False,
+                timeout=timeout_s,
             )
         except OSError as error:
             raise GitError(args, 127, f"{error.strerror}: {error.filename or 'git'}") from error
+        except subprocess.TimeoutExpired as error:
+            raise GitError(args, -9, f"was ended after {timeout_s:g} s") from error
         stderr = done.stderr.decode("utf-8", "replace")
         if check and done.returncode != 0:
             raise GitError(args, done.returncode, stderr)

@@ -26,6 +26,10 @@ class LocalCode:
         """See CodeSource."""
         return self._repository
 
+    def lack(self) -> str:
+        """See CodeSource."""
+        return ""
+
     def promoted(self) -> frozenset[ExperimentId]:
         """See CodeSource."""
         git = GitCommand(self._repository)

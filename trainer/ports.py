@@ -118,6 +118,10 @@ class CodeSource(Protocol):
         """
         ...
 
+    def lack(self) -> str:
+        """Say why no commit can be had for the time being; empty if nothing is known against it."""
+        ...
+
     def promoted(self) -> frozenset[ExperimentId]:
         """Return the experiments that are on the study's branch; raises CodeAway."""
         ...

@@ -145,7 +145,7 @@ class SlotParts:
             predictor=self._predictor(),  # first, for what it finds amiss costs no process
             scorer=None if settings.score is None else self.scorer(settings.score),
             wait_for_cards=self._card_memory().wait_until_free,
-            obstacle=lambda: lack_of_room(settings.paths.study),
+            obstacle=lambda: lack_of_room(settings.paths.study) or self._code.lack(),
             results=self._results,
         )
 

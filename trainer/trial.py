@@ -95,10 +95,16 @@ class Place:
     """Only on slots of this class."""
     slot: SlotId = SlotId("")
     """Only on this slot."""
+    avoid: str = ""
+    """A node whose slots take it only where they would have nothing else to do."""
 
     def admits(self, slot: SlotId, device_class: str) -> bool:
         """Say whether a slot of a class may run the trial."""
         return self.slot in {"", slot} and self.device_class in {"", device_class}
+
+    def avoids(self, node: str) -> bool:
+        """Say whether slots of a node are to take anything else first."""
+        return bool(self.avoid) and self.avoid == node
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,10 +85,8 @@ def leave(
     if not wanted and not swept and running:
         names = ", ".join(home.head for home in running)
         raise UsageProblem(f"this machine has not joined {address}, but {names}")
-    if wanted and not now:
-        note("finishing what runs (--now gives it back)")
     for home in wanted:
-        ask_to_leave(home, now=now)
+        ask_to_leave(home, note, now=now)
     if as_json:
         print_json({"left": [home.head for home in (*wanted, *swept)]})
     for home in () if as_json else wanted:

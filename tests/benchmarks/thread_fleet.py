@@ -76,6 +76,9 @@ class StudyCode:
         """See CodeSource."""
         return self._repository
 
+    def lack(self) -> str:
+        return ""
+
     def promoted(self) -> frozenset[ExperimentId]:
         return frozenset()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cluster.depot import DepotActor
 from cluster.node_repository import NodeRepository
+from cluster.packer import Parcel
 from cluster.remote_code import RemoteCode
 from tests.benchmarks.figures import Figure, at_most
 from tests.benchmarks.sizes import Sizes
@@ -73,7 +74,8 @@ class _Measured:
 
     def bundle(self, commit: CommitId, have: tuple[CommitId, ...]) -> object:
         found = self._depot.bundle(commit, have)
-        self.sizes.append(found.size if found else 0)
+        if isinstance(found, Parcel):
+            self.sizes.append(found.size)
         return found
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.depot import DepotActor
-from cluster.packer import Packer, Parcel
+from cluster.packer import Packer, Packing, Parcel
 from trainer.trial import CommitId
 
 
@@ -21,12 +21,13 @@ class FakeDepot:
     sizes: list[int] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
 
-    def bundle(self, commit: CommitId, have: Sequence[CommitId]) -> Parcel | None:
+    def bundle(self, commit: CommitId, have: Sequence[CommitId]) -> Parcel | Packing | None:
         self.before("bundle")
         self.asked.append((commit, tuple(have)))
         pack = self.packer.pack if self.packer else self.depot.bundle
         found = pack(commit, have)
-        self.sizes.append(found.size if found else 0)
+        if isinstance(found, Parcel):
+            self.sizes.append(found.size)
         return found
 
     def more(self, key: str, offset: int) -> bytes:

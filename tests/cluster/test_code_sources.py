@@ -3,9 +3,11 @@
 The depot is in this process, over real git; a test may have it be away, or lie.
 """
 
+import os
+import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,8 +15,9 @@ import pytest
 
 from cluster.depot import DepotActor
 from cluster.node_repository import NodeRepository
-from cluster.packer import Packer, Parcel
-from cluster.remote_code import RemoteCode
+from cluster.packer import Packer, Packing, Parcel
+from cluster.readiness import fetched
+from cluster.remote_code import LACK, RemoteCode
 from tests.cluster.fake_depot import FakeDepot, away
 from tests.trainer.conftest import Research, git
 from trainer.git_command import GitError
@@ -48,9 +51,9 @@ def depot(research: Research, base: CommitId) -> FakeDepot:
 
 @pytest.fixture
 def remote(tmp_path: Path, depot: FakeDepot, base: CommitId) -> Remote:
-    def make(most_kept: int = 512, patience_s: float = 20.0, ahead_s: float = 1.0) -> RemoteCode:
+    def make(most_kept: int = 512, **seconds: float) -> RemoteCode:
         here = NodeRepository(tmp_path / "node" / "repo.git", pinned=base, most_kept=most_kept)
-        return RemoteCode(depot, here, patience_s=patience_s, ahead_s=ahead_s)
+        return RemoteCode(depot, here, **seconds)
 
     return make
 
@@ -64,6 +67,13 @@ def source(
 
 def show(repository: Path, commit: CommitId, name: str = "train.py") -> str:
     return git(repository, "show", f"{commit}:{name}") + "\n"
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def candidate(research: Research, number: int) -> CommitId:
@@ -123,6 +133,12 @@ def test_it_says_what_is_on_the_branch(
         tip = git(research.bare, "commit-tree", tree, "-p", tip, "-m", words)
     git(research.bare, "update-ref", "refs/heads/incumbent/test", tip)
     assert source.promoted() == {"e3", "e17"}
+
+
+def test_nothing_is_said_against_a_source_that_works(source: CodeSource, base: CommitId) -> None:
+    assert not source.lack()
+    source.fetch(base)
+    assert not source.lack()
 
 
 # --- a node's own ---------------------------------------------------------------------------------
@@ -206,9 +222,10 @@ def test_a_pack_that_was_damaged_is_not_taken_in(
     remote: Remote, depot: FakeDepot, base: CommitId
 ) -> None:
     class Liar(FakeDepot):
-        def bundle(self, commit: CommitId, have: Sequence[CommitId]) -> Parcel | None:
+        def bundle(self, commit: CommitId, have: Sequence[CommitId]) -> Parcel | Packing | None:
             found = super().bundle(commit, have)
-            assert found is not None
+            if not isinstance(found, Parcel):
+                return found
             return Parcel(key=found.key, size=found.size, first=found.first[:-9] + b"123456789")
 
     code = remote()
@@ -306,6 +323,141 @@ def test_a_slow_fetch_goes_on_when_patience_has_ended_and_is_found_later(
     gate.set()
     code.fetch(base)
     assert len(depot.asked) == 1
+
+
+def test_a_commit_that_hangs_holds_up_no_other(
+    remote: Remote, research: Research, depot: FakeDepot, base: CommitId
+) -> None:
+    stuck, other = candidate(research, 1), candidate(research, 2)
+    gate = threading.Event()
+
+    class Hanging(FakeDepot):
+        def bundle(self, commit: CommitId, have: Sequence[CommitId]) -> Parcel | Packing | None:
+            if commit == stuck:
+                gate.wait(60)
+            return super().bundle(commit, have)
+
+    slots = [remote(patience_s=30.0), remote(patience_s=0.1)]
+    slots[0].fetch(base)
+    slots[1]._depot = Hanging(depot.depot)
+    try:
+        with pytest.raises(CodeAway, match="still on its way"):
+            slots[1].fetch(stuck)
+        assert show(slots[0].fetch(other), other).startswith("RATE = 0.0002\n")
+    finally:
+        gate.set()
+
+
+def test_that_the_depot_is_silent_is_said_until_it_answers_what_it_was_asked(
+    remote: Remote, research: Research, depot: FakeDepot, base: CommitId
+) -> None:
+    code = remote(patience_s=0.1, silent_s=0.0)
+    code.fetch(base)
+    found = candidate(research, 1)
+    depot.before = away
+    with pytest.raises(CodeAway):
+        code.fetch(found)
+    assert code.lack() == LACK
+    assert code.lack() == LACK
+    depot.before = lambda _: None
+    until(lambda: not code.lack())
+    until(lambda: code._repository.has(found))
+
+
+def test_a_depot_that_is_away_for_a_moment_is_not_worth_a_word(
+    remote: Remote, depot: FakeDepot, base: CommitId
+) -> None:
+    depot.before = away
+    code = remote(patience_s=0.1, silent_s=60.0)
+    with pytest.raises(CodeAway):
+        code.fetch(base)
+    assert not code.lack()
+
+
+def test_a_node_that_is_made_ready_says_that_the_depot_is_silent(
+    remote: Remote, depot: FakeDepot, base: CommitId, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+
+    def before(_: str) -> None:
+        said.extend(capsys.readouterr().out.splitlines())
+        if not any(LACK in line for line in said):
+            raise ConnectionError("the depot is away")
+
+    depot.before = before
+    code = remote(patience_s=0.1, ahead_s=0.1, silent_s=0.0)
+    assert show(fetched(code, base), base) == FILES["train.py"]
+    assert "fetching the code" in said[0]
+
+
+# --- while the head's git is slow -----------------------------------------------------------------
+
+SLOW_GIT = """#!/bin/sh
+if [ "$1" = pack-objects ] && mkdir {flag}/taken 2> /dev/null; then
+    while [ -e {flag} ]; do sleep 0.05; done
+fi
+exec {git} "$@"
+"""
+
+
+@pytest.fixture
+def stalled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A git whose first pack does not come to an end for as long as this folder is there."""
+    flag, programs, real = tmp_path / "stalled", tmp_path / "bin", shutil.which("git")
+    flag.mkdir()
+    programs.mkdir()
+    (programs / "git").write_text(SLOW_GIT.format(flag=flag, git=real))
+    (programs / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    yield flag
+    shutil.rmtree(flag, ignore_errors=True)
+
+
+def packed(packer: Packer, commit: CommitId, have: Sequence[CommitId]) -> Parcel | None:
+    """Ask for a pack until it is made."""
+    found: list[Parcel | None] = []
+
+    def is_made() -> bool:
+        told = packer.pack(commit, have)
+        found.extend([] if isinstance(told, Packing) else [told])
+        return bool(found)
+
+    until(is_made)
+    return found[0]
+
+
+def test_who_asks_for_a_pack_is_answered_while_git_is_at_it_and_others_get_theirs(
+    research: Research, base: CommitId, stalled: Path, tmp_path: Path
+) -> None:
+    one, two = candidate(research, 1), candidate(research, 2)
+    packer = Packer(research.bare, tmp_path / "packs", answer_s=0.01)
+    assert packer.pack(one, [base]) == Packing()
+    until((stalled / "taken").is_dir)
+    assert packed(packer, two, [base]) is not None
+    assert packer.pack(one, [base]) == Packing()
+    shutil.rmtree(stalled)
+    assert packed(packer, one, [base]) is not None
+    assert packed(packer, CommitId("0" * 40), [base]) is None
+
+
+def test_a_git_that_hangs_is_ended_and_asked_again(
+    research: Research, base: CommitId, stalled: Path, tmp_path: Path
+) -> None:
+    packer = Packer(research.bare, tmp_path / "packs", git_s=2.0)
+    with pytest.raises(GitError, match="was ended after 2 s"):
+        packed(packer, base, [])
+    assert stalled.is_dir()
+    patient = Packer(research.bare, tmp_path / "packs")
+    assert packed(patient, base, []) is not None
+
+
+def test_a_node_waits_for_a_pack_for_as_long_as_the_head_says_that_it_is_at_it(
+    research: Research, depot: FakeDepot, base: CommitId, remote: Remote, stalled: Path
+) -> None:
+    depot.packer = Packer(research.bare, research.bare.parent / "packs", answer_s=0.05)
+    threading.Timer(1.0, shutil.rmtree, (stalled,)).start()
+    assert show(remote(patience_s=0.1).fetch(base), base) == FILES["train.py"]
+    assert len(depot.asked) > 2
 
 
 def test_old_commits_are_let_go_and_the_base_and_the_newest_stay(

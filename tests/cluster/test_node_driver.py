@@ -12,7 +12,8 @@ from ray.exceptions import AuthenticationError
 from cluster.board import Board, BoardAway, WrongToken
 from cluster.brief import Refusal, Versions
 from cluster.codec import to_json
-from cluster.node import cpu_slots, slots_asked, study_folder
+from cluster.node import ANYWAY_S, ASKED_S, NotLetGo, unanswered
+from cluster.readiness import cpu_slots, slots_asked, study_folder
 
 TRIAL = {"command": "python train.py", "budget_s": 5.0}
 
@@ -38,6 +39,13 @@ def test_studies_that_follow_one_another_at_one_address_do_not_share_a_folder(
     assert study_folder(tmp_path, "mar5-12345678", base) == folder
     assert study_folder(tmp_path, "mar5-87654321", base) != folder
     assert study_folder(tmp_path, "mar5-12345678", "d" * 40) != folder
+
+
+def test_a_study_that_does_not_let_a_node_go_is_waited_for_with_a_word_and_not_for_ever() -> None:
+    assert not unanswered(ASKED_S)
+    assert "`leave --now`" in unanswered(ASKED_S + 1)
+    with pytest.raises(NotLetGo, match="given back"):
+        unanswered(ANYWAY_S + 1)
 
 
 BUSY = """

@@ -70,6 +70,20 @@ def test_who_parts_is_recorded_once_and_is_new_when_it_comes_again() -> None:
     assert not roll.is_known(RIG)
 
 
+def test_a_node_that_asked_to_leave_is_leaving_until_it_has_left() -> None:
+    roll = NodeRoll()
+    roll.beat(RIG, 0.0)
+    roll.leave("rig")
+    roll.beat(replace(RIG, prepared_s=3.0), 1.0)
+    assert roll.is_leaving("rig")
+    roll.part("rig", "drained")
+    assert not roll.is_leaving("rig")
+    roll.beat(RIG, 2.0)
+    roll.leave("rig")
+    roll.silent(PATIENCE_S + 3, PATIENCE_S)
+    assert not roll.is_leaving("rig")
+
+
 def test_what_differs_from_the_head_is_named_with_both_versions() -> None:
     assert not VERSIONS.mismatch(VERSIONS)
     other = replace(VERSIONS, ray="2.61.0", python="3.12.1")

@@ -19,8 +19,8 @@ from cluster.queue_mode import QueueMode
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_queue import RedisTrialQueue
 from cluster.redis_store import RedisStore, connect
-from trainer.ports import NoWork, Slot
-from trainer.trial import CommitId, ExperimentId, SlotId, TrialId, TrialSpec
+from trainer.ports import Lease, NoWork, Slot
+from trainer.trial import CommitId, ExperimentId, Place, SlotId, TrialId, TrialSpec
 
 T = TypeVar("T")
 RIG = NodeFacts(
@@ -167,6 +167,54 @@ def test_a_node_that_is_drained_gets_no_work_and_is_told_to_leave(scene: Scene) 
 
     assert scene.run(story) == (Order.LEAVE, NoWork.STOP)
     assert scene.recorded(ev.DrainRequested) == [ev.DrainRequested(node="rig")]
+
+
+def test_a_node_that_asks_to_leave_is_let_go_without_a_controller(scene: Scene) -> None:
+    epoch = RedisLedger(scene.store).begin_epoch()
+    queue = RedisTrialQueue(scene.store)
+    other = replace(SLOT, id=SlotId("cpu-0"), node="head")
+
+    async def story(actor: QueueActor) -> None:
+        await actor.beat(RIG)
+        await actor.hello(SLOT)
+        for _ in range(3):  # it cannot know whether it was heard
+            await actor.drain("rig")
+        queue.put(spec(1), priority=0, now=datetime.now(UTC), epoch=epoch)
+        assert await actor.beat(RIG) is Order.LEAVE
+        assert await actor.reserve(SLOT) is None
+        assert await actor.lease(SLOT, 0.0) is NoWork.STOP
+        assert isinstance(await actor.lease(other, 0.0), Lease)
+        await actor.part("rig", "drained")
+        queue.put(spec(2), priority=0, now=datetime.now(UTC), epoch=epoch)
+        assert await actor.beat(RIG) is Order.GO_ON, "it has come again"
+        assert isinstance(await actor.lease(SLOT, 0.0), Lease)
+
+    scene.run(story)
+    assert scene.recorded(ev.DrainRequested) == [ev.DrainRequested(node="rig")]
+
+
+def test_of_two_idle_slots_the_one_elsewhere_gets_what_was_lost_on_a_node(scene: Scene) -> None:
+    epoch = RedisLedger(scene.store).begin_epoch()
+    queue = RedisTrialQueue(scene.store)
+    other = replace(SLOT, id=SlotId("cpu-0"), node="head")
+
+    def put(number: int) -> None:
+        lost_there = replace(spec(number), place=Place(avoid="rig"))
+        queue.put(lost_there, priority=0, now=datetime.now(UTC), epoch=epoch)
+
+    async def story(actor: QueueActor) -> None:
+        first = asyncio.create_task(actor.lease(SLOT, 60.0))
+        second = asyncio.create_task(actor.lease(other, 60.0))
+        while actor._waiting < 2:
+            await asyncio.sleep(0.01)
+        put(1)
+        assert isinstance(await second, Lease)
+        assert not first.done()
+        first.cancel()
+        put(2)
+        assert isinstance(await actor.lease(SLOT, 0.2), Lease), "there is nobody else"
+
+    scene.run(story)
 
 
 def test_nodes_stay_while_a_study_stops_so_that_they_are_there_when_it_goes_on(

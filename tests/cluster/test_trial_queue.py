@@ -26,6 +26,7 @@ from cluster.queue_mode import QueueMode
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_queue import RedisTrialQueue
 from cluster.redis_store import RedisStore, connect
+from cluster.reservations import LAST
 from cluster.trial_queue import Depth, InMemoryTrialQueue, TrialQueue
 from tests.cluster.redis_user import restricted
 from trainer.ports import Heartbeat, Lease, Slot
@@ -47,6 +48,7 @@ TTL = 30.0
 ANYWHERE = Place()
 ON_GPUS = Place(device_class="gpu|H200")
 ON_SLOT_1 = Place(slot=SlotId("cpu-1"))
+NOT_HERE = Place(avoid="here")
 
 
 def spec(number: int, attempt: int = 1, place: Place = ANYWHERE) -> TrialSpec:
@@ -512,8 +514,37 @@ def test_a_trial_that_is_meant_for_a_slot_or_a_class_passes_all_others_by(bench:
     assert bench.leased(1) is None
 
 
+def test_slots_of_a_node_that_a_trial_avoids_take_all_else_first_and_others_do_not_mind(
+    bench: Bench,
+) -> None:
+    bench.put(1, 9, place=NOT_HERE)
+    bench.put(2, place=NOT_HERE)
+    bench.put(3)
+    bench.put(4)
+    assert bench.leased(0) == "e3.1"
+    assert bench.leased(2) == "e1.1"
+    assert bench.leased(1) == "e4.1"
+
+
+def test_a_trial_runs_on_the_node_that_it_avoids_rather_than_nowhere(bench: Bench) -> None:
+    bench.put(1, place=NOT_HERE)
+    bench.put(2, 9, place=replace(ON_GPUS, avoid="there"))
+    assert bench.queue.lease(slot(), now=NOW, ttl_s=TTL, even_avoiding=False) is None
+    assert bench.leased(0) == "e1.1"
+    assert bench.leased(2) == "e2.1"
+
+
+def test_a_busy_slot_does_not_prepare_what_avoids_its_node(bench: Bench) -> None:
+    bench.put(1, place=NOT_HERE)
+    assert bench.reserve(0) is None
+    bench.put(2)
+    assert bench.reserve(0) == "e2.1"
+    assert bench.reserve(2) == "e1.1"
+    assert bench.leased(0) == "e2.1"
+
+
 def test_a_trial_that_is_meant_for_one_slot_can_be_cancelled(bench: Bench) -> None:
-    bench.put(1, place=ON_GPUS)
+    bench.put(1, place=replace(ON_GPUS, avoid="here"))
     bench.queue.cancel(TrialId("e1.1"), now=NOW, epoch=bench.epoch)
     assert isinstance(bench.last(), ev.TrialFinished)
     assert bench.leased(2) is None
@@ -625,6 +656,9 @@ def test_a_node_that_is_held_while_its_slots_take_work_gets_none_from_then_on(
         store.client.close()
 
 
+PLACES = [ANYWHERE, ANYWHERE, ON_GPUS, ON_SLOT_1, NOT_HERE, replace(ON_GPUS, avoid="there")]
+
+
 class QueueMachine(RuleBasedStateMachine):
     """Any order of puts, leases, heartbeats, results, expiries and replacements, beside a model."""
 
@@ -645,7 +679,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(
         priority=st.integers(-3, 3),
-        place=st.sampled_from([ANYWHERE, ANYWHERE, ON_GPUS, ON_SLOT_1]),
+        place=st.sampled_from(PLACES),
     )
     def put(self, priority: int, place: Place) -> None:
         self.count += 1
@@ -659,9 +693,12 @@ class QueueMachine(RuleBasedStateMachine):
         owners = {name for name in owners if self.wishes[name][1] > self.now}
         return "mine" if taker in owners else "theirs" if owners else "nobody's"
 
-    def open_to(self, taker: int) -> list[tuple[int, int, int]]:
-        name, kind = slot(taker).id, slot(taker).device_class
-        return [item for item in self.ready if self.places[item[2]].admits(name, kind)]
+    def open_to(self, taker: int) -> list[tuple[float, int, int]]:
+        """What a slot may run; what avoids its node is the least urgent of all."""
+        name, kind, node = slot(taker).id, slot(taker).device_class, slot(taker).node
+        admitted = [item for item in self.ready if self.places[item[2]].admits(name, kind)]
+        avoiding = {item for item in admitted if self.places[item[2]].avoid == node}
+        return [(LAST if item in avoiding else item[0], *item[1:]) for item in admitted]
 
     @rule(node=st.sampled_from(["", "here", "there"]), mode=st.sampled_from(QueueMode))
     def switch(self, node: str, mode: QueueMode) -> None:
@@ -687,7 +724,8 @@ class QueueMachine(RuleBasedStateMachine):
             assert found is None
             self.wishes.pop(taker, None)
             return
-        free = [item for item in self.open_to(taker) if self.wish_of(item[2], taker) != "theirs"]
+        wanted = [item for item in self.open_to(taker) if item[0] < LAST]
+        free = [item for item in wanted if self.wish_of(item[2], taker) != "theirs"]
         if not free:
             assert found is None
             self.wishes.pop(taker, None)
@@ -699,17 +737,20 @@ class QueueMachine(RuleBasedStateMachine):
         assert found.trial == f"e{expected[2]}.1"
         self.wishes[taker] = (expected[2], self.now + timedelta(seconds=TTL))
 
-    @rule(taker=st.integers(0, 2))
-    def lease(self, taker: int) -> None:
-        lease = self.bench.queue.lease(slot(taker), now=self.now, ttl_s=TTL)
-        if not self.open_to(taker) or not self.is_open(taker):
+    @rule(taker=st.integers(0, 2), even_avoiding=st.booleans())
+    def lease(self, taker: int, even_avoiding: bool) -> None:
+        lease = self.bench.queue.lease(
+            slot(taker), now=self.now, ttl_s=TTL, even_avoiding=even_avoiding
+        )
+        wanted = [item for item in self.open_to(taker) if even_avoiding or item[0] < LAST]
+        if not wanted or not self.is_open(taker):
             assert lease is None
             return
-        first = min(rank for rank, _, _ in self.open_to(taker))
-        urgent = [item for item in self.open_to(taker) if item[0] == first]
+        first = min(rank for rank, _, _ in wanted)
+        urgent = [item for item in wanted if item[0] == first]
         preference = ["mine", "nobody's", "theirs"]
         expected = min(urgent, key=lambda i: (preference.index(self.wish_of(i[2], taker)), i))
-        self.ready.remove(expected)
+        self.ready = [item for item in self.ready if item[2] != expected[2]]
         self.wishes.pop(taker, None)
         assert lease is not None
         assert lease.spec.trial == f"e{expected[2]}.1"

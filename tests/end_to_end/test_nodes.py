@@ -203,6 +203,24 @@ def test_nodes_stay_with_a_study_whose_controller_was_killed(study: Study, rack:
     node.run(str(PROGRAM), "leave", "--now", timeout_s=60)
 
 
+def test_a_machine_leaves_a_study_whose_controller_does_nothing(study: Study, rack: Rack) -> None:
+    node = rack.add("free")
+    joined = join(study, node)
+    wait(lambda: trials_of(study, "free"), "a trial on the node")
+    (controller,) = study.head.find("infra.controller_main")
+    study.head.signal(controller.pid, "STOP")
+    try:
+        left = node.run(str(PROGRAM), "leave", timeout_s=60)
+        assert left.returncode == 0, left.stderr
+        assert "finishing what runs" in left.stderr
+        assert joined.wait(10) == 0, joined.output
+    finally:
+        study.head.signal(controller.pid, "CONT")
+    wait(lambda: study.state().nodes["free"].status is NodeStatus.LEFT, "word that it has left")
+    assert not any(e.losses for e in study.state().experiments.values())
+    assert not list(node.outside("state/nodes").glob("*/study-*/unsent/*")), "all is handed in"
+
+
 def test_a_head_that_comes_back_is_joined_again(study: Study, rack: Rack) -> None:
     node = rack.add("patient")
     join(study, node)

@@ -10,9 +10,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cluster.ray_cluster import PrivateRay
+from cluster.remote_code import LACK
 from infra.artifacts import is_on_node
 from tests.end_to_end.conftest import BY_HAND, CONFIG, SIGNALS, MakeStudy, Study
 
@@ -28,6 +30,7 @@ head -c 9000000 /dev/zero > "$INCUMBENT_OUT/too-large"
 mkfifo "$INCUMBENT_OUT/pipe"
 """
 ONE_SLOT = CONFIG.replace("slots = 2", "slots = 1").replace("gpus = 0", SIGNALS)
+ONE_SLOT = ONE_SLOT.replace("timeout_s = 30", "timeout_s = 600")
 KEEP = "[keep]\nreturn_mb = 5\n"
 NODE = """
 import json, sys
@@ -114,9 +117,9 @@ def signals(study: Study) -> Path:
     return Path(study.environment["HOME"], "signals")
 
 
-def kill(study: Study, name: str) -> None:
+def process_of(study: Study, name: str) -> psutil.Process:
     (found,) = (process for process, line in study.processes().items() if name in line)
-    found.kill()
+    return found
 
 
 def slots(study: Study) -> dict[str, str]:
@@ -145,7 +148,7 @@ def test_a_trial_runs_where_the_study_s_files_are_not_and_its_own_come_back(
     assert (node / "repo.git" / "refs" / "node").is_dir()
     follower = study.start("logs", experiment, "-f")
 
-    kill(study, "ray::DepotActor")  # Ray starts another, and what comes back waits for that
+    process_of(study, "ray::DepotActor").kill()  # what comes back waits for the next one
     signals(study).joinpath("go").touch()
     study.wait("its verdict", lambda: not slots(study))
     assert follower.wait() == 0
@@ -172,7 +175,7 @@ def test_a_study_that_stops_has_what_its_last_trials_left(study: Study, node: Pa
     remote = keep_busy(study)
     stopping = study.start("stop")
     study.wait("the stop to be asked for", lambda: study.state().stopping)
-    kill(study, "ray::DepotActor")  # it takes Ray seconds to start another
+    process_of(study, "ray::DepotActor").kill()  # it takes Ray seconds to start another
     signals(study).joinpath("go").touch()
     assert stopping.wait() == 0
     assert f"waiting for what {remote} left on n1" in stopping.output
@@ -180,3 +183,26 @@ def test_a_study_that_stops_has_what_its_last_trials_left(study: Study, node: Pa
     files = {each["name"]: each for each in listed["files"]}
     assert Path(files["model"]["path"]).stat().st_size == 3_000_000
     assert not any((node / "unsent").iterdir())
+
+
+def test_a_slot_says_that_it_waits_for_a_depot_that_hangs_and_goes_on_when_it_answers(
+    study: Study, node: Path
+) -> None:
+    def note() -> str:
+        return next((s.note for s in study.state().slots.values() if is_on_node(s.slot)), "none")
+
+    study.wait("the node's slot", lambda: not note())
+    depot = process_of(study, "ray::DepotActor")
+    depot.suspend()
+    for value in ("1", "3"):
+        study.submit(study.patch("bench.sh", "X=2", f"X={value}"))
+    study.wait("the slot to say so", lambda: note() == LACK)
+    assert LACK in " ".join(study.incumbent("status").stdout.split())
+    assert not any(is_on_node(slot) for slot in slots(study))
+    depot.resume()
+    study.wait("the node's slot to be busy", lambda: any(is_on_node(s) for s in slots(study)))
+    assert not note()
+    signals(study).joinpath("go").touch()
+    study.wait("their ends", lambda: not slots(study))
+    state = study.state()
+    assert not any(e.losses for e in state.experiments.values()), "it is nobody's fault"

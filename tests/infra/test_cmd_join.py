@@ -3,14 +3,17 @@
 import fcntl
 import json
 import signal
+import socket
 import subprocess
 import threading
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
+from infra.joining import ask_to_leave, require_head
 from infra.node_home import NodeHome, NodeStatus, Standing, memberships
 from infra.node_process import NodeProcess, left_memberships
 from tests.infra.user import FAILURE, USAGE, User
@@ -63,6 +66,82 @@ def test_a_first_joining_does_not_wait_for_a_head_that_is_not_there(
     assert f"nobody answers at {NOWHERE}" in said
     assert "token can be read by others, and whoever has it can join: chmod 600 token" in said
     assert not home.directory.exists(), "no token is left where nothing was joined"
+
+
+HTTP = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
+SETTINGS = b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\x00\x40\x00\x00"
+
+
+@contextmanager
+def listener(answer: bytes) -> Iterator[str]:
+    """Somebody who answers everybody the same, or nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        kept: list[socket.socket] = []
+
+        def serve() -> None:
+            with suppress(OSError):  # it was closed
+                while True:
+                    kept.append(server.accept()[0])
+                    kept[-1].sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        for connection in kept:
+            connection.close()
+
+
+@pytest.mark.parametrize("answer", [HTTP, b"", b"SSH-2.0-OpenSSH_9.6\r\n"])
+def test_a_first_joining_does_not_wait_for_who_is_no_study(user: User, answer: bytes) -> None:
+    user.write({"token": "a" * 64 + "\n"})
+    with listener(answer) as head:
+        said = user.refused(FAILURE, "join", head, "--token-file", "token")
+    assert f"who listens at {head} is no study: say the address that" in said
+    assert not list(Path(user.variables["INCUMBENT_HOME"]).glob("nodes/*")), "nothing is left"
+
+
+def test_who_speaks_as_a_study_does_is_asked_further() -> None:
+    with listener(SETTINGS) as head:
+        require_head(head)
+
+
+def test_a_study_that_was_never_met_is_not_waited_for(
+    home: NodeHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert driven_twice(home, monkeypatch) == (1, Standing.REFUSED, "not that of a study")
+
+
+def test_a_study_that_was_met_is_waited_for(
+    home: NodeHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = driven_twice(home, monkeypatch, "starting Ray")
+    assert found == (0, Standing.LEFT, "not that of a study")
+
+
+def driven_twice(
+    home: NodeHome, monkeypatch: pytest.MonkeyPatch, *phases: str
+) -> tuple[int, Standing, str]:
+    """Have a driver find no study once, after these phases, and then leave; say how it ends."""
+    home.create()
+    monkeypatch.setattr("infra.node_process.answers", lambda _: True)
+    monkeypatch.setattr("infra.node_process.AGAIN_S", 0.0)
+    monkeypatch.setattr("infra.node_process.FIRST_S", 0.0)
+    codes = iter([3, 0])
+    before = signal.getsignal(signal.SIGTERM)
+    with home.held():
+        process = NodeProcess(home, node="rig", slots=0)
+
+        def drive() -> int:
+            for phase in phases:
+                process._hear("phase", phase)
+            process._hear("away", "not that of a study")
+            return next(codes)
+
+        monkeypatch.setattr(process, "_drive", drive)
+        code = process.run()
+    signal.signal(signal.SIGTERM, before)
+    status = home.last_status()
+    assert status is not None
+    return code, status.standing, status.text
 
 
 def test_what_belongs_to_a_membership_is_for_one_user_alone(home: NodeHome) -> None:
@@ -232,6 +311,26 @@ def test_what_a_power_cut_left_is_cleared_by_leaving(user: User, home: NodeHome)
     (home.directory / "ray.json").write_text(json.dumps(facts))
     assert "ended what was left of a node process" in user.done("leave", "--now")
     assert not session.exists()
+
+
+def test_what_a_node_is_at_that_leaves_is_told_once(home: NodeHome) -> None:
+    home.create()
+    told: list[str] = []
+    thread = threading.Thread(
+        target=ask_to_leave, args=(home, told.append), kwargs={"now": False}, daemon=True
+    )
+    with home.held():
+        for text in ("finishing what runs", "handing in what 2 trials left"):
+            home.write_status(
+                NodeStatus(head=NOWHERE, node="rig", pid=0, standing=Standing.LEAVING, text=text)
+            )
+            if not thread.is_alive():
+                thread.start()
+            while text not in told:
+                thread.join(0.01)
+    thread.join(30)
+    assert not thread.is_alive()
+    assert told == ["finishing what runs", "handing in what 2 trials left"]
 
 
 def test_one_that_left_and_one_that_has_joined_are_told_apart(user: User, home: NodeHome) -> None:

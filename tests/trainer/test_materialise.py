@@ -38,6 +38,9 @@ class FakeCodeSource:
         self.repositories = rest or [first]
         return first
 
+    def lack(self) -> str:
+        return ""
+
     def promoted(self) -> frozenset[ExperimentId]:
         return frozenset()
 

@@ -89,6 +89,9 @@ class FakeCodeSource:
             raise self.errors.popleft()
         return self.repository
 
+    def lack(self) -> str:
+        return ""
+
     def promoted(self) -> frozenset[ExperimentId]:
         return frozenset()
 

@@ -80,6 +80,9 @@ class CompilingSlot:
         """See trainer.ports.CodeSource."""
         return self._research.bare
 
+    def lack(self) -> str:
+        return ""
+
     def promoted(self) -> frozenset[ExperimentId]:
         return frozenset()
 
