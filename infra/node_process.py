@@ -34,6 +34,9 @@ LOOK_S = 0.2
 AGAIN_S = 2.0
 LONGEST_PAUSE_S = 15.0
 _PATIENT = "finishing what runs (Ctrl-C again, or `leave --now`, gives it back)"
+GONE_S = 30.0
+"""How long nobody may answer at the head before a node that leaves waits for it no more: calls of
+Ray's do not come back where a cable was cut."""
 LEAVE_S = 20.0
 """How long the driver may take to end the workers when it is to leave at once."""
 
@@ -119,27 +122,33 @@ class NodeProcess:
         reader = threading.Thread(target=self._listen, args=(driver.stdout,), daemon=True)
         reader.start()
         self._told, self._has_joined, self._text = 0, False, ""
-        deadline = float("inf")
+        deadline, line = float("inf"), None
         while driver.poll() is None:
             if self._asked > self._told:
                 self._told = self._asked
+                line = line or _Line(self._home.head)
                 is_patient = self._asked == 1 and self._has_joined
                 self._stand(Standing.LEAVING, _PATIENT if is_patient else "leaving at once")
                 _tell(driver, "leave" if is_patient else "now")
                 deadline = deadline if is_patient else time.monotonic() + LEAVE_S
+            if line is not None and line.silent_s() > GONE_S:
+                self._text = f"nobody answers at {self._home.head}"
+                deadline = 0.0
             if time.monotonic() > deadline:
                 driver.kill()
             time.sleep(LOOK_S)
+        _hang_up(driver)
         reader.join(LEAVE_S)  # whoever else holds the pipe is not to hold this process up
         return driver.returncode
 
     def _listen(self, reports: IO[str]) -> None:
-        for line in reports:
-            try:
-                report = json.loads(line)
-                self._hear(str(report["kind"]), str(report["text"]))
-            except (ValueError, KeyError, TypeError):
-                continue  # something that Ray printed
+        with reports:
+            for line in reports:
+                try:
+                    report = json.loads(line)
+                    self._hear(str(report["kind"]), str(report["text"]))
+                except (ValueError, KeyError, TypeError):
+                    continue  # something that Ray printed
 
     def _hear(self, kind: str, text: str) -> None:
         self._has_met = self._has_met or kind in {"phase", "joined"}
@@ -170,6 +179,23 @@ class NodeProcess:
             file.write(json.dumps({"kind": kind, "text": text}) + "\n")
 
 
+class _Line:
+    """The line to a head, tried every AGAIN_S at most."""
+
+    def __init__(self, head: str) -> None:
+        self._head = head
+        self._answered_at = time.monotonic()
+        self._ask_at = 0.0
+
+    def silent_s(self) -> float:
+        """Return for how long nobody has answered."""
+        if time.monotonic() >= self._ask_at:
+            if answers(self._head):
+                self._answered_at = time.monotonic()
+            self._ask_at = time.monotonic() + AGAIN_S
+        return time.monotonic() - self._answered_at
+
+
 def _tell(driver: subprocess.Popen[str], word: str) -> None:
     if driver.stdin is not None:
         try:
@@ -177,6 +203,12 @@ def _tell(driver: subprocess.Popen[str], word: str) -> None:
             driver.stdin.flush()
         except OSError:
             return  # it has ended
+
+
+def _hang_up(driver: subprocess.Popen[str]) -> None:
+    if driver.stdin is not None:
+        with suppress(OSError):  # it never heard the last word
+            driver.stdin.close()
 
 
 def left_memberships(own: NodeHome) -> tuple[str, ...]:

@@ -221,6 +221,20 @@ def test_a_machine_leaves_a_study_whose_controller_does_nothing(study: Study, ra
     assert not list(node.outside("state/nodes").glob("*/study-*/unsent/*")), "all is handed in"
 
 
+def test_a_machine_whose_cable_was_cut_leaves_all_the_same(study: Study, rack: Rack) -> None:
+    node = rack.add("alone")
+    joined = join(study, node)
+    wait(lambda: trials_of(study, "alone"), "a trial on the node")
+    node.cut()
+    try:
+        left = node.run(str(PROGRAM), "leave", timeout_s=110)
+        assert left.returncode == 0, left.stderr
+        assert joined.wait(10) == 0, joined.output
+        assert not node.find("ray"), node.processes()
+    finally:
+        node.heal()
+
+
 def test_a_head_that_comes_back_is_joined_again(study: Study, rack: Rack) -> None:
     node = rack.add("patient")
     join(study, node)

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -251,6 +252,45 @@ def test_a_head_that_is_silent_for_a_while_ends_no_ray_and_other_failures_do(
         assert process.run() == 0
     signal.signal(signal.SIGTERM, before)
     assert len(stopped) == stops, "the last one is that of leaving"
+
+
+HANGING = """
+import time
+print('{"kind": "joined", "text": "1 slot"}', flush=True)
+time.sleep(300)
+"""
+
+
+@pytest.mark.parametrize("is_cut", [True, False])
+def test_a_node_that_leaves_waits_for_its_driver_only_while_the_head_is_there(
+    home: NodeHome, monkeypatch: pytest.MonkeyPatch, is_cut: bool
+) -> None:
+    home.create()
+    monkeypatch.setattr("infra.node_process._DRIVER", HANGING)
+    monkeypatch.setattr("infra.node_process.AGAIN_S", 0.05)
+    monkeypatch.setattr("infra.node_process.GONE_S", 1.0)
+    with home.held():
+        process = NodeProcess(home, node="rig", slots=0)
+        asked: list[str] = []
+
+        def answers(head: str) -> bool:
+            asked.append(head)
+            if len(asked) == 60:
+                process._asked = 2  # at once, then
+            return not is_cut
+
+        monkeypatch.setattr("infra.node_process.answers", answers)
+        monkeypatch.setattr("infra.node_process.LEAVE_S", 0.1)
+        threading.Thread(target=lambda: ask_once_joined(process), daemon=True).start()
+        assert process._drive() < 0
+    assert (len(asked) < 60) is is_cut
+    assert (process._text == f"nobody answers at {NOWHERE}") is is_cut
+
+
+def ask_once_joined(process: NodeProcess) -> None:
+    while not process._has_joined:
+        time.sleep(0.01)
+    process._asked = 1
 
 
 def test_why_a_driver_ended_is_said_once(home: NodeHome) -> None:
