@@ -1,4 +1,4 @@
-"""Whether anybody listens at an address, and what an address is. Connects, and says nothing."""
+"""Whether anybody listens at an address, or could; and what an address is. Says nothing there."""
 
 import socket
 
@@ -21,6 +21,17 @@ def split(address: str) -> tuple[str, int]:
     if not (colon and host and port.isdigit() and 0 < int(port) < 1 << 16):
         raise ValueError(f"{address!r} is not HOST:PORT")
     return host.strip("[]"), int(port)
+
+
+def obstacle_to_listening(address: str, port: int) -> int:
+    """Return the `errno` with which one cannot listen there, 0 if one can; "" is all addresses."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            return error.errno or -1
+    return 0
 
 
 def address_towards(host: str, port: int = 9) -> str:

@@ -9,7 +9,7 @@ import socket
 
 from cluster.config import StudyConfig
 from cluster.ray_cluster import PrivateRay
-from cluster.reach import address_towards
+from cluster.reach import address_towards, obstacle_to_listening
 from infra.controller_process import find_controller
 from infra.home import StudyHome, StudyProblem, studies
 from infra.listeners import outside_interfaces
@@ -108,25 +108,18 @@ def _is_for(home: StudyHome, host: str, port: int) -> bool:
     if find_controller(home) is not None:
         return True
     # A controller that was killed leaves its Ray to the next one, with the machines that joined.
-    return _ray_of(home).is_at(f"{host}:{port}") or _is_free(host, port)
+    return ray_of(home).is_at(f"{host}:{port}") or _is_free(host, port)
 
 
-def _ray_of(home: StudyHome) -> PrivateRay:
+def ray_of(home: StudyHome) -> PrivateRay:
+    """Return the Ray of a study, to look for or to end."""
     return PrivateRay(runtime=home.runtime(), directory=home.directory, empty=home.empty)
 
 
 def _is_free(host: str, port: int) -> bool:
     """Say whether one could listen there; raises StudyProblem if the address is not ours."""
     # Ray listens on all addresses, whatever it is told: so the port has to be free on all of them.
-    for address in (host, ""):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address, port))
-            except OSError as error:
-                if error.errno == errno.EADDRNOTAVAIL:
-                    raise StudyProblem(
-                        f"--listen: {host} is no address of this machine ({_own_words()})"
-                    ) from error
-                return False
-    return True
+    obstacles = [obstacle_to_listening(address, port) for address in (host, "")]
+    if errno.EADDRNOTAVAIL in obstacles:
+        raise StudyProblem(f"--listen: {host} is no address of this machine ({_own_words()})")
+    return not any(obstacles)

@@ -2,13 +2,10 @@
 
 import json
 import socket
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from cluster.config import StudyConfig
@@ -16,7 +13,7 @@ from infra.cli.main import spelled_out
 from infra.home import StudyHome, StudyProblem
 from infra.listening import FIRST_PORT, LAST_PORT, placed
 from infra.settings import save_settings
-from tests.infra.user import CONFIG
+from tests.infra.user import CONFIG, left_behind
 
 OWN = "127.0.0.2"
 """Of this machine, and of no other: what a test may bind, though no study would be let to."""
@@ -87,47 +84,27 @@ def test_a_study_keeps_its_port_for_machines_that_know_it(home: StudyHome, taken
     assert where(OWN, home)[1] != taken
 
 
-LISTENER = """
-import socket, sys
-held = socket.create_server((sys.argv[1], 0))
-print(held.getsockname()[1], flush=True)
-sys.stdin.read()
-"""
-
-
 @pytest.fixture
-def left_behind(home: StudyHome) -> Iterator[int]:
+def left(home: StudyHome) -> Iterator[int]:
     """The port of a Ray of the study whose controller was killed."""
-    with subprocess.Popen(
-        [sys.executable, "-Ic", LISTENER, OWN],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=home.empty,
-        start_new_session=True,
-    ) as listener:
-        assert listener.stdout is not None
-        port = int(listener.stdout.readline())
-        created = psutil.Process(listener.pid).create_time()
-        facts = {"pid": listener.pid, "created": created, "address": "", "place": f"{OWN}:{port}"}
-        (home.directory / "ray.json").write_text(json.dumps(facts))
+    with left_behind(home, OWN) as port:
         yield port
-        listener.kill()
 
 
 def test_a_study_whose_controller_was_killed_goes_on_with_the_ray_that_machines_joined(
-    home: StudyHome, left_behind: int
+    home: StudyHome, left: int
 ) -> None:
-    save_settings(home, placed(config(f"{OWN}:{left_behind}"), home))
-    assert where(OWN, home) == (OWN, left_behind)
-    assert where(f"{OWN}:{left_behind}", home) == (OWN, left_behind)
+    save_settings(home, placed(config(f"{OWN}:{left}"), home))
+    assert where(OWN, home) == (OWN, left)
+    assert where(f"{OWN}:{left}", home) == (OWN, left)
 
 
 def test_a_port_that_a_study_had_before_and_others_have_now_is_given_up(
-    home: StudyHome, left_behind: int
+    home: StudyHome, left: int
 ) -> None:
-    save_settings(home, placed(config(f"{OWN}:{left_behind}"), home))
+    save_settings(home, placed(config(f"{OWN}:{left}"), home))
     (home.directory / "ray.json").unlink()
-    assert where(OWN, home)[1] != left_behind
+    assert where(OWN, home)[1] != left
 
 
 @pytest.mark.parametrize(
