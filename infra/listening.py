@@ -5,11 +5,10 @@ Knows addresses and ports of this machine. Does not know Ray, which is told the 
 
 import errno
 import ipaddress
-import socket
 
 from cluster.config import StudyConfig
 from cluster.ray_cluster import PrivateRay
-from cluster.reach import address_towards, obstacle_to_listening
+from cluster.reach import address_towards, ipv4_of, obstacle_to_listening
 from infra.controller_process import find_controller
 from infra.home import StudyHome, StudyProblem, studies
 from infra.listeners import outside_interfaces
@@ -54,13 +53,12 @@ def _parts(wanted: str) -> tuple[str, int]:
     """Return address and port; "" and 0 where they are to be found out."""
     if wanted == AUTO:
         return "", 0
-    host, colon, port = wanted.partition(":")
+    is_of_six = wanted.count(":") > 1
+    host, colon, port = (wanted, "", "") if is_of_six else wanted.partition(":")
     try:
-        address = ipaddress.IPv4Address(socket.gethostbyname(host))
-    except (OSError, ValueError) as error:
-        raise StudyProblem(
-            f"--listen={wanted}: {host} is no IPv4 address or host name ({_own_words()})"
-        ) from error
+        address = ipaddress.IPv4Address(ipv4_of(host))
+    except ValueError as error:
+        raise StudyProblem(f"--listen: {error} ({_own_words()})") from error
     if colon and not (port.isdigit() and 0 < int(port) < 1 << 16):
         raise StudyProblem(f"--listen={wanted}: {port or 'nothing'} is no port")
     if _is_useless(address):
@@ -78,9 +76,9 @@ def _own_address() -> str:
     try:
         return address_towards(_FAR)
     except OSError:
-        found = list(outside_interfaces().values())
+        found = [address for address in outside_interfaces().values() if ":" not in address]
         if not found:
-            problem = "this machine has no address that others could reach: leave out --listen"
+            problem = "this machine has no IPv4 address that others could reach: leave out --listen"
             raise StudyProblem(problem) from None
         return found[0]
 

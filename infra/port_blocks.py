@@ -51,8 +51,7 @@ def _choose(directory: Path, listens_at: int) -> RayPorts:
     found = next((block for block in blocks if _is_fit(block, listens_at)), None)
     if found is None:
         raise StudyProblem(
-            f"Ray needs {SIZE} ports in a row, and in each such row from {FIRST} to {LAST} some are "
-            "taken"
+            f"Ray needs {SIZE} ports in a row; some are taken in each row from {FIRST} to {LAST}"
         )
     return found
 

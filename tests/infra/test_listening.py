@@ -114,10 +114,18 @@ def test_a_port_that_a_study_had_before_and_others_have_now_is_given_up(
         (f"{OWN}:seven", "seven is no port"),
         (f"{OWN}:", "nothing is no port"),
         (f"{OWN}:70000", "70000 is no port"),
-        ("no.such.host.invalid", "no IPv4 address or host name"),
+        ("no.such.host.invalid", "there is no host no.such.host.invalid"),
+        ("fd00::1", "fd00::1 is an IPv6 address, and machines join by IPv4 alone"),
+        ("[fd00::1]:7700", "is an IPv6 address, and machines join by IPv4 alone"),
+        ("six.example", "six.example has addresses of IPv6 alone"),
     ],
 )
-def test_what_cannot_be_listened_at_is_said(home: StudyHome, listen: str, reason: str) -> None:
+def test_what_cannot_be_listened_at_is_said(
+    home: StudyHome, monkeypatch: pytest.MonkeyPatch, listen: str, reason: str
+) -> None:
+    if listen == "six.example":
+        found = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("fd00::1", 0, 0, 0))
+        monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: [found])
     with pytest.raises(StudyProblem, match=reason):
         placed(config(listen), home)
 
@@ -129,6 +137,18 @@ def test_an_address_that_others_cannot_come_to_is_refused(
     monkeypatch.setenv("INCUMBENT_HOME", str(tmp_path))
     with pytest.raises(StudyProblem, match="need an address to come to"):
         placed(config(listen), StudyHome.locate(tmp_path, "mar5"))
+
+
+def test_a_machine_that_others_reach_by_six_alone_cannot_listen(
+    home: StudyHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_route(_: str) -> str:
+        raise OSError
+
+    monkeypatch.setattr("infra.listening.address_towards", no_route)
+    monkeypatch.setattr("infra.listening.outside_interfaces", lambda: {"eth0": "fd00::1"})
+    with pytest.raises(StudyProblem, match="this machine has no IPv4 address that others"):
+        placed(config("auto"), home)
 
 
 def test_a_ray_that_is_joined_is_not_joined_by_others(home: StudyHome) -> None:
