@@ -27,6 +27,7 @@ from cluster.call_book import CallBook
 from cluster.experiment import Status
 from cluster.ledger import catch_up
 from cluster.proposal_planning import limit_reached
+from cluster.state import Trouble
 from cluster.study_plan import Seat
 from proposer.proposal import TaskKind
 from proposer.purse import CallId, CallPlan, OverLimit, Settlement, Usage
@@ -65,14 +66,13 @@ class Office(World):
 
     def _propose(self, command: cmd.Propose) -> None:
         self.check_is_free(command.proposer)
-        trouble = self.state.troubled.get(command.proposer)
-        assert trouble is None or trouble.until <= self.now, "asked in the midst of trouble"
+        assert self.trouble(command.proposer) is None, "asked in the midst of trouble"
         super()._propose(command)
 
     def _asktask(self, command: cmd.AskTask) -> None:
         self.check_is_free(command.proposer)
-        trouble = self.state.troubled.get(command.proposer)
-        assert trouble is None or trouble.until <= self.now or trouble.is_idle
+        trouble = self.trouble(command.proposer)
+        assert trouble is None or trouble.is_idle
         assert command.task in self.state.tasks
         assert command.task not in self.asked_tasks.values(), "two are at one task"
         found = tasks.subject(self.state, command.task)
@@ -83,6 +83,11 @@ class Office(World):
             assert experiment.proposer == command.proposer, "somebody else's slip"
             assert experiment.fixes < self.plan.max_fixes
         super()._asktask(command)
+
+    def trouble(self, proposer: str) -> Trouble | None:
+        """Return the trouble that a proposer is in, unless the clock was put back before it."""
+        found = self.state.troubled.get(proposer)
+        return found if found and found.since <= self.now < found.until else None
 
     def check_is_free(self, proposer: str) -> None:
         assert proposer not in self.asking, "asked twice"
