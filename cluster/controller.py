@@ -20,6 +20,7 @@ from cluster import nodes
 from cluster.controller_parts import Parts
 from cluster.decisions import decide, stop_is_complete
 from cluster.experiment import Status
+from cluster.lease_watch import LeaseWatch
 from cluster.ledger import LedgerAway, following
 from cluster.mirror import Standing
 from cluster.patience import patiently
@@ -65,6 +66,7 @@ class Controller:
         self._paid = {plan.proposer: plan for _, plan in newest_first}
         """Of proposers with replies that were paid for before a crash: what the oldest was on."""
         self._observers = list(parts.observers)
+        self._leases = LeaseWatch(parts.queue, now=parts.clock)
 
     @property
     def state(self) -> StudyState:
@@ -105,6 +107,7 @@ class Controller:
     def step(self) -> None:
         """Read, decide and perform until nothing is left to do at this moment."""
         self._catch_up()
+        self._leases.look(self._parts.lease_s)
         self._set_mode()
         self._answers.extend(self._desk.answers())
         while self._answers:
@@ -119,7 +122,7 @@ class Controller:
         self._check_fleet()
         if self._state.stopping or self._state.finished:
             # The queue actor does so too, unless it is among what has died.
-            self._parts.queue.expire(now=self._parts.clock())
+            self._leases.expire(self._parts.lease_s)
         self._mirror()
         self._snapshot()
 
@@ -345,7 +348,7 @@ class Controller:
         patiently(action, revive=self._parts.revive, renew=self._renew)
 
     def _renew(self) -> None:
-        self._parts.queue.renew(now=self._parts.clock(), ttl_s=self._parts.lease_s)
+        self._leases.renew(self._parts.lease_s)
         self._modes.clear()  # a server that went away may have lost what it was told last
 
     # --- the end ---------------------------------------------------------------------------------

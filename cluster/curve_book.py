@@ -51,7 +51,7 @@ class CurveBook:
         self._budget_s = budget_s
         self._finished: deque[_Known] = deque(maxlen=MOST_COMPARED)
         self._asked: dict[Attempt, _Asked] = {}
-        self._look_at: datetime | None = None
+        self._looked_at: datetime | None = None
 
     def resume(self, state: StudyState) -> None:
         """See Observer."""
@@ -80,8 +80,9 @@ class CurveBook:
 
     def hopeless(self, state: StudyState, now: datetime) -> Mapping[Attempt, str]:
         """Return why running trials that may be given up are hopeless; raises LedgerAway."""
-        if self._look_at is None or now >= self._look_at:
-            self._look_at = now + LOOK
+        # At a time before the last look the clock was put back.
+        if self._looked_at is None or not self._looked_at <= now < self._looked_at + LOOK:
+            self._looked_at = now
             self._asked = dict(self._look(state))
         return {attempt: asked.reason for attempt, asked in self._asked.items() if asked.reason}
 

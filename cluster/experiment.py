@@ -127,10 +127,13 @@ class Trial:
 
     @property
     def seconds(self) -> float:
-        """Wall-clock seconds on the slot; 0 while it has not ended."""
+        """Wall-clock seconds on the slot; 0 while it has not ended, or if it ended before it began.
+
+        That is where the clock was put back meanwhile.
+        """
         if self.started_at is None or self.finished_at is None:
             return 0.0
-        return (self.finished_at - self.started_at).total_seconds()
+        return max(0.0, (self.finished_at - self.started_at).total_seconds())
 
 
 def _classes(trials: Iterable[Trial]) -> Iterator[str]:

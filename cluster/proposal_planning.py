@@ -50,7 +50,7 @@ def room(state: StudyState, plan: StudyPlan) -> int:
 def is_usable(state: StudyState, proposer: str, now: datetime) -> bool:
     """Say whether a proposer may be asked: not one that has run dry, or is left alone."""
     trouble = state.troubled.get(proposer)
-    return proposer not in state.exhausted and (trouble is None or trouble.until <= now)
+    return proposer not in state.exhausted and (trouble is None or not trouble.lasts(now))
 
 
 def retry_at(state: StudyState, proposer: str, now: datetime, at_least_s: float) -> datetime:

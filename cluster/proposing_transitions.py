@@ -102,11 +102,15 @@ def _used(state: StudyState, event: pe.AnswerUsed, _: Recorded) -> StudyState:
     return replace(state, replies=replies)
 
 
-def _failed(state: StudyState, event: pe.ProposerFailed, _: Recorded) -> StudyState:
+def _failed(state: StudyState, event: pe.ProposerFailed, rec: Recorded) -> StudyState:
     before = state.troubled.get(event.proposer)
     in_a_row = before.in_a_row + 1 if before else 1
     trouble = Trouble(
-        reason=event.reason, until=event.retry_at, in_a_row=in_a_row, is_idle=event.is_idle
+        reason=event.reason,
+        since=rec.at,
+        until=event.retry_at,
+        in_a_row=in_a_row,
+        is_idle=event.is_idle,
     )
     return replace(state, troubled=state.troubled.set(event.proposer, trouble))
 

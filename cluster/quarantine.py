@@ -146,7 +146,7 @@ def _is_same_incident(run: NodeRun, before: Sequence[NodeRun]) -> bool:
     if run.is_control or not run.is_lost:
         return False
     lost = (known for known in before if known.is_lost)
-    return any((run.at - known.at).total_seconds() < INCIDENT_S for known in lost)
+    return any(abs((run.at - known.at).total_seconds()) < INCIDENT_S for known in lost)
 
 
 def _test(state: StudyState, row: Sequence[NodeRun]) -> NodeRun | None:

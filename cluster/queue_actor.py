@@ -10,11 +10,12 @@ import logging
 import socket
 import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from cluster.brief import NodeFacts, Order, Refusal
 from cluster.event import Event
 from cluster.events import Draft
+from cluster.lease_watch import FIRST_TTLS, LeaseWatch
 from cluster.ledger import LedgerAway, load
 from cluster.node_events import DrainRequested
 from cluster.node_roll import NodeRoll, joined, refused
@@ -42,17 +43,14 @@ SILENT_TTLS = 3
 """Slots and nodes of which nothing was heard for so many lease times are gone."""
 ANSWER_S = 3.0
 """How long the store may take for an answer, while nobody else gets one: then it is away."""
-FIRST_TTLS = 4
-"""How many times longer a lease lasts until its first heartbeat: a worktree may have to be made."""
 UNHEARD = "the ledger's server went away as it was leased"
 NEVER_CAME = "the slot never heard of its lease"
 _log = logging.getLogger("incumbent")
-_BOOT = datetime.now(UTC) - timedelta(seconds=time.monotonic())
+_steady = time.monotonic
 
 
 def _now() -> datetime:
-    """Return the time by a clock that does not jump: a lease must not end because another did."""
-    return _BOOT + timedelta(seconds=time.monotonic())
+    return datetime.now(UTC)
 
 
 class QueueActor(Door):
@@ -64,6 +62,7 @@ class QueueActor(Door):
         store = RedisStore(connect(url, patience_s=answer_s, answer_s=answer_s), study)
         super().__init__()
         self._queue = RedisTrialQueue(store)
+        self._watch = LeaseWatch(self._queue, now=_now, steady=_steady)
         self._progress = ProgressStore(store)
         self._ttl_s = lease_s
         self._ledger = RedisLedger(store)
@@ -197,7 +196,7 @@ class QueueActor(Door):
                 _log.exception("leases could not be looked over")
 
     def _look_for_silence(self) -> None:
-        self._queue.expire(now=_now())
+        self._watch.expire(self._ttl_s)
         for slot, (_, seen) in list(self._seen.items()):
             if time.monotonic() - seen > SILENT_TTLS * self._ttl_s:
                 del self._seen[slot]
@@ -217,7 +216,7 @@ class QueueActor(Door):
         """Ask a store that was away, without keeping anybody waiting; then renew all leases."""
         try:
             await asyncio.to_thread(self._queue.mode)
-            self._queue.renew(now=_now(), ttl_s=self._ttl_s)  # as of now, not of when it was asked
+            self._watch.renew(self._ttl_s)  # as of now, not of when it was asked
             for held in self._queue.held():
                 if self.outage.is_unheard(held.token):
                     self._queue.give_back(held, UNHEARD, now=_now())

@@ -23,6 +23,7 @@ from pathlib import Path
 import psutil
 
 from cluster.environment import allowed_environment
+from cluster.ray_ports import RayPorts
 
 START_S = 60.0
 GRACE_S = 0.6
@@ -79,7 +80,7 @@ class PrivateRay:
 
         Args:
             runtime: Where sockets may be: a short path.
-            directory: Where its token, its log and the record of its process are.
+            directory: Where its token, its log, the record of its process and its ports are.
             empty: An empty folder to run in.
             listen: Where other machines may join it, HOST:PORT.
             head: The Ray that it joins instead of beginning one: HOST:PORT, and which it is, behind
@@ -90,6 +91,7 @@ class PrivateRay:
         self._temporary = runtime / "ray"
         self._record = directory / "ray.json"
         self._token = directory / "ray.token"
+        self._directory = directory
         self._log = directory / "ray.log"
         self._empty = empty
         self._process: subprocess.Popen[bytes] | None = None
@@ -219,10 +221,12 @@ class PrivateRay:
         ]
 
     def _place(self) -> list[str]:
+        ports = RayPorts.kept_in(self._directory) if self._where else None
+        fixed = ports.options() if ports else []
         if self._head:
-            return [f"--address={self._head.partition(' ')[0]}"]
+            return [f"--address={self._head.partition(' ')[0]}", *fixed]
         host, _, port = self._listen.rpartition(":")
-        where = [f"--node-ip-address={host}", f"--port={port}"] if host else ["--port=0"]
+        where = [f"--node-ip-address={host}", f"--port={port}", *fixed] if host else ["--port=0"]
         # The monitor scales clusters, which this is not to be, and shows numbers to whoever asks.
         return ["--head", *where, "--include-dashboard=false", "--no-monitor"]
 

@@ -1,4 +1,4 @@
-"""Whether anybody listens at an address, in which language, and what an address is."""
+"""Whether anybody listens at an address, in which language, or could; and what an address is."""
 
 import socket
 
@@ -44,6 +44,31 @@ def split(address: str) -> tuple[str, int]:
     if not (colon and host and port.isdigit() and 0 < int(port) < 1 << 16):
         raise ValueError(f"{address!r} is not HOST:PORT")
     return host.strip("[]"), int(port)
+
+
+def ipv4_of(host: str) -> str:
+    """Return the address by which Ray is told of a host; ValueError says why there is none."""
+    if ":" in host:
+        raise ValueError(f"{host} is an IPv6 address, and machines join by IPv4 alone")
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise ValueError(f"there is no host {host} ({error})") from error
+    addresses = [str(where[0]) for family, *_, where in found if family == socket.AF_INET]
+    if not addresses:
+        raise ValueError(f"{host} has addresses of IPv6 alone, and machines join by IPv4")
+    return addresses[0]
+
+
+def obstacle_to_listening(address: str, port: int) -> int:
+    """Return the `errno` with which one cannot listen there, 0 if one can; "" is all addresses."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            return error.errno or -1
+    return 0
 
 
 def address_towards(host: str, port: int = 9) -> str:

@@ -272,9 +272,10 @@ class RedisTrialQueue:
             for token, entry in lost
         )
 
-    def renew(self, *, now: datetime, ttl_s: float) -> None:
+    def renew(self, *, now: datetime, ttl_s: float, most_s: float) -> None:
         """See TrialQueue."""
-        self._store.run("renew", repr(now.timestamp() + ttl_s))
+        since = now.timestamp()
+        self._store.run("renew", repr(since + ttl_s), repr(since + most_s))
 
     def greet(self, slot: Slot, *, now: datetime) -> None:
         """See TrialQueue."""

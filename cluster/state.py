@@ -6,7 +6,7 @@ them to what they are derived from.
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 from immutables import Map
 
@@ -82,6 +82,9 @@ class PersonCommit:
     """Why it was rejected; empty if it was not."""
 
 
+_ALWAYS = datetime.min.replace(tzinfo=UTC)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
     """Why a proposer is left alone, and until when."""
@@ -92,6 +95,11 @@ class Trouble:
     """How often it could not answer since it last did."""
     is_idle: bool = False
     """It has no ideas for now, and can do tasks all the same."""
+    since: datetime = _ALWAYS
+
+    def lasts(self, now: datetime) -> bool:
+        """Say whether it is left alone; no longer where the clock was put back before it began."""
+        return self.since <= now < self.until
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +231,8 @@ class StudyState:
     def running_s(self, now: datetime) -> float:
         """Return for how many seconds the study has run, not counting what lay between."""
         since = self.running_since
-        return self.ran_s + ((now - since).total_seconds() if since else 0.0)
+        # The clock may have been put back since.
+        return self.ran_s + (max(0.0, (now - since).total_seconds()) if since else 0.0)
 
     @property
     def next_experiment(self) -> ExperimentId:

@@ -118,11 +118,13 @@ class TrialQueue(Protocol):
         """
         ...
 
-    def renew(self, *, now: datetime, ttl_s: float) -> None:
-        """Have every lease last for `ttl_s` seconds from now at least; none is shortened.
+    def renew(self, *, now: datetime, ttl_s: float, most_s: float) -> None:
+        """Have every lease last for `ttl_s` seconds from now at least, and `most_s` at most.
 
         To be called before `expire` once the server is back that was away: nobody could extend a
-        lease meanwhile, and a trial that ran through it is not to be lost for that.
+        lease meanwhile, and a trial that ran through it is not to be lost for that. And once the
+        clock was set: what it was put forward by is not to end a lease, nor what it was put back
+        by to prolong one.
         """
         ...
 
@@ -366,11 +368,12 @@ class InMemoryTrialQueue:
             self._lose(held, f"{held.slot} fell silent", now)
         return len(over)
 
-    def renew(self, *, now: datetime, ttl_s: float) -> None:
+    def renew(self, *, now: datetime, ttl_s: float, most_s: float) -> None:
         """See TrialQueue."""
-        least = now + timedelta(seconds=ttl_s)
+        least, most = now + timedelta(seconds=ttl_s), now + timedelta(seconds=most_s)
         for token, held in self._leases.items():
-            self._leases[token] = replace(held, expires_at=max(held.expires_at, least))
+            ends = min(max(held.expires_at, least), most)
+            self._leases[token] = replace(held, expires_at=ends)
 
     def _lose(self, held: Held, reason: str, now: datetime) -> None:
         self._end(held, held.incarnation, lost_event(held.spec, reason, now))

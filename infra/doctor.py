@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from threading import Thread
 from time import monotonic
 
+from cluster.ray_ports import RayPorts
 from cluster.reach import address_towards, split
 from infra.listeners import (
     JoinedStudy,
@@ -176,9 +177,18 @@ def _firewall(study: RunningStudy | JoinedStudy) -> Firewall | None:
     """Return the rules for a study that listens to a network; None for others."""
     if isinstance(study, RunningStudy):
         own, _, _ = study.place.rpartition(":")
+        folder, role = study.home.directory, "head"
     else:
         own = address_towards(*split(study.head))
-    return firewall(study.listeners, subnet_of(own)) if own else None
+        folder, role = study.directory, "node"
+    if not own:
+        return None
+    return firewall(
+        study.listeners,
+        subnet_of(own),
+        table=f"incumbent-{role}-{folder.name}",
+        ports=RayPorts.kept_in(folder),
+    )
 
 
 def _firewall_lines(rules: Firewall | None) -> list[str]:

@@ -4,6 +4,7 @@ STATE/studies/NAME-HASH/     one study of one repository
 STATE/studies/NAME-HASH-failed-COMMIT/    what was there before it was begun anew
     study.json               what the study is: name, repository, schema version
     settings.json            the configuration that the controller was last started with
+    ray.json ray.token ray.ports    of its own Ray: its process, its token, its ports if it listens
     repo.git                 the study's bare repository, which is authoritative
     redis/                   the embedded server's append-only file, configuration and log
     logs/ out/ worktrees/    of the trials and of what prepares them
@@ -12,6 +13,7 @@ STATE/studies/NAME-HASH-failed-COMMIT/    what was there before it was begun ane
     calls/                   replies of models, mode 0600
     controller.log fleet.log final.log
 STATE/envs/                  virtual environments of trials, by hash of their lock files
+STATE/ports.lock             held while ports are chosen
 RUNTIME/HASH/                sockets and Ray's temporary files: a socket's path must be short
 """
 

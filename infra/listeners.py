@@ -68,6 +68,8 @@ class JoinedStudy:
     """What this machine is called there."""
     pid: int
     """The node process."""
+    directory: Path
+    """Of the membership."""
     listeners: Sequence[Listener]
 
 
@@ -93,6 +95,7 @@ def joined_studies() -> list[JoinedStudy]:
                 head=home.head,
                 node=status.node,
                 pid=status.pid,
+                directory=home.directory,
                 listeners=sorted(listening, key=lambda each: (each.pid, each.port)),
             )
         )
@@ -132,7 +135,7 @@ def firewall_advice(interfaces: Mapping[str, str]) -> list[str]:
     intro = [
         "A study's own Ray and /metrics listen on loopback alone, its Redis on a unix socket.",
         "With --listen its Ray listens on all addresses, as does one that is joined, on ports that",
-        "change; what it asks for is a token, which travels as plain text.",
+        "stay the same; what it asks for is a token, which travels as plain text.",
     ]
     if not interfaces:
         return [*intro, "This machine has no network but loopback: there is nobody to keep out."]

@@ -5,11 +5,10 @@ Knows addresses and ports of this machine. Does not know Ray, which is told the 
 
 import errno
 import ipaddress
-import socket
 
 from cluster.config import StudyConfig
 from cluster.ray_cluster import PrivateRay
-from cluster.reach import address_towards
+from cluster.reach import address_towards, ipv4_of, obstacle_to_listening
 from infra.controller_process import find_controller
 from infra.home import StudyHome, StudyProblem, studies
 from infra.listeners import outside_interfaces
@@ -54,13 +53,12 @@ def _parts(wanted: str) -> tuple[str, int]:
     """Return address and port; "" and 0 where they are to be found out."""
     if wanted == AUTO:
         return "", 0
-    host, colon, port = wanted.partition(":")
+    is_of_six = wanted.count(":") > 1
+    host, colon, port = (wanted, "", "") if is_of_six else wanted.partition(":")
     try:
-        address = ipaddress.IPv4Address(socket.gethostbyname(host))
-    except (OSError, ValueError) as error:
-        raise StudyProblem(
-            f"--listen={wanted}: {host} is no IPv4 address or host name ({_own_words()})"
-        ) from error
+        address = ipaddress.IPv4Address(ipv4_of(host))
+    except ValueError as error:
+        raise StudyProblem(f"--listen: {error} ({_own_words()})") from error
     if colon and not (port.isdigit() and 0 < int(port) < 1 << 16):
         raise StudyProblem(f"--listen={wanted}: {port or 'nothing'} is no port")
     if _is_useless(address):
@@ -78,9 +76,9 @@ def _own_address() -> str:
     try:
         return address_towards(_FAR)
     except OSError:
-        found = list(outside_interfaces().values())
+        found = [address for address in outside_interfaces().values() if ":" not in address]
         if not found:
-            problem = "this machine has no address that others could reach: leave out --listen"
+            problem = "this machine has no IPv4 address that others could reach: leave out --listen"
             raise StudyProblem(problem) from None
         return found[0]
 
@@ -108,25 +106,18 @@ def _is_for(home: StudyHome, host: str, port: int) -> bool:
     if find_controller(home) is not None:
         return True
     # A controller that was killed leaves its Ray to the next one, with the machines that joined.
-    return _ray_of(home).is_at(f"{host}:{port}") or _is_free(host, port)
+    return ray_of(home).is_at(f"{host}:{port}") or _is_free(host, port)
 
 
-def _ray_of(home: StudyHome) -> PrivateRay:
+def ray_of(home: StudyHome) -> PrivateRay:
+    """Return the Ray of a study, to look for or to end."""
     return PrivateRay(runtime=home.runtime(), directory=home.directory, empty=home.empty)
 
 
 def _is_free(host: str, port: int) -> bool:
     """Say whether one could listen there; raises StudyProblem if the address is not ours."""
     # Ray listens on all addresses, whatever it is told: so the port has to be free on all of them.
-    for address in (host, ""):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address, port))
-            except OSError as error:
-                if error.errno == errno.EADDRNOTAVAIL:
-                    raise StudyProblem(
-                        f"--listen: {host} is no address of this machine ({_own_words()})"
-                    ) from error
-                return False
-    return True
+    obstacles = [obstacle_to_listening(address, port) for address in (host, "")]
+    if errno.EADDRNOTAVAIL in obstacles:
+        raise StudyProblem(f"--listen: {host} is no address of this machine ({_own_words()})")
+    return not any(obstacles)

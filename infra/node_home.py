@@ -6,7 +6,7 @@ STATE/nodes/HASH/            one study of another machine, by its address and th
     settings.json            what the driver is told
     reports.jsonl            what the driver and the process reported, a line each
     driver.log ray.log       what they and Ray printed
-    ray.token ray.json       as in a study's own folder
+    ray.token ray.json ray.ports    as in a study's own folder
     study-HASH/              the study's folder on this machine, in the sense of trainer.paths
 STATE/envs/                  virtual environments of trials, shared with studies of this machine
 """

@@ -22,7 +22,9 @@ from cluster.environment import allowed_environment
 from cluster.node_settings import NodeSettings
 from cluster.ours import assert_ours
 from cluster.reach import answers
+from infra.home import StudyProblem
 from infra.node_home import NodeHome, NodeStatus, Standing, memberships
+from infra.port_blocks import reserve
 
 PROGRAM = "from infra.node_process import main; raise SystemExit(main())"
 _DRIVER = "from cluster.node import main; raise SystemExit(main())"
@@ -77,6 +79,7 @@ class NodeProcess:
                 self._stand(Standing.WAITING, f"nobody answers at {self._home.head}")
                 self._wait(AGAIN_S)
                 continue
+            self._reserve_ports()
             self._stand(Standing.STARTING, "asking the study what it is")
             began = time.monotonic()
             code = self._drive()
@@ -103,6 +106,14 @@ class NodeProcess:
         deadline = time.monotonic() + seconds
         while not self._asked and time.monotonic() < deadline:
             time.sleep(LOOK_S)
+
+    def _reserve_ports(self) -> None:
+        try:
+            news = reserve(self._home.directory, self._ray)
+        except StudyProblem as error:
+            news = str(error)
+        if news:
+            self._report("ports", news)
 
     def _drive(self) -> int:
         """Run the driver to its end; return its exit code."""

@@ -1,8 +1,8 @@
 """What guards the ports of a study that other machines may join, and a firewall for exactly these.
 
-Ray listens on all addresses whatever it is told, and chooses most of its ports anew at each start.
-What it asks for on each was tried from another machine (tests/security): a token on all but those
-that only tell numbers. Knows tables of listeners. Looks at nothing itself, and connects to nothing.
+Ray listens on all addresses whatever it is told. What it asks for on each port was tried from
+another machine (tests/security): a token on all but those that only tell numbers. Knows tables of
+listeners. Looks at nothing itself, and connects to nothing.
 """
 
 from collections.abc import Sequence
@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_network
 
+from cluster.ray_ports import RayPorts
 from infra.listeners import Listener
 
-WORKER_PORTS = (10002, 19999)
-"""Where Ray puts its workers and drivers, which come and go (`ray start --min-worker-port`)."""
 _MOST_PORTS = 15
 """That ufw takes in one rule; a range counts twice."""
 
@@ -63,6 +62,8 @@ def role_of(listener: Listener) -> Role:
 class Firewall:
     """Rules that let the machines of a study in, and nobody else, at its ports alone."""
 
+    table: str
+    """What nftables is to call them: those of another study are left as they are."""
     subnet: str
     """Where those machines are, e.g. 10.0.0.0/24."""
     nodes: Sequence[str]
@@ -77,23 +78,34 @@ class Firewall:
         known = f"{family} saddr {self.subnet} tcp dport {{ {nodes} }} accept"
         others = f'iifname != "lo" tcp dport {{ {everything} }} drop'
         rules = [
-            "add table inet incumbent",
-            "flush table inet incumbent",
-            "add chain inet incumbent input { type filter hook input priority 0; }",
-            f"add rule inet incumbent input {known}",
-            f"add rule inet incumbent input {others}",
+            f"add table inet {self.table}",
+            f"flush table inet {self.table}",
+            f"add chain inet {self.table} input {{ type filter hook input priority 0; }}",
+            f"add rule inet {self.table} input {known}",
+            f"add rule inet {self.table} input {others}",
         ]
         return [f"sudo nft '{rule}'" for rule in rules]
 
+    def nft_undo(self) -> list[str]:
+        """Return what takes them away again."""
+        return [f"sudo nft 'delete table inet {self.table}'"]
+
     def ufw(self) -> list[str]:
         """Return the commands for ufw, whose first rule that fits decides."""
+        return [f"sudo ufw {rule}" for rule in self._ufw_rules()]
+
+    def ufw_undo(self) -> list[str]:
+        """Return what takes them away again."""
+        return [f"sudo ufw delete {rule}" for rule in self._ufw_rules()]
+
+    def _ufw_rules(self) -> list[str]:
         everything = [*self.nodes, *self.closed]
         return [
             *(
-                f"sudo ufw allow proto tcp from {self.subnet} to any port {ports}"
+                f"allow proto tcp from {self.subnet} to any port {ports}"
                 for ports in _in_ufw(self.nodes)
             ),
-            *(f"sudo ufw deny proto tcp to any port {ports}" for ports in _in_ufw(everything)),
+            *(f"deny proto tcp to any port {ports}" for ports in _in_ufw(everything)),
         ]
 
     def lines(self) -> list[str]:
@@ -103,7 +115,10 @@ class Firewall:
             *(f"  {command}" for command in self.nft()),
             "or, where ufw is in charge:",
             *(f"  {command}" for command in self.ufw()),
-            "Ray chooses most of these ports anew when it starts: say it again then.",
+            "To take that away again:",
+            *(f"  {command}" for command in self.nft_undo()),
+            "or",
+            *(f"  {command}" for command in self.ufw_undo()),
         ]
 
     def facts(self) -> dict[str, object]:
@@ -113,23 +128,43 @@ class Firewall:
             "ports_for_nodes": list(self.nodes),
             "ports_for_nobody": list(self.closed),
             "nft": self.nft(),
+            "nft_undo": self.nft_undo(),
             "ufw": self.ufw(),
+            "ufw_undo": self.ufw_undo(),
         }
 
 
-def firewall(listeners: Sequence[Listener], subnet: str) -> Firewall | None:
-    """Return the rules for what can be reached of a study; None if nothing can be."""
+def firewall(
+    listeners: Sequence[Listener], subnet: str, *, table: str, ports: RayPorts | None
+) -> Firewall | None:
+    """Return the rules for what can be reached of a study; None if nothing can be.
+
+    Args:
+        listeners: What listens for it on this machine.
+        subnet: Where its other machines are.
+        table: What no other rules of this machine are called.
+        ports: Those that its Ray has whenever it is started; None for one of an older Incumbent.
+    """
     reachable = [each for each in listeners if each.is_reachable]
     if not reachable or not subnet:
         return None
     nodes = {each.port for each in reachable if role_of(each).is_for_nodes}
     closed = {each.port for each in reachable} - nodes
-    low, high = WORKER_PORTS
+    block = range(ports.first, ports.last + 1) if ports else range(0)
     return Firewall(
+        table=table,
         subnet=subnet,
-        nodes=[*(str(port) for port in sorted(nodes) if not low <= port <= high), f"{low}-{high}"],
-        closed=[str(port) for port in sorted(closed) if not low <= port <= high],
+        nodes=[*_outside(block, nodes), *([_span(ports.for_nodes)] if ports else [])],
+        closed=[*_outside(block, closed), *([_span(ports.agents)] if ports else [])],
     )
+
+
+def _outside(block: range, ports: set[int]) -> list[str]:
+    return [str(port) for port in sorted(ports) if port not in block]
+
+
+def _span(ports: range) -> str:
+    return f"{ports[0]}-{ports[-1]}"
 
 
 def _in_ufw(ports: Sequence[str]) -> list[str]:

@@ -114,17 +114,13 @@ def _checked(head: str, name: str) -> "tuple[NodeHome, str]":
 
 def _numeric(head: str) -> str:
     """Return HOST:PORT with the host's address, by which a study is known whatever it is called."""
-    import socket
-
-    from cluster.reach import split
+    from cluster.reach import ipv4_of, split
 
     try:
         host, port = split(head)
-        return f"{socket.gethostbyname(host)}:{port}"
+        return f"{ipv4_of(host)}:{port}"
     except ValueError as error:
         raise UsageProblem(f"{error}: `incumbent run --listen` prints what to say") from error
-    except OSError as error:
-        raise UsageProblem(f"there is no host {host} with an IPv4 address: {error}") from error
 
 
 def _read_token(home: "NodeHome", file: Path | None) -> str:

@@ -120,6 +120,7 @@ def start(prepared: "Prepared", *, detach: bool, as_json: bool) -> int:
     else:
         keys = collect_keys(key_names(config))
         check_keys(config, keys)
+        _reserve_ports(study.home, config)
         _say_how_to_join(study.home, config)
         save_settings(study.home, config)
         _say_what_to_expect(prepared, keyless_words(config, keys))
@@ -161,6 +162,17 @@ def _say_what_to_expect(prepared: "Prepared", keyless: str) -> None:
     for line in (*words, odd, keyless):
         if line:
             note(line)
+
+
+def _reserve_ports(home: "StudyHome", config: "StudyConfig") -> None:
+    """Have the ports that a firewall knows, if others are to come to this machine."""
+    from infra.listening import ray_of
+    from infra.port_blocks import reserve
+
+    if config.cluster.listen:
+        port = int(config.cluster.listen.rpartition(":")[2])
+        if news := reserve(home.directory, ray_of(home), listens_at=port):
+            note(news)
 
 
 def _say_how_to_join(home: "StudyHome", config: "StudyConfig") -> None:

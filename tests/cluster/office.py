@@ -8,6 +8,7 @@ decides. Everything happens on the thread of the test.
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -136,6 +137,8 @@ class Office(World):
         self.approve = False
         self.performed = 0
         self._story: list[ev.Event] = []
+        self._failed_at: dict[str, datetime] = {}
+        """When each proposer failed last."""
         super().__init__(slots=3, max_staleness=3, proposers=seats, experiments=experiments)
 
     # --- lives -----------------------------------------------------------------------------------
@@ -166,6 +169,7 @@ class Office(World):
         still: Any = SimpleNamespace(
             set_mode=lambda *_, **__: None,
             expire=lambda **_: None,
+            renew=lambda **_: None,
             check=list,
             sync=lambda *_, **__: SimpleNamespace(message=""),
         )
@@ -195,7 +199,10 @@ class Office(World):
     @property
     def story(self) -> Sequence[ev.Event]:
         """All that ever happened."""
-        self._story += [each.event for each in self.ledger.read(len(self._story), limit=1_000_000)]
+        for each in self.ledger.read(len(self._story), limit=1_000_000):
+            self._story.append(each.event)
+            if isinstance(each.event, ev.ProposerFailed):
+                self._failed_at[each.event.proposer] = each.at
         return self._story
 
     # --- work ------------------------------------------------------------------------------------
@@ -259,7 +266,8 @@ class Office(World):
         assert name not in self.ended(), "asked after it could answer no more"
         assert not limit_reached(self.state, self.plan, self.now)
         failures = self.failures(name)
-        is_left_alone = bool(failures) and failures[-1].retry_at > self.now
+        # Not for as long as the clock was put back since.
+        is_left_alone = bool(failures) and self._failed_at[name] <= self.now < failures[-1].retry_at
         if isinstance(command, cmd.Propose):
             assert not is_left_alone, "asked in the midst of trouble"
         else:

@@ -119,6 +119,16 @@ def test_who_is_in_trouble_is_left_alone_and_tried_again_afterwards() -> None:
     assert asked(world) == {"model": 4, "tuner": 8}
 
 
+def test_who_is_in_trouble_does_not_wait_for_as_long_as_the_clock_is_put_back() -> None:
+    world = world_of(MODEL)
+    troubled(world, "model", 60.0)
+    world.now += timedelta(seconds=50)
+    world.now -= timedelta(seconds=20)
+    assert asked(world) == {}
+    world.now -= timedelta(hours=1)
+    assert asked(world) == {"model": 4}
+
+
 def test_a_study_whose_proposers_are_all_in_trouble_waits_and_knows_why() -> None:
     world = world_of(MODEL)
     troubled(world, "model", 60.0)

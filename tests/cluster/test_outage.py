@@ -151,6 +151,7 @@ async def _end_others() -> None:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(queue_actor, "_now", clock)
+    monkeypatch.setattr(queue_actor, "_steady", clock.seconds)
     monkeypatch.setattr(queue_actor, "EXPIRE_S", 0.02)
     monkeypatch.setattr(queue_actor, "ANSWER_S", 0.3)
     return clock
@@ -222,6 +223,23 @@ def idle_slot(number: int) -> Slot:
 
 def is_away(leases: ActorLeases) -> bool:
     return bool(leases.actor.outage.reason)
+
+
+def test_a_queue_that_is_started_again_after_the_clock_was_put_back_ends_silent_leases(
+    server: Server, leases: ActorLeases, clock: Clock, queue: RedisTrialQueue
+) -> None:
+    leased(leases)
+    before = clock()
+    clock.pass_s(-3600.0)
+    leases.restart(server.embedded.url)
+    leases.call(leases.actor.start())
+
+    def is_over() -> bool:
+        clock.pass_s(LEASE_S)
+        return not queue.held()
+
+    wait_until(is_over)
+    assert clock() < before, "not only when it is again as late as it was"
 
 
 HOW = pytest.mark.parametrize("how", ["frozen", "killed"])

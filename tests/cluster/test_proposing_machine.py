@@ -338,6 +338,11 @@ class ProposersMachine(StudyMachine):
     def unpaid(self) -> list[str]:
         return sorted(name for name in self.office.asked_for if name not in MODELS)
 
+    @rule(by_s=st.sampled_from([5.0, 3600.0, 3 * 86400.0]), back=st.booleans())
+    def the_clock_is_set(self, by_s: float, back: bool) -> None:
+        with self.life():
+            super().the_clock_is_set(by_s, back)
+
     # --- troubles --------------------------------------------------------------------------------
 
     def idle(self) -> list[str]:

@@ -242,6 +242,14 @@ def test_curves_are_read_every_other_second_and_finished_ones_once() -> None:
     assert sorted(curves.reads) == ["e0.1", "e1.1", "e1.1", "e1.1"]
 
 
+def test_curves_are_read_though_the_clock_is_put_back() -> None:
+    world, curves = looked_at(e0=[2.0] * 21, e1=[1.0] * 7)
+    found = followed(book(curves), world)
+    assert not found.hopeless(world.state, world.now)
+    curves.of["e1.1/1"] = [3.0] * 8
+    assert found.hopeless(world.state, world.now - timedelta(hours=1))
+
+
 def test_a_trial_that_was_hopeless_stays_so_until_it_has_ended() -> None:
     world, curves = looked_at(e0=[2.0] * 21, e1=[3.0] * 7)
     found = followed(book(curves), world)

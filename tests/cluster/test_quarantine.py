@@ -227,6 +227,14 @@ def test_trials_that_are_lost_at_one_moment_are_one_incident(world: World) -> No
     assert status(world) is NodeStatus.JOINED
 
 
+def test_losses_between_which_the_clock_was_put_back_are_no_one_incident(world: World) -> None:
+    do_well(world)
+    for _ in range(3):
+        run(world, ALPHA, None)
+        later(world, -3600.0)
+    assert awaited(world) == [ALPHA]
+
+
 def test_what_the_study_gave_back_or_somebody_cancelled_tells_nothing(world: World) -> None:
     do_well(world)
     for _ in range(4):

@@ -150,6 +150,18 @@ class StudyMachine(RuleBasedStateMachine):
         self.world.restart()
         self.world.settle()
 
+    @rule(by_s=st.sampled_from([5.0, 3600.0, 3 * 86400.0]), back=st.booleans())
+    def the_clock_is_set(self, by_s: float, back: bool) -> None:
+        """What follows has times before, or long after, what is on record."""
+        self.world.now += timedelta(seconds=-by_s if back else by_s)
+        self.world.settle()
+
+    @invariant()
+    def no_time_is_less_than_none(self) -> None:
+        state = self.world.state
+        assert state.slot_seconds >= 0.0
+        assert state.running_s(self.world.now) >= 0.0
+
     @rule(now=st.booleans())
     def stop_and_carry_on(self, now: bool) -> None:
         self.request(ev.StopRequested(now=now))
@@ -304,7 +316,7 @@ class MixedMachine(StudyMachine):
     @rule(slot=st.sampled_from(sorted(CLASSES)))
     def a_slot_goes_away(self, slot: str) -> None:
         self.world.happen(
-            f"{slot}/closed/{self.world.now}", ev.SlotClosed(slot=SlotId(slot), reason="gone")
+            f"{slot}/closed/{self.world.state.seq}", ev.SlotClosed(slot=SlotId(slot), reason="gone")
         )
         self.world.settle()
 

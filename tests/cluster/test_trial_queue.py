@@ -235,7 +235,7 @@ def test_after_an_outage_every_lease_lasts_a_while_longer(bench: Bench) -> None:
     late = NOW + timedelta(seconds=10 * TTL)
     long = bench.queue.lease(slot(1), now=late, ttl_s=100 * TTL)
     assert long is not None
-    bench.queue.renew(now=late, ttl_s=TTL)
+    bench.queue.renew(now=late, ttl_s=TTL, most_s=200 * TTL)
     assert bench.queue.expire(now=late) == 0
     assert {held.spec.trial: held.expires_at for held in bench.queue.held()} == {
         "e1.1": late + timedelta(seconds=TTL),
@@ -811,10 +811,10 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.integers(1, 60))
     def renew(self, seconds: int) -> None:
-        self.bench.queue.renew(now=self.now, ttl_s=seconds)
-        least = self.now + timedelta(seconds=seconds)
+        self.bench.queue.renew(now=self.now, ttl_s=seconds, most_s=2 * seconds)
+        least, most = (self.now + timedelta(seconds=n * seconds) for n in (1, 2))
         for token, (number, name, until) in self.leased.items():
-            self.leased[token] = (number, name, max(until, least))
+            self.leased[token] = (number, name, min(max(until, least), most))
 
     @rule(taker=st.integers(0, 2))
     def replace(self, taker: int) -> None:

@@ -433,7 +433,7 @@ class World:
             device="d",
             device_class=device_class,
         )
-        self.happen(f"{slot}/{self.now}", event)
+        self.happen(f"{slot}/{self.state.seq}", event)
 
     def controls(self, phase: TrialPhase) -> list[tuple[ExperimentId, TrialId]]:
         """Return the controls that are in a phase."""

@@ -235,14 +235,41 @@ def test_a_machine_whose_cable_was_cut_leaves_all_the_same(study: Study, rack: R
         node.heal()
 
 
-def test_a_head_that_comes_back_is_joined_again(study: Study, rack: Rack) -> None:
+def opened(machine: Machine) -> tuple[object, set[int]]:
+    """Return the rules that doctor prints on a machine, and what can be reached beside them."""
+    said = json.loads(machine.run(str(PROGRAM), "doctor", "--json", timeout_s=60).stdout)
+    [found] = said["studies"] or said["joined"]
+    rules = found["firewall"]
+    named: set[int] = set()
+    for ports in (*rules["ports_for_nodes"], *rules["ports_for_nobody"]):
+        low, _, high = ports.partition("-")
+        named.update(range(int(low), int(high or low) + 1))
+    reached = {each["port"] for each in found["listeners"] if each["is_reachable"]}
+    assert reached
+    return rules, reached - named
+
+
+def test_a_head_that_comes_back_is_joined_again_and_both_have_the_ports_that_they_had(
+    study: Study, rack: Rack
+) -> None:
     node = rack.add("patient")
     join(study, node)
     wait(lambda: trials_of(study, "patient"), "a trial on the node")
+    head_had, node_had = opened(study.head), opened(node)
+    assert head_had[1] == node_had[1] == set(), "all that can be reached is in the rules"
     (raylet, *_) = study.head.find("raylet/raylet")
+    (node_raylet, *_) = node.find("raylet/raylet")
     study.head.signal(raylet.pid)
     before = len(trials_of(study, "patient"))
     wait(lambda: len(trials_of(study, "patient")) > before + 2, "more of them", 180.0)
     blamed = [e for e in study.state().experiments.values() if e.status is Status.CRASHED]
     assert not blamed, "a head's death is no experiment's fault"
+    assert node_raylet.pid not in {each.pid for each in node.find("raylet/raylet")}
+    assert opened(study.head) == head_had
+    assert opened(node) == node_had
+    node.run(str(PROGRAM), "leave", "--now", timeout_s=60)
+    join(study, node)
+    before = len(trials_of(study, "patient"))
+    wait(lambda: len(trials_of(study, "patient")) > before, "a trial after that")
+    assert opened(node) == node_had
     node.run(str(PROGRAM), "leave", "--now", timeout_s=60)

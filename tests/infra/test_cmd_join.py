@@ -44,6 +44,13 @@ def test_a_host_that_is_none_is_said(user: User) -> None:
     )
 
 
+@pytest.mark.parametrize("head", ["[fd00::1]:7700", "fd00::1:7700"])
+def test_an_address_of_ipv6_is_refused(user: User, head: str) -> None:
+    assert "fd00::1 is an IPv6 address, and machines join by IPv4 alone" in user.refused(
+        USAGE, "join", head
+    )
+
+
 @pytest.mark.parametrize("name", ["a/b", "-a", "a b", "x" * 64])
 def test_a_name_is_one_that_slots_can_be_called_for(user: User, name: str) -> None:
     said = user.refused(USAGE, "join", NOWHERE, f"--name={name}")

@@ -2,13 +2,10 @@
 
 import json
 import socket
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from cluster.config import StudyConfig
@@ -16,7 +13,7 @@ from infra.cli.main import spelled_out
 from infra.home import StudyHome, StudyProblem
 from infra.listening import FIRST_PORT, LAST_PORT, placed
 from infra.settings import save_settings
-from tests.infra.user import CONFIG
+from tests.infra.user import CONFIG, left_behind
 
 OWN = "127.0.0.2"
 """Of this machine, and of no other: what a test may bind, though no study would be let to."""
@@ -87,47 +84,27 @@ def test_a_study_keeps_its_port_for_machines_that_know_it(home: StudyHome, taken
     assert where(OWN, home)[1] != taken
 
 
-LISTENER = """
-import socket, sys
-held = socket.create_server((sys.argv[1], 0))
-print(held.getsockname()[1], flush=True)
-sys.stdin.read()
-"""
-
-
 @pytest.fixture
-def left_behind(home: StudyHome) -> Iterator[int]:
+def left(home: StudyHome) -> Iterator[int]:
     """The port of a Ray of the study whose controller was killed."""
-    with subprocess.Popen(
-        [sys.executable, "-Ic", LISTENER, OWN],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=home.empty,
-        start_new_session=True,
-    ) as listener:
-        assert listener.stdout is not None
-        port = int(listener.stdout.readline())
-        created = psutil.Process(listener.pid).create_time()
-        facts = {"pid": listener.pid, "created": created, "address": "", "place": f"{OWN}:{port}"}
-        (home.directory / "ray.json").write_text(json.dumps(facts))
+    with left_behind(home, OWN) as port:
         yield port
-        listener.kill()
 
 
 def test_a_study_whose_controller_was_killed_goes_on_with_the_ray_that_machines_joined(
-    home: StudyHome, left_behind: int
+    home: StudyHome, left: int
 ) -> None:
-    save_settings(home, placed(config(f"{OWN}:{left_behind}"), home))
-    assert where(OWN, home) == (OWN, left_behind)
-    assert where(f"{OWN}:{left_behind}", home) == (OWN, left_behind)
+    save_settings(home, placed(config(f"{OWN}:{left}"), home))
+    assert where(OWN, home) == (OWN, left)
+    assert where(f"{OWN}:{left}", home) == (OWN, left)
 
 
 def test_a_port_that_a_study_had_before_and_others_have_now_is_given_up(
-    home: StudyHome, left_behind: int
+    home: StudyHome, left: int
 ) -> None:
-    save_settings(home, placed(config(f"{OWN}:{left_behind}"), home))
+    save_settings(home, placed(config(f"{OWN}:{left}"), home))
     (home.directory / "ray.json").unlink()
-    assert where(OWN, home)[1] != left_behind
+    assert where(OWN, home)[1] != left
 
 
 @pytest.mark.parametrize(
@@ -137,10 +114,18 @@ def test_a_port_that_a_study_had_before_and_others_have_now_is_given_up(
         (f"{OWN}:seven", "seven is no port"),
         (f"{OWN}:", "nothing is no port"),
         (f"{OWN}:70000", "70000 is no port"),
-        ("no.such.host.invalid", "no IPv4 address or host name"),
+        ("no.such.host.invalid", "there is no host no.such.host.invalid"),
+        ("fd00::1", "fd00::1 is an IPv6 address, and machines join by IPv4 alone"),
+        ("[fd00::1]:7700", "is an IPv6 address, and machines join by IPv4 alone"),
+        ("six.example", "six.example has addresses of IPv6 alone"),
     ],
 )
-def test_what_cannot_be_listened_at_is_said(home: StudyHome, listen: str, reason: str) -> None:
+def test_what_cannot_be_listened_at_is_said(
+    home: StudyHome, monkeypatch: pytest.MonkeyPatch, listen: str, reason: str
+) -> None:
+    if listen == "six.example":
+        found = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("fd00::1", 0, 0, 0))
+        monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: [found])
     with pytest.raises(StudyProblem, match=reason):
         placed(config(listen), home)
 
@@ -152,6 +137,18 @@ def test_an_address_that_others_cannot_come_to_is_refused(
     monkeypatch.setenv("INCUMBENT_HOME", str(tmp_path))
     with pytest.raises(StudyProblem, match="need an address to come to"):
         placed(config(listen), StudyHome.locate(tmp_path, "mar5"))
+
+
+def test_a_machine_that_others_reach_by_six_alone_cannot_listen(
+    home: StudyHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_route(_: str) -> str:
+        raise OSError
+
+    monkeypatch.setattr("infra.listening.address_towards", no_route)
+    monkeypatch.setattr("infra.listening.outside_interfaces", lambda: {"eth0": "fd00::1"})
+    with pytest.raises(StudyProblem, match="this machine has no IPv4 address that others"):
+        placed(config("auto"), home)
 
 
 def test_a_ray_that_is_joined_is_not_joined_by_others(home: StudyHome) -> None:

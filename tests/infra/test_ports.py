@@ -7,26 +7,41 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
+from cluster.ray_ports import RayPorts
 from infra.doctor import Report
 from infra.listeners import JoinedStudy, Listener, subnet_of
-from infra.ports import Guard, firewall, role_of
+from infra.ports import Firewall, Guard, firewall, role_of
 from tests.infra.test_doctor import EVERYWHERE
 
 HEAD = [
     Listener(process="gcs_server", pid=11, address="::", port=7700),
     Listener(process="monitor.py", pid=12, address=EVERYWHERE, port=43403),
-    Listener(process="raylet", pid=13, address="::", port=35091),
-    Listener(process="raylet", pid=13, address="::", port=40539),
-    Listener(process="ray::RuntimeEnvAgent", pid=14, address="10.88.0.1", port=34693),
-    Listener(process="ray::QueueActor", pid=15, address="::", port=14885),
-    Listener(process="fleet", pid=16, address="::", port=19490),
+    Listener(process="raylet", pid=13, address="::", port=12004),
+    Listener(process="raylet", pid=13, address="::", port=12005),
+    Listener(process="ray::RuntimeEnvAgent", pid=14, address="10.88.0.1", port=12000),
+    Listener(process="ray::QueueActor", pid=15, address="::", port=12085),
+    Listener(process="fleet", pid=16, address="::", port=12490),
     Listener(process="controller", pid=17, address="127.0.0.1", port=9187),
     Listener(process="redis", pid=18, address="/run/redis.sock"),
 ]
 SUBNET = "10.88.0.0/24"
+BLOCK = RayPorts(12000)
+
+
+def rules(
+    listeners: Sequence[Listener] = HEAD,
+    subnet: str = SUBNET,
+    table: str = "incumbent-head-mar5-12345678",
+    ports: RayPorts | None = BLOCK,
+) -> Firewall:
+    found = firewall(listeners, subnet, table=table, ports=ports)
+    assert found is not None
+    return found
 
 
 def test_all_ports_of_ray_ask_for_the_token_but_those_that_tell_numbers() -> None:
@@ -38,50 +53,61 @@ def test_all_ports_of_ray_ask_for_the_token_but_those_that_tell_numbers() -> Non
 
 
 def test_nodes_are_let_to_the_ports_that_they_need_and_nobody_to_the_rest() -> None:
-    found = firewall(HEAD, SUBNET)
-    assert found is not None
-    assert list(found.nodes) == ["7700", "35091", "40539", "10002-19999"]
-    assert list(found.closed) == ["34693", "43403"]
+    assert list(rules().nodes) == ["7700", "12004-12499"]
+    assert list(rules().closed) == ["43403", "12000-12003"]
+
+
+def test_a_ray_that_chose_its_ports_itself_is_told_by_what_is_open() -> None:
+    assert list(rules(ports=None).nodes) == ["7700", "12004", "12005", "12085", "12490"]
 
 
 def test_a_study_that_listens_to_nobody_needs_no_firewall() -> None:
-    assert firewall([each for each in HEAD if not each.is_reachable], SUBNET) is None
-    assert firewall(HEAD, "") is None
+    lonely = [each for each in HEAD if not each.is_reachable]
+    assert firewall(lonely, SUBNET, table="t", ports=None) is None
+    assert firewall(HEAD, "", table="t", ports=None) is None
 
 
-def test_ufw_is_told_to_allow_before_it_is_told_to_deny() -> None:
-    found = firewall(HEAD, SUBNET)
-    assert found is not None
-    assert found.ufw() == [
-        "sudo ufw allow proto tcp from 10.88.0.0/24 to any port 7700,35091,40539,10002:19999",
-        "sudo ufw deny proto tcp to any port 7700,35091,40539,10002:19999,34693,43403",
-    ]
+def test_ufw_is_told_to_allow_before_it_is_told_to_deny_and_how_to_undo_both() -> None:
+    allow = "allow proto tcp from 10.88.0.0/24 to any port 7700,12004:12499"
+    deny = "deny proto tcp to any port 7700,12004:12499,43403,12000:12003"
+    assert rules().ufw() == [f"sudo ufw {allow}", f"sudo ufw {deny}"]
+    assert rules().ufw_undo() == [f"sudo ufw delete {allow}", f"sudo ufw delete {deny}"]
 
 
 def test_a_rule_of_ufw_holds_fifteen_ports_at_most() -> None:
     many = [Listener(process="raylet", pid=1, address="::", port=2000 + n) for n in range(20)]
-    found = firewall(many, SUBNET)
-    assert found is not None
-    allowed = [line.rpartition(" ")[2] for line in found.ufw() if " allow " in line]
+    allowed = [line.rpartition(" ")[2] for line in rules(many).ufw() if " allow " in line]
     sizes = [sum(2 if ":" in port else 1 for port in ports.split(",")) for ports in allowed]
     assert sizes == [15, 7]
 
 
 def test_rules_for_addresses_of_six_and_of_four_differ_in_a_word() -> None:
-    six = firewall(HEAD, "fd00::/64")
-    assert six is not None
-    assert any("ip6 saddr fd00::/64" in line for line in six.nft())
+    assert any("ip6 saddr fd00::/64" in line for line in rules(subnet="fd00::/64").nft())
+
+
+def nft(commands: Sequence[str]) -> str:
+    """Give commands to the kernel of a machine without a network; return all its rules then."""
+    lines = "".join(line.split("'")[1] + "\n" for line in commands)
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-c", "nft --file - && nft list ruleset"],
+        input=lines,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.mark.skipif(not shutil.which("nft") or os.geteuid() != 0, reason="needs nft and root")
-def test_nft_takes_the_rules() -> None:
-    found = firewall(HEAD, SUBNET)
-    assert found is not None
-    rules = "\n".join(line.split("'")[1] for line in found.nft())
-    done = subprocess.run(
-        ["nft", "--check", "--file", "-"], input=rules, text=True, capture_output=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+def test_rules_of_two_studies_stand_beside_each_other_and_go_one_by_one() -> None:
+    raylet = Listener(process="raylet", pid=1, address="::", port=12504)
+    head, node = rules(), rules([raylet], table="incumbent-node-12", ports=RayPorts(12500))
+    for_head, for_node = "{ 7700, 12004-12499 } accept", "12504-12999 accept"
+    both = nft([*head.nft(), *node.nft(), *head.nft()])
+    assert (both.count(for_head), both.count(for_node)) == (1, 1), both
+    left = nft([*head.nft(), *node.nft(), *head.nft_undo()])
+    assert (left.count(for_head), left.count(for_node)) == (0, 1), left
 
 
 def test_the_subnet_is_that_of_the_address_that_is_listened_at() -> None:
@@ -90,21 +116,25 @@ def test_the_subnet_is_that_of_the_address_that_is_listened_at() -> None:
 
 
 def test_what_a_joined_machine_opens_is_told_with_its_guards(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("infra.doctor.address_towards", lambda _host, _port: "10.88.0.2")
     monkeypatch.setattr("infra.doctor.subnet_of", lambda _: SUBNET)
     listeners = [
-        Listener(process="raylet", pid=21, address="::", port=33333),
-        Listener(process="ray::RuntimeEnvAgent", pid=22, address="10.88.0.2", port=33334),
-        Listener(process="driver", pid=23, address="::", port=10005),
+        Listener(process="raylet", pid=21, address="::", port=15504),
+        Listener(process="ray::RuntimeEnvAgent", pid=22, address="10.88.0.2", port=15500),
+        Listener(process="driver", pid=23, address="::", port=15600),
     ]
-    joined = JoinedStudy(head="10.88.0.1:7700", node="rig2", pid=20, listeners=listeners)
+    RayPorts(15500).keep_in(tmp_path)
+    joined = JoinedStudy(
+        head="10.88.0.1:7700", node="rig2", pid=20, directory=tmp_path, listeners=listeners
+    )
     report = Report(checks={}, studies=[], advice=[], joined=[joined])
     text = "\n".join(report.lines())
     assert "joined to 10.88.0.1:7700 as rig2, process 20" in text
     assert "guard: token (Ray's node and objects)" in text
     [facts] = json.loads(json.dumps(report.facts()))["joined"]
-    assert facts["firewall"]["ports_for_nodes"] == ["33333", "10002-19999"]
-    assert facts["firewall"]["ports_for_nobody"] == ["33334"]
+    assert facts["firewall"]["ports_for_nodes"] == ["15504-15999"]
+    assert facts["firewall"]["ports_for_nobody"] == ["15500-15503"]
+    assert f"table inet incumbent-node-{tmp_path.name}" in facts["firewall"]["nft"][0]
     assert [each["guard"] for each in facts["listeners"]] == ["token"] * 3

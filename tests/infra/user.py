@@ -1,12 +1,16 @@
 """Somebody who uses the command line on a small research repository, for any test."""
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from infra.home import StudyHome
 from tests.infra.command_line import command_line
@@ -113,3 +117,31 @@ class User:
     def has_study(self) -> bool:
         """Say whether anything was created."""
         return Path(self.variables["INCUMBENT_HOME"]).exists()
+
+
+_LISTENER = """
+import socket, sys
+held = socket.create_server((sys.argv[1], int(sys.argv[2])))
+print(held.getsockname()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def left_behind(home: StudyHome, address: str, port: int = 0) -> Iterator[int]:
+    """Be something that listens like a Ray of the study whose controller was killed."""
+    with subprocess.Popen(
+        [sys.executable, "-Ic", _LISTENER, address, str(port)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=home.empty,
+        start_new_session=True,
+    ) as listener:
+        assert listener.stdout is not None
+        found = int(listener.stdout.readline())
+        created = psutil.Process(listener.pid).create_time()
+        place = f"{address}:{found}"
+        facts = {"pid": listener.pid, "created": created, "address": "", "place": place}
+        (home.directory / "ray.json").write_text(json.dumps(facts))
+        yield found
+        listener.kill()
