@@ -249,6 +249,7 @@ class ProposersMachine(StudyMachine):
             call = self.office.book.reserve(plan)
         except OverLimit as error:
             assert usd > left - 1e-9
+            assert ev.CallRefused(proposer=name, usd=usd, tokens=100) in self.office.story
             self.office.answer(name, failing(error))
         else:
             assert usd <= left + 1e-9
@@ -417,6 +418,7 @@ class ProposersMachine(StudyMachine):
             return
         with self.life():
             self.office.answer(name, failing(ProposerDone("a wrong key")))
+            assert name in self.office.ended()
 
     @precondition(lambda self: self.ready())
     @rule(data=st.data(), now=st.booleans())
@@ -498,6 +500,9 @@ class ProposersMachine(StudyMachine):
                 status = self.world.status(name)
                 assert status is not Status.HELD
                 assert is_approved or status is Status.REJECTED
+                if not is_approved:
+                    self.request(ev.ApproveRequested(experiment=name))  # too late
+                    assert self.world.status(name) is Status.REJECTED
 
     @precondition(lambda self: len(self.world.state.notes) < 3)
     @rule()
