@@ -21,9 +21,10 @@ from cluster.code_outcomes import Candidate
 from cluster.context_book import ContextBook
 from cluster.controller import Controller
 from cluster.controller_parts import Parts
+from cluster.experiment import Kind
 from cluster.ledger import InMemoryLedger, LedgerAway, catch_up
 from cluster.performer import Performer
-from cluster.proposal_planning import limit_reached
+from cluster.proposal_planning import limit_reached, room
 from cluster.state import StudyState
 from cluster.study_plan import Seat
 from proposer.proposal import Context, Proposal, TaskKind
@@ -136,6 +137,9 @@ class Office(World):
         self.usd = usd
         self.approve = False
         self.performed = 0
+        self.tips: dict[str, CommitId] = {}
+        """What was the best when each proposer was asked."""
+        self.room_at_answer = 0
         self._story: list[ev.Event] = []
         self._failed_at: dict[str, datetime] = {}
         """When each proposer failed last."""
@@ -249,12 +253,20 @@ class Office(World):
 
     def answer(self, name: str, say: Say) -> None:
         """Have a busy proposer say something, or raise, and the controller take it."""
-        desk = self.controller._desk
+        desk, shown, seen = self.controller._desk, self.question(name), len(self.story)
         self.voices[name].say = say
+        self.room_at_answer = room(self.state, self.plan)
         seat = desk._seats[name]
         seat.questions.put(None)
         desk._serve(seat)
-        self.settle()
+        try:
+            self.settle()
+        finally:
+            for event in self.story[seen:]:
+                if isinstance(event, ev.ExperimentProposed) and event.kind is Kind.PROPOSAL:
+                    assert event.proposer == name
+                    assert event.base == shown.incumbent, "applied to another base"
+                    assert event.base_commit == shown.commit, "applied to another base"
 
     def watch(self, command: cmd.Command) -> None:
         """Look at a command before it is performed, by what is known of old, not by the state."""
@@ -262,6 +274,7 @@ class Office(World):
         if not isinstance(command, cmd.Propose | cmd.AskTask):
             return
         name = command.proposer
+        self.tips[name] = self.state.incumbent_commit or self.state.base_commit
         assert name not in self.asked_for, "asked twice"
         assert name not in self.ended(), "asked after it could answer no more"
         assert not limit_reached(self.state, self.plan, self.now)

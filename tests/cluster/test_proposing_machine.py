@@ -52,7 +52,7 @@ SLIP = crashed(CrashKind.EXCEPTION, "NameError: name 'modle' is not defined")
 FAULTS = st.lists(
     st.sampled_from(["", "", "", "away", "away after", "die before", "die after"]), max_size=3
 )
-EXPERIMENTS = 12
+EXPERIMENTS = 5
 UNDECIDED = {Status.HELD, Status.PROPOSED, Status.QUEUED, Status.RUNNING, Status.MEASURED}
 
 
@@ -182,11 +182,10 @@ class ProposersMachine(StudyMachine):
         for name, call in [*self.replies.items()]:
             if call.id in used:
                 del self.replies[name]
-                parts, has_room = self.office.parts(), room(self.world.state, self.world.plan) > 0
+                parts = self.office.parts()
                 made = [parts[f"{call.id}/{place}"] for place in range(len(call.texts))]
-                assert set(made) <= ({1} if has_room else {0, 1}), (
-                    "paid for, and dropped or doubled"
-                )
+                has_room = self.office.room_at_answer >= len(made)
+                assert set(made) <= ({1} if has_room else {0, 1}), "dropped, or doubled"
         self.let_go -= used
 
     # --- what models do --------------------------------------------------------------------------
@@ -234,6 +233,7 @@ class ProposersMachine(StudyMachine):
 
     def pay(self, name: str, usd: float) -> None:
         shown = self.office.question(name)
+        assert shown.commit == self.office.tips[name], "asked on another base"
         plan = CallPlan(
             proposer=name,
             model="m",
@@ -249,6 +249,7 @@ class ProposersMachine(StudyMachine):
             call = self.office.book.reserve(plan)
         except OverLimit as error:
             assert usd > left - 1e-9
+            assert ev.CallRefused(proposer=name, usd=usd, tokens=100) in self.office.story
             self.office.answer(name, failing(error))
         else:
             assert usd <= left + 1e-9
@@ -275,6 +276,11 @@ class ProposersMachine(StudyMachine):
     ) -> None:
         """Settle a call; its first proposal may repeat what was proposed before."""
         name = data.draw(st.sampled_from(sorted(self.made)))
+        self.end_call(name, share, proposals, is_twin, faults)
+
+    def end_call(
+        self, name: str, share: float, proposals: int, is_twin: bool, faults: Sequence[str] = ()
+    ) -> None:
         call = self.made.pop(name)
         count = min(proposals, 1) if call.plan.task else proposals
         texts = [f"X = '{call.id}/{place}'" for place in range(count)]
@@ -417,6 +423,7 @@ class ProposersMachine(StudyMachine):
             return
         with self.life():
             self.office.answer(name, failing(ProposerDone("a wrong key")))
+            assert name in self.office.ended()
 
     @precondition(lambda self: self.ready())
     @rule(data=st.data(), now=st.booleans())
@@ -440,6 +447,28 @@ class ProposersMachine(StudyMachine):
         """Run several side by side, so that winners conflict, and models slip."""
         self.world.merge_outcome = self.world.rebase_outcome = merge
         self.run_all(outcome)
+
+    @precondition(lambda self: self.world.in_status(Status.QUEUED))
+    @rule(wins=st.lists(st.booleans(), min_size=1, max_size=4))
+    def make_tasks(self, wins: list[bool]) -> None:
+        """Have all fail for slips, or win and conflict, and all who can mend that free for it."""
+        for is_win in wins:
+            for name in set(self.idle()) - {"tuner"}:
+                with self.life():
+                    self.fail(name, 1.0, is_idle=True)
+            self.world.merge_outcome = self.world.rebase_outcome = "conflict"
+            incumbent = self.world.state.incumbent
+            assert incumbent is not None
+            self.run_all(scored(incumbent.worth / 2) if is_win else SLIP)
+            for name in self.waiting():
+                if self.office.asked_for.get(name) and name not in self.busy():
+                    with self.life():
+                        self.pay(name, 0.01)
+                if name in self.made:
+                    self.end_call(name, 1.0, 1, is_twin=False)
+                if name in self.ready():
+                    with self.life():
+                        self.office.answer(name, self.replies[name].proposals)
 
     def run_all(self, outcome: TrialOutcome) -> None:
         with self.life():
@@ -476,6 +505,9 @@ class ProposersMachine(StudyMachine):
                 status = self.world.status(name)
                 assert status is not Status.HELD
                 assert is_approved or status is Status.REJECTED
+                if not is_approved:
+                    self.request(ev.ApproveRequested(experiment=name))  # too late
+                    assert self.world.status(name) is Status.REJECTED
 
     @precondition(lambda self: len(self.world.state.notes) < 3)
     @rule()
@@ -517,7 +549,9 @@ class ProposersMachine(StudyMachine):
         state = self.world.state
         undecided = [e for e, status in state.open.items() if status in UNDECIDED]
         undecided = [e for e in undecided if state.experiments[e].kind is Kind.PROPOSAL]
-        assert state.judged + len(undecided) <= self.world.plan.most_experiments
+        most = self.world.plan.most_experiments
+        assert state.judged + len(undecided) <= most
+        assert state.judged < most or state.open or self.office.asked_for, "it does not end"
 
     @invariant()
     def nothing_runs_that_nobody_approved_of(self) -> None:

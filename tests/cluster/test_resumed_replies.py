@@ -187,7 +187,7 @@ def test_a_reply_from_before_the_incumbent_moved_is_used_on_what_it_was_written_
     del first
     second, resumed = life(bench, tmp_path)
     work(second)
-    assert resumed.seen[0] == older
+    assert resumed.seen == [older, bench.base]  # and then on what is the best now
     (experiment,) = [e for e in load(bench.ledger).experiments.values() if e.origin]
     assert (experiment.origin, experiment.base_commit) == (f"{call}/0", older)
 
