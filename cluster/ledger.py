@@ -8,6 +8,15 @@ from cluster.events import Draft, Recorded
 from cluster.state import StudyState
 from cluster.transitions import apply
 
+LOST_DATA = (
+    "the ledger's server has lost its data while the study ran: `incumbent stop`, then bring them "
+    "back, or `incumbent rebuild` makes a ledger of what git knows"
+)
+ROLLED_BACK = (
+    "the ledger's server has lost the latest events while the study ran: bring them back, or "
+    "`incumbent run` goes on with those that it has"
+)
+
 
 class Fenced(RuntimeError):
     """A writer whose epoch is over tried to append: another controller has taken over."""
@@ -113,22 +122,17 @@ class InMemoryLedger:
         return decode_state(self._snapshot) if self._snapshot else StudyState()
 
 
-ROLLED_BACK = (
-    "the ledger's server has lost the latest events while the study ran: bring them back, or "
-    "`incumbent run` goes on with those that it has"
-)
-
-
 def following(ledger: Ledger, last: Recorded) -> list[Recorded]:
     """Return the events that follow the last one that was read, some at a time.
 
     Raises:
+        Emptied: no event is there any more.
         RolledBack: that one is gone, or another stands in its place, as after a server was started
             from an older copy: numbers that were read before are given out again.
     """
     found = ledger.read(last.seq - 1)
     if not found or found[0].id != last.id:
-        raise RolledBack(ROLLED_BACK)
+        raise RolledBack(ROLLED_BACK) if ledger.read(0, limit=1) else Emptied(LOST_DATA)
     return found[1:]
 
 

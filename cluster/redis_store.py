@@ -13,7 +13,7 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from cluster.ledger import Emptied, Fenced, LedgerAway
+from cluster.ledger import LOST_DATA, Emptied, Fenced, LedgerAway
 from cluster.redis_problems import hint, obstacle, refusal
 from cluster.redis_url import named_files, shown, taken_apart
 
@@ -24,16 +24,9 @@ SCRIPTS = (
 )
 KEYS = ("meta", "events", "ids", "ready", "specs", "leases", "expiry", "answers", "reserved")
 
-LOST_DATA = (
-    "the ledger's server has lost its data while the study ran: `incumbent stop`, then bring them "
-    "back, or `incumbent rebuild` makes a ledger of what git knows"
-)
 _FENCES = {
     "FENCED": (Fenced, "another controller has taken over this study"),
-    "EMPTIED": (
-        Emptied,
-        LOST_DATA,
-    ),
+    "EMPTIED": (Emptied, LOST_DATA),
 }
 _NO_WRITES = ("LOADING", "READONLY", "MISCONF", "MASTERDOWN", "OOM", "NOREPLICAS", "BUSY")
 """How a server begins its answer that cannot take a write for the time being."""

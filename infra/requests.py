@@ -4,12 +4,18 @@ import uuid
 from datetime import UTC, datetime
 
 from cluster.events import Draft, Event, StopRequested
+from cluster.ledger import LOST_DATA, Emptied
 from cluster.state import StudyState
 from infra.study import OpenStudy
 
 
 def request(study: OpenStudy, event: Event) -> str:
-    """Append a request; return its id."""
+    """Append a request; return its id.
+
+    Raises Emptied where there is no event yet: a request would be taken for a ledger.
+    """
+    if not study.ledger.read(0, limit=1):
+        raise Emptied(LOST_DATA)
     name = f"user/{uuid.uuid4().hex}"
     study.ledger.append([Draft(id=name, at=datetime.now(UTC), event=event)])
     return name

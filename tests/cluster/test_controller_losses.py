@@ -3,7 +3,7 @@
 import pytest
 
 from cluster import events as ev
-from cluster.ledger import LedgerAway, RolledBack, load
+from cluster.ledger import Emptied, LedgerAway, RolledBack, load
 from cluster.queue_mode import QueueMode
 from cluster.redis_queue import RedisTrialQueue
 from cluster.redis_store import RedisStore
@@ -51,8 +51,8 @@ def test_a_ledger_that_is_gone_is_noticed_where_it_is_read(bench: Bench) -> None
     controller = bench.controller(lambda b: ThreadFleet(b, 0), Script())
     controller.step()
     store = bench.store()
-    roll_back(store, to=1)
-    with pytest.raises(RolledBack):
+    store.client.delete(*store.keys)
+    with pytest.raises(Emptied, match="`incumbent rebuild`"):
         controller.step()
 
 

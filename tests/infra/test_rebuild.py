@@ -169,6 +169,14 @@ def test_a_study_that_runs_is_left_alone(grown: GrownStudy, user: User) -> None:
         assert "has a controller already" in user.refused(FAILURE, "rebuild")
 
 
+def test_a_request_to_a_study_without_a_ledger_does_not_stand_in_the_way(
+    grown: GrownStudy, user: User
+) -> None:
+    assert "has lost its data" in user.refused(FAILURE, "pause")
+    user.done("rebuild")
+    assert state_of(user).lineage == ("e0", "e2", "e3")
+
+
 def test_run_names_the_ways_back(grown: GrownStudy, user: User) -> None:
     said = user.refused(FAILURE, "run", "--sandbox", "none")
     assert "`incumbent import-ledger FILE`" in said
