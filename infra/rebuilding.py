@@ -104,8 +104,7 @@ def _has_refs(home: StudyHome, source: SourceRepository, name: str) -> bool:
     ref = f"refs/incumbent/{name}/e0"
     places = [StudyRepository(home.git, study=name).git] if home.git.is_dir() else []
     found = (git.run("rev-parse", "--verify", "--quiet", ref, check=False) for git in places)
-    mirrored = source.git.run("rev-parse", "--verify", "--quiet", ref, check=False)
-    return any(one.status == 0 for one in found) or mirrored.status == 0
+    return any(one.status == 0 for one in found) or source.has_ref(ref)
 
 
 def _repository(home: StudyHome, source: SourceRepository) -> StudyRepository:
