@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 
 from cluster import events as ev
+from cluster.config import ClusterConfig
+from cluster.config_file import load_config
 from cluster.node_state import NodeStatus
 from cluster.state import StudyState
+from infra.controller_process import announce, sole_controller
+from infra.settings import save_settings
 from infra.study import opened
-from tests.infra.user import CONFIG, TRAIN, USAGE, User
+from tests.infra.user import CONFIG, PROGRAM, TRAIN, USAGE, User
 from trainer.trial import SlotId
 
 
@@ -83,6 +87,17 @@ def test_the_table_tells_how_each_node_is_and_why(user: User) -> None:
     assert "1 blocked" in lines[3]
     assert lines[3].endswith("e1.1, e2.1, e3.1 failed here and passed elsewhere")
     assert lines[4].endswith("Ray 2.9.0, the study has 2.51.1")
+
+
+def test_how_others_join_is_said_while_the_study_runs(user: User) -> None:
+    cluster = ClusterConfig(listen="10.0.0.5:7700")
+    config = load_config(user.folder / "incumbent.toml")
+    save_settings(user.home, config.model_copy(update={"cluster": cluster}))
+    line = "type there: incumbent join 10.0.0.5:7700"
+    assert line not in user.run(PROGRAM, "nodes").stderr
+    with sole_controller(user.home):
+        announce(user.home)
+        assert line in user.run(PROGRAM, "nodes").stderr
 
 
 def test_programs_read_the_same(user: User) -> None:
