@@ -60,6 +60,7 @@ def test_a_first_joining_does_not_wait_for_a_head_that_is_not_there(
     user.write({"token": "a" * 64 + "\n"})
     said = user.refused(FAILURE, "join", NOWHERE, "--token-file", "token")
     assert f"nobody answers at {NOWHERE}" in said
+    assert "or is it still being prepared (`incumbent status` there)?" in said
     assert "token can be read by others, and whoever has it can join: chmod 600 token" in said
     assert not home.directory.exists(), "no token is left where nothing was joined"
 
