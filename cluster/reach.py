@@ -23,6 +23,15 @@ def split(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def is_of_this_machine(address: str) -> bool:
+    """Say whether HOST:PORT is one of this machine's own; raises ValueError as `split` does."""
+    host, port = split(address)
+    try:
+        return address_towards(host, port) == host
+    except OSError:
+        return False
+
+
 def address_towards(host: str, port: int = 9) -> str:
     """Return the address with which this machine speaks to another; OSError without a route."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

@@ -46,6 +46,7 @@ def join(
             note("what else you said is for the next time: `incumbent leave`, then join again")
         note(words_of(status))
     else:
+        _require_another_machine(home.head)
         token = _read_token(home, token_file)
         require_head(home.head)
         home.create()
@@ -112,6 +113,16 @@ def _checked(head: str, name: str) -> "tuple[NodeHome, str]":
             f"{node!r} is no name for a node: say --name with letters, digits, dashes, underscores"
         )
     return NodeHome.locate(address), node
+
+
+def _require_another_machine(head: str) -> None:
+    from cluster.reach import answers, is_of_this_machine
+
+    if is_of_this_machine(head) and answers(head):
+        raise UsageProblem(
+            f"{head} is this machine, and the slots of a study's head take part already "
+            "(`incumbent run --slots N` says how many)"
+        )
 
 
 def _numeric(head: str) -> str:

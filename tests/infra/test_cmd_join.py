@@ -3,6 +3,7 @@
 import fcntl
 import json
 import signal
+import socket
 import subprocess
 import threading
 from pathlib import Path
@@ -63,6 +64,14 @@ def test_a_first_joining_does_not_wait_for_a_head_that_is_not_there(
     assert "or is it still being prepared (`incumbent status` there)?" in said
     assert "token can be read by others, and whoever has it can join: chmod 600 token" in said
     assert not home.directory.exists(), "no token is left where nothing was joined"
+
+
+def test_a_head_does_not_join_itself(user: User, home: NodeHome) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        reach = f"127.0.0.1:{head.getsockname()[1]}"
+        said = user.refused(USAGE, "join", reach, stdin="a" * 64)
+    assert said.startswith(f"error: {reach} is this machine, and the slots of a study's head take")
+    assert not home.directory.exists()
 
 
 def test_what_belongs_to_a_membership_is_for_one_user_alone(home: NodeHome) -> None:
