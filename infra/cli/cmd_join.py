@@ -1,5 +1,6 @@
 """`incumbent join` and `incumbent leave`."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -49,6 +50,9 @@ def join(
         _require_another_machine(home.head)
         token = _read_token(home, token_file)
         require_head(home.head)
+        cores = os.cpu_count() or 1
+        if slots > cores:
+            note(f"--slots {slots} is more than this machine's {cores} cores: trials share them")
         home.create()
         if token:
             home.write_token(token)

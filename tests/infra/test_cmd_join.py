@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from infra.cli.cmd_join import join
+from infra.home import StudyProblem
 from infra.node_home import NodeHome, NodeStatus, Standing, memberships
 from infra.node_process import NodeProcess
 from tests.infra.user import FAILURE, USAGE, User
@@ -72,6 +74,24 @@ def test_a_head_does_not_join_itself(user: User, home: NodeHome) -> None:
         said = user.refused(USAGE, "join", reach, stdin="a" * 64)
     assert said.startswith(f"error: {reach} is this machine, and the slots of a study's head take")
     assert not home.directory.exists()
+
+
+def test_more_slots_than_cores_are_not_taken_in_silence(
+    user: User, home: NodeHome, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (user.folder / "token").write_text("a" * 64)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("infra.joining.require_head", lambda _: None)
+    monkeypatch.setattr("infra.joining.begin", refuse)
+    for slots, is_said in ((9, True), (2, False)):
+        with pytest.raises(StudyProblem, match="goes no further"):
+            join(NOWHERE, user.folder / "token", "rig", slots, detach=True)
+        said = f"--slots {slots} is more than this machine's 2 cores"
+        assert (said in capsys.readouterr().err) is is_said
+
+
+def refuse(*_: object, **__: object) -> int:
+    raise StudyProblem("it goes no further")
 
 
 def test_what_belongs_to_a_membership_is_for_one_user_alone(home: NodeHome) -> None:
