@@ -141,7 +141,9 @@ def _numeric(head: str) -> str:
     except ValueError as error:
         raise UsageProblem(f"{error}: `incumbent run --listen` prints what to say") from error
     except OSError as error:
-        raise UsageProblem(f"there is no host {host} with an IPv4 address: {error}") from error
+        raise UsageProblem(
+            f"there is no host {host} with an IPv4 address: {error.strerror}"
+        ) from error
 
 
 def _read_token(home: "NodeHome", file: Path | None) -> str:
@@ -150,8 +152,10 @@ def _read_token(home: "NodeHome", file: Path | None) -> str:
         try:
             token = file.expanduser().read_text("utf-8").strip()
             is_open = file.expanduser().stat().st_mode & 0o077
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageProblem(f"cannot read the token from {file}: {error}") from error
+        except OSError as error:
+            raise UsageProblem(f"cannot read the token from {file}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise UsageProblem(f"cannot read the token from {file}: it is no text") from error
         if is_open:
             note(f"{file} can be read by others, and whoever has it can join: chmod 600 {file}")
     elif home.token.exists():
