@@ -54,8 +54,12 @@ class RebuiltFacts:
     never_known: Sequence[str] = NEVER_KNOWN
 
 
-def rebuild_study(source: SourceRepository, config: StudyConfig, show: Show) -> RebuiltFacts:
+def rebuild_study(
+    source: SourceRepository, config: StudyConfig, *, read: Show, wrote: Show
+) -> RebuiltFacts:
     """Make a ledger for a study that has none, of what its repository tells.
+
+    Shows how many experiments were read, then how many events were written.
 
     Raises:
         StudyProblem: there is a ledger, or nothing to make one of.
@@ -77,7 +81,7 @@ def rebuild_study(source: SourceRepository, config: StudyConfig, show: Show) -> 
         texts = {}
         for done, one in enumerate(kept, start=1):
             texts[one.experiment] = _files(repository, one, config.study.editable)
-            show(done, len(kept))
+            read(done, len(kept))
         made = rebuild(
             Source(
                 study=name,
@@ -95,7 +99,7 @@ def rebuild_study(source: SourceRepository, config: StudyConfig, show: Show) -> 
             )
         )
         check(made.state)
-        _write(study, made, show)
+        _write(study, made, wrote)
         return _facts(study, made, words)
 
 

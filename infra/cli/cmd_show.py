@@ -9,7 +9,7 @@ from infra.cli.study_choice import JsonOption, StudyOption, UsageProblem, choose
 
 
 def show(
-    experiment: Annotated[str, typer.Argument(help="An experiment, such as e42.")],
+    experiment: Annotated[str, typer.Argument(help="An experiment, or a trial of it: e42, e42.1.")],
     study: StudyOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -20,13 +20,12 @@ def show(
     from infra.proposer_facts import call_events, call_facts
     from infra.settings import settings_if_any
     from infra.study import opened
-    from infra.trial_logs import paths_of
-    from trainer.trial import ExperimentId
+    from infra.trial_logs import experiment_of, paths_of
 
     home = choose_study(study)
     with opened(home) as found:
         state = found.state()
-        record = state.experiments.get(ExperimentId(experiment))
+        record = experiment_of(state, experiment)
         if record is None:
             raise UsageProblem(f"there is no experiment {experiment} (see `incumbent log`)")
         events = found.ledger.get([seq for seq, _ in record.story])

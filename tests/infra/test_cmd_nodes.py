@@ -125,7 +125,8 @@ def test_a_study_that_never_ran_has_no_nodes(tmp_path: Path) -> None:
     user.commit({"train.py": TRAIN})
     user.write({"incumbent.toml": CONFIG})
     user.done("submit", "--set", "LR=0.3")
-    assert user.done("nodes") == "there is no node: the study has never run\n"
+    said = "there is no node yet: they are listed once `incumbent run` is ready for trials\n"
+    assert user.done("nodes") == said
     assert json.loads(user.done("nodes", "--json"))["nodes"] == []
 
 
