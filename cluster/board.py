@@ -97,6 +97,9 @@ def _translated(address: str) -> Iterator[None]:
         # A store that has begun anew says so by the same error to whoever knew the one before.
         if _WRONG_TOKEN not in str(error):
             raise BoardAway(f"another Ray is at {address} now: {error}") from error
-        raise WrongToken(f"the study at {address} does not take this token") from error
+        raise WrongToken(
+            f"the study at {address} does not take this token: the right one is in the file on its "
+            "head that `incumbent nodes` names there"
+        ) from error
     except RpcError as error:
         raise BoardAway(f"nothing at {address} answers as a study does: {error}") from error

@@ -88,10 +88,10 @@ class Mirror:
 
         A target that is away or refuses is reported in the state; the next call tries again. What
         is there beside the branch is read once and after every failure, so refs that somebody
-        deletes come back then, and not before. Raises GitError if the study's own refs cannot be
-        read.
+        deletes come back then, and not before. A ref there that names what the study has never had
+        stays as it is. Raises GitError if the study's own refs cannot be read.
         """
-        ours = (self._study.experiments_prefix, self._study.tags_prefix)
+        ours = self._prefixes
         if has_news or self._truth is None:
             self._truth = self._list(self._study.git, *ours, self._study.branch_ref)
         truth, mirrored, message = self._truth, 0, ""
@@ -100,25 +100,45 @@ class Mirror:
             if self._done != (truth, branch):
                 if self._there is None:
                     self._there = self._list(self._git, *ours)
-                mirrored = self._bring_experiments(truth, self._there)
-                message = self._bring_branch(truth, self._there, branch, standing)
+                mirrored, strange = self._bring_experiments(truth, self._there)
+                stuck = self._bring_branch(truth, self._there, branch, standing)
+                message = "; ".join(filter(None, (strange, stuck)))
                 is_there = branch[0] == truth.get(self._study.branch_ref, branch[0])
-                self._done = (truth, branch) if is_there else None
+                self._done = (truth, branch) if is_there and not strange else None
         except GitError as error:
             self._there = self._done = None
             message = f"cannot bring the study's results to {self._target}: {error}"
         return MirrorState(mirrored=mirrored, message=message or self._kept)
 
+    def withdraw(self) -> None:
+        """Take back what experiments brought there, for a study that makes way for another.
+
+        Only what the study has as well goes. Raises GitError.
+        """
+        truth = self._list(self._study.git, *self._prefixes)
+        there = self._list(self._git, *self._prefixes)
+        lines = [f"delete {ref} {old}\n" for ref, old in there.items() if truth.get(ref) == old]
+        self._git.run("update-ref", "--stdin", stdin="".join(lines).encode())
+
+    @property
+    def _prefixes(self) -> tuple[str, str]:
+        return (self._study.experiments_prefix, self._study.tags_prefix)
+
     def _list(self, git: GitCommand, *patterns: str) -> dict[str, str]:
         lines = git.text("for-each-ref", "--format=%(refname) %(objectname)", *patterns)
         return dict(line.split() for line in lines.splitlines())
 
-    def _bring_experiments(self, truth: Mapping[str, str], there: dict[str, str]) -> int:
-        wanted = [
+    def _bring_experiments(
+        self, truth: Mapping[str, str], there: dict[str, str]
+    ) -> tuple[int, str]:
+        """Bring over what is new; return how many refs, and what to say of any left as it was."""
+        news = [
             (name, commit, there.get(name, ""))
             for name, commit in truth.items()
             if name != self._study.branch_ref and there.get(name) != commit
         ]
+        unknown = self._never_had([old for _, _, old in news if old])
+        wanted = [one for one in news if one[2] not in unknown]
         known = self._known(truth, there) if wanted else []
         packed = len(there) // _PACK_EVERY
         for start in range(0, len(wanted), _BATCH):
@@ -131,7 +151,23 @@ class Mirror:
             # packed without the user's; until then `git gc` does it some day.
             pattern = f"{self._study.experiments_prefix}*"
             self._git.run("pack-refs", "--include", pattern, check=False)
-        return len(wanted)
+        strange = [name for name, _, old in news if old in unknown]
+        return len(wanted), self._leave(strange) if strange else ""
+
+    def _never_had(self, objects: Sequence[str]) -> set[str]:
+        """Return those that the study does not have; it loses nothing that it ever had."""
+        if not objects:
+            return set()
+        question = "".join(f"{one}\n" for one in objects).encode()
+        answers = self._study.git.run("cat-file", "--batch-check", stdin=question).stdout.decode()
+        return {one.split()[0] for one in answers.splitlines() if one.endswith(" missing")}
+
+    def _leave(self, strange: Sequence[str]) -> str:
+        others = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
+        return (
+            f"{strange[0]}{others} in {self._target} names what this study never had, so it is "
+            "left alone: git update-ref -d there makes room, and the next `incumbent run` fills it"
+        )
 
     def _bring_branch(
         self,

@@ -53,7 +53,7 @@ def ipv4_of(host: str) -> str:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise ValueError(f"there is no host {host} ({error})") from error
+        raise ValueError(f"there is no host {host} ({error.strerror})") from error
     addresses = [str(where[0]) for family, *_, where in found if family == socket.AF_INET]
     if not addresses:
         raise ValueError(f"{host} has addresses of IPv6 alone, and machines join by IPv4")
@@ -69,6 +69,15 @@ def obstacle_to_listening(address: str, port: int) -> int:
         except OSError as error:
             return error.errno or -1
     return 0
+
+
+def is_of_this_machine(address: str) -> bool:
+    """Say whether HOST:PORT is one of this machine's own; raises ValueError as `split` does."""
+    host, port = split(address)
+    try:
+        return address_towards(host, port) == host
+    except OSError:
+        return False
 
 
 def address_towards(host: str, port: int = 9) -> str:

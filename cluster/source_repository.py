@@ -100,6 +100,11 @@ class SourceRepository:
             )
         return CommitId(found.stdout.decode().strip())
 
+    def has_ref(self, ref: str) -> bool:
+        """Say whether there is a ref of this full name."""
+        found = self.git.run("rev-parse", "--verify", "--quiet", ref, check=False)
+        return found.status == 0
+
     def changes(self) -> Changes:
         """Count what the checkout holds beside its commit, without writing to the index.
 

@@ -107,7 +107,7 @@ def _waiting(trial: Trial) -> str:
     if trial.phase is TrialPhase.RUNNING:
         return f"it runs on {trial.node}"
     if trial.phase is TrialPhase.LOST:
-        return f"it was lost on {trial.node}: what it left there is not known"
+        return f"it was lost or given back on {trial.node}: what it left there is not known"
     return f"what it left on {trial.node} has not come back yet"
 
 

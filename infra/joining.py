@@ -29,8 +29,8 @@ def require_head(head: str) -> None:
     """Raise StudyProblem where no study can be: a first joining does not wait for a head."""
     if not answers(head):
         raise StudyProblem(
-            f"nobody answers at {head}: does the study run with --listen, and does a firewall let "
-            "this machine in?"
+            f"nobody answers at {head}: does the study run with --listen, does a firewall let this "
+            "machine in, or is it still being prepared (`incumbent status` there)?"
         )
     if not speaks(head):
         raise StudyProblem(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cluster import events as ev
 from cluster.config import StudyConfig
+from cluster.mirror import Mirror
 from cluster.source_repository import SourceProblem, SourceRepository
 from cluster.state import StudyState
 from cluster.study_repository import StudyRepository
@@ -38,13 +39,14 @@ def prepare_study(source: SourceRepository, config: StudyConfig) -> Prepared:
 
     Raises:
         SourceProblem: the repository cannot be studied.
-        StudyProblem: the study exists and measures something else.
+        StudyProblem: the study exists and measures something else, or its mirror is all there is.
         LedgerAway, WrongServer, ServerFailed: there is no server to keep the ledger.
     """
     require_git()
     config = _placed(config, source.toplevel)
     home = StudyHome.locate(source.toplevel, config.study.name)
     base = source.resolve(config.study.base)
+    _require_no_mere_mirror(home, source)
     if not home.exists():
         _check_files(lambda path: source.read_text(base, path), base, config)
     home.create()
@@ -92,6 +94,7 @@ def prepare_run(source: SourceRepository, config: StudyConfig) -> Prepared:
             f"the baseline of {state.study} failed, and there is a newer commit: give [study] name "
             "another name to begin a study from that"
         )
+    Mirror(StudyRepository.open(study.home.git, study=study.home.name), source.toplevel).withdraw()
     aside = study.home.set_aside(f"failed-{state.base_commit[:10]}")
     begun = prepare_study(source, config)
     note = (
@@ -139,6 +142,18 @@ def _check_files(read: Callable[[str], object], base: str, config: StudyConfig) 
             ) from error
 
 
+def _require_no_mere_mirror(home: StudyHome, source: SourceRepository) -> None:
+    """Raise StudyProblem where a new study would write over what a lost one left in the mirror."""
+    mirrored = f"refs/incumbent/{home.name}"
+    if not (home.git / "objects").is_dir() and source.has_ref(f"{mirrored}/e0"):
+        raise StudyProblem(
+            f"{source.toplevel} holds {mirrored}/*, the mirror of a study that is not in "
+            f"{home.directory}, and nothing is overwritten: `incumbent rebuild` makes the study of "
+            "it, `incumbent import-ledger FILE` of a copy, and another [study] name begins a new "
+            "one"
+        )
+
+
 def _begin_repository(
     home: StudyHome, source: SourceRepository, config: StudyConfig, base: str
 ) -> None:
@@ -150,7 +165,7 @@ def _begin_repository(
             f"the ledger of the study is empty, but {home.git} holds its branch: the server has "
             "lost its data, or [cluster] redis names another one than before. Bring that back, or "
             "`incumbent import-ledger FILE` a copy, or `incumbent rebuild` a ledger of what git "
-            f"knows, or move {home.directory} away to begin anew"
+            "knows, or give [study] name another name to begin a new study"
         )
 
 

@@ -20,17 +20,21 @@ _FAR = "192.0.2.1"
 """An address of documentation (RFC 5737): the way there is the default route."""
 
 
+class ListenProblem(ValueError):
+    """What `--listen` or `[cluster] listen` says cannot be meant; the message says what to do."""
+
+
 def placed(config: StudyConfig, home: StudyHome) -> StudyConfig:
     """Return the configuration with HOST:PORT for what `[cluster] listen` leaves open.
 
     A study keeps its port while that is free, for the sake of machines that joined it. Raises
-    StudyProblem.
+    ListenProblem, and StudyProblem where there is nothing to listen at.
     """
     wanted = config.cluster.listen
     if not wanted:
         return config
     if config.cluster.address:
-        raise StudyProblem(
+        raise ListenProblem(
             "a study either joins a Ray cluster (--address) or has one of its own that others join "
             "(--listen): leave one of them out"
         )
@@ -49,6 +53,17 @@ def placed(config: StudyConfig, home: StudyHome) -> StudyConfig:
     return config.model_copy(update={"cluster": cluster})
 
 
+def join_words(home: StudyHome) -> str:
+    """Return what to type on another machine for it to join; empty for a study that none can."""
+    config = settings_if_any(home)
+    if config is None or not config.cluster.listen:
+        return ""
+    return (
+        f"to add a machine, type there: incumbent join {config.cluster.listen} "
+        f"(it asks for the token, which is in {home.ray_token})"
+    )
+
+
 def _parts(wanted: str) -> tuple[str, int]:
     """Return address and port; "" and 0 where they are to be found out."""
     if wanted == AUTO:
@@ -58,11 +73,11 @@ def _parts(wanted: str) -> tuple[str, int]:
     try:
         address = ipaddress.IPv4Address(ipv4_of(host))
     except ValueError as error:
-        raise StudyProblem(f"--listen: {error} ({_own_words()})") from error
+        raise ListenProblem(f"--listen={wanted}: {error} ({_own_words()})") from error
     if colon and not (port.isdigit() and 0 < int(port) < 1 << 16):
-        raise StudyProblem(f"--listen={wanted}: {port or 'nothing'} is no port")
+        raise ListenProblem(f"--listen={wanted}: {port or 'nothing'} is no port")
     if _is_useless(address):
-        raise StudyProblem(
+        raise ListenProblem(
             f"--listen={wanted}: other machines need an address to come to ({_own_words()})"
         )
     return str(address), int(port or 0)
@@ -102,7 +117,7 @@ def _free_port(host: str, known_of_others: frozenset[str]) -> int:
 
 
 def _is_for(home: StudyHome, host: str, port: int) -> bool:
-    """Say whether a port is free, or held by what runs of the study; StudyProblem as `_is_free`."""
+    """Say whether a port is free or held by what runs of the study; raises as `_is_free`."""
     if find_controller(home) is not None:
         return True
     # A controller that was killed leaves its Ray to the next one, with the machines that joined.
@@ -115,9 +130,9 @@ def ray_of(home: StudyHome) -> PrivateRay:
 
 
 def _is_free(host: str, port: int) -> bool:
-    """Say whether one could listen there; raises StudyProblem if the address is not ours."""
+    """Say whether one could listen there; raises ListenProblem if the address is not ours."""
     # Ray listens on all addresses, whatever it is told: so the port has to be free on all of them.
     obstacles = [obstacle_to_listening(address, port) for address in (host, "")]
     if errno.EADDRNOTAVAIL in obstacles:
-        raise StudyProblem(f"--listen: {host} is no address of this machine ({_own_words()})")
+        raise ListenProblem(f"--listen={host}: that is no address of this machine ({_own_words()})")
     return not any(obstacles)

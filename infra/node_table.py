@@ -17,7 +17,9 @@ from infra.tables import print_view
 def render_nodes(nodes: Sequence[NodeFacts], *, file: TextIO | None = None) -> None:
     """Print one node a line."""
     if not nodes:
-        print_view("there is no node: the study has never run", file)
+        print_view(
+            "there is no node yet: they are listed once `incumbent run` is ready for trials", file
+        )
         return
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     for name in ("node", "state", "for", "slots", "address"):

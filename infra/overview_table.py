@@ -13,7 +13,7 @@ from infra.tables import print_view
 def render_overview(found: Overview, *, file: TextIO | None = None) -> None:
     """Print a study a line, then a study of another machine a line."""
     if not found["studies"] and not found["joined"]:
-        print_view("no study is on this machine: `incumbent init` in a repository", file)
+        print_view("no study is on this machine: `incumbent run` in a repository begins one", file)
         return
     if found["studies"]:
         table = _table("study", "state", "slots", "judged", "best", "machines", "repository")

@@ -54,8 +54,12 @@ class RebuiltFacts:
     never_known: Sequence[str] = NEVER_KNOWN
 
 
-def rebuild_study(source: SourceRepository, config: StudyConfig, show: Show) -> RebuiltFacts:
+def rebuild_study(
+    source: SourceRepository, config: StudyConfig, *, read: Show, wrote: Show
+) -> RebuiltFacts:
     """Make a ledger for a study that has none, of what its repository tells.
+
+    Shows how many experiments were read, then how many events were written.
 
     Raises:
         StudyProblem: there is a ledger, or nothing to make one of.
@@ -77,7 +81,7 @@ def rebuild_study(source: SourceRepository, config: StudyConfig, show: Show) -> 
         texts = {}
         for done, one in enumerate(kept, start=1):
             texts[one.experiment] = _files(repository, one, config.study.editable)
-            show(done, len(kept))
+            read(done, len(kept))
         made = rebuild(
             Source(
                 study=name,
@@ -95,7 +99,7 @@ def rebuild_study(source: SourceRepository, config: StudyConfig, show: Show) -> 
             )
         )
         check(made.state)
-        _write(study, made, show)
+        _write(study, made, wrote)
         return _facts(study, made, words)
 
 
@@ -104,8 +108,7 @@ def _has_refs(home: StudyHome, source: SourceRepository, name: str) -> bool:
     ref = f"refs/incumbent/{name}/e0"
     places = [StudyRepository(home.git, study=name).git] if home.git.is_dir() else []
     found = (git.run("rev-parse", "--verify", "--quiet", ref, check=False) for git in places)
-    mirrored = source.git.run("rev-parse", "--verify", "--quiet", ref, check=False)
-    return any(one.status == 0 for one in found) or mirrored.status == 0
+    return any(one.status == 0 for one in found) or source.has_ref(ref)
 
 
 def _repository(home: StudyHome, source: SourceRepository) -> StudyRepository:

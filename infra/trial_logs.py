@@ -47,18 +47,25 @@ def _log_names(trial: Trial, step: str) -> Iterator[str]:
 def why_no_log(home: StudyHome, state: StudyState, name: str) -> str:
     """Say why there is no log of a trial, a step of one, or an experiment."""
     trial, _, step = name.partition("-")
-    experiment = state.experiments.get(ExperimentId(trial.partition(".")[0]))
-    if experiment is not None and (gone := _pruned(home, experiment, trial)):
+    number = trial.partition(".")[0]
+    experiment = state.experiments.get(ExperimentId(number))
+    if experiment is None:
+        return f"there is no experiment {number} (see `incumbent log`)"
+    if gone := _pruned(home, experiment, trial):
         return f"the log of {gone.id} was removed to make room: see [keep] disk_gb"
-    if experiment is not None and step:
+    if step:
         return f"{trial} has no log of a step {step} (`incumbent logs {trial}` shows its latest)"
-    if experiment is not None and experiment.status is Status.REJECTED:
+    return _why_none_yet(experiment, name)
+
+
+def _why_none_yet(experiment: Experiment, name: str) -> str:
+    if experiment.status is Status.REJECTED:
         reason = one_line(experiment.reason)
         return f"{experiment.id} was rejected before it could run: {reason}"
-    if experiment is not None and (there := _running_elsewhere(experiment, name)):
+    if there := _running_elsewhere(experiment, name):
         return f"the log of {there.id} has not come from {there.node} yet: try again"
-    trials = [trial.id for trial in experiment.trials] if experiment else []
-    if experiment is not None and name not in {experiment.id, *trials}:
+    trials = [each.id for each in (*experiment.trials, *experiment.controls)]
+    if name not in {experiment.id, *trials}:
         known = f"its trials are {', '.join(trials)}" if trials else "no trial of it has started"
         return f"there is no trial {name} of {experiment.id}: {known}"
     return f"no trial of {name} has started (see `incumbent log`)"
@@ -71,6 +78,15 @@ def _pruned(home: StudyHome, experiment: Experiment, name: str) -> Trial | None:
     paths = paths_at(home)
     gone = [t for t in wanted if is_pruned(paths, out_name(t.id, t.attempt))]
     return gone[-1] if gone else None
+
+
+def experiment_of(state: StudyState, name: str) -> Experiment | None:
+    """Return an experiment (`e42`), or that of a trial (`e42.1`); None if there is none such."""
+    experiment = state.experiments.get(ExperimentId(name.partition(".")[0]))
+    if experiment is None:
+        return None
+    trials = (*experiment.trials, *experiment.controls)
+    return experiment if name in {experiment.id, *(each.id for each in trials)} else None
 
 
 def _running_elsewhere(experiment: Experiment, name: str) -> Trial | None:

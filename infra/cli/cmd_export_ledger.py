@@ -26,6 +26,9 @@ def export_ledger(
             help="Write FILE.bundle with its commits, too. Default: with, unless to -.",
         ),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write over files that are there already.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write a study to a file, whole, also while it runs; `import-ledger` reads it."""
@@ -39,15 +42,18 @@ def export_ledger(
     path = Path(file or f"{home.name}.ledger.jsonl").absolute()
     if not to_stdout and (path.is_dir() or not path.parent.is_dir()):
         raise UsageProblem(f"{path} is no place for a file: name one in a folder that exists")
+    bundle = None if to_stdout or with_code is False else bundle_of(path)
+    for target in () if to_stdout or force else (path, bundle):
+        if target is not None and target.exists():
+            raise UsageProblem(f"there is a file {target} already: name another, or say --force")
     with opened(home) as found:
         show = progress("exported")
         if to_stdout:
             done = export(found, sys.stdout.buffer, None, show)
             sys.stdout.buffer.flush()
         else:
-            bundle = None if with_code is False else bundle_of(path)
-            with written_privately(path) as target:
-                done = export(found, target, bundle, show)
+            with written_privately(path) as written:
+                done = export(found, written, bundle, show)
     if as_json:
         print_json({"file": str(path), **asdict(done)})
         return

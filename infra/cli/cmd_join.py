@@ -1,5 +1,6 @@
 """`incumbent join` and `incumbent leave`."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -48,6 +49,10 @@ def join(
     else:
         token = _read_token(home, token_file)
         require_head(home.head)
+        _require_another_machine(home.head)
+        cores = os.cpu_count() or 1
+        if slots > cores:
+            note(f"--slots {slots} is more than this machine's {cores} cores: trials share them")
         home.create()
         if token:
             home.write_token(token)
@@ -112,6 +117,16 @@ def _checked(head: str, name: str) -> "tuple[NodeHome, str]":
     return NodeHome.locate(address), node
 
 
+def _require_another_machine(head: str) -> None:
+    from cluster.reach import answers, is_of_this_machine
+
+    if is_of_this_machine(head) and answers(head):
+        raise UsageProblem(
+            f"{head} is this machine, and the slots of a study's head take part already "
+            "(`incumbent run --slots N` says how many)"
+        )
+
+
 def _numeric(head: str) -> str:
     """Return HOST:PORT with the host's address, by which a study is known whatever it is called."""
     from cluster.reach import ipv4_of, split
@@ -129,8 +144,10 @@ def _read_token(home: "NodeHome", file: Path | None) -> str:
         try:
             token = file.expanduser().read_text("utf-8").strip()
             is_open = file.expanduser().stat().st_mode & 0o077
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageProblem(f"cannot read the token from {file}: {error}") from error
+        except OSError as error:
+            raise UsageProblem(f"cannot read the token from {file}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise UsageProblem(f"cannot read the token from {file}: it is no text") from error
         if is_open:
             note(f"{file} can be read by others, and whoever has it can join: chmod 600 {file}")
     elif home.token.exists():

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.cli.output import print_json, say
+from infra.cli.output import note_if_any, print_json, say
 from infra.cli.study_choice import JsonOption, StudyOption, UsageProblem, choose_study
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ def nodes(
         return
     from datetime import UTC, datetime
 
+    from infra.controller_process import find_controller
+    from infra.listening import join_words
     from infra.node_facts import node_facts
     from infra.study import opened
 
@@ -38,6 +40,7 @@ def nodes(
         from infra.node_table import render_nodes
 
         render_nodes(facts)
+        note_if_any(join_words(home) if find_controller(home) else "")
 
 
 def drain(

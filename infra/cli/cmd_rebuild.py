@@ -23,7 +23,12 @@ def rebuild(
     source, config = find_config(path)
     if not config.exists():
         raise UsageProblem(f"there is no {config.name} in {source.toplevel}: copy the study's here")
-    facts = rebuild_study(source, load_config(config), progress("rebuilt"))
+    facts = rebuild_study(
+        source,
+        load_config(config),
+        read=progress("read", "experiments"),
+        wrote=progress("wrote"),
+    )
     if as_json:
         print_json(asdict(facts))
         return

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.cli.output import note, print_json
+from infra.cli.output import note, note_if_any, print_json
 from infra.cli.study_choice import JsonOption, UsageProblem
 
 if TYPE_CHECKING:
@@ -80,11 +80,18 @@ def _prepare(
     from infra.home import StudyHome
     from infra.keys import needs_models
     from infra.launch import find_config, prepare_run
-    from infra.listening import placed
+    from infra.listening import AUTO, placed
     from infra.settings import overridden
 
     if sandbox not in {None, "bubblewrap", "none"}:
         raise UsageProblem(f"--sandbox {sandbox}: the choices are bubblewrap and none")
+    if listen == "":
+        raise UsageProblem("--listen= names no address: give it one, or leave out the = as well")
+    if listen == AUTO and not path.exists():
+        raise UsageProblem(
+            f"{path} is no folder: give that of the repository; if it is the address to listen at, "
+            f"say --listen={path}"
+        )
     source, file = find_config(path)
     if not file.exists():
         raise UsageProblem(f"there is no {file.name} in {source.toplevel}: run `incumbent init`")
@@ -108,6 +115,7 @@ def start(prepared: "Prepared", *, detach: bool, as_json: bool) -> int:
     from infra.closing import last_words
     from infra.controller_process import find_controller, start_controller, wait_until_it_runs
     from infra.keys import check_keys, collect_keys, key_names, keyless_words
+    from infra.listening import join_words
     from infra.live_view import make_view
     from infra.settings import load_settings, save_settings
 
@@ -117,12 +125,14 @@ def start(prepared: "Prepared", *, detach: bool, as_json: bool) -> int:
     if running is not None:
         note(f"attached to the controller that runs already (process {running.pid})")
         _warn_of_changes(load_settings(study.home), config)
+        note_if_any(join_words(study.home))
     else:
         keys = collect_keys(key_names(config))
         check_keys(config, keys)
         _reserve_ports(study.home, config)
-        _say_how_to_join(study.home, config)
+        _say_who_waits_in_vain(study.home, config)
         save_settings(study.home, config)
+        note_if_any(join_words(study.home))
         _say_what_to_expect(prepared, keyless_words(config, keys))
         if config.trial.sandbox == "none":
             note("sandbox: none - trials run as you, with your files and network")
@@ -160,8 +170,7 @@ def _say_what_to_expect(prepared: "Prepared", keyless: str) -> None:
     else:
         words = night_words(config, state, slots=slots, price=lambda _: None)
     for line in (*words, odd, keyless):
-        if line:
-            note(line)
+        note_if_any(line)
 
 
 def _reserve_ports(home: "StudyHome", config: "StudyConfig") -> None:
@@ -175,19 +184,14 @@ def _reserve_ports(home: "StudyHome", config: "StudyConfig") -> None:
             note(news)
 
 
-def _say_how_to_join(home: "StudyHome", config: "StudyConfig") -> None:
-    """Print the one line to type on another machine; settings are still those of the last run."""
+def _say_who_waits_in_vain(home: "StudyHome", config: "StudyConfig") -> None:
+    """Tell of machines that know another address; settings are still those of the last run."""
     from infra.settings import settings_if_any
 
     before = settings_if_any(home)
     if before and before.cluster.listen not in {"", config.cluster.listen}:
         cure = "join them again" if config.cluster.listen else "`run --listen` lets them in again"
         note(f"machines that joined at {before.cluster.listen} wait there in vain: {cure}")
-    if config.cluster.listen:
-        note(
-            f"to add a machine, type there: incumbent join {config.cluster.listen} "
-            f"(it asks for the token, which is in {home.ray_token})"
-        )
 
 
 def _say_detached(name: str, directory: Path, *, as_json: bool) -> None:
@@ -200,7 +204,13 @@ def _say_detached(name: str, directory: Path, *, as_json: bool) -> None:
 def _warn_of_changes(old: "StudyConfig", new: "StudyConfig") -> None:
     from infra.settings import differences
 
-    changed = differences(old, new)
+    before, wanted = old.cluster.listen, new.cluster.listen
+    if wanted not in {"", before}:
+        what = f"listens at {before}, and not at {wanted}" if before else "lets no machine join"
+        note(f"the study {what}: `incumbent stop`, then `incumbent run --listen={wanted}`")
+    # That it is not said again changes nothing.
+    cluster = new.cluster.model_copy(update={"listen": before})
+    changed = differences(old, new.model_copy(update={"cluster": cluster}))
     if changed:
         names = ", ".join(changed)
         note(f"the study runs without the changes to {names}: `incumbent stop`, then run again")

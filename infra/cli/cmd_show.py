@@ -11,7 +11,10 @@ from infra.cli.study_choice import JsonOption, StudyOption, choose_study
 
 def show(
     experiment: Annotated[
-        str, typer.Argument(help="An experiment, such as e42, or what was submitted: s-1f2e3d4c.")
+        str,
+        typer.Argument(
+            help="An experiment or a trial of it (e42, e42.1), or what was submitted (s-1f2e3d4c)."
+        ),
     ],
     study: StudyOption = "",
     as_json: JsonOption = False,
@@ -23,12 +26,14 @@ def show(
     from infra.proposer_facts import call_events, call_facts
     from infra.settings import settings_if_any
     from infra.study import opened
-    from infra.trial_logs import paths_of
+    from infra.trial_logs import experiment_of, paths_of
 
     home = choose_study(study)
     with opened(home) as found:
         state = found.state()
-        record = experiment_or_refusal(found, state, experiment)
+        record = experiment_of(state, experiment) or experiment_or_refusal(
+            found, state, experiment
+        )
         if isinstance(record, dict):
             print_json(record) if as_json else say(refusal(record, state.metric))
             return

@@ -18,3 +18,9 @@ def say(text: str = "") -> None:
 def note(text: str) -> None:
     """Print a line beside the output proper."""
     sys.stderr.write(text + "\n")
+
+
+def note_if_any(text: str) -> None:
+    """Print a line beside the output proper, unless there is none to print."""
+    if text:
+        note(text)

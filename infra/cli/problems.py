@@ -16,13 +16,14 @@ from infra.cli.study_choice import UsageProblem
 from infra.controller_process import ControllerRuns
 from infra.embedded_server import ServerFailed
 from infra.home import StudyProblem
+from infra.listening import ListenProblem
 from trainer.git_command import GitError, GitTooOld
 from trainer.safe_read import Unsafe
 
 USAGE = 2
 FAILURE = 1
 
-_USAGE = (ConfigError, SourceProblem, UsageProblem)
+_USAGE = (ConfigError, ListenProblem, SourceProblem, UsageProblem)
 _FAILURE = (
     BundleProblem,
     CannotRebuild,

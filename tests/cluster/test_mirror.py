@@ -151,6 +151,32 @@ def test_refs_that_a_person_deleted_come_back_with_the_next_start(study) -> None
     assert study.source.git("fsck", "--strict") == ""
 
 
+def test_a_ref_that_names_what_the_study_never_had_is_left_alone(study) -> None:
+    start(study)
+    earlier = study.source.commit({"train.py": "LR = 8\n"}, "Of an earlier study")
+    study.source.git("update-ref", "refs/incumbent/mar5/e1", earlier)
+    mirror = Mirror(study.repository, study.source.path)
+    state = mirror.sync()
+    assert state.mirrored == 1
+    assert f"refs/incumbent/mar5/e1 in {study.source.path} names what" in state.message
+    assert mirror.sync(has_news=False).message == state.message
+    assert refs(study.source) == {**refs(study), "refs/incumbent/mar5/e1": earlier}
+
+
+def test_what_a_study_brought_is_taken_back_and_no_more(study) -> None:
+    start(study)
+    mirror = Mirror(study.repository, study.source.path)
+    mirror.sync()
+    own = study.source.commit({"train.py": "LR = 8\n"}, "Somebody's own")
+    study.source.git("update-ref", "refs/incumbent/mar5/e2", own)
+    study.source.git("update-ref", "refs/incumbent/april/e1", own)
+    mirror.withdraw()
+    assert refs(study.source) == {
+        "refs/incumbent/april/e1": own,
+        "refs/incumbent/mar5/e2": own,
+    }
+
+
 def test_hundreds_of_refs_come_as_packs_in_batches(study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cluster.mirror._BATCH", 250)
     monkeypatch.setattr("cluster.mirror._PACK_EVERY", 200)

@@ -95,6 +95,15 @@ def test_what_has_not_come_back_is_said_to_be_awaited(home: StudyHome) -> None:
     assert is_complete(home, study.state, "e0.1")
 
 
+def test_of_an_attempt_that_was_given_back_nobody_says_that_it_was_lost(home: StudyHome) -> None:
+    study = Study(slots=0)
+    study.open_slot("n1/cpu-0")
+    study.start(study.propose("unmodified"), slot="n1/cpu-0")
+    study.lose("e0", is_given_back=True)
+    (ended,) = artifacts_of(home, study.state, "e0") or ()
+    assert ended["note"] == "it was lost or given back on box: what it left there is not known"
+
+
 def test_a_trial_on_the_head_is_awaited_by_nobody(home: StudyHome) -> None:
     study = run_on("cpu-0")
     assert is_complete(home, study.state, "e0.1")

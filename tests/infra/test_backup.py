@@ -157,6 +157,21 @@ def test_what_is_written_is_for_its_owner_alone(grown: GrownStudy, user: User) -
     assert left == {".git", "train.py", "incumbent.toml", "backup.jsonl", "backup.jsonl.bundle"}
 
 
+@pytest.mark.parametrize("taken", ["train.py", "fresh.jsonl.bundle"])
+def test_a_file_that_is_there_is_written_over_only_where_that_is_said(
+    user: User, taken: str
+) -> None:
+    user.write({taken: "precious"})
+    file = taken.removesuffix(".bundle")
+    said = user.refused(USAGE, "export-ledger", file)
+    assert said == (
+        f"error: there is a file {user.folder / taken} already: name another, or say --force\n"
+    )
+    assert (user.folder / taken).read_text() == "precious"
+    user.done("export-ledger", file, "--force")
+    assert (user.folder / taken).read_bytes()[:8] != b"precious"
+
+
 def test_standard_output_takes_the_ledger_alone(grown: GrownStudy, user: User) -> None:
     text = user.done("export-ledger", "-")
     assert json.loads(text.splitlines()[0])["study"] == "mar5"

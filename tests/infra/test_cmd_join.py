@@ -14,6 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from infra.cli.cmd_join import join
+from infra.home import StudyProblem
 from infra.joining import ask_to_leave, require_head
 from infra.node_home import NodeHome, NodeStatus, Standing, memberships
 from infra.node_process import NodeProcess, left_memberships
@@ -39,9 +41,9 @@ def test_an_address_has_a_host_and_a_port(user: User, head: str) -> None:
 
 
 def test_a_host_that_is_none_is_said(user: User) -> None:
-    assert "there is no host no.such.host.invalid" in user.refused(
-        USAGE, "join", "no.such.host.invalid:7700"
-    )
+    said = user.refused(USAGE, "join", "no.such.host.invalid:7700")
+    assert "there is no host no.such.host.invalid" in said
+    assert "Errno" not in said
 
 
 @pytest.mark.parametrize("head", ["[fd00::1]:7700", "fd00::1:7700"])
@@ -63,7 +65,10 @@ def test_without_a_token_nothing_is_tried(user: User) -> None:
 
 def test_a_token_file_that_cannot_be_read_is_said(user: User) -> None:
     said = user.refused(USAGE, "join", NOWHERE, "--token-file", "no-such-file")
-    assert "cannot read the token from no-such-file" in said
+    assert said == "error: cannot read the token from no-such-file: No such file or directory\n"
+    (user.folder / "binary").write_bytes(b"\xff")
+    said = user.refused(USAGE, "join", NOWHERE, "--token-file", "binary")
+    assert "cannot read the token from binary: it is no text" in said
 
 
 def test_a_first_joining_does_not_wait_for_a_head_that_is_not_there(
@@ -72,6 +77,7 @@ def test_a_first_joining_does_not_wait_for_a_head_that_is_not_there(
     user.write({"token": "a" * 64 + "\n"})
     said = user.refused(FAILURE, "join", NOWHERE, "--token-file", "token")
     assert f"nobody answers at {NOWHERE}" in said
+    assert "or is it still being prepared (`incumbent status` there)?" in said
     assert "token can be read by others, and whoever has it can join: chmod 600 token" in said
     assert not home.directory.exists(), "no token is left where nothing was joined"
 
@@ -150,6 +156,31 @@ def driven_twice(
     status = home.last_status()
     assert status is not None
     return code, status.standing, status.text
+
+
+def test_a_head_does_not_join_itself(user: User, home: NodeHome) -> None:
+    with listener(SETTINGS) as reach:
+        said = user.refused(USAGE, "join", reach, stdin="a" * 64)
+    assert said.startswith(f"error: {reach} is this machine, and the slots of a study's head take")
+    assert not home.directory.exists()
+
+
+def test_more_slots_than_cores_are_not_taken_in_silence(
+    user: User, home: NodeHome, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (user.folder / "token").write_text("a" * 64)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("infra.joining.require_head", lambda _: None)
+    monkeypatch.setattr("infra.joining.begin", refuse)
+    for slots, is_said in ((9, True), (2, False)):
+        with pytest.raises(StudyProblem, match="goes no further"):
+            join(NOWHERE, user.folder / "token", "rig", slots, detach=True)
+        said = f"--slots {slots} is more than this machine's 2 cores"
+        assert (said in capsys.readouterr().err) is is_said
+
+
+def refuse(*_: object, **__: object) -> int:
+    raise StudyProblem("it goes no further")
 
 
 def test_what_belongs_to_a_membership_is_for_one_user_alone(home: NodeHome) -> None:

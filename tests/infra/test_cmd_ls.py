@@ -38,7 +38,8 @@ def begun(user: User) -> None:
 
 
 def test_a_machine_without_any_says_how_to_begin(user: User) -> None:
-    assert user.done("ls") == "no study is on this machine: `incumbent init` in a repository\n"
+    said = "no study is on this machine: `incumbent run` in a repository begins one\n"
+    assert user.done("ls") == said
     assert json.loads(user.done("ls", "--json")) == {"studies": [], "joined": []}
 
 

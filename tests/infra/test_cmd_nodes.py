@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 
 from cluster import events as ev
+from cluster.config import ClusterConfig
+from cluster.config_file import load_config
 from cluster.node_state import NodeStatus
 from cluster.state import StudyState
+from infra.controller_process import announce, sole_controller
+from infra.settings import save_settings
 from infra.study import opened
-from tests.infra.user import CONFIG, TRAIN, USAGE, User
+from tests.infra.user import CONFIG, PROGRAM, TRAIN, USAGE, User
 from trainer.trial import SlotId
 
 
@@ -85,6 +89,17 @@ def test_the_table_tells_how_each_node_is_and_why(user: User) -> None:
     assert lines[4].endswith("Ray 2.9.0, the study has 2.51.1")
 
 
+def test_how_others_join_is_said_while_the_study_runs(user: User) -> None:
+    cluster = ClusterConfig(listen="10.0.0.5:7700")
+    config = load_config(user.folder / "incumbent.toml")
+    save_settings(user.home, config.model_copy(update={"cluster": cluster}))
+    line = "type there: incumbent join 10.0.0.5:7700"
+    assert line not in user.run(PROGRAM, "nodes").stderr
+    with sole_controller(user.home):
+        announce(user.home)
+        assert line in user.run(PROGRAM, "nodes").stderr
+
+
 def test_programs_read_the_same(user: User) -> None:
     facts = json.loads(user.done("nodes", "--json"))
     assert facts["study"] == "mar5"
@@ -110,7 +125,8 @@ def test_a_study_that_never_ran_has_no_nodes(tmp_path: Path) -> None:
     user.commit({"train.py": TRAIN})
     user.write({"incumbent.toml": CONFIG})
     user.done("submit", "--set", "LR=0.3")
-    assert user.done("nodes") == "there is no node: the study has never run\n"
+    said = "there is no node yet: they are listed once `incumbent run` is ready for trials\n"
+    assert user.done("nodes") == said
     assert json.loads(user.done("nodes", "--json"))["nodes"] == []
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from cluster.config import StudyConfig
+from infra.cli.cmd_run import _warn_of_changes
 from infra.cli.main import spelled_out
 from infra.home import StudyHome, StudyProblem
-from infra.listening import FIRST_PORT, LAST_PORT, placed
+from infra.listening import FIRST_PORT, LAST_PORT, ListenProblem, join_words, placed
 from infra.settings import save_settings
-from tests.infra.user import CONFIG, left_behind
+from tests.infra.user import CONFIG, TRAIN, USAGE, User, left_behind
 
 OWN = "127.0.0.2"
 """Of this machine, and of no other: what a test may bind, though no study would be let to."""
@@ -126,7 +127,7 @@ def test_what_cannot_be_listened_at_is_said(
     if listen == "six.example":
         found = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("fd00::1", 0, 0, 0))
         monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: [found])
-    with pytest.raises(StudyProblem, match=reason):
+    with pytest.raises(ListenProblem, match=reason):
         placed(config(listen), home)
 
 
@@ -135,7 +136,7 @@ def test_an_address_that_others_cannot_come_to_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listen: str
 ) -> None:
     monkeypatch.setenv("INCUMBENT_HOME", str(tmp_path))
-    with pytest.raises(StudyProblem, match="need an address to come to"):
+    with pytest.raises(ListenProblem, match="need an address to come to"):
         placed(config(listen), StudyHome.locate(tmp_path, "mar5"))
 
 
@@ -152,8 +153,54 @@ def test_a_machine_that_others_reach_by_six_alone_cannot_listen(
 
 
 def test_a_ray_that_is_joined_is_not_joined_by_others(home: StudyHome) -> None:
-    with pytest.raises(StudyProblem, match="leave one of them out"):
+    with pytest.raises(ListenProblem, match="leave one of them out"):
         placed(config(OWN, address="10.0.0.5:6379"), home)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--listen=",), "--listen= names no address"),
+        (("--listen", "10.77.0.1"), "if it is the address to listen at, say --listen=10.77.0.1"),
+        (("--listen=127.0.0.1",), "--listen=127.0.0.1: other machines need an address"),
+    ],
+)
+def test_an_option_that_cannot_be_meant_is_a_matter_of_usage(
+    tmp_path: Path, words: tuple[str, ...], reason: str
+) -> None:
+    user = User.at(tmp_path)
+    user.commit({"train.py": TRAIN})
+    user.write({"incumbent.toml": CONFIG})
+    assert reason in user.refused(USAGE, "run", *words)
+    assert not user.has_study()
+
+
+def test_what_to_type_elsewhere_is_said_of_a_study_that_listens(home: StudyHome) -> None:
+    assert join_words(home) == ""
+    save_settings(home, config(""))
+    assert join_words(home) == ""
+    save_settings(home, config(f"{OWN}:7700"))
+    assert f"incumbent join {OWN}:7700 " in join_words(home)
+    assert str(home.ray_token) in join_words(home)
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted", "said"),
+    [
+        ("", "10.0.0.5:7700", "lets no machine join: `incumbent stop`, then `incumbent run --li"),
+        ("10.0.0.5:7700", "10.0.0.5:7701", "listens at 10.0.0.5:7700, and not at 10.0.0.5:7701"),
+        ("10.0.0.5:7700", "10.0.0.5:7700", ""),
+        ("10.0.0.5:7700", "", ""),
+    ],
+)
+def test_a_study_that_runs_cannot_begin_to_listen(
+    before: str, wanted: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _warn_of_changes(config(before), config(wanted))
+    printed = capsys.readouterr().err
+    assert said in printed
+    assert "cluster" not in printed
+    assert bool(printed) == bool(said)
 
 
 def test_the_option_may_go_without_a_value() -> None:

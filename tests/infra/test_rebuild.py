@@ -152,6 +152,20 @@ def test_a_folder_that_is_lost_as_well_is_rebuilt_from_the_mirror(
     assert state_of(user).incumbent_commit == head
 
 
+@pytest.mark.parametrize("verb", [("run", "--sandbox", "none"), ("submit", "--set", "LR=0.3")])
+def test_no_study_begins_anew_over_the_mirror_of_one_that_is_lost(
+    grown: GrownStudy, user: User, verb: tuple[str, ...]
+) -> None:
+    before = user.git("for-each-ref")
+    shutil.rmtree(user.home.directory)
+    said = user.refused(FAILURE, *verb)
+    assert "refs/incumbent/mar5/*" in said
+    assert "`incumbent rebuild`" in said
+    assert user.git("for-each-ref") == before
+    user.write({"incumbent.toml": CONFIG.replace('"mar5"', '"april"')})
+    user.done("submit", "--set", "LR=0.3")
+
+
 def test_a_table_that_does_not_agree_is_left_out(grown: GrownStudy, user: User) -> None:
     text = user.home.results.read_text()
     user.home.results.write_text(text.replace("\t0.050000\t", "\t0.040000\t"))

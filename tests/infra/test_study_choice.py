@@ -7,11 +7,14 @@ import pytest
 
 from cluster import events as ev
 from cluster.config_file import load_config
+from cluster.mirror import Mirror
+from cluster.study_repository import StudyRepository
 from infra.home import StudyHome
 from infra.launch import find_config, prepare_run
 from infra.study import opened
 from tests.infra.study_factory import Study
 from tests.infra.user import CONFIG, TRAIN, USAGE, User
+from trainer.trial import CommitId, ExperimentId
 
 
 @pytest.fixture
@@ -53,6 +56,17 @@ def test_what_was_set_aside_is_meant_only_where_its_whole_id_is_said(user: User)
     assert "ZeroDivisionError" in user.done("show", "e0", "--study", aside.id)
     assert "crashed" in user.done("log", "--study", aside.id)
     user.done("stop")
+
+
+def test_what_was_set_aside_takes_its_refs_out_of_the_mirror(user: User) -> None:
+    commit = CommitId(user.git("rev-parse", "HEAD").strip())
+    failed = StudyRepository.open(user.home.git, study="mar5")
+    failed.keep_ref(ExperimentId("e0"), commit)
+    Mirror(failed, user.folder).sync()
+    aside = begin_anew(user)
+    assert user.git("for-each-ref", "refs/incumbent") == ""
+    kept = StudyRepository.open(aside.git, study="mar5")
+    assert kept.resolve("refs/incumbent/mar5/e0") == commit
 
 
 def test_a_repository_whose_every_study_was_set_aside_has_none(user: User) -> None:

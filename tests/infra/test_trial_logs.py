@@ -7,7 +7,7 @@ import pytest
 
 from infra.artifacts import artifacts_of, paths_at
 from infra.home import StudyHome
-from infra.trial_logs import find_log, paths_of, why_no_log
+from infra.trial_logs import experiment_of, find_log, paths_of, why_no_log
 from tests.infra.study_factory import Study, crashed, scored
 from trainer.paths import WorkerPaths
 from trainer.removal import remove_tree
@@ -60,8 +60,20 @@ def test_who_asks_for_the_log_of_a_rejected_experiment_is_told_why(home: StudyHo
     said = "e0 was rejected before it could run: train.py:4: undefined name 'modle'"
     for name in ("e0", "e0.1"):
         assert why_no_log(home, study.state, name) == said
-    for name in ("e1", "e9", "nonsense"):
-        assert why_no_log(home, study.state, name).startswith(f"no trial of {name} has started")
+    assert why_no_log(home, study.state, "e1").startswith("no trial of e1 has started")
+    for name in ("e9", "nonsense"):
+        said = f"there is no experiment {name} ("
+        assert why_no_log(home, study.state, name).startswith(said)
+    assert why_no_log(home, study.state, "e9.1") == why_no_log(home, study.state, "e9")
+
+
+def test_an_experiment_goes_by_the_names_of_its_trials_too() -> None:
+    study = Study(slots=1)
+    study.baseline(1.0)
+    for name in ("e0", "e0.1"):
+        assert experiment_of(study.state, name) == study.state.experiments[E0]
+    for name in ("e0.7", "e9", "e9.1", "e0."):
+        assert experiment_of(study.state, name) is None
 
 
 def test_of_a_trial_whose_model_could_not_be_asked_it_is_that_log_that_is_shown(
