@@ -6,9 +6,10 @@ study meanwhile it learns by that, and when the head comes back as another study
 terms, it ends and is started anew.
 
 Protocol: settings as JSON in the file named by the only argument; reports as JSON lines on standard
-output (`phase`, `joined`, `problem`; the last is `away`, `fatal`, `denied` or `left`). On standard
-input, `leave` has it finish what runs and go, `now` has it go at once; until it has joined, both
-do. At the end of file it goes, too, and ends its Ray: whoever would have done that was killed.
+output (`phase`, `joined`, `problem`; the last is `away`, `stopped`, `fatal`, `denied` or `left`).
+On standard input, `leave` has it finish what runs and go, `now` has it go at once; until it has
+joined, both do. At the end of file it goes, too, and ends its Ray: whoever would have done that was
+killed.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ from typing import Any
 
 import ray
 
-from cluster.board import Board, BoardAway, WrongToken
+from cluster.board import Board, BoardAway, StudyStopped, WrongToken
 from cluster.brief import Brief, NodeFacts, Order, Refusal, Versions
 from cluster.codec import from_json
 from cluster.crew import Crew, CrewFailed, Post, cause
@@ -107,6 +108,8 @@ class _Node:
         self._is_asking = False
         self._is_ending = False
         self._fault = ""
+        self._problems: list[str] = []
+        """What ails its workers and was not told yet."""
 
     def _terms(self) -> Brief:
         """Return the study's brief, if it is one that this version understands."""
@@ -170,7 +173,7 @@ class _Node:
         if kind == "fatal":
             self._fault = text
         else:
-            say(kind, text)
+            self._problems.append(text)
 
     def _taken(self) -> NameTaken:
         return NameTaken(
@@ -225,10 +228,16 @@ class _Node:
         )
 
     def _beat(self) -> Order:
-        """Say that the node lives. Raises LedgerAway, if that is to be told and cannot be now."""
+        """Say that the node lives.
+
+        Raises LedgerAway, if that is to be told and cannot be now, and StudyStopped.
+        """
         self._beat_at = time.monotonic()
         try:
             order: Order = ray.get(self._queue.beat.remote(self._facts), timeout=CALL_S)
+        except ray.exceptions.RayActorError:
+            self._board.brief()
+            raise
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, LedgerAway):
                 raise error.cause from None
@@ -238,13 +247,19 @@ class _Node:
     def tend(self) -> None:
         """Keep the workers up, and do as the head wants.
 
-        Raises HeadChanged, NodeRefused if there can be no workers after all, and what Ray raises.
+        Raises HeadChanged, StudyStopped, NodeRefused if there can be no workers after all, and what
+        Ray raises.
         """
         if self._crew is None:
             return
         self._crew.tend(is_leaving=self._is_leaving)
         if self._fault:
             raise NodeRefused(self._fault)
+        if self._problems:
+            self._board.brief()  # a study that stops ends its workers everywhere: no problem
+            for text in self._problems:
+                say("problem", text)
+            self._problems.clear()
         if time.monotonic() - self._beat_at < BEAT_S:
             return
         if self._board.brief() != self._brief:
@@ -328,7 +343,7 @@ def _be(settings: NodeSettings, orders: Orders) -> int:
         say("fatal", str(error))
         return REFUSED
     except (BoardAway, LedgerAway) as error:
-        say("away", str(error))
+        say("stopped" if isinstance(error, StudyStopped) else "away", str(error))
         return AWAY
     except ray.exceptions.RayActorError:
         say("away", "the study's queue is gone")

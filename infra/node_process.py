@@ -47,6 +47,8 @@ class NodeProcess:
         self._told = 0
         self._text = ""
         self._has_joined = False
+        self._has_stopped = False
+        """Whether the study was seen to stop, and nothing of it since."""
         self._last: tuple[Standing, str] | None = None
         self._settings = NodeSettings(
             head=home.head,
@@ -70,10 +72,11 @@ class NodeProcess:
         code = _AWAY
         while not self._asked:
             if not answers(self._home.head):
-                self._stand(Standing.WAITING, f"nobody answers at {self._home.head}")
+                self._await(f"nobody answers at {self._home.head}")
                 self._wait(AGAIN_S)
                 continue
-            self._stand(Standing.STARTING, "asking the study what it is")
+            if not self._has_stopped:
+                self._stand(Standing.STARTING, "asking the study what it is")
             began = time.monotonic()
             code = self._drive()
             if code in {0, _REFUSED}:
@@ -83,7 +86,7 @@ class NodeProcess:
             # what runs in it may run for as long as its leases last.
             if failures > 1 and code != _AWAY:
                 self._ray.stop()
-            self._stand(Standing.WAITING, self._text or f"the driver ended with status {code}")
+            self._await(self._text or f"the driver ended with status {code}")
             self._wait(min(pause_s * failures, LONGEST_PAUSE_S))
         self._ray.stop()
         is_refused = code == _REFUSED
@@ -92,6 +95,10 @@ class NodeProcess:
 
     def _ask_to_leave(self, *_: object) -> None:
         self._asked += 1
+
+    def _await(self, why: str) -> None:
+        """Tell why the node is not joined; of a study that stopped, that it did, until it is up."""
+        self._stand(Standing.WAITING, "the study has stopped" if self._has_stopped else why)
 
     def _wait(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -126,17 +133,23 @@ class NodeProcess:
                 driver.kill()
             time.sleep(LOOK_S)
         reader.join(LEAVE_S)  # whoever else holds the pipe is not to hold this process up
+        if driver.stdin is not None:
+            with suppress(OSError):
+                driver.stdin.close()
         return driver.returncode
 
     def _listen(self, reports: IO[str]) -> None:
-        for line in reports:
-            try:
-                report = json.loads(line)
-                self._hear(str(report["kind"]), str(report["text"]))
-            except (ValueError, KeyError, TypeError):
-                continue  # something that Ray printed
+        with reports:
+            for line in reports:
+                try:
+                    report = json.loads(line)
+                    self._hear(str(report["kind"]), str(report["text"]))
+                except (ValueError, KeyError, TypeError):
+                    continue  # something that Ray printed
 
     def _hear(self, kind: str, text: str) -> None:
+        if kind != "away":  # which a study that starts again is for a while
+            self._has_stopped = kind == "stopped"
         if kind == "joined":
             self._has_joined = True
             self._stand(Standing.LEAVING if self._asked else Standing.JOINED, text)

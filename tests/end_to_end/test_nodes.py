@@ -190,3 +190,19 @@ def test_a_head_that_comes_back_is_joined_again(study: Study, rack: Rack) -> Non
     blamed = [e for e in study.state().experiments.values() if e.status is Status.CRASHED]
     assert not blamed, "a head's death is no experiment's fault"
     node.run(str(PROGRAM), "leave", "--now", timeout_s=60)
+
+
+def test_a_stop_is_told_to_nodes_and_looks_like_no_fault(study: Study, rack: Rack) -> None:
+    node = rack.add("waiting")
+    joined = join(study, node, "--slots", "3")
+    wait(lambda: trials_of(study, "waiting"), "a trial on the node")
+    study.incumbent("stop")
+    wait(lambda: f"waiting for {study.reach}: the study has stopped" in joined.output, "word of it")
+    before = len(trials_of(study, "waiting"))
+    study.go_on()
+    wait(lambda: len(trials_of(study, "waiting")) > before, "a trial after that", 180.0)
+    told = joined.output.splitlines()
+    stopped = next(n for n, line in enumerate(told) if "the study has stopped" in line)
+    assert told[stopped - 1] == f"waiting has joined {study.reach} with 3 slots"
+    assert told[stopped + 1] == "starting Ray"
+    node.run(str(PROGRAM), "leave", "--now", timeout_s=60)
