@@ -17,10 +17,16 @@ def nodes_words(nodes: Sequence[NodeFacts]) -> str:
 
 def node_troubles(nodes: Sequence[NodeFacts]) -> list[str]:
     """Tell of each node that does not work as it should, and why."""
+    ailing = {"draining", "quarantined", "refused"}
+    return reasons([node for node in nodes if node["state"] in ailing])
+
+
+def reasons(nodes: Sequence[NodeFacts]) -> list[str]:
+    """Tell of each node why it is as it is, where there is a reason."""
     return [
         one_line(f"{node['node']} {node['state']}: {node['reason']}")
         for node in nodes
-        if node["state"] in {"draining", "quarantined", "refused"}
+        if node["reason"]
     ]
 
 
@@ -28,10 +34,3 @@ def slots_words(node: NodeFacts) -> str:
     """Count a node's slots by how they are."""
     counts = {word: int(count) for word, count in node["slots"].items()}  # type: ignore[call-overload]
     return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-
-
-def versions(node: NodeFacts) -> str:
-    """Name the versions that a node runs, as far as it said so."""
-    if not node["incumbent"]:
-        return ""
-    return one_line(f"{node['incumbent']}, Python {node['python']}, Ray {node['ray']}")

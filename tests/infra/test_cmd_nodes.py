@@ -1,6 +1,8 @@
 """The nodes of a study: how each is, and what people may ask of it."""
 
+import io
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,7 +11,11 @@ import pytest
 from cluster import events as ev
 from cluster.node_state import NodeStatus
 from cluster.state import StudyState
+from infra import tables
+from infra.node_facts import node_facts
+from infra.node_table import render_nodes
 from infra.study import opened
+from tests.infra.study_factory import Study
 from tests.infra.user import CONFIG, TRAIN, USAGE, User
 from trainer.trial import SlotId
 
@@ -69,7 +75,7 @@ def state(user: User) -> StudyState:
 
 def test_the_table_tells_how_each_node_is_and_why(user: User) -> None:
     lines = user.done("nodes").splitlines()
-    assert [line.split()[:2] for line in lines] == [
+    assert [line.split()[:2] for line in lines[:5]] == [
         ["node", "state"],
         ["box", "joined"],
         ["alpha", "joined"],
@@ -79,10 +85,36 @@ def test_the_table_tells_how_each_node_is_and_why(user: User) -> None:
     assert "(head)" in lines[1]
     assert "1 idle" in lines[1]
     assert "2 idle" in lines[2]
-    assert "10.0.0.7  2 x NVIDIA H200  1.0, Python 3.12.3, Ray 2.51.1" in lines[2]
+    assert lines[2].endswith("10.0.0.7  2 x NVIDIA H200")
     assert "1 blocked" in lines[3]
-    assert lines[3].endswith("e1.1, e2.1, e3.1 failed here and passed elsewhere")
-    assert lines[4].endswith("Ray 2.9.0, the study has 2.51.1")
+    assert lines[5:] == [
+        "",
+        "beta quarantined: e1.1, e2.1, e3.1 failed here and passed elsewhere",
+        "gamma refused: Ray 2.9.0, the study has 2.51.1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("events", "rows"),
+    [
+        (EVENTS, 5),
+        ((opening("cpu-0", "box", "cpu"), joined("a-machine-with-a-longer-name.of-some-lab")), 3),
+        ((joined("rig", gpus=("NVIDIA GeForce RTX 4090",) * 8),), 2),
+    ],
+)
+def test_a_screen_of_80_columns_has_room_for_nodes_and_for_why_one_was_refused(
+    monkeypatch: pytest.MonkeyPatch, events: Sequence[ev.Event], rows: int
+) -> None:
+    monkeypatch.setattr(tables, "WIDTH_OF_A_PIPE", 80)
+    study = Study(slots=0)
+    reason = "Incumbent 1.1 there, 1.0 here; Python 3.12.4 there, 3.12.3 here: install " + "it " * 9
+    study.tell(*events, ev.NodeRefused(node="worn", address="10.77.200.103", reason=reason))
+    shown = io.StringIO()
+    render_nodes(node_facts(study.state, study.now), file=shown)
+    table, _, told = shown.getvalue().partition("\n\n")
+    assert all(len(line) <= 80 for line in shown.getvalue().splitlines())
+    assert len(table.splitlines()) <= rows + 2, "next to nothing wraps"
+    assert f"worn refused: {reason}" == " ".join(told.splitlines()[-2:]) + " "
 
 
 def test_programs_read_the_same(user: User) -> None:
