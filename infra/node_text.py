@@ -3,15 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from infra.node_facts import NodeFacts
+from infra.node_facts import STOPPED, NodeFacts
 from infra.plain_text import one_line
 
 
 def nodes_words(nodes: Sequence[NodeFacts]) -> str:
-    """Count the nodes by how they are, where there is more than the head."""
-    if len(nodes) <= 1:
-        return ""
-    counts = Counter(node["state"] for node in nodes)
+    """Count the nodes by how they are; the head is none."""
+    counts = Counter(node["state"] for node in nodes if not node["head"])
     return ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
 
 
@@ -31,6 +29,8 @@ def reasons(nodes: Sequence[NodeFacts]) -> list[str]:
 
 
 def slots_words(node: NodeFacts) -> str:
-    """Count a node's slots by how they are."""
+    """Count the slots of a node that is there by how they are."""
+    if node["state"] in {STOPPED, "left", "refused"}:
+        return ""
     counts = {word: int(count) for word, count in node["slots"].items()}  # type: ignore[call-overload]
-    return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    return ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "0 slots"

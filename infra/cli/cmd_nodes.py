@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from infra.node_facts import NodeFacts
+    from infra.study import OpenStudy
 
 
 def nodes(
@@ -24,14 +25,11 @@ def nodes(
     if release:
         _release(release, study, as_json)
         return
-    from datetime import UTC, datetime
-
-    from infra.node_facts import node_facts
     from infra.study import opened
 
     home = choose_study(study)
     with opened(home) as found:
-        facts = node_facts(found.state(), datetime.now(UTC))
+        facts = _known(found)
     if as_json:
         print_json({"study": home.name, "nodes": facts})
     else:
@@ -46,16 +44,12 @@ def drain(
     as_json: JsonOption = False,
 ) -> None:
     """Have a node finish what it runs, then leave."""
-    from datetime import UTC, datetime
-
     from cluster.events import DrainRequested
-    from infra.node_facts import node_facts
     from infra.requests import request
     from infra.study import opened
 
     with opened(choose_study(study, to_act=True)) as found:
-        known = node_facts(found.state(), datetime.now(UTC))
-        facts = _named(node, known)
+        facts = _named(node, _known(found))
         if facts["head"]:
             cure = "`incumbent pause` begins no more trials, `incumbent stop` ends it"
             raise UsageProblem(f"{node} is where the study runs: {cure}")
@@ -73,15 +67,12 @@ def drain(
 
 
 def _release(node: str, study_name: str, as_json: bool) -> None:
-    from datetime import UTC, datetime
-
     from cluster.events import NodeReleased
-    from infra.node_facts import node_facts
     from infra.requests import request
     from infra.study import opened
 
     with opened(choose_study(study_name, to_act=True)) as found:
-        facts = _named(node, node_facts(found.state(), datetime.now(UTC)))
+        facts = _named(node, _known(found))
         if facts["state"] != "quarantined":
             raise UsageProblem(f"{node} is {facts['state']}: there is nothing to release it from")
         request(found, NodeReleased(node=node))
@@ -89,6 +80,16 @@ def _release(node: str, study_name: str, as_json: bool) -> None:
         print_json({"node": node, "requested": "release"})
     else:
         say(f"{node} is released: it takes trials again, and what failed there is forgotten")
+
+
+def _known(study: "OpenStudy") -> "Sequence[NodeFacts]":
+    from datetime import UTC, datetime
+
+    from infra.controller_process import find_controller
+    from infra.node_facts import node_facts
+
+    is_running = find_controller(study.home) is not None
+    return node_facts(study.state(), datetime.now(UTC), is_running=is_running)
 
 
 def _named(node: str, known: "Sequence[NodeFacts]") -> "NodeFacts":

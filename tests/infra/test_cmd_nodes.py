@@ -2,8 +2,8 @@
 
 import io
 import json
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from cluster import events as ev
 from cluster.node_state import NodeStatus
 from cluster.state import StudyState
 from infra import tables
+from infra.controller_process import announce, sole_controller
 from infra.node_facts import node_facts
 from infra.node_table import render_nodes
 from infra.study import opened
@@ -39,6 +40,7 @@ def joined(node: str, **facts: object) -> ev.NodeJoined:
 
 
 EVENTS = (
+    ev.ControllerStarted(epoch=1, pid=4711, node="box"),
     opening("cpu-0", "box", "cpu"),
     ev.NodeRefused(node="gamma", address="10.0.0.9", reason="Ray 2.9.0, the study has 2.51.1"),
     joined("alpha", gpus=("NVIDIA H200", "NVIDIA H200")),
@@ -51,14 +53,16 @@ EVENTS = (
 
 
 @pytest.fixture
-def user(tmp_path: Path) -> User:
+def user(tmp_path: Path) -> Iterator[User]:
     """Somebody whose study has a head and two nodes, one of them in quarantine."""
     user = User.at(tmp_path)
     user.commit({"train.py": TRAIN})
     user.write({"incumbent.toml": CONFIG})
     user.done("submit", "--set", "LR=0.3")
     happen(user, *EVENTS)
-    return user
+    with sole_controller(user.home):
+        announce(user.home)
+        yield user
 
 
 def happen(user: User, *events: ev.Event) -> None:
@@ -77,7 +81,7 @@ def test_the_table_tells_how_each_node_is_and_why(user: User) -> None:
     lines = user.done("nodes").splitlines()
     assert [line.split()[:2] for line in lines[:5]] == [
         ["node", "state"],
-        ["box", "joined"],
+        ["box", "running"],
         ["alpha", "joined"],
         ["beta", "quarantined"],
         ["gamma", "refused"],
@@ -110,7 +114,7 @@ def test_a_screen_of_80_columns_has_room_for_nodes_and_for_why_one_was_refused(
     reason = "Incumbent 1.1 there, 1.0 here; Python 3.12.4 there, 3.12.3 here: install " + "it " * 9
     study.tell(*events, ev.NodeRefused(node="worn", address="10.77.200.103", reason=reason))
     shown = io.StringIO()
-    render_nodes(node_facts(study.state, study.now), file=shown)
+    render_nodes(node_facts(study.state, study.now, is_running=True), file=shown)
     table, _, told = shown.getvalue().partition("\n\n")
     assert all(len(line) <= 80 for line in shown.getvalue().splitlines())
     assert len(table.splitlines()) <= rows + 2, "next to nothing wraps"
@@ -121,7 +125,7 @@ def test_programs_read_the_same(user: User) -> None:
     facts = json.loads(user.done("nodes", "--json"))
     assert facts["study"] == "mar5"
     box, alpha, beta, gamma = facts["nodes"]
-    assert (box["head"], box["state"], box["since"]) == (True, "joined", None)
+    assert (box["head"], box["state"], box["seconds"] < 60) == (True, "running", True)
     assert alpha["slots"] == {"busy": 0, "idle": 2, "blocked": 0}
     assert alpha["devices"] == ["NVIDIA H200", "NVIDIA H200"]
     assert (alpha["cpus"], alpha["memory_gb"], alpha["head"]) == (8, 31.0, False)
@@ -130,9 +134,30 @@ def test_programs_read_the_same(user: User) -> None:
     assert json.loads(user.done("status", "--json"))["nodes"][2]["reason"] == beta["reason"]
 
 
+def rows(study: Study, *, is_running: bool = True) -> list[list[str]]:
+    """Return the words of each line of the table."""
+    shown = io.StringIO()
+    render_nodes(node_facts(study.state, study.now, is_running=is_running), file=shown)
+    return [line.split() for line in shown.getvalue().splitlines()[1:]]
+
+
+def test_a_head_runs_for_as_long_as_its_controller_lives_also_without_slots() -> None:
+    study = Study(slots=0)
+    study.now += timedelta(seconds=8)
+    assert rows(study) == [["box", "running", "(head)", "8s", "0", "slots"]]
+    assert rows(study, is_running=False) == [["box", "stopped", "(head)"]]
+    study.open_slot("cpu-0")
+    assert rows(study) == [["box", "running", "(head)", "9s", "1", "idle", "cpu"]]
+    study.tell(ev.NodeQuarantined(node="box", reason="it throttles"), ev.NodeReleased(node="box"))
+    assert rows(study)[0][:2] == ["box", "running"]
+    study.tell(ev.ControllerStarted(epoch=2, pid=4712, node="other"))
+    assert rows(study)[0][:3] == ["other", "running", "(head)"]
+    assert rows(study)[1][:2] == ["box", "left"]
+
+
 def test_status_counts_nodes_and_tells_what_is_wrong_with_them(user: User) -> None:
     said = user.done("status")
-    assert "2 joined, 1 quarantined, 1 refused" in said
+    assert "  1 joined, 1 quarantined, 1 refused" in said
     assert "beta quarantined: e1.1, e2.1, e3.1 failed here and passed elsewhere" in said
     assert "beta/cpu-0: beta is quarantined" not in said  # told once, of the node
 
