@@ -6,7 +6,7 @@ without slots.
 
 from collections import Counter
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypedDict
 
 from cluster.node_state import NodeStatus
@@ -14,6 +14,7 @@ from cluster.state import SlotState, StudyState
 
 RUNNING, STOPPED = "running", "stopped"
 """How the head is, while nothing is held against it."""
+REFUSED_S = 600.0
 
 
 class NodeSlotFacts(TypedDict):
@@ -56,12 +57,20 @@ class NodeFacts(TypedDict):
 def node_facts(state: StudyState, now: datetime, *, is_running: bool) -> list[NodeFacts]:
     """Return the nodes that there are or were: the head first, then by name.
 
-    `is_running` says whether the study has a controller that lives.
+    `is_running` says whether the study has a controller that lives. A refusal is told of for
+    `REFUSED_S`, and not beyond the run in which it was.
     """
+    begun = state.running_since if is_running else None
+    old = {
+        name
+        for name, node in state.nodes.items()
+        if node.status is NodeStatus.REFUSED
+        and (begun is None or node.since < max(begun, now - timedelta(seconds=REFUSED_S)))
+    }
     slots: dict[str, list[SlotState]] = {}
     for slot in state.slots.values():
         slots.setdefault(slot.node, []).append(slot)
-    names = {*slots, *state.nodes, *([state.head] if state.head else [])}
+    names = {*slots, *state.nodes, *([state.head] if state.head else [])} - old
     return [
         _node(state, name, slots.get(name, []), now, is_running=is_running)
         for name in sorted(names, key=lambda name: (name != state.head, name))

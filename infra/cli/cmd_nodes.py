@@ -97,7 +97,8 @@ def _named(node: str, known: "Sequence[NodeFacts]") -> "NodeFacts":
     for facts in known:
         if facts["node"] == node:
             return facts
-    names = ", ".join(facts["node"] for facts in known) or "none"
+    there = [facts for facts in known if facts["state"] not in {"left", "refused"}]
+    names = ", ".join(facts["node"] for facts in there) or "none"
     raise UsageProblem(f"there is no node {node}; there is: {names}")
 
 

@@ -155,6 +155,19 @@ def test_a_head_runs_for_as_long_as_its_controller_lives_also_without_slots() ->
     assert rows(study)[1][:2] == ["box", "left"]
 
 
+def test_a_refusal_is_told_for_ten_minutes_of_the_run_in_which_it_was() -> None:
+    study = Study(slots=0)
+    study.tell(ev.NodeRefused(node="worn", address="10.0.0.9", reason="no sandbox"))
+    assert rows(study)[1][:2] == ["worn", "refused"]
+    assert len(rows(study, is_running=False)) == 1
+    study.now += timedelta(seconds=601)
+    assert len(rows(study)) == 1
+    study.tell(ev.NodeRefused(node="worn", address="10.0.0.9", reason="no sandbox"))
+    assert rows(study)[1][:2] == ["worn", "refused"]
+    study.tell(ev.ControllerStarted(epoch=2, pid=4712, node="box"))
+    assert len(rows(study)) == 1
+
+
 def test_status_counts_nodes_and_tells_what_is_wrong_with_them(user: User) -> None:
     said = user.done("status")
     assert "  1 joined, 1 quarantined, 1 refused" in said
@@ -192,7 +205,7 @@ def test_a_quarantined_node_is_released(user: User) -> None:
 @pytest.mark.parametrize(
     ("command", "problem"),
     [
-        (("drain", "delta"), "there is no node delta; there is: box, alpha, beta, gamma"),
+        (("drain", "delta"), "there is no node delta; there is: box, alpha, beta\n"),
         (("nodes", "--release", "delta"), "there is no node delta; there is: box, alpha, "),
         (("drain", "gamma"), "gamma is not there: it was refused: Ray 2.9.0, the study has 2.51.1"),
         (("drain", "box"), "box is where the study runs: `incumbent pause` begins no more trials"),
