@@ -6,10 +6,10 @@ study meanwhile it learns by that, and when the head comes back as another study
 terms, it ends and is started anew.
 
 Protocol: settings as JSON in the file named by the only argument; reports as JSON lines on standard
-output (`phase`, `joined`, `problem`; the last is `away`, `stopped`, `fatal`, `denied` or `left`).
-On standard input, `leave` has it finish what runs and go, `now` has it go at once; until it has
-joined, both do. At the end of file it goes, too, and ends its Ray: whoever would have done that was
-killed.
+output (`phase`, `joined`, `leaving`, `problem`; the last is `away`, `stopped`, `fatal`, `denied` or
+`left`). On standard input, `leave` has it finish what runs and go, `now` has it go at once; until
+it has joined, both do. At the end of file it goes, too, and ends its Ray: whoever would have done
+that was killed.
 """
 
 import hashlib
@@ -267,7 +267,7 @@ class _Node:
         # Ray is starting the queue again, or the ledger is away: the next beat asks.
         with suppress(ray.exceptions.ActorUnavailableError, LedgerAway):
             if self._beat() is Order.LEAVE and not self._is_leaving:
-                say("phase", "finishing what runs, then leaving")
+                say("leaving", "finishing what runs, then leaving")
                 self._is_leaving = True
             if self._is_asking:
                 with suppress(ray.exceptions.RayTaskError):

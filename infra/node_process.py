@@ -155,6 +155,8 @@ class NodeProcess:
             self._stand(Standing.LEAVING if self._asked else Standing.JOINED, text)
         elif kind == "phase":
             self._stand(Standing.LEAVING if self._asked else Standing.STARTING, text)
+        elif kind == "leaving":
+            self._stand(Standing.LEAVING, text)
         else:
             self._text = text
         if kind == "denied":

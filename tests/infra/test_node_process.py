@@ -85,3 +85,15 @@ def test_a_study_that_stopped_is_waited_for_in_silence_until_it_is_up(
         ("starting", "asking the study what it is"),
         ("left", "drained"),
     ]
+
+
+def test_a_node_that_is_drained_says_that_it_leaves(
+    home: NodeHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "finishing what runs, then leaving"
+    drive = Drive((("joined", "1 slot"), ("leaving", words), ("left", "drained")), 0)
+    assert reported(home, monkeypatch, drive)[1:] == [
+        ("joined", "1 slot"),
+        ("leaving", words),
+        ("left", "drained"),
+    ]
