@@ -45,7 +45,10 @@ class NodeProcess:
         self._asked = 0
         """How often this process was asked to leave."""
         self._told = 0
-        self._text = ""
+        self._problem = ""
+        """The last that the driver reported."""
+        self._ending = ""
+        """Why the driver ended, by its last word."""
         self._has_joined = False
         self._has_stopped = False
         """Whether the study was seen to stop, and nothing of it since."""
@@ -86,11 +89,11 @@ class NodeProcess:
             # what runs in it may run for as long as its leases last.
             if failures > 1 and code != _AWAY:
                 self._ray.stop()
-            self._await(self._text or f"the driver ended with status {code}")
+            self._await(self._ending or self._problem or f"the driver ended with status {code}")
             self._wait(min(pause_s * failures, LONGEST_PAUSE_S))
         self._ray.stop()
         is_refused = code == _REFUSED
-        self._stand(Standing.REFUSED if is_refused else Standing.LEFT, self._text)
+        self._stand(Standing.REFUSED if is_refused else Standing.LEFT, self._ending)
         return 1 if is_refused else 0
 
     def _ask_to_leave(self, *_: object) -> None:
@@ -118,9 +121,9 @@ class NodeProcess:
                 text=True,
                 start_new_session=True,
             )
+        self._told, self._has_joined, self._problem, self._ending = 0, False, "", ""
         reader = threading.Thread(target=self._listen, args=(driver.stdout,), daemon=True)
         reader.start()
-        self._told, self._has_joined, self._text = 0, False, ""
         deadline = float("inf")
         while driver.poll() is None:
             if self._asked > self._told:
@@ -150,19 +153,21 @@ class NodeProcess:
     def _hear(self, kind: str, text: str) -> None:
         if kind != "away":  # which a study that starts again is for a while
             self._has_stopped = kind == "stopped"
-        if kind == "joined":
-            self._has_joined = True
-            self._stand(Standing.LEAVING if self._asked else Standing.JOINED, text)
-        elif kind == "phase":
-            self._stand(Standing.LEAVING if self._asked else Standing.STARTING, text)
-        elif kind == "leaving":
-            self._stand(Standing.LEAVING, text)
-        else:
-            self._text = text
-        if kind == "denied":
-            self._home.token.unlink(missing_ok=True)  # it would be taken again the next time
-        elif kind == "problem":
-            self._report(kind, text)
+        match kind:
+            case "phase":
+                self._stand(Standing.LEAVING if self._asked else Standing.STARTING, text)
+            case "joined":
+                self._has_joined = True
+                self._stand(Standing.LEAVING if self._asked else Standing.JOINED, text)
+            case "leaving":
+                self._stand(Standing.LEAVING, text)
+            case "problem":
+                self._problem = text
+                self._report(kind, text)
+            case _:
+                self._ending = text
+                if kind == "denied":
+                    self._home.token.unlink(missing_ok=True)  # it would be taken again
 
     def _stand(self, standing: Standing, text: str) -> None:
         status = NodeStatus(

@@ -154,20 +154,6 @@ def test_a_head_that_is_silent_for_a_while_ends_no_ray_and_other_failures_do(
     assert len(stopped) == stops, "the last one is that of leaving"
 
 
-def test_why_a_driver_ended_is_said_once(home: NodeHome) -> None:
-    home.create()
-    with home.held():
-        process = NodeProcess(home, node="rig", slots=0)
-        process._hear("joined", "1 slot")
-        assert not process._text, "no reason to wait"
-        process._hear("problem", "a worker died")
-        process._hear("away", "the study's queue is gone")
-        process._stand(Standing.WAITING, process._text)
-    reports = [json.loads(line) for line in home.reports.read_text().splitlines()]
-    texts = [report["text"] for report in reports]
-    assert texts == ["1 slot", "a worker died", "the study's queue is gone"]
-
-
 def test_a_disk_that_takes_no_reports_ends_no_node(home: NodeHome) -> None:
     home.create()
     home.reports.symlink_to("/dev/full")

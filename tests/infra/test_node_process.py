@@ -2,6 +2,7 @@
 
 import json
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,3 +98,35 @@ def test_a_node_that_is_drained_says_that_it_leaves(
         ("leaving", words),
         ("left", "drained"),
     ]
+
+
+def test_why_a_driver_ended_is_said_once(home: NodeHome, monkeypatch: pytest.MonkeyPatch) -> None:
+    died, gone = ("problem", "a worker died"), ("away", "the study's queue is gone")
+    said = reported(home, monkeypatch, Drive((died, gone)), Drive((died,), 1), Drive((), 1), LEFT)
+    asked = ("starting", "asking the study what it is")
+    assert said == [
+        *(asked, died, ("waiting", "the study's queue is gone")),
+        *(asked, died, ("waiting", "a worker died")),
+        *(asked, ("waiting", "the driver ended with status 1")),
+        *(asked, ("left", "drained")),
+    ]
+
+
+def test_why_a_node_left_is_not_the_last_problem_that_it_had(
+    home: NodeHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = Drive((("problem", "a worker died"),), 0)
+    assert reported(home, monkeypatch, killed)[-1] == ("left", "")
+
+
+def test_a_driver_that_reports_at_once_is_heard(
+    home: NodeHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hasty(threading.Thread):
+        def start(self) -> None:
+            super().start()
+            self.join()
+
+    monkeypatch.setattr(threading, "Thread", Hasty)
+    refused = Drive((("fatal", "there is no sandbox"),), 2)
+    assert reported(home, monkeypatch, refused)[-1] == ("refused", "there is no sandbox")
