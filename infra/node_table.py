@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from infra.node_facts import NodeFacts
 from infra.node_text import reasons, slots_words
+from infra.plain_table import PlainTable
 from infra.plain_text import duration, one_line
 from infra.status_styles import STYLES
 from infra.tables import print_view
@@ -20,7 +20,7 @@ def render_nodes(nodes: Sequence[NodeFacts], *, file: TextIO | None = None) -> N
     if not nodes:
         print_view("there is no node: the study has never run", file)
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    table = PlainTable()
     for name in ("node", "state", "for", "slots", "address", "devices"):
         has_narrow_words = name in {"state", "for", "address"}
         table.add_column(name, no_wrap=has_narrow_words, overflow="fold")
