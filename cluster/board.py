@@ -17,6 +17,7 @@ from cluster.codec import SchemaError, from_json, to_json
 
 _NAMESPACE = b"incumbent"
 _BRIEF = b"brief"
+_STOPPED = b""
 _REFUSED = b"refused:"
 _CALL_S = 5.0
 _WRONG_TOKEN = "InvalidAuthToken"  # noqa: S105 - what Ray's store calls it
@@ -24,6 +25,10 @@ _WRONG_TOKEN = "InvalidAuthToken"  # noqa: S105 - what Ray's store calls it
 
 class BoardAway(ConnectionError):
     """Nobody answers there, or not as a study of Incumbent does."""
+
+
+class StudyStopped(BoardAway):
+    """The study that was there has stopped, as somebody wanted: it may go on later."""
 
 
 class WrongToken(PermissionError):
@@ -52,6 +57,10 @@ class Board:
         """Say what the study is, in place of what was said before."""
         self._put(_BRIEF, to_json(brief))
 
+    def close(self) -> None:
+        """Say that the study has stopped, in place of what it was."""
+        self._put(_BRIEF, _STOPPED)
+
     def brief(self) -> Brief:
         """Return what the study is."""
         found = self._read()
@@ -66,6 +75,8 @@ class Board:
             found: bytes | None = self._store.internal_kv_get(_BRIEF, _NAMESPACE, _CALL_S)
         if found is None:
             raise BoardAway(f"the Ray at {self._address} is not that of a study, or is not up yet")
+        if found == _STOPPED:
+            raise StudyStopped("the study has stopped")
         return found
 
     def refuse(self, refusal: Refusal) -> None:

@@ -160,6 +160,9 @@ class _Fleet:
 
     def shutdown(self) -> None:
         """End the actors; the controller ends Ray itself."""
+        if self._board is not None:
+            with suppress(BoardAway):
+                self._board.close()  # before nodes miss what is ended here
         end_actors(actors())
         ray.shutdown()
 

@@ -6,9 +6,10 @@ study meanwhile it learns by that, and when the head comes back as another study
 terms, it ends and is started anew.
 
 Protocol: settings as JSON in the file named by the only argument; reports as JSON lines on standard
-output (`phase`, `joined`, `problem`; the last is `away`, `fatal`, `denied` or `left`). On standard
-input, `leave` has it finish what runs and go, `now` has it go at once; until it has joined, both
-do. At the end of file it goes, too, and ends its Ray: whoever would have done that was killed.
+output (`phase`, `joined`, `leaving`, `problem`; the last is `away`, `stopped`, `fatal`, `denied` or
+`left`). On standard input, `leave` has it finish what runs and go, `now` has it go at once; until
+it has joined, both do. At the end of file it goes, too, and ends its Ray: whoever would have done
+that was killed.
 """
 
 import logging
@@ -25,7 +26,7 @@ from typing import Any
 
 import ray
 
-from cluster.board import Board, BoardAway, WrongToken
+from cluster.board import Board, BoardAway, StudyStopped, WrongToken
 from cluster.brief import Brief, NodeFacts, Order, Refusal, Versions
 from cluster.codec import from_json
 from cluster.crew import Crew, CrewFailed, Post, cause
@@ -113,6 +114,8 @@ class _Node:
         self._handing_in: HandingIn | None = None
         self._is_ending = False
         self._fault = ""
+        self._problems: list[str] = []
+        """What ails its workers and was not told yet."""
 
     def _read_brief(self) -> Brief:
         """Return the study's brief, if it is one that this version understands."""
@@ -179,7 +182,7 @@ class _Node:
         if kind == "fatal":
             self._fault = text
         else:
-            say(kind, text)
+            self._problems.append(text)
 
     def _taken(self) -> NameTaken:
         return NameTaken(
@@ -209,10 +212,16 @@ class _Node:
         )
 
     def _beat(self) -> Order:
-        """Say that the node lives. Raises LedgerAway, if that is to be told and cannot be now."""
+        """Say that the node lives.
+
+        Raises LedgerAway, if that is to be told and cannot be now, and StudyStopped.
+        """
         self._beat_at = time.monotonic()
         try:
             order: Order = ray.get(self._queue.beat.remote(self._facts), timeout=CALL_S)
+        except ray.exceptions.RayActorError:
+            self._board.brief()
+            raise
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, LedgerAway):
                 raise error.cause from None
@@ -222,13 +231,15 @@ class _Node:
     def tend(self) -> None:
         """Keep the workers up, and do as the head wants.
 
-        Raises HeadChanged, NodeRefused if there can be no workers after all, and what Ray raises.
+        Raises HeadChanged, StudyStopped, NodeRefused if there can be no workers after all, and what
+        Ray raises.
         """
         if self._crew is None:
             return
         self._crew.tend(is_leaving=self._is_leaving)
         if self._fault:
             raise NodeRefused(self._fault)
+        self._tell_problems()
         if time.monotonic() - self._beat_at < BEAT_S:
             return
         if self._board.brief() != self._brief:
@@ -236,14 +247,24 @@ class _Node:
         # Ray is starting the queue again, or the ledger is away: the next beat asks.
         with suppress(ray.exceptions.ActorUnavailableError, LedgerAway):
             if self._beat() is Order.LEAVE and not self._is_leaving:
-                say("phase", "finishing what runs, then leaving")
+                say("leaving", "finishing what runs, then leaving")
                 self._is_leaving = True
-            if self._asked_at is not None and not self._is_leaving:
-                with suppress(ray.exceptions.RayTaskError):
-                    ray.get(self._queue.drain.remote(self._settings.node), timeout=CALL_S)
-        if self._asked_at is None or self._is_leaving:
-            return
-        if words := unanswered(time.monotonic() - self._asked_at):
+        if self._asked_at is not None and not self._is_leaving:
+            self._ask(time.monotonic() - self._asked_at)
+
+    def _tell_problems(self) -> None:
+        if self._problems:
+            self._board.brief()  # a study that stops ends its workers everywhere: no problem
+            for text in self._problems:
+                say("problem", text)
+            self._problems.clear()
+
+    def _ask(self, asked_s: float) -> None:
+        """Ask to be let go, again; raises NotLetGo after a while."""
+        away = (ray.exceptions.ActorUnavailableError, ray.exceptions.RayTaskError)
+        with suppress(*away):
+            ray.get(self._queue.drain.remote(self._settings.node), timeout=CALL_S)
+        if words := unanswered(asked_s):
             say("phase", words)
 
     def ask_to_leave(self) -> None:
@@ -311,7 +332,7 @@ def _be(settings: NodeSettings, orders: Orders) -> int:
         say("fatal", str(error))
         return REFUSED
     except (BoardAway, LedgerAway) as error:
-        say("away", str(error))
+        say("stopped" if isinstance(error, StudyStopped) else "away", str(error))
         return AWAY
     except ray.exceptions.RayActorError:
         say("away", "the study's queue is gone")

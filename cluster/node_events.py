@@ -2,7 +2,7 @@
 
 The queue actor writes what a node does by itself (joined, refused, left), the controller what it
 concludes (quarantined), people what they ask for (drain, release). The head, where the study runs,
-never joins: it is known by its slots.
+never joins: it is known by its controller.
 """
 
 from dataclasses import dataclass

@@ -53,7 +53,7 @@ def _moved(state: StudyState, rec: Recorded, node: str, reason: str, **facts: An
         return state
     is_same = known is not None and known.status is after
     new = replace(known or NodeState(node=node, status=after, since=rec.at), **facts)
-    if not is_same or after is N.JOINED:
+    if not is_same or after in {N.JOINED, N.REFUSED}:
         new = replace(new, status=after, since=rec.at, reason=reason)
     return replace(state, nodes=state.nodes.set(node, new))
 
@@ -76,11 +76,23 @@ def _joined(state: StudyState, event: ne.NodeJoined, rec: Recorded) -> StudyStat
         prepared_s=event.prepared_s,
         joins=(known.joins if known else 0) + 1,
     )
+    state = _without_refusals(state, event.address)
     return _begun_anew(state, event.node) if is_new else state
 
 
+def _without_refusals(state: StudyState, address: str) -> StudyState:
+    """Forget why a machine was refused by names that it never joined by, now that it fits."""
+    nodes = state.nodes
+    for name, node in state.nodes.items():
+        if node.status is N.REFUSED and node.address == address and not node.joins:
+            nodes = nodes.delete(name)
+    return replace(state, nodes=nodes)
+
+
 def _refused(state: StudyState, event: ne.NodeRefused, rec: Recorded) -> StudyState:
-    return _moved(state, rec, event.node, event.reason, address=event.address)
+    # Of another machine that calls itself like the head, the head is to know nothing.
+    name = event.node if event.node != state.head else f"{event.node}@{event.address}"
+    return _moved(state, rec, name, event.reason, address=event.address)
 
 
 def _left(state: StudyState, event: ne.NodeLeft, rec: Recorded) -> StudyState:

@@ -134,6 +134,8 @@ class StudyState:
     ran_s: float = 0.0
     """How long earlier controllers ran, in seconds; one that was killed until its last event."""
     epoch: int = 0
+    head: str = ""
+    """The machine that the latest controller runs on, or ran."""
 
     experiments: Map[ExperimentId, Experiment] = field(default_factory=Map)
     open: Map[ExperimentId, Status] = field(default_factory=Map)

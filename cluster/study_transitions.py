@@ -49,6 +49,7 @@ def _controller_started(
         running_since=rec.at,
         slots=_all_closed(state),
         epoch=event.epoch,
+        head=event.node,
         stopping="",
         finished="",
         is_failed=False,

@@ -7,6 +7,7 @@ driver, a network disk that is gone) is left behind with a warning.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from textwrap import TextWrapper
 from threading import Thread
 from time import monotonic
 
@@ -43,9 +44,13 @@ class Report:
         """Say whether something keeps studies from running."""
         return any(finding.level is Level.FAILURE for finding in self.checks.values())
 
-    def lines(self) -> list[str]:
-        """Return the report for people."""
-        return [*self._check_lines(), "", *self._study_lines(), "", *self.advice]
+    def lines(self, columns: int = 0) -> list[str]:
+        """Return the report for people, in so many columns if that is given.
+
+        What is there to be copied, rules of a firewall, is not folded.
+        """
+        checks = self._check_lines(columns)
+        return [*checks, "", *self._study_lines(columns), "", *self.advice]
 
     def facts(self) -> dict[str, object]:
         """Return the report for programs."""
@@ -65,7 +70,7 @@ class Report:
             "advice": list(self.advice),
         }
 
-    def _check_lines(self) -> list[str]:
+    def _check_lines(self, columns: int) -> list[str]:
         lines = []
         width = max(map(len, self.checks), default=0)
         indent = " " * (width + 11)
@@ -75,22 +80,22 @@ class Report:
             lines += [indent + one_line(line) for line in more]
             if finding.cure:
                 lines.append(f"{indent}cure: {one_line(finding.cure)}")
-        return lines
+        return [part for line in lines for part in _folded(line, columns, len(indent))]
 
-    def _study_lines(self) -> list[str]:
+    def _study_lines(self, columns: int) -> list[str]:
         lines = []
         for study in self.studies:
             pid = study.controller.pid if study.controller else 0
             who = f"controller {pid}" if pid else "without a controller (`incumbent stop` ends it)"
             lines.append(f"study {study.home.id} of {one_line(str(study.home.repository))}, {who}")
-            lines += map(_listener_line, study.listeners)
+            lines += _listener_lines(study.listeners, columns)
             lines += _firewall_lines(_firewall(study))
         lines = lines or ["no study runs on this machine"]
         for joined in self.joined:
             lines.append(
                 f"joined to {joined.head} as {one_line(joined.node)}, process {joined.pid}"
             )
-            lines += map(_listener_line, joined.listeners)
+            lines += _listener_lines(joined.listeners, columns)
             lines += _firewall_lines(_firewall(joined))
         return lines
 
@@ -161,6 +166,24 @@ def _exposure(running: Sequence[RunningStudy | JoinedStudy]) -> Finding:
         )
         return Finding(Level.WARNING, found, "a firewall, as below")
     return Finding(Level.OK, f"{len(listeners)} of running studies, none reachable from outside")
+
+
+def _folded(line: str, columns: int, indent: int) -> list[str]:
+    """Return the lines that one takes up, the others indented; words stay as they are."""
+    if not columns:
+        return [line]
+    fold = TextWrapper(
+        columns,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return fold.wrap(line) or [""]
+
+
+def _listener_lines(listeners: Sequence[Listener], columns: int) -> list[str]:
+    lines = map(_listener_line, listeners)
+    return [part for line in lines for part in _folded(line, columns, 6)]
 
 
 def _listener_line(listener: Listener) -> str:

@@ -4,6 +4,8 @@ A line begins with a word that says what happened and the id that it happened to
 searched for: `kept e7`, `crashed e9.1`. These words are stable.
 """
 
+from collections.abc import Mapping
+from dataclasses import fields
 from functools import singledispatch
 
 from cluster import events as ev
@@ -19,7 +21,32 @@ from infra.plain_text import dollars, number, one_line, signed
 from infra.probe_text import probe_words
 from infra.proposer_text import task_words
 from infra.seed_text import CHANGES_SEED, reseed_words
-from trainer.trial import Ending, ExperimentId
+from trainer.trial import Ending, ExperimentId, TrialOutcome
+
+_SHAPES: Mapping[type[ev.Event], str] = {
+    ev.ControllerStarted: "controller started: process {pid} on {node}, epoch {epoch}",
+    ev.ControllerStopped: "controller stopped: {reason}",
+    ev.SlotClosed: "closed {slot}: {reason}",
+    nodes.NodeRefused: "refused {node} at {address}: {reason}",
+    nodes.NodeLeft: "left {node}: {reason}",
+    nodes.DrainRequested: "drain {node}",
+    nodes.NodeReleased: "released {node}",
+    ev.SubmissionReceived: "submitted {submission}: {hypothesis}",
+    ev.CancelRequested: "cancel {experiment}",
+    ev.RetryRequested: "retry {experiment}",
+    ev.AcceptRequested: "accept {experiment}",
+    ev.PauseRequested: "pause",
+    ev.ResumeRequested: "resume",
+    ev.ExperimentRejected: "rejected {experiment}: {reason}",
+    ev.ExperimentRebased: "rebased {experiment} onto {base}, from {from_base}",
+    ev.ExperimentReturned: "returned {experiment}: {reason}",
+    ev.ProposerExhausted: "exhausted {proposer}: {reason}",
+    ev.MergeRedundant: "merged {experiment}: already in {against}",
+    ev.WinnerDropped: "dropped {experiment}: {reason}",
+    proposing.NoteGiven: "told all proposers: {text}",
+    proposing.ApproveRequested: "approve {experiment}",
+}
+"""Lines that say no more than what an event holds, by its fields."""
 
 
 def event_line(event: ev.Event, state: StudyState) -> str:
@@ -29,22 +56,12 @@ def event_line(event: ev.Event, state: StudyState) -> str:
 
 @singledispatch
 def _line(event: ev.Event, _state: StudyState) -> str:
-    raise TypeError(f"no words for {type(event).__name__}")
+    return _SHAPES[type(event)].format_map({f.name: getattr(event, f.name) for f in fields(event)})
 
 
 @_line.register
 def _(event: ev.StudyStarted, _state: StudyState) -> str:
     return f"study {event.study}: {event.goal} {event.metric}, from {event.base_commit[:7]}"
-
-
-@_line.register
-def _(event: ev.ControllerStarted, _state: StudyState) -> str:
-    return f"controller started: process {event.pid} on {event.node}, epoch {event.epoch}"
-
-
-@_line.register
-def _(event: ev.ControllerStopped, _state: StudyState) -> str:
-    return f"controller stopped: {event.reason}"
 
 
 @_line.register
@@ -59,11 +76,6 @@ def _(event: ev.SlotOpened, _state: StudyState) -> str:
 
 
 @_line.register
-def _(event: ev.SlotClosed, _state: StudyState) -> str:
-    return f"closed {event.slot}: {event.reason}"
-
-
-@_line.register
 def _(event: nodes.NodeJoined, _state: StudyState) -> str:
     has = f"{event.cpus} CPUs, {event.memory_gb:.0f} GB"
     cards = f", {', '.join(event.gpus)}" if event.gpus else ""
@@ -72,59 +84,9 @@ def _(event: nodes.NodeJoined, _state: StudyState) -> str:
 
 
 @_line.register
-def _(event: nodes.NodeRefused, _state: StudyState) -> str:
-    return f"refused {event.node} at {event.address}: {event.reason}"
-
-
-@_line.register
-def _(event: nodes.NodeLeft, _state: StudyState) -> str:
-    return f"left {event.node}: {event.reason}"
-
-
-@_line.register
-def _(event: nodes.DrainRequested, _state: StudyState) -> str:
-    return f"drain {event.node}"
-
-
-@_line.register
 def _(event: nodes.NodeQuarantined, _state: StudyState) -> str:
     again = f"; run again: {', '.join(event.reopened)}" if event.reopened else ""
     return f"quarantined {event.node}: {event.reason}{again}"
-
-
-@_line.register
-def _(event: nodes.NodeReleased, _state: StudyState) -> str:
-    return f"released {event.node}"
-
-
-@_line.register
-def _(event: ev.SubmissionReceived, _state: StudyState) -> str:
-    return f"submitted {event.submission}: {event.hypothesis}"
-
-
-@_line.register
-def _(event: ev.CancelRequested, _state: StudyState) -> str:
-    return f"cancel {event.experiment}"
-
-
-@_line.register
-def _(event: ev.RetryRequested, _state: StudyState) -> str:
-    return f"retry {event.experiment}"
-
-
-@_line.register
-def _(event: ev.AcceptRequested, _state: StudyState) -> str:
-    return f"accept {event.experiment}"
-
-
-@_line.register
-def _(_event: ev.PauseRequested, _state: StudyState) -> str:
-    return "pause"
-
-
-@_line.register
-def _(_event: ev.ResumeRequested, _state: StudyState) -> str:
-    return "resume"
 
 
 @_line.register
@@ -150,29 +112,9 @@ def _(event: ev.ProposalRejected, _state: StudyState) -> str:
 
 
 @_line.register
-def _(event: ev.ExperimentRejected, _state: StudyState) -> str:
-    return f"rejected {event.experiment}: {event.reason}"
-
-
-@_line.register
-def _(event: ev.ExperimentRebased, _state: StudyState) -> str:
-    return f"rebased {event.experiment} onto {event.base}, from {event.from_base}"
-
-
-@_line.register
 def _(event: ev.RebaseConflicted, _state: StudyState) -> str:
     where = f"conflicts with {event.onto} in {', '.join(event.paths)}"
     return f"not rebased {event.experiment}: {where}, so it is run on its own base"
-
-
-@_line.register
-def _(event: ev.ExperimentReturned, _state: StudyState) -> str:
-    return f"returned {event.experiment}: {event.reason}"
-
-
-@_line.register
-def _(event: ev.ProposerExhausted, _state: StudyState) -> str:
-    return f"exhausted {event.proposer}: {event.reason}"
 
 
 @_line.register
@@ -201,12 +143,12 @@ def _(event: ev.TrialFinished, state: StudyState) -> str:
     if outcome.ending is Ending.SCORED:
         probe = probe_words(to_plain(outcome.probe)) if outcome.probe else ""
         told = (f"; {words}" for words in (reseed_words(outcome.reseeds), probe) if words)
-        return f"scored {event.trial}: {state.metric} {number(outcome.value)}{''.join(told)}"
+        return f"{_ended(event.trial, outcome, state)}{''.join(told)}"
     if outcome.ending is Ending.SHORT:
         rung_s = state.experiments[event.experiment].trial(event.trial, event.attempt).rung_s or 0.0
         reached = f"{state.metric} {number(outcome.short_value)}"
         return f"short {event.trial}: {reached} on the rung of {rung_s:g} s"
-    return f"{outcome.ending} {event.trial}: {outcome.reason}"
+    return _ended(event.trial, outcome, state)
 
 
 @_line.register
@@ -226,8 +168,7 @@ def _(event: ev.ExperimentJudged, state: StudyState) -> str:
         again = f": {event.reason}" if event.verdict is Verdict.REPLICATE else ""
         return f"baseline {event.experiment}{again}"
     word = {Verdict.KEEP: "winner", Verdict.DISCARD: "discarded", Verdict.REPLICATE: "replicate"}
-    evidence = f"{signed(event.delta)} against {event.reference}"
-    return f"{word[event.verdict]} {event.experiment}: {event.reason} ({evidence})"
+    return f"{word[event.verdict]} {event.experiment}: {event.reason} ({_evidence(event)})"
 
 
 @_line.register
@@ -242,8 +183,7 @@ def _(event: ev.ControlJudged, state: StudyState) -> str:
 
 @_line.register
 def _(event: ev.ExperimentSuspected, _state: StudyState) -> str:
-    evidence = f"{signed(event.delta)} against {event.reference}"
-    return f"suspect {event.experiment}: {'; '.join(event.reasons)} ({evidence})"
+    return f"suspect {event.experiment}: {'; '.join(event.reasons)} ({_evidence(event)})"
 
 
 @_line.register
@@ -274,19 +214,9 @@ def _(event: ev.MergeConflicted, _state: StudyState) -> str:
 
 
 @_line.register
-def _(event: ev.MergeRedundant, _state: StudyState) -> str:
-    return f"merged {event.experiment}: already in {event.against}"
-
-
-@_line.register
 def _(event: ev.WinnerRequeued, _state: StudyState) -> str:
     effect = f", believed to be worth {signed(event.effect.mean)}" if event.effect else ""
     return f"requeued {event.experiment}: {event.reason}{effect}"
-
-
-@_line.register
-def _(event: ev.WinnerDropped, _state: StudyState) -> str:
-    return f"dropped {event.experiment}: {event.reason}"
 
 
 @_line.register
@@ -303,10 +233,7 @@ def _(event: hidden.FinalBegun, _state: StudyState) -> str:
 
 @_line.register
 def _(event: hidden.FinalRunEnded, state: StudyState) -> str:
-    outcome, name = event.outcome, f"final-{event.final}.{event.seed}"
-    if outcome.ending is Ending.SCORED:
-        return f"scored {name}: {state.metric} {number(outcome.value)}"
-    return f"{outcome.ending} {name}: {outcome.reason}"
+    return _ended(f"final-{event.final}.{event.seed}", event.outcome, state)
 
 
 @_line.register
@@ -358,18 +285,18 @@ def _(event: proposing.TaskClosed, _state: StudyState) -> str:
 
 
 @_line.register
-def _(event: proposing.NoteGiven, _state: StudyState) -> str:
-    return f"told all proposers: {event.text}"
-
-
-@_line.register
-def _(event: proposing.ApproveRequested, _state: StudyState) -> str:
-    return f"approve {event.experiment}"
-
-
-@_line.register
 def _(event: proposing.RejectRequested, _state: StudyState) -> str:
     return f"reject {event.experiment}{f': {event.reason}' if event.reason else ''}"
+
+
+def _ended(run: str, outcome: TrialOutcome, state: StudyState) -> str:
+    if outcome.ending is Ending.SCORED:
+        return f"scored {run}: {state.metric} {number(outcome.value)}"
+    return f"{outcome.ending} {run}: {outcome.reason}"
+
+
+def _evidence(event: ev.ExperimentJudged | ev.ExperimentSuspected) -> str:
+    return f"{signed(event.delta)} against {event.reference}"
 
 
 def _attempt(attempt: int) -> str:

@@ -116,7 +116,7 @@ def status_facts(  # noqa: PLR0913 - whatever is told of a moment beside the sta
         "reference_class": "" if is_from_git(state) else state.reference_class,
         "rungs": rung_facts(state, rungs),
         "slots": [_slot(state, slot, progress, now) for slot in _by_name(state)],
-        "nodes": node_facts(state, now),
+        "nodes": node_facts(state, now, is_running=is_running),
         "slot_hours": state.slot_seconds / 3600,
         "spent": spent_facts(state.spent),
         "proposers": proposer_facts(state),

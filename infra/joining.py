@@ -97,10 +97,12 @@ def ask_to_leave(home: NodeHome, tell: Callable[[str], None], *, now: bool) -> N
     """Have the node leave, and tell what it is at until it has."""
     asked, told = 0, ""
     while (status := home.status()) is not None:
-        # Two signals at once would be one: the second goes out when the first was taken.
-        if asked == 0 or (now and asked == 1 and status.standing is Standing.LEAVING):
+        is_leaving = status.standing is Standing.LEAVING
+        # One more would be an order to leave at once. Two together would be one: the second goes
+        # out when the first was taken.
+        if (asked == 0 and (now or not is_leaving)) or (now and asked == 1 and is_leaving):
             asked += _signal(status)
-        if status.standing is Standing.LEAVING and status.text != told:
+        if is_leaving and status.text != told:
             told = status.text
             tell(told)
         time.sleep(LOOK_S)

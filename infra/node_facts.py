@@ -1,16 +1,20 @@
 """What a study's state says of its nodes, as JSON can hold it. Pure.
 
-The head, where the study runs, never joined: it is known by its slots, and counts as joined while
-one of them is there.
+The head, where the study runs, never joined: it is there for as long as the controller lives, also
+without slots.
 """
 
 from collections import Counter
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypedDict
 
-from cluster.node_state import NodeState, NodeStatus
+from cluster.node_state import NodeStatus
 from cluster.state import SlotState, StudyState
+
+RUNNING, STOPPED = "running", "stopped"
+"""How the head is, while nothing is held against it."""
+REFUSED_S = 600.0
 
 
 class NodeSlotFacts(TypedDict):
@@ -26,11 +30,12 @@ class NodeFacts(TypedDict):
 
     node: str
     head: bool
-    """Whether it is where the study runs, as far as one can tell: it never joined."""
+    """Whether it is where the study runs, or ran last."""
     state: str
-    """joined, draining, quarantined, left or refused."""
+    """joined, draining, quarantined, left or refused; the head is running, stopped or
+    quarantined."""
     since: str | None
-    """Since when it is so; null for the head, unless it was quarantined."""
+    """Since when it is so; null where nobody has recorded that."""
     seconds: float | None
     """For how long."""
     reason: str
@@ -49,15 +54,27 @@ class NodeFacts(TypedDict):
     """How many of those failed."""
 
 
-def node_facts(state: StudyState, now: datetime) -> list[NodeFacts]:
-    """Return the nodes that there are or were: the head first, then by name."""
+def node_facts(state: StudyState, now: datetime, *, is_running: bool) -> list[NodeFacts]:
+    """Return the nodes that there are or were: the head first, then by name.
+
+    `is_running` says whether the study has a controller that lives. A refusal is told of for
+    `REFUSED_S`, and not beyond the run in which it was.
+    """
+    begun = state.running_since if is_running else None
+    old = {
+        name
+        for name, node in state.nodes.items()
+        if node.status is NodeStatus.REFUSED
+        and (begun is None or node.since < max(begun, now - timedelta(seconds=REFUSED_S)))
+    }
     slots: dict[str, list[SlotState]] = {}
     for slot in state.slots.values():
         slots.setdefault(slot.node, []).append(slot)
-    found = [
-        _node(state, name, slots.get(name, []), now) for name in sorted({*slots, *state.nodes})
+    names = {*slots, *state.nodes, *([state.head] if state.head else [])} - old
+    return [
+        _node(state, name, slots.get(name, []), now, is_running=is_running)
+        for name in sorted(names, key=lambda name: (name != state.head, name))
     ]
-    return sorted(found, key=lambda node: not node["head"])
 
 
 def slot_condition(state: StudyState, slot: SlotState) -> str:
@@ -76,17 +93,20 @@ def slot_note(state: StudyState, slot: SlotState) -> str:
     return f"{slot.node} is {state.nodes[slot.node].status}"
 
 
-def _node(state: StudyState, name: str, slots: Iterable[SlotState], now: datetime) -> NodeFacts:
+def _node(
+    state: StudyState, name: str, slots: Iterable[SlotState], now: datetime, *, is_running: bool
+) -> NodeFacts:
     there = [slot for slot in slots if slot.is_open]
     conditions = Counter(slot_condition(state, slot) for slot in there)
     known = state.nodes.get(name)
     runs = state.node_runs.get(name, ())
+    how, since = _standing(state, name, is_running=is_running, is_there=bool(there))
     return {
         "node": name,
-        "head": known is None or not (known.joins or known.status is NodeStatus.REFUSED),
-        "state": _status(known, is_there=bool(there)).value,
-        "since": known.since.isoformat() if known else None,
-        "seconds": max(0.0, (now - known.since).total_seconds()) if known else None,
+        "head": name == state.head,
+        "state": how,
+        "since": since.isoformat() if since else None,
+        "seconds": max(0.0, (now - since).total_seconds()) if since else None,
         "reason": known.reason if known else "",
         "address": known.address if known else "",
         "slots": {
@@ -105,8 +125,13 @@ def _node(state: StudyState, name: str, slots: Iterable[SlotState], now: datetim
     }
 
 
-def _status(known: NodeState | None, *, is_there: bool) -> NodeStatus:
-    """Return how a node is; the head says nothing of itself but by its slots."""
+def _standing(
+    state: StudyState, name: str, *, is_running: bool, is_there: bool
+) -> tuple[str, datetime | None]:
+    """Return how a node is, and since when; the head is told by its controller."""
+    known = state.nodes.get(name)
     if known is not None and (known.joins or known.status is not NodeStatus.JOINED):
-        return known.status
-    return NodeStatus.JOINED if is_there else NodeStatus.LEFT
+        return known.status.value, known.since
+    if name == state.head:
+        return (RUNNING, state.running_since) if is_running else (STOPPED, None)
+    return (NodeStatus.JOINED if is_there else NodeStatus.LEFT).value, None

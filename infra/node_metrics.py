@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from cluster.node_state import NodeStatus
 from cluster.state import StudyState
 from infra.metric_description import MetricDescription, Samples
-from infra.node_facts import node_facts
+from infra.node_facts import RUNNING, node_facts
 
 METRICS = (
     MetricDescription(
         name="incumbent_nodes",
         type="gauge",
         labels=("state",),
-        help="Nodes by how they are; the head counts as joined while it has slots.",
+        help="Machines by how they are; the head is running, or quarantined.",
     ),
     MetricDescription(
         name="incumbent_node_slots",
@@ -28,7 +28,7 @@ def samples(state: StudyState) -> Mapping[str, Samples]:
     """Return the values as of a state."""
     if state.heard_at is None:
         return {metric.name: {} for metric in METRICS}
-    nodes = node_facts(state, state.heard_at)
+    nodes = node_facts(state, state.heard_at, is_running=True)  # who measures is its controller
     counts = Counter(node["state"] for node in nodes)
     slots: Samples = {
         (node["node"], word): float(count)  # type: ignore[arg-type]
@@ -36,6 +36,6 @@ def samples(state: StudyState) -> Mapping[str, Samples]:
         for word, count in node["slots"].items()
     }
     return {
-        "incumbent_nodes": {(status.value,): float(counts[status]) for status in NodeStatus},
+        "incumbent_nodes": {(word,): float(counts[word]) for word in (RUNNING, *NodeStatus)},
         "incumbent_node_slots": slots,
     }

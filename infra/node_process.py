@@ -52,10 +52,15 @@ class NodeProcess:
         self._asked = 0
         """How often this process was asked to leave."""
         self._told = 0
-        self._text = ""
+        self._problem = ""
+        """The last that the driver reported."""
+        self._ending = ""
+        """Why the driver ended, by its last word."""
         self._has_joined = False
         self._has_met = False
         """Whether a study was found at the address, if only once."""
+        self._has_stopped = False
+        """Whether the study was seen to stop, and nothing of it since."""
         self._last: tuple[Standing, str] | None = None
         self._settings = NodeSettings(
             head=home.head,
@@ -76,11 +81,12 @@ class NodeProcess:
         code, started = _AWAY, time.monotonic()
         while not self._asked:
             if not answers(self._home.head):
-                self._stand(Standing.WAITING, f"nobody answers at {self._home.head}")
+                self._await(f"nobody answers at {self._home.head}")
                 self._wait(AGAIN_S)
                 continue
             self._reserve_ports()
-            self._stand(Standing.STARTING, "asking the study what it is")
+            if not self._has_stopped:
+                self._stand(Standing.STARTING, "asking the study what it is")
             began = time.monotonic()
             code = self._drive()
             if code == _AWAY and not self._has_met and time.monotonic() - started > FIRST_S:
@@ -92,15 +98,19 @@ class NodeProcess:
             # what runs in it may run for as long as its leases last.
             if failures > 1 and code != _AWAY:
                 self._ray.stop()
-            self._stand(Standing.WAITING, self._text or f"the driver ended with status {code}")
+            self._await(self._ending or self._problem or f"the driver ended with status {code}")
             self._wait(min(pause_s * failures, LONGEST_PAUSE_S))
         self._ray.stop()
         is_refused = code == _REFUSED
-        self._stand(Standing.REFUSED if is_refused else Standing.LEFT, self._text)
+        self._stand(Standing.REFUSED if is_refused else Standing.LEFT, self._ending)
         return 1 if is_refused else 0
 
     def _ask_to_leave(self, *_: object) -> None:
         self._asked += 1
+
+    def _await(self, why: str) -> None:
+        """Tell why the node is not joined; of a study that stopped, that it did, until it is up."""
+        self._stand(Standing.WAITING, "the study has stopped" if self._has_stopped else why)
 
     def _wait(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -130,9 +140,9 @@ class NodeProcess:
                 text=True,
                 start_new_session=True,
             )
+        self._told, self._has_joined, self._problem, self._ending = 0, False, "", ""
         reader = threading.Thread(target=self._listen, args=(driver.stdout,), daemon=True)
         reader.start()
-        self._told, self._has_joined, self._text = 0, False, ""
         deadline, line = float("inf"), None
         while driver.poll() is None:
             if self._asked > self._told:
@@ -143,7 +153,7 @@ class NodeProcess:
                 _tell(driver, "leave" if is_patient else "now")
                 deadline = deadline if is_patient else time.monotonic() + LEAVE_S
             if line is not None and line.silent_s() > GONE_S:
-                self._text = f"nobody answers at {self._home.head}"
+                self._ending = f"nobody answers at {self._home.head}"
                 deadline = 0.0
             if time.monotonic() > deadline:
                 driver.kill()
@@ -162,18 +172,24 @@ class NodeProcess:
                     continue  # something that Ray printed
 
     def _hear(self, kind: str, text: str) -> None:
-        self._has_met = self._has_met or kind in {"phase", "joined"}
-        if kind == "joined":
-            self._has_joined = True
-            self._stand(Standing.LEAVING if self._asked else Standing.JOINED, text)
-        elif kind == "phase":
-            self._stand(Standing.LEAVING if self._asked else Standing.STARTING, text)
-        else:
-            self._text = text
-        if kind == "denied":
-            self._home.token.unlink(missing_ok=True)  # it would be taken again the next time
-        elif kind == "problem":
-            self._report(kind, text)
+        self._has_met = self._has_met or kind in {"phase", "joined", "stopped"}
+        if kind != "away":  # which a study that starts again is for a while
+            self._has_stopped = kind == "stopped"
+        match kind:
+            case "phase":
+                self._stand(Standing.LEAVING if self._asked else Standing.STARTING, text)
+            case "joined":
+                self._has_joined = True
+                self._stand(Standing.LEAVING if self._asked else Standing.JOINED, text)
+            case "leaving":
+                self._stand(Standing.LEAVING, text)
+            case "problem":
+                self._problem = text
+                self._report(kind, text)
+            case _:
+                self._ending = text
+                if kind == "denied":
+                    self._home.token.unlink(missing_ok=True)  # it would be taken again
 
     def _stand(self, standing: Standing, text: str) -> None:
         status = NodeStatus(

@@ -1,34 +1,35 @@
-"""The nodes of a study, for people. An edge to rich."""
+"""The nodes of a study, for people. An edge to rich. Fits 80 columns, and cuts nothing."""
 
 from collections import Counter
 from collections.abc import Sequence
 from typing import TextIO
 
-from rich.table import Table
+from rich.console import Group
 from rich.text import Text
 
 from infra.node_facts import NodeFacts
-from infra.node_text import slots_words, versions
+from infra.node_text import reasons, slots_words
+from infra.plain_table import PlainTable
 from infra.plain_text import duration, one_line
 from infra.status_styles import STYLES
 from infra.tables import print_view
 
 
 def render_nodes(nodes: Sequence[NodeFacts], *, file: TextIO | None = None) -> None:
-    """Print one node a line."""
+    """Print one node a line, then one line for each that there is a reason for."""
     if not nodes:
         print_view(
             "there is no node yet: they are listed once `incumbent run` is ready for trials", file
         )
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    for name in ("node", "state", "for", "slots", "address"):
-        table.add_column(name, no_wrap=True)
-    for name in ("devices", "versions", "reason"):
-        table.add_column(name, overflow="fold")
+    table = PlainTable()
+    for name in ("node", "state", "for", "slots", "address", "devices"):
+        has_narrow_words = name in {"state", "for", "address"}
+        table.add_column(name, no_wrap=has_narrow_words, overflow="fold")
     for node in nodes:
         table.add_row(*_row(node))
-    print_view(table, file)
+    told = reasons(nodes)
+    print_view(Group(table, *map(Text, ["", *told] if told else [])), file)
 
 
 def _row(node: NodeFacts) -> tuple[Text, ...]:
@@ -40,8 +41,6 @@ def _row(node: NodeFacts) -> tuple[Text, ...]:
         Text(slots_words(node)),
         Text(one_line(node["address"])),
         Text(_devices(node["devices"])),
-        Text(versions(node)),
-        Text(one_line(node["reason"])),
     )
 
 

@@ -86,7 +86,7 @@ def _with_state(facts: StudyOverview, state: StudyState) -> StudyOverview:
         **facts,
         "state": "paused" if state.is_paused else "running",
         "slots": state.open_slots,
-        "nodes": sorted({slot.node for slot in state.slots.values() if slot.is_open}),
+        "nodes": sorted({state.head, *(s.node for s in state.slots.values() if s.is_open)} - {""}),
         "judged": state.judged,
         "best": score.mean if score else None,
     }

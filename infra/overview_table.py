@@ -2,10 +2,10 @@
 
 from typing import TextIO
 
-from rich.table import Table
 from rich.text import Text
 
 from infra.overview import MembershipOverview, Overview, StudyOverview
+from infra.plain_table import PlainTable
 from infra.plain_text import one_line
 from infra.tables import print_view
 
@@ -16,22 +16,17 @@ def render_overview(found: Overview, *, file: TextIO | None = None) -> None:
         print_view("no study is on this machine: `incumbent run` in a repository begins one", file)
         return
     if found["studies"]:
-        table = _table("study", "state", "slots", "judged", "best", "machines", "repository")
+        table = PlainTable()
+        table.folding("study", "state", "slots", "judged", "best", "machines", "repository")
         for study in found["studies"]:
             table.add_row(*_study(study))
         print_view(table, file)
     if found["joined"]:
-        table = _table("joined", "as", "state", "what")
+        table = PlainTable()
+        table.folding("joined", "as", "state", "what")
         for joined in found["joined"]:
             table.add_row(*_joined(joined))
         print_view(table, file)
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    for name in columns:
-        table.add_column(name, overflow="fold")
-    return table
 
 
 def _study(study: StudyOverview) -> list[Text]:

@@ -2,9 +2,9 @@
 
 from typing import TextIO
 
-from rich.table import Table
 from rich.text import Text
 
+from infra.plain_table import PlainTable
 from infra.plain_text import one_line
 from infra.simulations import CellFacts, EstimateFacts, SimulationFacts
 from infra.tables import make_console
@@ -38,7 +38,7 @@ def render_simulation(facts: SimulationFacts, *, about: str, file: TextIO | None
         f"{n} seed{'' if n == 1 else 's'}; improvements x 0.001, ± 95 %",
         style="dim",
     )
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    table = PlainTable()
     has_rungs = any(cell["rungs"] for cell in facts["cells"])
     for name in (*_COLUMNS, *(_OF_RUNGS if has_rungs else ())):
         table.add_column(name, no_wrap=True, justify="left" if name in _WORDS else "right")

@@ -1,6 +1,7 @@
 """What there is to say of a study's slots as a whole, in words. Pure."""
 
 from infra.fact_records import SlotFacts, StatusFacts
+from infra.node_facts import RUNNING
 from infra.plain_text import one_line, signed
 
 
@@ -20,7 +21,7 @@ def blocked(facts: StatusFacts) -> str:
 
     Of a node as a whole it is told once, beside.
     """
-    well = {node["node"] for node in facts["nodes"] if node["state"] == "joined"}
+    well = {node["node"] for node in facts["nodes"] if node["state"] in {RUNNING, "joined"}}
     slots = (slot for slot in facts["slots"] if slot["node"] in well)
     found = [slot for slot in slots if slot["state"] == "blocked"]
     return "; ".join(f"{one_line(slot['slot'])}: {one_line(slot['note'])}" for slot in found)

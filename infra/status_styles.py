@@ -23,6 +23,7 @@ STYLES = {
     "dropped": "yellow",
     "cancelled": "yellow",
     "joined": "green",
+    "stopped": "dim",
     "draining": "yellow",
     "quarantined": "red",
     "left": "dim",

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -19,6 +19,7 @@ from infra.fact_records import ExperimentFacts, ShowFacts, SlotFacts, StatusFact
 from infra.final_facts import final_words
 from infra.holdout_facts import holdout_words
 from infra.node_text import node_troubles, nodes_words
+from infra.plain_table import PlainTable
 from infra.plain_text import duration, number, one_line, printable_lines, rate, signed
 from infra.probe_text import smoke_words
 from infra.proposer_text import (
@@ -37,7 +38,6 @@ from infra.status_styles import STYLES, WITH_REASON
 from infra.status_text import believed, noise, queue
 from trainer.trial import CrashKind
 
-WIDEST_SCREEN = 1000
 WIDTH_OF_A_PIPE = 2000
 """Nothing is cut for a program that reads, nor padded to fill a screen that is not there."""
 _PLAIN_CRASHES = frozenset({"", CrashKind.EXCEPTION, CrashKind.SIGNAL})
@@ -58,8 +58,8 @@ def render_log(
 
 def render_refused(rows: Iterable[RefusedFacts], *, metric: str = "score") -> None:
     """Print refused proposals, one a line, each with what it repeats and the result of that."""
-    table = _table("proposer", "twin of", "which is", one_line(metric, 12))
-    _flexible(table, "refused")
+    table = PlainTable("proposer", "twin of", "which is", one_line(metric, 12))
+    table.flexible("refused")
     for row in rows:
         why = Text(one_line(row["reason"]))
         table.add_row(
@@ -178,8 +178,8 @@ def _judged(facts: StatusFacts) -> Text:
 
 
 def _slots(slots: list[SlotFacts], most: int) -> Table:
-    table = _table("slot", "trial", "for")
-    _flexible(table, "hypothesis", "last line")
+    table = PlainTable("slot", "trial", "for")
+    table.flexible("hypothesis", "last line")
     shown = slots[:most] if most else slots
     for slot in shown:
         is_busy = slot["state"] == "busy"
@@ -197,8 +197,8 @@ def _slots(slots: list[SlotFacts], most: int) -> Table:
 
 
 def _experiments(rows: Iterable[ExperimentFacts], metric: str) -> Table:
-    table = _table("id", "status", one_line(metric, 12), "delta", "time", "proposer")
-    _flexible(table, "hypothesis")
+    table = PlainTable("id", "status", one_line(metric, 12), "delta", "time", "proposer")
+    table.flexible("hypothesis")
     for row in rows:
         table.add_row(
             Text(row["id"]),
@@ -280,8 +280,8 @@ def _last_outcome(facts: ShowFacts) -> Mapping[str, Any]:
 
 
 def _trials(trials: list[TrialFacts]) -> Table:
-    table = _table("trial", "ending", "value", "time", "slot")
-    _flexible(table, "reason")
+    table = PlainTable("trial", "ending", "value", "time", "slot")
+    table.flexible("reason")
     for trial in trials:
         outcome = trial["outcome"] or {}
         table.add_row(
@@ -297,8 +297,8 @@ def _trials(trials: list[TrialFacts]) -> Table:
 
 def _merges(facts: ShowFacts) -> Table:
     """Return all merges that carried its patch."""
-    table = _table("merged as", "onto", "ending", "value", "delta")
-    _flexible(table, "reason")
+    table = PlainTable("merged as", "onto", "ending", "value", "delta")
+    table.flexible("reason")
     for merge in facts["merges"]:
         chain = f" in the chain of {merge['chain']}" if merge["chain"] else ""
         table.add_row(
@@ -324,8 +324,8 @@ def _conditions(trials: list[TrialFacts]) -> Iterable[RenderableType]:
 
 
 def _story(facts: ShowFacts) -> Table:
-    table = _table("event", "at")
-    _flexible(table, "what")
+    table = PlainTable("event", "at")
+    table.flexible("what")
     for line in facts["story"]:
         at = line.get("at", "")[:19].replace("T", " ")
         what = line.get("text", line["event"])
@@ -365,27 +365,3 @@ def _add(grid: Table, name: str, value: Text | str) -> None:
     """Add a line, unless there is nothing to say."""
     if value:
         grid.add_row(Text(name), value if isinstance(value, Text) else Text(value))
-
-
-class _Table(Table):
-    """A table that takes all of a screen's width if it has flexible columns."""
-
-    is_flexible = False
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        self.expand = self.is_flexible and options.max_width <= WIDEST_SCREEN
-        return super().__rich_console__(console, options)
-
-
-def _table(*columns: str) -> _Table:
-    table = _Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    for column in columns:
-        table.add_column(column, no_wrap=True)
-    return table
-
-
-def _flexible(table: _Table, *columns: str) -> None:
-    """Add columns that share what width is left; longer text is cut."""
-    table.is_flexible = True
-    for column in columns:
-        table.add_column(column, no_wrap=True, overflow="ellipsis", ratio=1)

@@ -2,9 +2,9 @@
 
 from typing import TextIO
 
-from rich.table import Table
 from rich.text import Text
 
+from infra.plain_table import PlainTable
 from infra.plain_text import number, one_line, signed
 from infra.seed_text import CHANGES_SEED
 from infra.tables import make_console
@@ -22,11 +22,11 @@ def render_why(facts: WhyFacts, *, file: TextIO | None = None) -> None:
     head.append(f"{one_line(facts['metric'])} {_score(last)}, from {_score(first)} of the baseline")
     console.print(head)
     console.print(f"branch incumbent/{facts['study']} at {facts['commit'][:10]}", style="dim")
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    table = PlainTable()
     for name in ("commit", "experiment", "score", "gain", "chance", "trials"):
         right = name in {"score", "gain", "chance"}
         table.add_column(name, no_wrap=True, justify="right" if right else "left")
-    table.add_column("why", overflow="fold")
+    table.folding("why")
     for step in facts["steps"]:
         table.add_row(*_row(step), style="" if step["on_branch"] else "dim")
     console.print()

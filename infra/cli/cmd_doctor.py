@@ -1,5 +1,8 @@
 """`incumbent doctor`."""
 
+import shutil
+import sys
+
 import typer
 
 from infra.cli.output import print_json, say
@@ -14,7 +17,8 @@ def doctor(as_json: JsonOption = False) -> None:
     if as_json:
         print_json(report.facts())
     else:
-        for line in report.lines():
+        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+        for line in report.lines(columns):
             say(line)
     if report.has_failures:
         raise typer.Exit(1)

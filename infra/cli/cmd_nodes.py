@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from infra.node_facts import NodeFacts
+    from infra.study import OpenStudy
 
 
 def nodes(
@@ -24,16 +25,13 @@ def nodes(
     if release:
         _release(release, study, as_json)
         return
-    from datetime import UTC, datetime
-
     from infra.controller_process import find_controller
     from infra.listening import join_words
-    from infra.node_facts import node_facts
     from infra.study import opened
 
     home = choose_study(study)
     with opened(home) as found:
-        facts = node_facts(found.state(), datetime.now(UTC))
+        facts = _known(found)
     if as_json:
         print_json({"study": home.name, "nodes": facts})
     else:
@@ -49,16 +47,12 @@ def drain(
     as_json: JsonOption = False,
 ) -> None:
     """Have a node finish what it runs, then leave."""
-    from datetime import UTC, datetime
-
     from cluster.events import DrainRequested
-    from infra.node_facts import node_facts
     from infra.requests import request
     from infra.study import opened
 
     with opened(choose_study(study, to_act=True)) as found:
-        known = node_facts(found.state(), datetime.now(UTC))
-        facts = _named(node, known)
+        facts = _named(node, _known(found))
         if facts["head"]:
             cure = "`incumbent pause` begins no more trials, `incumbent stop` ends it"
             raise UsageProblem(f"{node} is where the study runs: {cure}")
@@ -76,15 +70,12 @@ def drain(
 
 
 def _release(node: str, study_name: str, as_json: bool) -> None:
-    from datetime import UTC, datetime
-
     from cluster.events import NodeReleased
-    from infra.node_facts import node_facts
     from infra.requests import request
     from infra.study import opened
 
     with opened(choose_study(study_name, to_act=True)) as found:
-        facts = _named(node, node_facts(found.state(), datetime.now(UTC)))
+        facts = _named(node, _known(found))
         if facts["state"] != "quarantined":
             raise UsageProblem(f"{node} is {facts['state']}: there is nothing to release it from")
         request(found, NodeReleased(node=node))
@@ -94,12 +85,23 @@ def _release(node: str, study_name: str, as_json: bool) -> None:
         say(f"{node} is released: it takes trials again, and what failed there is forgotten")
 
 
+def _known(study: "OpenStudy") -> "Sequence[NodeFacts]":
+    from datetime import UTC, datetime
+
+    from infra.controller_process import find_controller
+    from infra.node_facts import node_facts
+
+    is_running = find_controller(study.home) is not None
+    return node_facts(study.state(), datetime.now(UTC), is_running=is_running)
+
+
 def _named(node: str, known: "Sequence[NodeFacts]") -> "NodeFacts":
     """Return the node of a name; raises UsageProblem with the names that there are."""
     for facts in known:
         if facts["node"] == node:
             return facts
-    names = ", ".join(facts["node"] for facts in known) or "none"
+    there = [facts for facts in known if facts["state"] not in {"left", "refused"}]
+    names = ", ".join(facts["node"] for facts in there) or "none"
     raise UsageProblem(f"there is no node {node}; there is: {names}")
 
 

@@ -31,9 +31,7 @@ def show(
     home = choose_study(study)
     with opened(home) as found:
         state = found.state()
-        record = experiment_of(state, experiment) or experiment_or_refusal(
-            found, state, experiment
-        )
+        record = experiment_of(state, experiment) or experiment_or_refusal(found, state, experiment)
         if isinstance(record, dict):
             print_json(record) if as_json else say(refusal(record, state.metric))
             return

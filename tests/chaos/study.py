@@ -113,6 +113,12 @@ class Study:
         """Run it under a supervisor, which starts `incumbent run` again until the study ends."""
         threading.Thread(target=self._supervise, daemon=True).start()
 
+    def go_on(self) -> None:
+        """Run it again after a stop, when that is through."""
+        assert self._is_over.wait(60.0), self.logs()
+        self._is_over.clear()
+        self.start()
+
     def _supervise(self) -> None:
         listen = (f"--listen={self.reach}",) if self.listens else ()
         words = ("run", "-n", str(self.experiments), *listen)

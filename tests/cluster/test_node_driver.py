@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from ray.exceptions import AuthenticationError
 
-from cluster.board import Board, BoardAway, WrongToken
-from cluster.brief import Refusal, Versions
+from cluster.board import Board, BoardAway, StudyStopped, WrongToken
+from cluster.brief import Brief, Refusal, Terms, Versions
 from cluster.codec import to_json
 from cluster.node import ANYWAY_S, ASKED_S, NotLetGo, unanswered
 from cluster.readiness import cpu_slots, slots_asked, study_folder
+from eval.metric import Goal, Metric
 
 TRIAL = {"command": "python train.py", "budget_s": 5.0}
 
@@ -132,6 +133,22 @@ def test_the_versions_of_a_study_are_understood_whatever_else_its_brief_says(
     theirs = Versions(incumbent="9.0", ray="3.1", python="3.14.1")
     store.kept[b"brief"] = to_json({"versions": theirs, "metric": "of another kind", "new": [1]})
     assert Board("10.0.0.5:7700").versions() == theirs
+
+
+def test_a_study_that_stopped_is_told_from_one_that_is_not_there(store: FakeGcs) -> None:
+    board = Board("10.0.0.5:7700")
+    metric = Metric(name="loss", goal=Goal.MINIMIZE, pattern="loss=(.*)")
+    terms = Terms(base="c" * 40, gpu_busy_mb=0.0, metric=metric)
+    brief = Brief(study="s", name="mar5", versions=Versions.ours(), ray="1-2.0", terms=terms)
+    for ask in (board.brief, board.versions):
+        with pytest.raises(BoardAway, match="not that of a study, or is not up yet"):
+            ask()
+        board.close()
+        with pytest.raises(StudyStopped, match="has stopped"):
+            ask()
+        board.post(brief)
+        ask()
+        store.kept.clear()
 
 
 def test_word_that_cannot_be_read_keeps_nobody_from_the_rest(store: FakeGcs) -> None:

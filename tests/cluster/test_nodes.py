@@ -121,6 +121,26 @@ def test_a_refused_node_takes_nothing_from_one_of_its_name(world: World) -> None
     assert world.state.nodes["alpha"].reason == ""
 
 
+def test_the_refusals_of_a_machine_end_when_it_joins_by_another_name(world: World) -> None:
+    world.happen("joined", joined("beta"))
+    world.happen("left", ev.NodeLeft(node="beta", reason="drained"))
+    for address in ("10.0.0.7", "10.0.0.8"):
+        refusal = ev.NodeRefused(node=f"beta@{address}", address=address, reason="beta is taken")
+        world.happen(address, refusal)
+    world.happen("again", ev.NodeRefused(node="beta", address="10.0.0.7", reason="no sandbox"))
+    happen(world, joined())
+    assert set(world.state.nodes) == {"alpha", "beta", "beta@10.0.0.8"}
+
+
+def test_a_machine_that_is_called_like_the_head_and_refused_takes_no_slots_from_that(
+    world: World,
+) -> None:
+    refusal = ev.NodeRefused(node=world.state.head, address="10.0.0.7", reason="Ray 2.9.0 here")
+    world.happen("refused", refusal)
+    assert world.state.open_slots == 1
+    assert set(world.state.nodes) == {f"{world.state.head}@10.0.0.7"}
+
+
 @pytest.mark.parametrize("wish", [DRAIN, WELL, LEFT])
 def test_what_is_wished_of_a_node_that_is_not_there_changes_nothing(
     world: World, wish: ev.Event

@@ -135,6 +135,9 @@ def test_a_second_machine_of_a_name_is_told_to_take_another_and_one_is_drained_b
     study.incumbent("drain", "twin")
     wait(lambda: not first.find("infra.node_process"), "the drained node to go")
     assert study.state().nodes["twin"].status is NodeStatus.LEFT
+    (reports,) = first.outside("state/nodes").glob("*/reports.jsonl")
+    kinds = [json.loads(line)["kind"] for line in reports.read_text().splitlines()]
+    assert kinds[-3:] == ["joined", "leaving", "left"]
 
 
 def test_a_node_process_that_was_killed_leaves_nothing_and_its_machine_joins_again(
@@ -272,4 +275,19 @@ def test_a_head_that_comes_back_is_joined_again_and_both_have_the_ports_that_the
     before = len(trials_of(study, "patient"))
     wait(lambda: len(trials_of(study, "patient")) > before, "a trial after that")
     assert opened(node) == node_had
+    node.run(str(PROGRAM), "leave", "--now", timeout_s=60)
+
+
+def test_a_stop_is_told_to_nodes_and_looks_like_no_fault(study: Study, rack: Rack) -> None:
+    node = rack.add("waiting")
+    joined = join(study, node, "--slots", "3")
+    wait(lambda: trials_of(study, "waiting"), "a trial on the node")
+    study.incumbent("stop")
+    wait(lambda: f"waiting for {study.reach}: the study has stopped" in joined.output, "word of it")
+    study.go_on()
+    wait(lambda: joined.output.count("has joined") == 2, "it to join again", 180.0)
+    told = joined.output.splitlines()
+    stopped = next(n for n, line in enumerate(told) if "the study has stopped" in line)
+    assert told[stopped - 1] == f"waiting has joined {study.reach} with 3 slots"
+    assert told[stopped + 1] == "starting Ray"
     node.run(str(PROGRAM), "leave", "--now", timeout_s=60)

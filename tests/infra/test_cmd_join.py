@@ -322,7 +322,7 @@ def test_a_node_that_leaves_waits_for_its_driver_only_while_the_head_is_there(
         threading.Thread(target=lambda: ask_once_joined(process), daemon=True).start()
         assert process._drive() < 0
     assert (len(asked) < 60) is is_cut
-    assert (process._text == f"nobody answers at {NOWHERE}") is is_cut
+    assert (process._ending == f"nobody answers at {NOWHERE}") is is_cut
 
 
 def ask_once_joined(process: NodeProcess) -> None:
@@ -331,18 +331,28 @@ def ask_once_joined(process: NodeProcess) -> None:
     process._asked = 1
 
 
-def test_why_a_driver_ended_is_said_once(home: NodeHome) -> None:
+def test_who_asks_again_for_a_node_to_leave_does_not_hurry_it(
+    home: NodeHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
     home.create()
-    with home.held():
-        process = NodeProcess(home, node="rig", slots=0)
-        process._hear("joined", "1 slot")
-        assert not process._text, "no reason to wait"
-        process._hear("problem", "a worker died")
-        process._hear("away", "the study's queue is gone")
-        process._stand(Standing.WAITING, process._text)
-    reports = [json.loads(line) for line in home.reports.read_text().splitlines()]
-    texts = [report["text"] for report in reports]
-    assert texts == ["1 slot", "a worker died", "the study's queue is gone"]
+    hurried: list[int] = []
+    monkeypatch.setattr("infra.joining.os.kill", lambda pid, _: hurried.append(pid))
+    for now in (False, True):
+        with home.held():
+            home.write_status(
+                NodeStatus(head=NOWHERE, node="rig", pid=7, standing=Standing.LEAVING, text="x")
+            )
+            told = threading.Event()
+            waiting = threading.Thread(
+                target=ask_to_leave,
+                args=(home, lambda _, told=told: told.set()),
+                kwargs={"now": now},
+                daemon=True,
+            )
+            waiting.start()
+            assert told.wait(30)
+        waiting.join(30)
+        assert bool(hurried) is now
 
 
 def test_a_disk_that_takes_no_reports_ends_no_node(home: NodeHome) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from cluster.ours import PACKAGES
 from infra import machine_checks
-from infra.doctor import Report, examine
+from infra.doctor import Report, _listener_lines, examine
 from infra.embedded_server import EmbeddedServer
 from infra.home import StudyHome
 from infra.listeners import Listener, firewall_advice, outside_interfaces, running_studies
@@ -100,6 +100,30 @@ def test_this_machine_can_run_studies(incumbent_home: Path) -> None:
 def test_every_warning_has_a_cure(incumbent_home: Path) -> None:
     worse = [found for found in examine().checks.values() if found.level is not Level.OK]
     assert [found for found in worse if not found.cure] == []
+
+
+def test_a_report_fits_a_screen_and_loses_nothing() -> None:
+    found = "kernel 6.1, " + "and so on " * 20
+    checks = {
+        "kernel": Finding(Level.OK, found),
+        "GPUs": Finding(Level.WARNING, "none is seen", "install the driver, " + "or ask " * 15),
+    }
+    report = Report(checks=checks, studies=[], advice=["nft add rule " + "x " * 80])
+    narrow = report.lines(72)
+    assert all(len(line) <= 72 for line in narrow[:-1])
+    assert narrow[1].startswith(" " * 17 + "so on and")
+    assert " ".join(narrow).split() == " ".join(report.lines()).split()
+    assert narrow[-1] == report.advice[0], "what is there to be copied is one line"
+    assert report.lines()[0] == f"ok       kernel  {found.strip()}"
+
+
+def test_lines_of_listeners_fit_a_screen() -> None:
+    everywhere = Listener(process="raylet", pid=4711, address="10.0.0.5", port=10002)
+    lines = _listener_lines([everywhere], 80)
+    assert len(lines) > 1
+    assert all(len(line) <= 80 for line in lines)
+    (whole,) = _listener_lines([everywhere], 0)
+    assert " ".join(lines).split() == whole.split()
 
 
 def test_the_command_line_prints_the_report_and_imports_neither_ray_nor_torch(

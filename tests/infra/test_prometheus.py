@@ -127,14 +127,15 @@ def test_nodes_are_counted_by_how_they_are_and_their_slots_by_what_they_do() -> 
     running = study.propose("LR 0.1 -> 0.2")
     study.start(running, slot="cpu-1")
     read = scrape(observer)
-    assert read['incumbent_nodes{state="joined"}'] == 1
+    assert read['incumbent_nodes{state="running"}'] == 1
+    assert read['incumbent_nodes{state="joined"}'] == 0
     assert read['incumbent_node_slots{node="box",state="busy"}'] == 1
     assert read['incumbent_node_slots{node="box",state="idle"}'] == 1
     idle = read['incumbent_slot_idle_seconds_total{slot="cpu-0"}']
     study.tell(ev.NodeQuarantined(node="box", reason="trials fail there"))
     study.now += timedelta(seconds=60)
     read = scrape(observer)
-    assert read['incumbent_nodes{state="joined"}'] == 0
+    assert read['incumbent_nodes{state="running"}'] == 0
     assert read['incumbent_nodes{state="quarantined"}'] == 1
     assert read['incumbent_node_slots{node="box",state="blocked"}'] == 1
     assert read['incumbent_slot_idle_seconds_total{slot="cpu-0"}'] - idle < 60
