@@ -36,6 +36,8 @@ from trainer.paths import WorkerPaths
 
 CHECK_S = 0.25
 PING_S = 5.0
+TOLD_S = 2.5
+"""How long nodes may take to hear that the study stops: they look every other second."""
 
 
 class _Fleet:
@@ -163,6 +165,8 @@ class _Fleet:
         if self._board is not None:
             with suppress(BoardAway):
                 self._board.close()  # before nodes miss what is ended here
+                if sum(node["Alive"] for node in ray.nodes()) > 1:  # type: ignore[no-untyped-call]
+                    time.sleep(TOLD_S)
         end_actors(actors())
         ray.shutdown()
 

@@ -13,7 +13,6 @@ from cluster.remote_code import LACK
 from cluster.remote_results import RemoteResults
 from cluster.shelf import read_manifest
 from tests.cluster.fake_depot import FakeDepot, away
-from trainer.config import KeepConfig
 from trainer.paths import WorkerPaths
 from trainer.trial import CommitId
 
@@ -36,10 +35,7 @@ class Scene:
             (out / "model.pt").write_bytes(b"weights")
 
     def handing_in(self, silent_s: float = 60.0) -> HandingIn:
-        keep = KeepConfig(return_mb=64.0)
-        results = RemoteResults(
-            self.depot, self.node, node="rig", base=BASE, keep=keep, others_s=0.0
-        )
+        results = RemoteResults(self.depot, self.node, node="rig", base=BASE, others_s=0.0)
         return HandingIn(
             results, lambda kind, text: self.said.append((kind, text)), silent_s=silent_s
         )
