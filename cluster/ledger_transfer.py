@@ -22,12 +22,12 @@ from cluster.ledger_file import (
     Waiting,
 )
 from cluster.progress import ProgressStore
+from cluster.queue_events import lost_event
 from cluster.redis_ledger import RedisLedger
 from cluster.redis_queue import key_of, spec_of_lease
 from cluster.redis_store import RedisStore, translated
 from cluster.state import StudyState
 from cluster.transitions import apply
-from cluster.trial_queue import lost_event
 from trainer.trial import TrialSpec
 
 PAGE = 1000

@@ -7,13 +7,7 @@ from typing import cast
 
 from cluster.codec import encode_draft, from_json, to_json
 from cluster.events import Draft
-from cluster.queue_mode import QueueMode
-from cluster.redis_ledger import RedisLedger
-from cluster.redis_store import RedisStore, translated
-from cluster.reservations import LAST, Choose, chosen, preferred, to_prepare
-from cluster.trial_queue import (
-    Depth,
-    Held,
+from cluster.queue_events import (
     cancelled,
     closed_event,
     ended_event,
@@ -22,6 +16,11 @@ from cluster.trial_queue import (
     queued_event,
     started_event,
 )
+from cluster.queue_mode import QueueMode
+from cluster.redis_ledger import RedisLedger
+from cluster.redis_store import RedisStore, translated
+from cluster.reservations import LAST, Choose, chosen, preferred, to_prepare
+from cluster.trial_queue import Depth, Held
 from trainer.ports import Heartbeat, Lease, Slot
 from trainer.trial import Place, SlotId, TrialId, TrialOutcome, TrialSpec
 

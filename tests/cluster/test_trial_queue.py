@@ -64,10 +64,10 @@ def spec(number: int, attempt: int = 1, place: Place = ANYWHERE) -> TrialSpec:
     )
 
 
-def slot(number: int = 0, incarnation: str = "first") -> Slot:
+def slot(number: int = 0, incarnation: str = "") -> Slot:
     return Slot(
         id=SlotId(f"cpu-{number}"),
-        incarnation=incarnation,
+        incarnation=incarnation or f"first-{number}",
         node="there" if number == 2 else "here",
         device="cpu",
         device_class="gpu|H200" if number == 2 else "cpu",
@@ -694,11 +694,12 @@ class QueueMachine(RuleBasedStateMachine):
         return "mine" if taker in owners else "theirs" if owners else "nobody's"
 
     def open_to(self, taker: int) -> list[tuple[float, int, int]]:
-        """What a slot may run; what avoids its node is the least urgent of all."""
+        """What a slot may run, each with its place in line; what avoids its node is the last."""
         name, kind, node = slot(taker).id, slot(taker).device_class, slot(taker).node
         admitted = [item for item in self.ready if self.places[item[2]].admits(name, kind)]
         avoiding = {item for item in admitted if self.places[item[2]].avoid == node}
-        return [(LAST if item in avoiding else item[0], *item[1:]) for item in admitted]
+        in_order = enumerate(sorted(admitted))
+        return [(LAST if it in avoiding else it[0], place, it[2]) for place, it in in_order]
 
     @rule(node=st.sampled_from(["", "here", "there"]), mode=st.sampled_from(QueueMode))
     def switch(self, node: str, mode: QueueMode) -> None:
