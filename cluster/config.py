@@ -15,8 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-from cluster import redis_url
-from cluster.study_plan import Policy
+from cluster.ledger import redis_url
+from cluster.policy.study_plan import Policy
 from eval.config import GuardConfig, JudgeConfig, MetricConfig, PrunerConfig, RungConfig
 from eval.ladder import Step
 from eval.trusted_metrics import goal_of

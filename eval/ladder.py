@@ -5,7 +5,7 @@ far, the best share goes on to the next; nobody waits for others to arrive, and 
 early rises when enough worse ones have come after it. Li et al., "A System for Massively Parallel
 Hyperparameter Tuning" (MLSys 2020), algorithm 2.
 
-Knows numbers of runs with equal budgets. Which runs those are is cluster.ladder's to say.
+Knows numbers of runs with equal budgets. Which runs those are is cluster.policy.ladder's to say.
 """
 
 import math

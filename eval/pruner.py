@@ -1,7 +1,7 @@
 """When a running trial is given up for being hopeless. Pure.
 
 Knows curves and the bounds within which a pruner is asked at all. Which curves are hopeless is the
-pruner's to say; which trials may be given up is cluster.pruning's.
+pruner's to say; which trials may be given up is cluster.policy.pruning's.
 """
 
 from collections.abc import Sequence

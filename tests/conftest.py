@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.embedded_server import EmbeddedServer
-from infra.home import StudyHome
+from infra.local.embedded_server import EmbeddedServer
+from infra.local.home import StudyHome
 
 _FOR_TESTS = {"INCUMBENT_REDUCER_EXAMPLES"}
 for _name in [name for name in os.environ if name.startswith("INCUMBENT_")]:

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from cluster import events as ev
 from cluster.config_file import load_config
-from cluster.experiment import Kind
+from cluster.git.source_repository import SourceRepository
 from cluster.ours import PACKAGES
-from cluster.source_repository import SourceRepository
+from cluster.state import events as ev
+from cluster.state.experiment import Kind
 from eval.judge import Verdict
 from infra.demo_study import create_demo_repository
-from infra.launch import CONFIG, prepare_study
-from infra.study import OpenStudy
+from infra.local.study import OpenStudy
+from infra.processes.launch import CONFIG, prepare_study
 from trainer.trial import CommitId, Ending, ExperimentId, SlotId, TrialId, TrialOutcome
 
 ROOT = Path(__file__).parent.parent

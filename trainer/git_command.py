@@ -6,7 +6,7 @@ or reading settings that change its output. Does not know what a study, a trial 
 Why `subprocess` and not `git.cmd.Git.execute` of GitPython: that one always starts from the whole
 of `os.environ` and can only add to it, so a GIT_DIR or GIT_INDEX_FILE of the caller (any git hook
 sets them) would redirect our commands into another repository; and where the directory is missing
-it silently runs in the current one. GitPython writes objects, in `cluster.git_objects`.
+it silently runs in the current one. GitPython writes objects, in `cluster.git.git_objects`.
 """
 
 import os

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from cluster.experiment import Experiment, Kind, Status
 from cluster.simulation.setup import Setup, Step
 from cluster.simulation.study import SimulatedStudy
 from cluster.simulation.terrain import Tree
-from cluster.slot_time import SlotTime
+from cluster.state.experiment import Experiment, Kind, Status
+from cluster.state.slot_time import SlotTime
 from trainer.trial import ExperimentId
 
 _PASSED_OVER = frozenset({Status.DISCARDED, Status.DROPPED, Status.CONFLICTED, Status.PRUNED})

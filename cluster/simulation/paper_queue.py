@@ -2,7 +2,7 @@
 
 from heapq import heapify, heappop, heappush
 
-from cluster.commands import QueueTrial
+from cluster.policy.commands import QueueTrial
 from trainer.trial import TrialId
 
 

@@ -2,7 +2,7 @@
 
 from random import Random
 
-from cluster.commands import QueueTrial
+from cluster.policy.commands import QueueTrial
 from cluster.simulation.landscape import Landscape
 from cluster.simulation.terrain import Terrain, Tree
 from trainer.trial import CrashKind, Ending, Probe, TrialOutcome

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from cluster.policy.study_plan import Policy
 from cluster.simulation.landscape import Landscape
-from cluster.study_plan import Policy
 from eval.judge import Judge
 from eval.ladder import Step as Rung
 

@@ -11,18 +11,18 @@ from functools import singledispatchmethod
 from heapq import heapify, heappop, heappush
 from random import Random
 
-from cluster import commands as cmd
-from cluster import events as ev
-from cluster.decisions import decide
-from cluster.experiment import Experiment, Kind, Status
+from cluster.policy import commands as cmd
+from cluster.policy.decisions import decide
+from cluster.policy.study_plan import Asked, Circumstances, StudyPlan, seats
 from cluster.simulation.paper_queue import PaperQueue
 from cluster.simulation.paper_runs import PaperRuns
 from cluster.simulation.setup import Setup, Step
 from cluster.simulation.terrain import Terrain, Tree
-from cluster.state import StudyState
-from cluster.study_plan import Asked, Circumstances, StudyPlan, seats
-from cluster.transitions import apply
-from cluster.winners import carrier, lacks, root
+from cluster.state import events as ev
+from cluster.state.experiment import Experiment, Kind, Status
+from cluster.state.state import StudyState
+from cluster.state.transitions import apply
+from cluster.state.winners import carrier, lacks, root
 from eval.metric import Goal, Metric
 from trainer.trial import CommitId, Ending, ExperimentId, SlotId, TrialOutcome
 

@@ -31,12 +31,12 @@ def reject(
 
 
 def _decide(verb: str, name: str, study_name: str, as_json: bool, reason: str) -> None:
-    from cluster.experiment import Status
-    from cluster.proposing_events import ApproveRequested, RejectRequested
-    from cluster.study_repository import StudyRepository
-    from infra.plain_text import one_line, printable_lines
-    from infra.requests import request
-    from infra.study import opened
+    from cluster.git.study_repository import StudyRepository
+    from cluster.state.experiment import Status
+    from cluster.state.proposing_events import ApproveRequested, RejectRequested
+    from infra.facts.plain_text import one_line, printable_lines
+    from infra.local.requests import request
+    from infra.local.study import opened
 
     home = choose_study(study_name, to_act=True)
     with opened(home) as found:

@@ -8,7 +8,7 @@ from infra.cli.output import print_json, say
 from infra.cli.study_choice import JsonOption, StudyOption, UsageProblem, choose_study
 
 if TYPE_CHECKING:
-    from infra.artifacts import Artifact, TrialArtifacts
+    from infra.local.artifacts import Artifact, TrialArtifacts
 
 
 def artifacts(
@@ -17,8 +17,8 @@ def artifacts(
     as_json: JsonOption = False,
 ) -> None:
     """List the files that trials left, and where each lies: here, or on the node that ran it."""
-    from infra.artifacts import artifacts_of
-    from infra.study import opened
+    from infra.local.artifacts import artifacts_of
+    from infra.local.study import opened
 
     home = choose_study(study)
     with opened(home) as found:

@@ -33,10 +33,10 @@ def accept(
 
 
 def _ask(verb: str, name: str, study_name: str, as_json: bool) -> None:
-    from cluster.events import AcceptRequested, CancelRequested, RetryRequested
-    from cluster.steps import TRANSITIONS
-    from infra.requests import request
-    from infra.study import opened
+    from cluster.state.events import AcceptRequested, CancelRequested, RetryRequested
+    from cluster.state.steps import TRANSITIONS
+    from infra.local.requests import request
+    from infra.local.study import opened
 
     kinds = {"cancel": CancelRequested, "retry": RetryRequested, "accept": AcceptRequested}
     kind = kinds[verb]

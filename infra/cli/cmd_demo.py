@@ -25,14 +25,14 @@ def demo(
 ) -> None:
     """Improve a small classifier of handwritten digits, for real, in about two minutes."""
     from cluster.config_file import load_config
-    from cluster.source_repository import SourceRepository
-    from infra.attach import gather
+    from cluster.git.source_repository import SourceRepository
     from infra.cli.cmd_run import start
     from infra.demo_study import create_demo_repository
-    from infra.facts import log_facts
-    from infra.launch import CONFIG, prepare_study, require_sandbox
-    from infra.settings import overridden
-    from infra.tables import render_log
+    from infra.display.attach import gather
+    from infra.display.tables import render_log
+    from infra.facts.facts import log_facts
+    from infra.local.settings import overridden
+    from infra.processes.launch import CONFIG, prepare_study, require_sandbox
 
     _check_installed()
     target = folder or Path(tempfile.mkdtemp(prefix="incumbent-demo-")) / "digits"

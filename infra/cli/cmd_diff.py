@@ -20,10 +20,10 @@ def diff(
     as_json: JsonOption = False,
 ) -> None:
     """Show the patch of an experiment; failed ones are kept too."""
-    from cluster.experiment import Kind
-    from cluster.study_repository import StudyRepository
-    from infra.plain_text import printable_lines
-    from infra.study import opened
+    from cluster.git.study_repository import StudyRepository
+    from cluster.state.experiment import Kind
+    from infra.facts.plain_text import printable_lines
+    from infra.local.study import opened
 
     home = choose_study(study)
     with opened(home) as found:

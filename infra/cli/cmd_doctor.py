@@ -11,7 +11,7 @@ from infra.cli.study_choice import JsonOption
 
 def doctor(as_json: JsonOption = False) -> None:
     """Say what this machine can and cannot do, with the cure, and what listens where."""
-    from infra.doctor import examine
+    from infra.checks.doctor import examine
 
     report = examine()
     if as_json:

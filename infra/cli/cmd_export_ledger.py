@@ -32,8 +32,8 @@ def export_ledger(
     as_json: JsonOption = False,
 ) -> None:
     """Write a study to a file, whole, also while it runs; `import-ledger` reads it."""
-    from infra.backup import bundle_of, export, written_privately
-    from infra.study import opened
+    from infra.backup.backup import bundle_of, export, written_privately
+    from infra.local.study import opened
 
     to_stdout = file == STDOUT
     if to_stdout and (as_json or with_code):

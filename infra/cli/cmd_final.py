@@ -9,7 +9,7 @@ from infra.cli.output import note, print_json, say
 from infra.cli.study_choice import JsonOption, UsageProblem
 
 if TYPE_CHECKING:
-    from infra.launch import Prepared
+    from infra.processes.launch import Prepared
 
 
 def final(
@@ -26,11 +26,11 @@ def final(
     as_json: JsonOption = False,
 ) -> None:
     """Train the best so far in full, then score it by the hidden test labels, once."""
-    from infra.attach import counted_interrupts
-    from infra.final_facts import final_facts, final_lines
-    from infra.final_process import FinalOrder, find_final, start_final, write_order
-    from infra.final_view import FinalView
-    from infra.home import StudyProblem
+    from infra.display.attach import counted_interrupts
+    from infra.display.final_view import FinalView
+    from infra.facts.final_facts import final_facts, final_lines
+    from infra.local.final_process import FinalOrder, find_final, start_final, write_order
+    from infra.local.home import StudyProblem
     from trainer.trial import ExperimentId
 
     prepared = _prepare(path, seeds, sandbox)
@@ -66,10 +66,10 @@ def final(
 def _prepare(path: Path, seeds: int | None, sandbox: str | None) -> "Prepared":
     """Return the study, which must have been run, after looking at what would fail late."""
     from cluster.config_file import load_config
-    from infra.home import StudyHome
-    from infra.label_checks import require_hidden_labels
-    from infra.launch import find_config, prepare_study, require_sandbox
-    from infra.settings import overridden
+    from infra.checks.label_checks import require_hidden_labels
+    from infra.local.home import StudyHome
+    from infra.local.settings import overridden
+    from infra.processes.launch import find_config, prepare_study, require_sandbox
 
     if sandbox not in {None, "bubblewrap", "none"}:
         raise UsageProblem(f"--sandbox {sandbox}: the choices are bubblewrap and none")

@@ -18,8 +18,8 @@ def import_ledger(
 ) -> None:
     """Make the study in a file that of this repository; FILE.bundle beside it brings its code."""
     from cluster.config_file import load_config
-    from infra.backup import import_study
-    from infra.launch import find_config
+    from infra.backup.backup import import_study
+    from infra.processes.launch import find_config
 
     if not file.is_file():
         raise UsageProblem(f"there is no file {file}")

@@ -16,10 +16,10 @@ def init(
 ) -> None:
     """Write incumbent.toml for a repository, by looking at it."""
     from cluster.config_keys import toml
-    from infra.config_writer import render
-    from infra.detect import detect
-    from infra.home import write_atomically
-    from infra.launch import find_config
+    from infra.detection.config_writer import render
+    from infra.detection.detect import detect
+    from infra.local.home import write_atomically
+    from infra.processes.launch import find_config
     from trainer.gpu import NvmlGpus
 
     source, file = find_config(path)

@@ -11,7 +11,7 @@ from infra.cli.output import note, print_json, say
 from infra.cli.study_choice import JsonOption, UsageProblem
 
 if TYPE_CHECKING:
-    from infra.node_home import NodeHome
+    from infra.local.node_home import NodeHome
 
 
 def join(
@@ -36,8 +36,8 @@ def join(
     """Give this machine's slots to a study on another machine."""
     from dataclasses import asdict
 
-    from infra.attach import counted_interrupts
-    from infra.joining import begin, follow_node, require_head, words_of
+    from infra.display.attach import counted_interrupts
+    from infra.processes.joining import begin, follow_node, require_head, words_of
 
     home, node = _checked(address, name)
     status = home.status()
@@ -75,8 +75,8 @@ def leave(
     as_json: JsonOption = False,
 ) -> None:
     """Take this machine out of a study that it joined."""
-    from infra.joining import ask_to_leave, end_leftovers
-    from infra.node_home import memberships
+    from infra.local.node_home import memberships
+    from infra.processes.joining import ask_to_leave, end_leftovers
 
     address = _numeric(address) if address else ""
     known = memberships()
@@ -106,7 +106,7 @@ def _checked(head: str, name: str) -> "tuple[NodeHome, str]":
     import re
     import socket
 
-    from infra.node_home import NodeHome
+    from infra.local.node_home import NodeHome
 
     address = _numeric(head)
     node = name or socket.gethostname().partition(".")[0]
@@ -118,7 +118,7 @@ def _checked(head: str, name: str) -> "tuple[NodeHome, str]":
 
 
 def _require_another_machine(head: str) -> None:
-    from cluster.reach import answers, is_of_this_machine
+    from cluster.nodes.reach import answers, is_of_this_machine
 
     if is_of_this_machine(head) and answers(head):
         raise UsageProblem(
@@ -129,7 +129,7 @@ def _require_another_machine(head: str) -> None:
 
 def _numeric(head: str) -> str:
     """Return HOST:PORT with the host's address, by which a study is known whatever it is called."""
-    from cluster.reach import ipv4_of, split
+    from cluster.nodes.reach import ipv4_of, split
 
     try:
         host, port = split(head)

@@ -9,9 +9,9 @@ from infra.cli.output import note, print_json
 from infra.cli.study_choice import JsonOption, StudyOption, choose_study
 
 if TYPE_CHECKING:
-    from cluster.state import StudyState
-    from infra.home import StudyHome
-    from infra.refused import RefusedFacts
+    from cluster.state.state import StudyState
+    from infra.facts.refused import RefusedFacts
+    from infra.local.home import StudyHome
 
 
 def log(
@@ -28,9 +28,9 @@ def log(
     as_json: JsonOption = False,
 ) -> None:
     """List the experiments of a study, oldest first."""
-    from infra.facts import log_facts
-    from infra.refused import all_events, refused_count, refused_facts
-    from infra.study import opened
+    from infra.facts.facts import log_facts
+    from infra.facts.refused import all_events, refused_count, refused_facts
+    from infra.local.study import opened
 
     home = choose_study(study)
     with opened(home) as found:
@@ -46,7 +46,7 @@ def log(
     if as_json:
         print_json(facts)
     else:
-        from infra.tables import render_log
+        from infra.display.tables import render_log
 
         render_log(facts, metric=state.metric)
         if count := refused_count(state):
@@ -57,14 +57,14 @@ def _print_refused(state: "StudyState", rows: "list[RefusedFacts]", *, as_json: 
     if as_json:
         print_json(rows)
     else:
-        from infra.tables import render_refused
+        from infra.display.tables import render_refused
 
         render_refused(rows, metric=state.metric)
 
 
 def _print_proposals(home: "StudyHome", state: "StudyState", last: int) -> None:
-    from cluster.experiment import Kind
-    from cluster.study_repository import StudyRepository
+    from cluster.git.study_repository import StudyRepository
+    from cluster.state.experiment import Kind
     from proposer.replay import record
 
     repository = StudyRepository.open(home.git, study=home.name)

@@ -28,9 +28,9 @@ def logs(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a trial printed, without terminal escapes."""
-    from infra.plain_text import printable_lines
-    from infra.study import opened
-    from infra.trial_logs import find_log, is_complete, is_running, trial_of, why_no_log
+    from infra.facts.plain_text import printable_lines
+    from infra.local.study import opened
+    from infra.local.trial_logs import find_log, is_complete, is_running, trial_of, why_no_log
 
     home = choose_study(study)
     _, dash, step = experiment.partition("-")
@@ -70,7 +70,7 @@ def logs(
 
 def _show(path: Path, offset: int) -> int:
     """Print what there is after `offset`; return the new one."""
-    from infra.plain_text import printable_lines
+    from infra.facts.plain_text import printable_lines
 
     text, end = _read(path, offset)
     if text:

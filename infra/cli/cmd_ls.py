@@ -6,12 +6,12 @@ from infra.cli.study_choice import JsonOption
 
 def list_studies(as_json: JsonOption = False) -> None:
     """List the studies of this machine, and those that it has joined."""
-    from infra.overview import overview
+    from infra.local.overview import overview
 
     found = overview()
     if as_json:
         print_json(found)
     else:
-        from infra.overview_table import render_overview
+        from infra.display.overview_table import render_overview
 
         render_overview(found)

@@ -10,8 +10,8 @@ from infra.cli.study_choice import JsonOption, StudyOption, UsageProblem, choose
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from infra.node_facts import NodeFacts
-    from infra.study import OpenStudy
+    from infra.facts.node_facts import NodeFacts
+    from infra.local.study import OpenStudy
 
 
 def nodes(
@@ -25,9 +25,9 @@ def nodes(
     if release:
         _release(release, study, as_json)
         return
-    from infra.controller_process import find_controller
-    from infra.listening import join_words
-    from infra.study import opened
+    from infra.local.controller_process import find_controller
+    from infra.local.study import opened
+    from infra.processes.listening import join_words
 
     home = choose_study(study)
     with opened(home) as found:
@@ -35,7 +35,7 @@ def nodes(
     if as_json:
         print_json({"study": home.name, "nodes": facts})
     else:
-        from infra.node_table import render_nodes
+        from infra.display.node_table import render_nodes
 
         render_nodes(facts)
         note_if_any(join_words(home) if find_controller(home) else "")
@@ -47,9 +47,9 @@ def drain(
     as_json: JsonOption = False,
 ) -> None:
     """Have a node finish what it runs, then leave."""
-    from cluster.events import DrainRequested
-    from infra.requests import request
-    from infra.study import opened
+    from cluster.state.events import DrainRequested
+    from infra.local.requests import request
+    from infra.local.study import opened
 
     with opened(choose_study(study, to_act=True)) as found:
         facts = _named(node, _known(found))
@@ -70,9 +70,9 @@ def drain(
 
 
 def _release(node: str, study_name: str, as_json: bool) -> None:
-    from cluster.events import NodeReleased
-    from infra.requests import request
-    from infra.study import opened
+    from cluster.state.events import NodeReleased
+    from infra.local.requests import request
+    from infra.local.study import opened
 
     with opened(choose_study(study_name, to_act=True)) as found:
         facts = _named(node, _known(found))
@@ -88,8 +88,8 @@ def _release(node: str, study_name: str, as_json: bool) -> None:
 def _known(study: "OpenStudy") -> "Sequence[NodeFacts]":
     from datetime import UTC, datetime
 
-    from infra.controller_process import find_controller
-    from infra.node_facts import node_facts
+    from infra.facts.node_facts import node_facts
+    from infra.local.controller_process import find_controller
 
     is_running = find_controller(study.home) is not None
     return node_facts(study.state(), datetime.now(UTC), is_running=is_running)

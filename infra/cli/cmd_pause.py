@@ -15,10 +15,10 @@ def resume(study: StudyOption = "", as_json: JsonOption = False) -> None:
 
 
 def _switch(name: str, as_json: bool, *, is_paused: bool) -> None:
-    from cluster.events import PauseRequested, ResumeRequested
-    from infra.controller_process import find_controller
-    from infra.requests import request
-    from infra.study import opened
+    from cluster.state.events import PauseRequested, ResumeRequested
+    from infra.local.controller_process import find_controller
+    from infra.local.requests import request
+    from infra.local.study import opened
 
     home = choose_study(name, to_act=True)
     is_running = find_controller(home) is not None

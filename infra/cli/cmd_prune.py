@@ -9,8 +9,8 @@ from infra.cli.study_choice import JsonOption, StudyOption, UsageProblem, choose
 
 if TYPE_CHECKING:
     from cluster.config import StudyConfig
-    from infra.dry_pruning import DryPruningFacts
-    from infra.home import StudyHome
+    from infra.local.home import StudyHome
+    from infra.simulations.dry_pruning import DryPruningFacts
 
 CONFIG = "incumbent.toml"
 MOST_SHOWN = 8
@@ -31,9 +31,9 @@ def prune(
     as_json: JsonOption = False,
 ) -> None:
     """Tell what pruners and rungs would have saved, and which winners they would have lost."""
-    from infra.dry_pruning import KINDS, RUNGS, past_trials, try_pruners
-    from infra.settings import load_settings
-    from infra.study import opened
+    from infra.local.settings import load_settings
+    from infra.local.study import opened
+    from infra.simulations.dry_pruning import KINDS, RUNGS, past_trials, try_pruners
 
     if not dry_run:
         cure = f"[pruner] kind in {CONFIG} has trials stopped; --dry-run tells what it would do"
@@ -58,7 +58,7 @@ def prune(
 
 def _kinds(text: str | None) -> list[str]:
     """Return what was asked for; nothing means all there is."""
-    from infra.dry_pruning import KINDS, RUNGS
+    from infra.simulations.dry_pruning import KINDS, RUNGS
 
     if text is None:
         return []
@@ -74,14 +74,14 @@ def _kinds(text: str | None) -> list[str]:
 def _config(home: "StudyHome") -> "StudyConfig":
     """Return the configuration as it stands in the repository now: that is what is being tried."""
     from cluster.config_file import load_config
-    from infra.settings import load_settings
+    from infra.local.settings import load_settings
 
     path = home.repository / CONFIG
     return load_config(path) if path.is_file() else load_settings(home)
 
 
 def _show(facts: "DryPruningFacts") -> None:
-    from infra.plain_text import duration, one_line
+    from infra.facts.plain_text import duration, one_line
 
     left_out = f", {facts['without_curve']} without a curve" if facts["without_curve"] else ""
     left_out += f", {facts['pruned']} pruned and left out" if facts["pruned"] else ""

@@ -17,8 +17,8 @@ def rebuild(
 ) -> None:
     """Make a new ledger of what git knows, for a study whose Redis is lost."""
     from cluster.config_file import load_config
-    from infra.launch import find_config
-    from infra.rebuilding import rebuild_study
+    from infra.backup.rebuilding import rebuild_study
+    from infra.processes.launch import find_config
 
     source, config = find_config(path)
     if not config.exists():

@@ -24,10 +24,10 @@ def revert(
     as_json: JsonOption = False,
 ) -> None:
     """Queue the best so far without the patch of one experiment; it is judged like any other."""
-    from cluster.events import SubmissionReceived
-    from cluster.reverts import NotOnBranch, to_undo
-    from infra.settings import load_settings
-    from infra.study import opened
+    from cluster.policy.reverts import NotOnBranch, to_undo
+    from cluster.state.events import SubmissionReceived
+    from infra.local.settings import load_settings
+    from infra.local.study import opened
     from trainer.trial import ExperimentId
 
     name = ExperimentId(experiment)

@@ -10,8 +10,8 @@ from infra.cli.study_choice import JsonOption, UsageProblem
 
 if TYPE_CHECKING:
     from cluster.config import StudyConfig
-    from infra.home import StudyHome
-    from infra.launch import Prepared
+    from infra.local.home import StudyHome
+    from infra.processes.launch import Prepared
 
 
 def run(
@@ -77,11 +77,11 @@ def _prepare(
     sandbox: str | None,
 ) -> "Prepared":
     from cluster.config_file import load_config
-    from infra.home import StudyHome
-    from infra.keys import needs_models
-    from infra.launch import find_config, prepare_run
-    from infra.listening import AUTO, placed
-    from infra.settings import overridden
+    from infra.local.home import StudyHome
+    from infra.local.keys import needs_models
+    from infra.local.settings import overridden
+    from infra.processes.launch import find_config, prepare_run
+    from infra.processes.listening import AUTO, placed
 
     if sandbox not in {None, "bubblewrap", "none"}:
         raise UsageProblem(f"--sandbox {sandbox}: the choices are bubblewrap and none")
@@ -103,7 +103,7 @@ def _prepare(
     )
     config = placed(config, StudyHome.locate(source.toplevel, config.study.name))
     if needs_models(config):
-        from infra.model_checks import require_prices
+        from infra.checks.model_checks import require_prices
 
         require_prices(config)
     return prepare_run(source, config)
@@ -111,13 +111,13 @@ def _prepare(
 
 def start(prepared: "Prepared", *, detach: bool, as_json: bool) -> int:
     """Start the controller unless it runs, and follow it; return the exit code."""
-    from infra.attach import Follower, Left, counted_interrupts, follow, gather
-    from infra.closing import last_words
-    from infra.controller_process import find_controller, start_controller, wait_until_it_runs
-    from infra.keys import check_keys, collect_keys, key_names, keyless_words
-    from infra.listening import join_words
-    from infra.live_view import make_view
-    from infra.settings import load_settings, save_settings
+    from infra.display.attach import Follower, Left, counted_interrupts, follow, gather
+    from infra.display.closing import last_words
+    from infra.display.live_view import make_view
+    from infra.local.controller_process import find_controller, start_controller, wait_until_it_runs
+    from infra.local.keys import check_keys, collect_keys, key_names, keyless_words
+    from infra.local.settings import load_settings, save_settings
+    from infra.processes.listening import join_words
 
     study, config = prepared.study, prepared.config
     keys: dict[str, str] = {}
@@ -157,13 +157,13 @@ def start(prepared: "Prepared", *, detach: bool, as_json: bool) -> int:
 
 def _say_what_to_expect(prepared: "Prepared", keyless: str) -> None:
     """Say what the run will come to, and what is odd about its models."""
-    from infra.keys import needs_models
-    from infra.night import night_words, slots_of
+    from infra.checks.night import night_words, slots_of
+    from infra.local.keys import needs_models
 
     config, state = prepared.config, prepared.study.state()
     slots, odd = slots_of(config, state), ""
     if needs_models(config):
-        from infra.model_checks import most_usd_of, unknown_models
+        from infra.checks.model_checks import most_usd_of, unknown_models
 
         words = night_words(config, state, slots=slots, price=most_usd_of(config))
         odd = unknown_models(config)
@@ -175,8 +175,8 @@ def _say_what_to_expect(prepared: "Prepared", keyless: str) -> None:
 
 def _reserve_ports(home: "StudyHome", config: "StudyConfig") -> None:
     """Have the ports that a firewall knows, if others are to come to this machine."""
-    from infra.listening import ray_of
-    from infra.port_blocks import reserve
+    from infra.local.port_blocks import reserve
+    from infra.processes.listening import ray_of
 
     if config.cluster.listen:
         port = int(config.cluster.listen.rpartition(":")[2])
@@ -186,7 +186,7 @@ def _reserve_ports(home: "StudyHome", config: "StudyConfig") -> None:
 
 def _say_who_waits_in_vain(home: "StudyHome", config: "StudyConfig") -> None:
     """Tell of machines that know another address; settings are still those of the last run."""
-    from infra.settings import settings_if_any
+    from infra.local.settings import settings_if_any
 
     before = settings_if_any(home)
     if before and before.cluster.listen not in {"", config.cluster.listen}:
@@ -202,7 +202,7 @@ def _say_detached(name: str, directory: Path, *, as_json: bool) -> None:
 
 
 def _warn_of_changes(old: "StudyConfig", new: "StudyConfig") -> None:
-    from infra.settings import differences
+    from infra.local.settings import differences
 
     before, wanted = old.cluster.listen, new.cluster.listen
     if wanted not in {"", before}:

@@ -20,13 +20,13 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Tell all about an experiment: its trials, verdict, merges and story."""
-    from infra.author_notes import author_notes
-    from infra.facts import show_facts
-    from infra.hints import Known
-    from infra.proposer_facts import call_events, call_facts
-    from infra.settings import settings_if_any
-    from infra.study import opened
-    from infra.trial_logs import experiment_of, paths_of
+    from infra.facts.author_notes import author_notes
+    from infra.facts.facts import show_facts
+    from infra.facts.hints import Known
+    from infra.facts.proposer_facts import call_events, call_facts
+    from infra.local.settings import settings_if_any
+    from infra.local.study import opened
+    from infra.local.trial_logs import experiment_of, paths_of
 
     home = choose_study(study)
     with opened(home) as found:
@@ -51,6 +51,6 @@ def show(
     if as_json:
         print_json(facts)
     else:
-        from infra.tables import render_show
+        from infra.display.tables import render_show
 
         render_show(facts, metric=state.metric)

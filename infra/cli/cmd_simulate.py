@@ -12,10 +12,10 @@ from infra.cli.output import note, print_json
 from infra.cli.study_choice import JsonOption, UsageProblem
 
 if TYPE_CHECKING:
+    from cluster.policy.study_plan import Policy as ReducerPolicy
     from cluster.simulation.landscape import Landscape
-    from cluster.study_plan import Policy as ReducerPolicy
     from eval.ladder import Step
-    from infra.simulations import Policy
+    from infra.simulations.simulations import Policy
 
 T = TypeVar("T", bound=str)
 
@@ -69,9 +69,9 @@ def simulate(
     as_json: JsonOption = False,
 ) -> None:
     """Try judges and reducers on imaginary studies: what would so many GPUs come to."""
-    from infra.simulation_table import render_simulation
-    from infra.simulations import DEFAULT_STALENESS, Question, simulation_facts
-    from infra.simulations import simulate as play
+    from infra.simulations.simulation_table import render_simulation
+    from infra.simulations.simulations import DEFAULT_STALENESS, Question, simulation_facts
+    from infra.simulations.simulations import simulate as play
 
     terrain = _landscape(landscape, noise, latency)
     question = Question(
@@ -91,7 +91,7 @@ def simulate(
     answers = play(question, _progress)
     facts = simulation_facts(question, answers)
     if picture:
-        from infra.simulation_drawing import draw_simulation
+        from infra.simulations.simulation_drawing import draw_simulation
 
         draw_simulation(question, answers, picture)
         note(f"picture: {picture}")
@@ -124,13 +124,13 @@ def _slots(text: str) -> tuple[int, ...]:
 
 
 def _judges(text: str) -> "tuple[Policy, ...]":
-    from infra.simulations import POLICIES
+    from infra.simulations.simulations import POLICIES
 
     return _chosen("--judge", text, POLICIES)
 
 
 def _reducers(text: str) -> "tuple[ReducerPolicy, ...]":
-    from infra.simulations import DEFAULT_REDUCER, REDUCERS
+    from infra.simulations.simulations import DEFAULT_REDUCER, REDUCERS
 
     return _chosen("--reducer", text, REDUCERS) if text else (DEFAULT_REDUCER,)
 

@@ -6,11 +6,11 @@ from infra.cli.study_choice import JsonOption, StudyOption, choose_study
 
 def status(study: StudyOption = "", as_json: JsonOption = False) -> None:
     """Show where a study stands: best so far, slots, queue, rate."""
-    from cluster.ledger import LedgerAway
-    from infra.attach import gather
-    from infra.controller_process import find_controller
-    from infra.settings import settings_if_any
-    from infra.study import opened
+    from cluster.ledger.ledger import LedgerAway
+    from infra.display.attach import gather
+    from infra.local.controller_process import find_controller
+    from infra.local.settings import settings_if_any
+    from infra.local.study import opened
 
     home = choose_study(study)
     try:
@@ -24,6 +24,6 @@ def status(study: StudyOption = "", as_json: JsonOption = False) -> None:
     if as_json:
         print_json(facts)
     else:
-        from infra.tables import render_status
+        from infra.display.tables import render_status
 
         render_status(facts)

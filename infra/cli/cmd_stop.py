@@ -19,12 +19,12 @@ def stop(
     as_json: JsonOption = False,
 ) -> None:
     """End everything that the study started, and nothing else; `run` carries on later."""
-    from cluster.ledger import catch_up
-    from infra.controller_process import find_controller
-    from infra.final_process import end_final
-    from infra.leftovers import end_leftovers
-    from infra.requests import request_stop
-    from infra.study import opened
+    from cluster.ledger.ledger import catch_up
+    from infra.local.controller_process import find_controller
+    from infra.local.final_process import end_final
+    from infra.local.requests import request_stop
+    from infra.local.study import opened
+    from infra.processes.leftovers import end_leftovers
 
     home = choose_study(study, to_act=True)
     was_running = find_controller(home) is not None

@@ -20,8 +20,8 @@ from infra.cli.study_choice import JsonOption, UsageProblem
 
 if TYPE_CHECKING:
     from cluster.config import StudyConfig
-    from cluster.events import SubmissionReceived
-    from infra.study import OpenStudy
+    from cluster.state.events import SubmissionReceived
+    from infra.local.study import OpenStudy
 
 
 def submit(
@@ -44,7 +44,7 @@ def submit(
 ) -> None:
     """Queue experiments of your own: a patch, a branch, or other values of constants."""
     from cluster.config_file import load_config
-    from infra.launch import find_config, prepare_study
+    from infra.processes.launch import find_config, prepare_study
 
     source, file = find_config(path)
     if not file.exists():
@@ -72,7 +72,7 @@ def _submissions(
     priority: int,
 ) -> "list[SubmissionReceived]":
     """Check what can be checked now, and return what to hand in; raises UsageProblem."""
-    from cluster.events import SubmissionReceived
+    from cluster.state.events import SubmissionReceived
     from proposer.patch import PatchRejected, check_patch
 
     kinds = [bool(patch), bool(branch), bool(settings), bool(grid)]
@@ -110,7 +110,7 @@ def _of_settings(
     received: "Callable[..., SubmissionReceived]",
     message: str,
 ) -> "list[SubmissionReceived]":
-    from cluster.study_repository import StudyRepository
+    from cluster.git.study_repository import StudyRepository
     from proposer.submission import (
         apply_settings,
         leave_out_present,

@@ -19,10 +19,10 @@ def tell(
     as_json: JsonOption = False,
 ) -> None:
     """Tell all proposers something, or list what they were told."""
-    from cluster.proposing_events import NoteGiven
-    from infra.plain_text import printable_lines
-    from infra.requests import request
-    from infra.study import opened
+    from cluster.state.proposing_events import NoteGiven
+    from infra.facts.plain_text import printable_lines
+    from infra.local.requests import request
+    from infra.local.study import opened
 
     note = printable_lines(text).strip() if text is not None else None
     if note == "":
@@ -45,7 +45,7 @@ def tell(
 def scratchpad(study: StudyOption = "", as_json: JsonOption = False) -> None:
     """Print what proposers and people wrote down for each other, and where to edit it."""
     from infra.cli.output import note
-    from infra.plain_text import printable_lines
+    from infra.facts.plain_text import printable_lines
 
     path = choose_study(study).scratchpad
     try:

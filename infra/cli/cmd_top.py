@@ -15,8 +15,8 @@ def top(
 ) -> None:
     """List the best experiments, best first."""
     from eval.metric import Goal
-    from infra.facts import log_facts
-    from infra.study import opened
+    from infra.facts.facts import log_facts
+    from infra.local.study import opened
 
     with opened(choose_study(study)) as found:
         state = found.state()
@@ -26,6 +26,6 @@ def top(
     if as_json:
         print_json(best)
     else:
-        from infra.tables import render_log
+        from infra.display.tables import render_log
 
         render_log(best, metric=state.metric)

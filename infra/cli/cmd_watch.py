@@ -9,12 +9,12 @@ from infra.cli.study_choice import JsonOption, StudyOption, UsageProblem, choose
 
 def watch(study: StudyOption = "", as_json: JsonOption = False) -> None:
     """Follow a running study; Ctrl-C leaves it running. With --json, one event a line."""
-    from infra.attach import Follower, Left, counted_interrupts, follow
-    from infra.closing import last_words
-    from infra.controller_process import find_controller
-    from infra.live_view import JsonLinesView, make_view
-    from infra.settings import load_settings
-    from infra.study import opened
+    from infra.display.attach import Follower, Left, counted_interrupts, follow
+    from infra.display.closing import last_words
+    from infra.display.live_view import JsonLinesView, make_view
+    from infra.local.controller_process import find_controller
+    from infra.local.settings import load_settings
+    from infra.local.study import opened
 
     home = choose_study(study)
     if find_controller(home) is None:

@@ -6,8 +6,8 @@ from infra.cli.study_choice import JsonOption, StudyOption, choose_study
 
 def why(study: StudyOption = "", as_json: JsonOption = False) -> None:
     """Say why the best so far is that: each promotion, its trials, and what it replaced."""
-    from infra.study import opened
-    from infra.why import promotion_seqs, why_facts
+    from infra.facts.why import promotion_seqs, why_facts
+    from infra.local.study import opened
 
     with opened(choose_study(study)) as found:
         state = found.state()
@@ -16,6 +16,6 @@ def why(study: StudyOption = "", as_json: JsonOption = False) -> None:
     if as_json:
         print_json(facts)
     else:
-        from infra.why_table import render_why
+        from infra.display.why_table import render_why
 
         render_why(facts)

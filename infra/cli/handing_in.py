@@ -11,8 +11,8 @@ from infra.cli.output import note, print_json, say
 from infra.cli.study_choice import UsageProblem
 
 if TYPE_CHECKING:
-    from cluster.events import SubmissionReceived
-    from infra.study import OpenStudy
+    from cluster.state.events import SubmissionReceived
+    from infra.local.study import OpenStudy
 
 MessageOption = Annotated[str, typer.Option("--message", "-m", help="What it is to try.")]
 PriorityOption = Annotated[
@@ -34,10 +34,10 @@ def refuse_impossible(
 
     It has the last word: by then there may be another incumbent.
     """
-    from cluster.admission import twin_of
-    from cluster.code_outcomes import Rejected
-    from cluster.study_repository import StudyRepository
-    from cluster.submissions import materialise
+    from cluster.controller.admission import twin_of
+    from cluster.controller.submissions import materialise
+    from cluster.git.code_outcomes import Rejected
+    from cluster.git.study_repository import StudyRepository
 
     state = study.state()
     repository = StudyRepository.open(study.home.git, study=study.home.name)
@@ -72,8 +72,8 @@ def hand_in(
 
     Ends with exit code 1 if one that was waited for was rejected.
     """
-    from infra.controller_process import find_controller
-    from infra.requests import request
+    from infra.local.controller_process import find_controller
+    from infra.local.requests import request
 
     for submission in made:
         request(study, submission)
@@ -87,7 +87,7 @@ def hand_in(
 
 def _wait(study: "OpenStudy", names: list[str]) -> dict[str, dict[str, object]]:
     """Wait until every submission has come to an end; return what became of each."""
-    from infra.submission_fate import SubmissionFates
+    from infra.facts.submission_fate import SubmissionFates
 
     fates = SubmissionFates(names)
     while True:

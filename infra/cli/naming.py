@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 from infra.cli.study_choice import UsageProblem
 
 if TYPE_CHECKING:
-    from cluster.experiment import Experiment
-    from cluster.state import StudyState
-    from infra.refused import RefusedFacts
-    from infra.study import OpenStudy
+    from cluster.state.experiment import Experiment
+    from cluster.state.state import StudyState
+    from infra.facts.refused import RefusedFacts
+    from infra.local.study import OpenStudy
 
 
 def experiment_named(study: "OpenStudy", state: "StudyState", name: str) -> "Experiment":
@@ -27,7 +27,7 @@ def experiment_or_refusal(
     Raises:
         UsageProblem: there is neither.
     """
-    from infra.refused import submission_fate
+    from infra.facts.refused import submission_fate
     from trainer.trial import ExperimentId
 
     if known := state.experiments.get(ExperimentId(name)):
@@ -44,7 +44,7 @@ def experiment_or_refusal(
 
 def refusal(facts: "RefusedFacts", metric: str) -> str:
     """Return in a line how a submission was refused."""
-    from infra.plain_text import number, one_line
+    from infra.facts.plain_text import number, one_line
 
     said = f"{facts['submission']} was refused: {one_line(facts['reason'])}"
     if not (twin := facts["duplicate_of"]):

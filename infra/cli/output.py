@@ -2,7 +2,7 @@
 
 import sys
 
-from infra.plain_text import json_text
+from infra.facts.plain_text import json_text
 
 
 def print_json(facts: object) -> None:

@@ -2,21 +2,21 @@
 
 import errno
 
-from cluster.codec import SchemaError
+from cluster.backup.ledger_file import LedgerFileProblem
+from cluster.backup.rebuild import CannotRebuild
+from cluster.backup.study_copy import BundleProblem
 from cluster.config_file import ConfigError
-from cluster.fleet_process import ClusterAway
-from cluster.ledger import Fenced, LedgerAway
-from cluster.ledger_file import LedgerFileProblem
+from cluster.git.source_repository import SourceProblem
+from cluster.ledger.codec import SchemaError
+from cluster.ledger.ledger import Fenced, LedgerAway
+from cluster.ledger.redis_store import WrongServer
+from cluster.nodes.fleet_process import ClusterAway
 from cluster.ours import Shadowed
-from cluster.rebuild import CannotRebuild
-from cluster.redis_store import WrongServer
-from cluster.source_repository import SourceProblem
-from cluster.study_copy import BundleProblem
 from infra.cli.study_choice import UsageProblem
-from infra.controller_process import ControllerRuns
-from infra.embedded_server import ServerFailed
-from infra.home import StudyProblem
-from infra.listening import ListenProblem
+from infra.local.controller_process import ControllerRuns
+from infra.local.embedded_server import ServerFailed
+from infra.local.home import StudyProblem
+from infra.processes.listening import ListenProblem
 from trainer.git_command import GitError, GitTooOld
 from trainer.safe_read import Unsafe
 

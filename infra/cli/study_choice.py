@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from infra.home import StudyHome, studies
+from infra.local.home import StudyHome, studies
 
 StudyOption = Annotated[
     str, typer.Option("--study", "-s", help="Name of the study; default: the one of this folder.")

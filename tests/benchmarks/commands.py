@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from cluster.events import Draft, Recorded
-from cluster.state import StudyState
-from infra.home import StudyHome
-from infra.study import OpenStudy, opened
+from cluster.state.events import Draft, Recorded
+from cluster.state.state import StudyState
+from infra.local.home import StudyHome
+from infra.local.study import OpenStudy, opened
 from tests.benchmarks.figures import Figure, at_most
 from tests.benchmarks.research import FIRST_LINE, create_repository
 from tests.benchmarks.sizes import Sizes
@@ -88,7 +88,7 @@ def _fill(study: OpenStudy, experiments: int, slots: int) -> tuple[StudyState, S
     """Give the study a past; return its state, and the one that its oldest snapshot may hold.
 
     The controller lets a snapshot fall behind by a twentieth of all events before it takes the
-    next (cluster.controller).
+    next (cluster.controller.controller).
     """
     told = Study(slots=slots)
     earlier = told.state

@@ -18,11 +18,11 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.codec import from_json, to_json
-from cluster.ports import FleetProblem
-from cluster.queue_actor import QueueActor
-from cluster.ray_cluster import PrivateRay
-from cluster.worker_actor import CALL_S, RayLeaseSource
+from cluster.controller.ports import FleetProblem
+from cluster.ledger.codec import from_json, to_json
+from cluster.nodes.ray_cluster import PrivateRay
+from cluster.nodes.worker_actor import CALL_S, RayLeaseSource
+from cluster.queue.queue_actor import QueueActor
 from tests.benchmarks import imaginary_worker
 from tests.benchmarks.imaginary_worker import ImaginaryWorker, Tally, imaginary_slot
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
@@ -56,7 +56,7 @@ class FleetReport:
 
 
 class ImaginaryFleet:
-    """Implements cluster.ports.Fleet."""
+    """Implements cluster.controller.ports.Fleet."""
 
     def __init__(self, folder: Path, order: FleetOrder) -> None:
         self._folder = folder

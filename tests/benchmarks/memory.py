@@ -9,7 +9,7 @@ from statistics import median
 
 import psutil
 
-from infra.home import StudyHome
+from infra.local.home import StudyHome
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.machine import proportional_mb
 from tests.benchmarks.sizes import Sizes

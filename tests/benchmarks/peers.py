@@ -13,7 +13,7 @@ import optuna
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from cluster.ray_cluster import PrivateRay
+from cluster.nodes.ray_cluster import PrivateRay
 from tests.benchmarks.research import Kind, commit_all, create_repository, with_number
 from tests.benchmarks.workshop import Failed, Place
 from trainer.git_command import GitCommand

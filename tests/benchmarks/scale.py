@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from statistics import median, quantiles
 
-from cluster.redis_queue import RedisTrialQueue
-from infra.home import StudyHome
-from infra.study import opened
+from cluster.queue.redis_queue import RedisTrialQueue
+from infra.local.home import StudyHome
+from infra.local.study import opened
 from tests.benchmarks.figures import Aim, Figure, at_least, at_most
 from tests.benchmarks.imaginary_worker import imaginary_slot
 from tests.benchmarks.sizes import Sizes

@@ -16,7 +16,7 @@ from cluster.simulation.study import METRIC
 from cluster.simulation.summary import Estimate
 from eval.assumptions import Assumptions
 from eval.bayes import PRICE_MANY, BayesJudge
-from infra.simulations import play_all
+from infra.simulations.simulations import play_all
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.sizes import Sizes
 

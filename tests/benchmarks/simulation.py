@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from cluster.simulation.landscape import load_landscape
-from infra.simulations import REDUCERS, Answer, Question, simulate
+from infra.simulations.simulations import REDUCERS, Answer, Question, simulate
 from tests.benchmarks.figures import Aim, Figure, at_least, at_most
 from tests.benchmarks.sizes import Sizes
 

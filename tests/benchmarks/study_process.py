@@ -12,17 +12,17 @@ import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cluster import events as ev
-from cluster.codec import from_json, to_json
 from cluster.config import StudyConfig
 from cluster.config_file import load_config
-from cluster.ports import Fleet
-from cluster.source_repository import SourceRepository
-from cluster.state import StudyState
-from infra import compose
-from infra.launch import CONFIG, prepare_study
-from infra.settings import overridden
-from infra.study import OpenStudy
+from cluster.controller.ports import Fleet
+from cluster.git.source_repository import SourceRepository
+from cluster.ledger.codec import from_json, to_json
+from cluster.state import events as ev
+from cluster.state.state import StudyState
+from infra.local.settings import overridden
+from infra.local.study import OpenStudy
+from infra.processes import compose
+from infra.processes.launch import CONFIG, prepare_study
 from proposer.config import ClaudeSource, TunerSource, names_of
 from proposer.proposal import Proposer
 from tests.benchmarks.imaginary_fleet import FleetOrder, FleetReport, ImaginaryFleet
@@ -105,7 +105,7 @@ class Report:
 
 
 class Sampler:
-    """Takes the samples. Implements cluster.ports.Observer."""
+    """Takes the samples. Implements cluster.controller.ports.Observer."""
 
     def __init__(self, samples_at: tuple[int, ...]) -> None:
         self._due = list(samples_at)

@@ -9,7 +9,7 @@ import pytest
 from cluster.simulation.course import play
 from cluster.simulation.landscape import load_landscape
 from eval.assumptions import Assumptions
-from infra.simulations import Question, simulate
+from infra.simulations.simulations import Question, simulate
 from tests.benchmarks import __main__ as program
 from tests.benchmarks import scale, sensitivity, simulation, throughput, transport, turnaround
 from tests.benchmarks.commands import status_figures

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cluster.config import StudyConfig
-from cluster.ports import FleetProblem
-from cluster.queue_mode import QueueMode
-from cluster.redis_queue import RedisTrialQueue
-from cluster.redis_store import RedisStore, connect
-from infra.study import OpenStudy
+from cluster.controller.ports import FleetProblem
+from cluster.ledger.redis_store import RedisStore, connect
+from cluster.queue.queue_mode import QueueMode
+from cluster.queue.redis_queue import RedisTrialQueue
+from infra.local.study import OpenStudy
 from trainer.environment import prepare
 from trainer.gpu import NvmlSampler, mark_of
 from trainer.gpu_watch import GpuWatch
@@ -84,7 +84,7 @@ class StudyCode:
 
 
 class ThreadFleet:
-    """See cluster.ports.Fleet."""
+    """See cluster.controller.ports.Fleet."""
 
     def __init__(self, study: OpenStudy, config: StudyConfig) -> None:
         self._threads = [

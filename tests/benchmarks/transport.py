@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cluster.depot import DepotActor
-from cluster.node_repository import NodeRepository
-from cluster.packer import Parcel
-from cluster.remote_code import RemoteCode
+from cluster.transport.depot import DepotActor
+from cluster.transport.node_repository import NodeRepository
+from cluster.transport.packer import Parcel
+from cluster.transport.remote_code import RemoteCode
 from tests.benchmarks.figures import Figure, at_most
 from tests.benchmarks.sizes import Sizes
 from tests.benchmarks.workshop import place

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.codec import from_json, to_json
-from infra.embedded_server import EmbeddedServer
-from infra.home import StudyHome
-from infra.leftovers import end_leftovers
-from infra.study import opened
+from cluster.ledger.codec import from_json, to_json
+from infra.local.embedded_server import EmbeddedServer
+from infra.local.home import StudyHome
+from infra.local.study import opened
+from infra.processes.leftovers import end_leftovers
 from tests.benchmarks.study_process import ORDER, REPORT, Order, Report
 
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from cluster.experiment import Experiment, Status
-from cluster.ledger import LedgerAway
-from cluster.state import StudyState
+from cluster.ledger.ledger import LedgerAway
+from cluster.state.experiment import Experiment, Status
+from cluster.state.state import StudyState
 from tests.chaos.checker import Commit, Evidence, check, final_state
 from tests.chaos.faults import NotThere, inject
 from tests.chaos.losses import Fault, losses, table

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeVar
 
-from cluster import events as ev
-from cluster.events import Recorded
-from cluster.experiment import Status
-from cluster.invariants import Broken
-from cluster.invariants import check as check_state
-from cluster.state import StudyState
-from cluster.steps import IllegalTransition
-from cluster.transitions import apply
+from cluster.state import events as ev
+from cluster.state.events import Recorded
+from cluster.state.experiment import Status
+from cluster.state.invariants import Broken
+from cluster.state.invariants import check as check_state
+from cluster.state.state import StudyState
+from cluster.state.steps import IllegalTransition
+from cluster.state.transitions import apply
 from eval.judge import Verdict
 from trainer.trial import Ending
 

@@ -10,16 +10,16 @@ from tests.chaos.machines import Machine, Process
 from tests.chaos.schedule import Planned
 
 _KILLED: Mapping[str, tuple[str, ...]] = {
-    "controller": ("infra.controller_main",),
-    "fleet": ("cluster.fleet import main",),
+    "controller": ("infra.processes.controller_main",),
+    "fleet": ("cluster.nodes.fleet import main",),
     "queue actor": ("ray::QueueActor",),
     "server": ("valkey-server",),
     "worker": ("ray::WorkerActor",),
     "supervisor": ("trainer.supervisor",),
     "raylet": ("/raylet/raylet ",),
     "gcs": ("/gcs/gcs_server ",),
-    "node process": ("infra.node_process import main",),
-    "node driver": ("cluster.node import main",),
+    "node process": ("infra.processes.node_process import main",),
+    "node driver": ("cluster.nodes.node import main",),
     "node raylet": ("/raylet/raylet ",),
     "node worker": ("ray::WorkerActor",),
     "node supervisor": ("trainer.supervisor",),

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from cluster import events as ev
-from cluster.events import Recorded
+from cluster.state import events as ev
+from cluster.state.events import Recorded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

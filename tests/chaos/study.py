@@ -7,13 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cluster.codec import decode_event
-from cluster.events import Recorded
-from cluster.ledger import catch_up
-from cluster.redis_ledger import RedisLedger
-from cluster.redis_store import RedisStore, connect
-from cluster.state import StudyState
-from infra.home import StudyHome
+from cluster.ledger.codec import decode_event
+from cluster.ledger.ledger import catch_up
+from cluster.ledger.redis_ledger import RedisLedger
+from cluster.ledger.redis_store import RedisStore, connect
+from cluster.state.events import Recorded
+from cluster.state.state import StudyState
+from infra.local.home import StudyHome
 from tests.chaos.machines import PROGRAM, ROOT, Command, Machine
 
 REPOSITORY = ROOT / "research"
@@ -47,10 +47,10 @@ lease_s = 6
 _DUMP = """
 import sys
 from pathlib import Path
-from cluster.codec import encode_draft
-from cluster.events import Draft
-from infra.home import StudyHome
-from infra.study import opened
+from cluster.ledger.codec import encode_draft
+from cluster.state.events import Draft
+from infra.local.home import StudyHome
+from infra.local.study import opened
 with opened(StudyHome.read(Path(sys.argv[1]))) as study:
     depth = study.queue.depth()
     print(len(study.queue.held()), depth.ready)

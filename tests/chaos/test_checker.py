@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cluster import events as ev
-from cluster.events import Recorded
-from cluster.experiment import Kind
+from cluster.state import events as ev
+from cluster.state.events import Recorded
+from cluster.state.experiment import Kind
 from eval.judge import Verdict
 from tests.chaos.checker import RULES, Commit, Evidence, check
 from tests.chaos.losses import Fault, losses, table

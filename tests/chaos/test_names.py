@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.ledger import LedgerAway
+from cluster.ledger.ledger import LedgerAway
 from tests.chaos.machines import Rack, obstacle
 from tests.chaos.study import Study
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import events as ev
+from cluster.state import events as ev
 from tests.chaos.campaign import Campaign, gather
 from tests.chaos.checker import check, of_kind
 from tests.chaos.machines import Rack, obstacle

@@ -11,26 +11,26 @@ from typing import Any
 
 import pytest
 
-from cluster import events as ev
-from cluster.context_book import ContextBook
-from cluster.controller import Controller
-from cluster.controller_parts import Parts
-from cluster.curve_book import CurveBook
-from cluster.experiment import Status
-from cluster.invariants import check
-from cluster.ledger import load
-from cluster.mirror import Mirror
-from cluster.optuna_pruners import pruning_rule
-from cluster.performer import Performer
-from cluster.ports import FleetProblem
-from cluster.progress import ProgressStore
-from cluster.queue_mode import QueueMode
-from cluster.redis_ledger import RedisLedger
-from cluster.redis_queue import RedisTrialQueue
-from cluster.redis_store import RedisStore, connect
-from cluster.state import StudyState
-from cluster.study_plan import StudyPlan, seats
-from cluster.study_repository import StudyRepository
+from cluster.controller.context_book import ContextBook
+from cluster.controller.controller import Controller
+from cluster.controller.controller_parts import Parts
+from cluster.controller.curve_book import CurveBook
+from cluster.controller.optuna_pruners import pruning_rule
+from cluster.controller.performer import Performer
+from cluster.controller.ports import FleetProblem
+from cluster.git.mirror import Mirror
+from cluster.git.study_repository import StudyRepository
+from cluster.ledger.ledger import load
+from cluster.ledger.progress import ProgressStore
+from cluster.ledger.redis_ledger import RedisLedger
+from cluster.ledger.redis_store import RedisStore, connect
+from cluster.policy.study_plan import StudyPlan, seats
+from cluster.queue.queue_mode import QueueMode
+from cluster.queue.redis_queue import RedisTrialQueue
+from cluster.state import events as ev
+from cluster.state.experiment import Status
+from cluster.state.invariants import check
+from cluster.state.state import StudyState
 from eval.config import PrunerConfig
 from eval.judge import GreedyJudge
 from eval.metric import Goal, Metric

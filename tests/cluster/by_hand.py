@@ -1,15 +1,11 @@
 """A study over real git whose every step a test takes by hand."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-from test_reducer_machine import ReducerMachine
-from world import scored
-
-from cluster import events as ev
-from cluster.experiment import Experiment, Status
+from cluster.state import events as ev
+from cluster.state.experiment import Experiment, Status
+from tests.cluster.controller.test_reducer_machine import ReducerMachine
+from tests.cluster.world import scored
 from trainer.trial import ExperimentId
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.code_outcomes import Candidate, Conflict, Promotion, Redundant, Rejected
-from cluster.study_repository import StudyRepository
+from cluster.git.code_outcomes import Candidate, Conflict, Promotion, Redundant, Rejected
+from cluster.git.study_repository import StudyRepository
 from trainer.trial import CommitId, ExperimentId
 
 

@@ -4,14 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.depot import DepotActor
-from cluster.packer import Packer, Packing, Parcel
+from cluster.transport.depot import DepotActor
+from cluster.transport.packer import Packer, Packing, Parcel
 from trainer.trial import CommitId
 
 
 @dataclass
 class FakeDepot:
-    """cluster.depot.Depot; `before` is called with the name of each call, and may raise."""
+    """A Depot; `before` is called with the name of each call, and may raise."""
 
     depot: DepotActor
     before: Callable[[str], None] = lambda _: None

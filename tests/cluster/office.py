@@ -13,20 +13,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from cluster import commands as cmd
-from cluster import events as ev
-from cluster import tasks
-from cluster.call_book import CallBook
-from cluster.code_outcomes import Candidate
-from cluster.context_book import ContextBook
-from cluster.controller import Controller
-from cluster.controller_parts import Parts
-from cluster.experiment import Kind
-from cluster.ledger import InMemoryLedger, LedgerAway, catch_up
-from cluster.performer import Performer
-from cluster.proposal_planning import limit_reached, room
-from cluster.state import StudyState
-from cluster.study_plan import Seat
+from cluster.controller.context_book import ContextBook
+from cluster.controller.controller import Controller
+from cluster.controller.controller_parts import Parts
+from cluster.controller.performer import Performer
+from cluster.git.code_outcomes import Candidate
+from cluster.ledger.call_book import CallBook
+from cluster.ledger.ledger import InMemoryLedger, LedgerAway, catch_up
+from cluster.policy import commands as cmd
+from cluster.policy import tasks
+from cluster.policy.proposal_planning import limit_reached, room
+from cluster.policy.study_plan import Seat
+from cluster.state import events as ev
+from cluster.state.experiment import Kind
+from cluster.state.state import StudyState
 from proposer.proposal import Context, Proposal, TaskKind
 from tests.cluster.world import METRIC, World
 from trainer.trial import CommitId, ExperimentId

@@ -1,7 +1,7 @@
 """A user of a server who may do what the docs say that one needs, and nothing else."""
 
-from cluster.redis_problems import acl
-from cluster.redis_store import connect
+from cluster.ledger.redis_problems import acl
+from cluster.ledger.redis_store import connect
 
 PASSWORD = "s3cret-of-tests"
 

@@ -6,29 +6,26 @@ before or after any append of the controller.
 
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-sys.path.insert(0, str(Path(__file__).parent))
-from world import METRIC, scored
-
-from cluster import commands as cmd
-from cluster import events as ev
-from cluster.decisions import decide
-from cluster.experiment import Experiment, Status
-from cluster.ledger import InMemoryLedger, catch_up, load
-from cluster.performer import Performer
-from cluster.state import StudyState
-from cluster.study_plan import Circumstances, Policy, StudyPlan
-from cluster.study_repository import StudyRepository
-from cluster.trial_queue import InMemoryTrialQueue
+from cluster.controller.performer import Performer
+from cluster.git.study_repository import StudyRepository
+from cluster.ledger.ledger import InMemoryLedger, catch_up, load
+from cluster.policy import commands as cmd
+from cluster.policy.decisions import decide
+from cluster.policy.study_plan import Circumstances, Policy, StudyPlan
+from cluster.queue.trial_queue import InMemoryTrialQueue
+from cluster.state import events as ev
+from cluster.state.experiment import Experiment, Status
+from cluster.state.state import StudyState
 from eval.bayes import BayesJudge
 from eval.judge import Judge
 from proposer.proposal import Context, Proposal
+from tests.cluster.world import METRIC, scored
 from trainer.ports import Lease, Slot
 from trainer.trial import CommitId, ExperimentId, SlotId, TrialId, TrialOutcome
 

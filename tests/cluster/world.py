@@ -7,17 +7,17 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from cluster import commands as cmd
-from cluster import events as ev
-from cluster.codec import decode_state, encode_state
-from cluster.decisions import decide
-from cluster.experiment import Kind, Status, Trial, TrialPhase
-from cluster.invariants import check
-from cluster.ledger import InMemoryLedger, catch_up, load
-from cluster.staleness import PERSON
-from cluster.state import StudyState
-from cluster.study_plan import Asked, Circumstances, Seat, StudyPlan
-from cluster.winners import lacks
+from cluster.ledger.codec import decode_state, encode_state
+from cluster.ledger.ledger import InMemoryLedger, catch_up, load
+from cluster.policy import commands as cmd
+from cluster.policy.decisions import decide
+from cluster.policy.staleness import PERSON
+from cluster.policy.study_plan import Asked, Circumstances, Seat, StudyPlan
+from cluster.state import events as ev
+from cluster.state.experiment import Kind, Status, Trial, TrialPhase
+from cluster.state.invariants import check
+from cluster.state.state import StudyState
+from cluster.state.winners import lacks
 from eval.judge import GreedyJudge, Judge
 from eval.metric import Goal, Metric
 from eval.seeds import SeedHabit

@@ -18,18 +18,19 @@ from pathlib import Path
 import typer
 
 from cluster.config_keys import KIND, ConfigKey, describe_keys, toml
-from cluster.events import EVENT_TYPES, ExperimentProposed
-from cluster.experiment import STATUS_OF_ENDING, Kind, Status, TrialPhase
-from cluster.node_state import NodeStatus
-from cluster.node_transitions import NODE_TRANSITIONS
 from cluster.simulation.landscape import SECTIONS, landscapes, load_landscape
-from cluster.steps import TRANSITIONS
+from cluster.state.events import EVENT_TYPES, ExperimentProposed
+from cluster.state.experiment import STATUS_OF_ENDING, Kind, Status, TrialPhase
+from cluster.state.node_state import NodeStatus
+from cluster.state.node_transitions import NODE_TRANSITIONS
+from cluster.state.steps import TRANSITIONS
 from eval.conditions import Mark
 from eval.judge import Verdict
 from eval.suspicion import Conduct
-from infra import fates, results_tsv
 from infra.cli.main import app
-from infra.prometheus import describe_metrics
+from infra.display import results_tsv
+from infra.facts import fates
+from infra.metrics.prometheus import describe_metrics
 from tests.security.attempt import Attempt, Category, Control
 from tests.security.attempts import ATTEMPTS, BOUNDARIES
 from trainer.run_start import Start

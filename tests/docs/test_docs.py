@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from cluster.config_keys import describe_keys
-from cluster.events import EVENT_TYPES
-from cluster.experiment import Kind, Status, TrialPhase
+from cluster.state.events import EVENT_TYPES
+from cluster.state.experiment import Kind, Status, TrialPhase
 from eval.conditions import Mark
 from eval.judge import Verdict
-from infra.prometheus import describe_metrics
+from infra.metrics.prometheus import describe_metrics
 from tests.docs.generate import DOCS, PAGES, ROOT, MissingSection, fields, rendered, verbs
 from trainer.telemetry import ThrottleReason
 from trainer.trial import CrashKind, Ending

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from cluster.invariants import check
+from cluster.state.invariants import check
 from tests.end_to_end.conftest import Study
 
 STATUS_KEYS = {

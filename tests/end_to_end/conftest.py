@@ -15,9 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
-from cluster.state import StudyState
-from infra.home import StudyHome
-from infra.study import opened
+from cluster.state.state import StudyState
+from infra.local.home import StudyHome
+from infra.local.study import opened
 from tests.infra.command_line import command_line
 from trainer.process_tree import MARK_VARIABLE
 

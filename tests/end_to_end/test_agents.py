@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster import events as ev
-from infra.study import opened
+from cluster.state import events as ev
+from infra.local.study import opened
 from tests.end_to_end.conftest import CONFIG, SCRIPT, MakeStudy, Study
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

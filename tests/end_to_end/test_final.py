@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster import events as ev
 from cluster.config_file import load_config
-from cluster.experiment import Kind
-from cluster.source_repository import SourceRepository
-from cluster.study_repository import StudyRepository
+from cluster.git.source_repository import SourceRepository
+from cluster.git.study_repository import StudyRepository
+from cluster.state import events as ev
+from cluster.state.experiment import Kind
 from eval.judge import Verdict
-from infra.final_process import find_final
-from infra.launch import prepare_study
+from infra.local.final_process import find_final
+from infra.processes.launch import prepare_study
 from tests.end_to_end.conftest import BY_HAND, CONFIG, MakeStudy, Study
 from trainer.trial import CommitId, Ending, ExperimentId, SlotId, TrialId, TrialOutcome
 

@@ -57,8 +57,8 @@ ONE_SLOT = CONFIG.replace("slots = 2", "slots = 1")
 IN_PYTHON = ONE_SLOT.replace("./bench.sh", "python train.py").replace("bench.sh", "train.py")
 IN_PYTHON = IN_PYTHON.replace("gpus = 0", SIGNALS)
 PROCESSES = {
-    "infra.controller_main", "cluster.fleet", "gcs_server", "raylet", "ray::QueueActor",
-    "ray::WorkerActor", "valkey-server", "trainer.supervisor", "train.py",
+    "infra.processes.controller_main", "cluster.nodes.fleet", "gcs_server", "raylet",
+    "ray::QueueActor", "ray::WorkerActor", "valkey-server", "trainer.supervisor", "train.py",
 }  # fmt: skip
 """What the command lines of a study's processes hold: each must be found, or nothing is shown."""
 

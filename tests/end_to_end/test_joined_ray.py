@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster.ray_cluster import PrivateRay, RayProcess
-from infra.controller_process import find_controller
+from cluster.nodes.ray_cluster import PrivateRay, RayProcess
+from infra.local.controller_process import find_controller
 from tests.end_to_end.conftest import BY_HAND, CONFIG, MakeStudy, Study
 
 OURS = {"QueueActor", "WorkerActor"}

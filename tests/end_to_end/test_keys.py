@@ -21,8 +21,8 @@ kind = "tuner"
 """
 """A server that nobody runs: the key is asked for, and used in vain."""
 PROCESSES = {
-    "infra.controller_main", "cluster.fleet", "gcs_server", "raylet", "ray::QueueActor",
-    "ray::WorkerActor", "valkey-server",
+    "infra.processes.controller_main", "cluster.nodes.fleet", "gcs_server", "raylet",
+    "ray::QueueActor", "ray::WorkerActor", "valkey-server",
 }  # fmt: skip
 """Each must be found, or nothing is shown."""
 

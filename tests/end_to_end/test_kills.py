@@ -16,14 +16,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster import events as ev
-from cluster.invariants import check
-from cluster.ledger import load
-from cluster.state import StudyState
-from infra.controller_process import find_controller
-from infra.home import StudyHome
-from infra.leftovers import end_leftovers
-from infra.study import OpenStudy, opened
+from cluster.ledger.ledger import load
+from cluster.state import events as ev
+from cluster.state.invariants import check
+from cluster.state.state import StudyState
+from infra.local.controller_process import find_controller
+from infra.local.home import StudyHome
+from infra.local.study import OpenStudy, opened
+from infra.processes.leftovers import end_leftovers
 
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "1"))
 EXPERIMENTS = 40

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.experiment import Status
-from cluster.node_state import NodeStatus
+from cluster.state.experiment import Status
+from cluster.state.node_state import NodeStatus
 from tests.chaos.machines import PROGRAM, ROOT, Command, Machine, Rack, obstacle
 from tests.chaos.study import Study
 
@@ -133,7 +133,7 @@ def test_a_second_machine_of_a_name_is_told_to_take_another_and_one_is_drained_b
     wait(lambda: trials_of(study, "twin"), "a trial of the first")
     assert "twin" in study.incumbent("nodes")
     study.incumbent("drain", "twin")
-    wait(lambda: not first.find("infra.node_process"), "the drained node to go")
+    wait(lambda: not first.find("infra.processes.node_process"), "the drained node to go")
     assert study.state().nodes["twin"].status is NodeStatus.LEFT
     (reports,) = first.outside("state/nodes").glob("*/reports.jsonl")
     kinds = [json.loads(line)["kind"] for line in reports.read_text().splitlines()]
@@ -146,7 +146,7 @@ def test_a_node_process_that_was_killed_leaves_nothing_and_its_machine_joins_aga
     node = rack.add("killed")
     join(study, node)
     wait(lambda: trials_of(study, "killed"), "a trial on the node")
-    (keeper,) = node.find("infra.node_process import main")
+    (keeper,) = node.find("infra.processes.node_process import main")
     node.signal(keeper.pid)
     wait(lambda: not node.processes(), "the rest to go")
     node.power_off()  # and before anybody misses it
@@ -197,7 +197,7 @@ def test_nodes_stay_with_a_study_whose_controller_was_killed(study: Study, rack:
     joined = join(study, node)
     wait(lambda: trials_of(study, "loyal"), "a trial on the node")
     epoch = study.state().epoch
-    (controller,) = study.head.find("infra.controller_main")
+    (controller,) = study.head.find("infra.processes.controller_main")
     study.head.signal(controller.pid)
     wait(lambda: study.state().epoch > epoch, "another controller")
     before = len(trials_of(study, "loyal"))
@@ -210,7 +210,7 @@ def test_a_machine_leaves_a_study_whose_controller_does_nothing(study: Study, ra
     node = rack.add("free")
     joined = join(study, node)
     wait(lambda: trials_of(study, "free"), "a trial on the node")
-    (controller,) = study.head.find("infra.controller_main")
+    (controller,) = study.head.find("infra.processes.controller_main")
     study.head.signal(controller.pid, "STOP")
     try:
         left = node.run(str(PROGRAM), "leave", timeout_s=60)

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infra.study import opened
+from infra.local.study import opened
 from tests.cluster.redis_user import PASSWORD, restricted
 from tests.end_to_end.conftest import BY_HAND, CONFIG, SIGNALS, MakeStudy, Study
 from trainer.trial import ExperimentId
@@ -17,7 +17,12 @@ from trainer.trial import ExperimentId
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 HOLDERS = {"redis.url", "settings.json", "fleet.json"}
-PROCESSES = ("infra.controller_main", "cluster.fleet", "ray::QueueActor", "ray::WorkerActor")
+PROCESSES = (
+    "infra.processes.controller_main",
+    "cluster.nodes.fleet",
+    "ray::QueueActor",
+    "ray::WorkerActor",
+)
 WAITING = """#!/bin/sh
 until [ -e ~/signals/go ]; do sleep 0.1; done
 echo "METRIC loss=2"
@@ -97,7 +102,7 @@ def test_a_fleet_that_is_started_during_an_outage_waits_for_its_end(make_study: 
     with opened(study.home) as home:
         # What it holds can be read, so that the controller sees that its fleet has died.
         home.client.config_set("min-replicas-to-write", 1)
-    kill(study, "cluster.fleet")
+    kill(study, "cluster.nodes.fleet")
     waits = "takes no writes: NOREPLICAS"
     study.wait("the fleet to wait", lambda: waits in study.home.fleet_log.read_text())
     kill(study, "valkey-server")  # the controller brings it back, as it was at the start

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster import events as ev
-from infra.study import opened
+from cluster.state import events as ev
+from infra.local.study import opened
 from tests.end_to_end.conftest import MakeStudy, Study
 from tests.proposer.messages_server import MessagesServer, Move, edit, experiment, question, shown
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster.ray_cluster import PrivateRay
-from cluster.remote_code import LACK
-from infra.artifacts import is_on_node
+from cluster.nodes.ray_cluster import PrivateRay
+from cluster.transport.remote_code import LACK
+from infra.local.artifacts import is_on_node
 from tests.end_to_end.conftest import BY_HAND, CONFIG, SIGNALS, MakeStudy, Study
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -36,9 +36,9 @@ NODE = """
 import json, sys
 from pathlib import Path
 import ray
-from cluster.depot import DEPOT, THREADS, DepotActor
-from cluster.manifest import Room
-from cluster.worker_actor import WorkerActor
+from cluster.transport.depot import DEPOT, THREADS, DepotActor
+from cluster.transport.manifest import Room
+from cluster.nodes.worker_actor import WorkerActor
 from eval.metric import Goal, Metric
 from trainer.config import TrialConfig
 from trainer.paths import WorkerPaths

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from cluster import events as ev
-from infra.study import opened
+from cluster.state import events as ev
+from infra.local.study import opened
 from tests.end_to_end.agreement import verify
 from tests.end_to_end.conftest import BY_HAND, MakeStudy, Study
 from tests.infra.autoresearch_repository import create_autoresearch_repository

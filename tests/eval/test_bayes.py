@@ -1,23 +1,19 @@
 """The Bayesian judge: what it keeps, what it learns, and that units do not matter."""
 
 import math
-import sys
 from dataclasses import replace
-from pathlib import Path
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parent))
-from judging import ACCURACY, LOSS, around, tree
-
 from eval.bayes import MOST_CONCEDED, BayesJudge
 from eval.beliefs import Belief, Memory, PatchCounts
 from eval.judge import Verdict
 from eval.noise import Noise
 from eval.patch_prior import PatchPrior
+from tests.eval.judging import ACCURACY, LOSS, around, tree
 
 JUDGE = BayesJudge(metric=LOSS)
 BASE = tree(100.0, 100.5, 99.5)

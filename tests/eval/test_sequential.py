@@ -1,16 +1,12 @@
 """The sequential judge holds its promise of few false promotions."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 from random import Random
-
-sys.path.insert(0, str(Path(__file__).parent))
-from judging import LOSS, around, tree
 
 from eval.beliefs import Belief, Memory
 from eval.judge import Verdict
 from eval.sequential import SequentialJudge
+from tests.eval.judging import LOSS, around, tree
 
 JUDGE = SequentialJudge(metric=LOSS, confidence=0.9)
 BASE = tree(0.0, belief=Belief(mean=0.0, variance=0.0))

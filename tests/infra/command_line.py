@@ -19,14 +19,14 @@ from pathlib import Path
 
 _PATIENCE_S = 60.0
 _MODULES = (
-    "infra.attach",
+    "infra.display.attach",
     "infra.cli.problems",
-    "infra.detect",
-    "infra.launch",
-    "infra.live_view",
-    "infra.settings",
-    "infra.study",
-    "infra.tables",
+    "infra.detection.detect",
+    "infra.processes.launch",
+    "infra.display.live_view",
+    "infra.local.settings",
+    "infra.local.study",
+    "infra.display.tables",
     "proposer.submission",
 )
 """What the verbs import when they run, as far as that takes time."""

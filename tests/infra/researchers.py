@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.study import opened
+from infra.local.study import opened
 from tests.infra.user import CONFIG, TRAIN, User
 
 PATCH = """\

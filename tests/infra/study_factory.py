@@ -6,12 +6,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from cluster import events as ev
-from cluster import hidden_label_events as hidden
-from cluster.experiment import Kind, TrialPhase
-from cluster.ports import Observer
-from cluster.state import StudyState
-from cluster.transitions import MOST_LOSSES, apply
+from cluster.controller.ports import Observer
+from cluster.state import events as ev
+from cluster.state import hidden_label_events as hidden
+from cluster.state.experiment import Kind, TrialPhase
+from cluster.state.state import StudyState
+from cluster.state.transitions import MOST_LOSSES, apply
 from eval.beliefs import Belief, Learnt
 from eval.judge import Verdict
 from eval.metric import Goal, Metric

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from cluster import events as ev
-from cluster.decisions import decide
-from cluster.ledger import load
-from cluster.mirror import Mirror, left_alone
-from cluster.performer import Performer
-from cluster.study_plan import Circumstances, StudyPlan
-from cluster.study_repository import StudyRepository
+from cluster.controller.performer import Performer
+from cluster.git.mirror import Mirror, left_alone
+from cluster.git.study_repository import StudyRepository
+from cluster.ledger.ledger import load
+from cluster.policy.decisions import decide
+from cluster.policy.study_plan import Circumstances, StudyPlan
+from cluster.state import events as ev
 from eval.judge import GreedyJudge
 from eval.metric import Goal, Metric
-from infra.requests import request
-from infra.results_tsv import ResultsTsv
-from infra.study import OpenStudy, opened
+from infra.display.results_tsv import ResultsTsv
+from infra.local.requests import request
+from infra.local.study import OpenStudy, opened
 from tests.infra.user import CONFIG, TRAIN, User
 from trainer.ports import Slot
 from trainer.trial import CommitId, CrashKind, Ending, SlotId, TrialOutcome

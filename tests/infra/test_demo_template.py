@@ -13,7 +13,7 @@ from cluster.config_file import load_config
 from eval.config import MetricConfig
 from eval.metric import MetricReader
 from infra.demo_study import create_demo_repository
-from infra.detect import detect
+from infra.detection.detect import detect
 
 
 def git(repository: Path, *arguments: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from infra.home import StudyHome
+from infra.local.home import StudyHome
 from tests.infra.command_line import command_line
 
 PROGRAM = Path(sys.executable).with_name("incumbent")

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.ledger import LedgerAway
-from cluster.state import StudyState
+from cluster.ledger.ledger import LedgerAway
+from cluster.state.state import StudyState
 from tests.chaos.machines import PROGRAM, ROOT, Machine, Rack, obstacle
 from tests.chaos.study import Study
 from tests.security.strangers import Finding, Port, table

@@ -6,12 +6,12 @@ from statistics import fmean, pstdev
 
 import pytest
 
-from cluster.experiment import Status
-from cluster.invariants import check
 from cluster.simulation.course import Course, play
 from cluster.simulation.landscape import load_landscape
 from cluster.simulation.setup import Setup
 from cluster.simulation.study import METRIC, SimulatedStudy
+from cluster.state.experiment import Status
+from cluster.state.invariants import check
 from eval.bayes import BayesJudge
 from eval.judge import GreedyJudge, Judge
 from eval.ladder import Step

@@ -8,7 +8,7 @@ from scipy.stats import t as student
 from cluster.simulation.course import Course
 from cluster.simulation.setup import Step
 from cluster.simulation.summary import Estimate, curve, speedup, summarise
-from cluster.slot_time import SlotTime
+from cluster.state.slot_time import SlotTime
 
 
 def course(*points: tuple[float, float], false: int = 0) -> Course:

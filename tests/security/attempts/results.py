@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from cluster.ours import PACKAGES
-from infra.plain_text import printable_lines
+from infra.facts.plain_text import printable_lines
 from tests.security.attempt import Aftermath, Attempt, Category, Control, Judge
 from trainer.endings import classify
 from trainer.log_capture import HEAD_BYTES

@@ -1,0 +1,60 @@
+"""What a study's repository tells of it: its candidates, and what was promoted, with trailers.
+
+An edge to git. What follows from it is cluster.backup.rebuild's to say.
+"""
+
+from datetime import UTC, datetime
+
+from cluster.backup.rebuild import Kept, OnBranch
+from cluster.git.study_repository import StudyRepository
+from trainer.trial import CommitId, ExperimentId
+
+
+def kept_candidates(repository: StudyRepository) -> list[Kept]:
+    """Return every candidate, in the order of their numbers."""
+    fields = ("refname", "objectname", "tree", "parent", "authorname", "committerdate:unix")
+    style = "%00".join(f"%({field})" for field in (*fields, "contents:subject"))
+    prefix = repository.experiments_prefix
+    shown = repository.git.text("for-each-ref", f"--format={style}", prefix)
+    found = []
+    for line in shown.splitlines():
+        ref, commit, tree, parents, author, seconds, subject = line.split("\0", 6)
+        name = ref.removeprefix(prefix)
+        if name[:1] == "e" and name[1:].isdigit():
+            kept = Kept(
+                experiment=ExperimentId(name),
+                commit=CommitId(commit),
+                tree=tree,
+                parents=tuple(map(CommitId, parents.split())),
+                author=author,
+                subject=subject,
+                at=_time(seconds),
+            )
+            found.append(kept)
+    return sorted(found, key=lambda kept: int(kept.experiment[1:]))
+
+
+def branch(repository: StudyRepository, base: CommitId) -> list[OnBranch]:
+    """Return what was promoted, the oldest first."""
+    trailers = "%(trailers:only,unfold,separator=%x01,key_value_separator=%x02)"
+    style = f"%H%x00%T%x00%ct%x00%s%x00{trailers}"
+    span = f"{base}..{repository.branch_ref}"
+    arguments = ("--reverse", "--first-parent", f"--format={style}", span)
+    found = []
+    for line in repository.git.text("log", *arguments).splitlines():
+        commit, tree, seconds, subject, block = line.split("\0", 4)
+        pairs = (pair.partition("\2") for pair in block.split("\1") if pair)
+        found.append(
+            OnBranch(
+                commit=CommitId(commit),
+                tree=tree,
+                subject=subject,
+                at=_time(seconds),
+                trailers={key: value for key, _, value in pairs},
+            )
+        )
+    return found
+
+
+def _time(seconds: str) -> datetime:
+    return datetime.fromtimestamp(int(seconds), UTC)

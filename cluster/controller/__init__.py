@@ -1,0 +1,1 @@
+"""Performs what was decided, and tells the ledger what came of it."""

@@ -1,0 +1,221 @@
+"""How a commit becomes an experiment, or why not: the same for proposals, submissions and merges.
+
+Repeated trees and what preflight finds hopeless are refused here, before they cost anything.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cluster.git.code_outcomes import Candidate, Rejected
+from cluster.git.study_repository import StudyRepository
+from cluster.policy.reverts import reverted_by
+from cluster.state import events as ev
+from cluster.state.experiment import Kind
+from cluster.state.state import StudyState
+from eval.seeds import SeedHabit
+from proposer.proposal import Scalar
+from proposer.syntax import digest
+from trainer.preflight import Preflight
+from trainer.reseed import SeedReader
+from trainer.trial import CommitId, ExperimentId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a candidate comes from: what its event says beside what git says."""
+
+    kind: Kind
+    base: ExperimentId
+    base_commit: CommitId
+    proposer: str
+    hypothesis: str
+    priority: int = 0
+    parameters: Mapping[str, Scalar] = field(default_factory=dict)
+    submission: str = ""
+    merge_of: ExperimentId = ExperimentId("")
+    chain: ExperimentId = ExperimentId("")
+    reverts: ExperimentId = ExperimentId("")
+    category: str = ""
+    expected_effect: float | None = None
+    part: str = ""
+    """Which part of which recorded answer it is: see ExperimentProposed.origin."""
+    task: str = ""
+    hints: tuple[str, ...] = ()
+    is_held: bool = False
+
+
+class Admission:
+    """Gives candidates their refs and numbers.
+
+    `record` appends events, each with its id, all or none.
+    """
+
+    def __init__(
+        self,
+        *,
+        repository: StudyRepository,
+        editable: Sequence[str],
+        preflight: Preflight | None,
+        seeds: SeedReader,
+        record: Callable[[Sequence[tuple[str, ev.Event]]], None],
+    ) -> None:
+        self._repository = repository
+        self._editable = tuple(editable)
+        self._preflight = preflight
+        self._seeds = seeds
+        self._record = record
+        self._files: tuple[CommitId, Mapping[str, str]] = (CommitId(""), {})
+        self._digest: tuple[CommitId, str] = (CommitId(""), "")
+        """Of the last candidate: it is asked for twice, and takes a parser."""
+
+    def files_at(self, commit: CommitId) -> Mapping[str, str]:
+        """Return the text of all editable files at a commit."""
+        if self._files[0] != commit:
+            self._files = (commit, self._repository.read_files(commit, self._editable))
+        return self._files[1]
+
+    def enter(
+        self,
+        state: StudyState,
+        made: Candidate | Rejected,
+        origin: Origin,
+        files: Mapping[str, str] | None = None,
+    ) -> None:
+        """Record a proposal or a submission that git has made a candidate of, or refused.
+
+        `files` spares reading the candidate's editable files back from git.
+        """
+        if isinstance(made, Rejected):
+            self._reject(state, origin, made.reason)
+        elif twin := twin_of(state, made.tree, origin.reverts):
+            self._reject(state, origin, f"the same tree as {twin}", twin)
+        elif twin := self._same_code(state, made, origin, files):
+            reason = f"the same code as {twin} but for comments or formatting"
+            self._reject(state, origin, reason, twin)
+        else:
+            problem = self.problem(origin.base_commit, made, files)
+            self.found(state, made, origin, problem, files)
+
+    def _same_code(
+        self,
+        state: StudyState,
+        made: Candidate,
+        origin: Origin,
+        files: Mapping[str, str] | None,
+    ) -> ExperimentId:
+        """Return the experiment whose code differs in nothing that is run; "" if there is none."""
+        if origin.reverts:
+            return ExperimentId("")
+        return state.syntaxes.get(self._syntax(origin.base_commit, made, files), ExperimentId(""))
+
+    def _syntax(self, base: CommitId, made: Candidate, files: Mapping[str, str] | None) -> str:
+        if self._digest[0] != made.commit:
+            sources = self._sources(base, made, files)
+            self._digest = (made.commit, digest(sources[1]) if sources else "")
+        return self._digest[1]
+
+    def problem(
+        self, base: CommitId, made: Candidate, files: Mapping[str, str] | None = None
+    ) -> str:
+        """Return why a candidate can only fail; empty if nothing says so, or nothing is asked."""
+        sources = self._sources(base, made, files) if self._preflight else None
+        if self._preflight is None or sources is None:
+            return ""
+        before, after = sources
+        return self._preflight.problem(base=base, before=before, after=after)
+
+    def _sources(
+        self, base: CommitId, made: Candidate, files: Mapping[str, str] | None
+    ) -> tuple[Mapping[str, str], Mapping[str, str]] | None:
+        """Return the editable files of a base and of its candidate; None if they are no text."""
+        try:
+            after = files or self._repository.read_files(made.commit, self._editable)
+            return self.files_at(base), after
+        except (KeyError, ValueError):
+            return None
+
+    def _seed_change(
+        self, base: CommitId, made: Candidate, files: Mapping[str, str] | None
+    ) -> SeedHabit | None:
+        """Return what a candidate does about its seed, if its patch changes that."""
+        sources = self._sources(base, made, files) if made.commit != base else None
+        return self._seeds.change(*sources) if sources else None
+
+    def _reject(
+        self,
+        state: StudyState,
+        origin: Origin,
+        reason: str,
+        duplicate_of: ExperimentId = ExperimentId(""),
+    ) -> None:
+        # A submission is refused once, and so is what is of a recorded answer, which is looked at
+        # again after a crash; else a proposer may come with the same idea again and again.
+        name = origin.submission or origin.part or f"after/{state.seq}"
+        event = ev.ProposalRejected(
+            proposer=origin.proposer,
+            hypothesis=origin.hypothesis,
+            reason=reason,
+            duplicate_of=duplicate_of,
+            submission=origin.submission,
+            origin=origin.part,
+            task=origin.task,
+        )
+        self._record([(f"{name}/rejected", event)])
+
+    def found(
+        self,
+        state: StudyState,
+        made: Candidate,
+        origin: Origin,
+        problem: str = "",
+        files: Mapping[str, str] | None = None,
+    ) -> None:
+        """Give a candidate its ref and its number; with a `problem`, that is also its end.
+
+        `files` is as for `enter`.
+        """
+        experiment = state.next_experiment
+        self._repository.keep_ref(experiment, made.commit)
+        proposed = ev.ExperimentProposed(
+            experiment=experiment,
+            kind=origin.kind,
+            commit=made.commit,
+            tree=made.tree,
+            base=origin.base,
+            base_commit=origin.base_commit,
+            lines=made.lines,
+            proposer=origin.proposer,
+            hypothesis=origin.hypothesis,
+            priority=origin.priority,
+            parameters=origin.parameters,
+            submission=origin.submission,
+            merge_of=origin.merge_of,
+            chain=origin.chain,
+            reverts=origin.reverts,
+            seeds=self._seed_change(origin.base_commit, made, files),
+            category=origin.category,
+            expected_effect=origin.expected_effect,
+            origin=origin.part,
+            task=origin.task,
+            syntax=self._syntax(origin.base_commit, made, files),
+            hints=origin.hints,
+            is_held=origin.is_held,
+        )
+        events: list[tuple[str, ev.Event]] = [(f"{experiment}/proposed", proposed)]
+        if problem:
+            # Together with the first, so that no trial of it can be queued in between.
+            rejected = ev.ExperimentRejected(experiment=experiment, reason=problem)
+            events.append((f"{experiment}/rejected", rejected))
+        self._record(events)
+
+
+def twin_of(state: StudyState, tree: str, reverts: ExperimentId) -> ExperimentId:
+    """Return the experiment of which a candidate with this tree would be a repetition; "" if none.
+
+    What is left without a patch was mostly measured before the patch was: a revert asks for that
+    again, beside what is the best by now, and repeats nothing but a revert of the same patch.
+    """
+    if not reverts:
+        return state.trees.get(tree, ExperimentId(""))
+    others = reverted_by(state, state.experiments[reverts])
+    return next((other.id for other in others if other.tree == tree), ExperimentId(""))

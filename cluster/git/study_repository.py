@@ -1,0 +1,398 @@
+"""The study's bare repository: the truth about code.
+
+Knows how candidates, merges and promotions become commits, and which files those may differ in.
+Does not know why a candidate is made, how it scored, or when it is promoted.
+
+    refs/source/<commit>                 what was brought over from the user's repository
+    refs/incumbent/<study>/<experiment>  every candidate, kept and failed alike
+    refs/heads/incumbent/<study>         the best-so-far branch, moved by compare-and-set alone
+    refs/tags/incumbent/<study>/final-1  what a final run reported
+
+One process writes (the controller; a final run its tag), any number read. Nothing is ever deleted
+or rewritten; a candidate that is rebased before it runs has its old commit as a parent.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+from cluster.git.bare_repository import BareRepository
+from cluster.git.code_outcomes import (
+    BranchMoved,
+    Candidate,
+    Conflict,
+    Landed,
+    Promotion,
+    Redundant,
+    Rejected,
+)
+from cluster.git.commit_message import compose
+from cluster.git.git_objects import ObjectWriter, count_lines
+from cluster.git.source_repository import SourceProblem, SourceRepository
+from proposer.patch import PatchRejected, check_edits, check_patch
+from trainer.git_command import GitCommand, GitError
+from trainer.trial import CommitId, ExperimentId
+
+_PACK_EVERY = 512
+"""Loose refs after which they are packed: listing thousands of small files is slow."""
+NOTHING = "changes nothing"
+_NO_COMMIT = "0" * 40
+
+
+class StudyRepository:
+    """The bare repository of one study, at `path`."""
+
+    def __init__(self, path: Path, *, study: str, clock: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self.study = study
+        self.branch_ref = f"refs/heads/incumbent/{study}"
+        self.experiments_prefix = f"refs/incumbent/{study}/"
+        self.tags_prefix = f"refs/tags/incumbent/{study}/"
+        self.git = GitCommand(path)
+        self._bare = BareRepository(path)
+        self._writer = ObjectWriter(path)
+        self._clock = clock
+        self._loose_refs: int | None = None
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        *,
+        study: str,
+        source: Path,
+        base: str,
+        clock: Callable[[], float] = time.time,
+    ) -> Self:
+        """Make the repository and bring the commit `base` with its history over from `source`.
+
+        May be repeated: what is there already is kept. Raises SourceProblem, GitError.
+        """
+        origin = SourceRepository.find(source)
+        commit = origin.resolve(base)
+        repository = cls(path, study=study, clock=clock)
+        repository._bare.initialise(f"incumbent/{study}")
+        repository._bare.fetch(origin, commit)
+        return repository
+
+    @classmethod
+    def open(cls, path: Path, *, study: str, clock: Callable[[], float] = time.time) -> Self:
+        """Return the repository made earlier; raise FileNotFoundError if there is none."""
+        if not (path / "objects").is_dir():
+            raise FileNotFoundError(f"no study repository at {path}")
+        repository = cls(path, study=study, clock=clock)
+        repository._bare.drop_stale_locks()
+        return repository
+
+    def resolve(self, rev: str) -> CommitId:
+        """Return the commit that `rev` names; raise LookupError if there is none."""
+        found = self._bare.read_ref(rev)
+        if found is None:
+            raise LookupError(f"no such commit: {rev}")
+        return found
+
+    def tree_of(self, commit: CommitId) -> str:
+        """Return the id of the commit's tree; raise LookupError if there is no such commit."""
+        return self._bare.snapshot(commit, ()).tree
+
+    def read_files(self, commit: CommitId, paths: Sequence[str]) -> dict[str, str]:
+        """Return text files by path, line ends as they are.
+
+        Raises KeyError for a path that is not there, ValueError for one that is no text file,
+        LookupError if there is no such commit.
+        """
+        snapshot = self._bare.snapshot(commit, paths)
+        return {path: snapshot.text(path) for path in paths}
+
+    def count_lines(self, commit: CommitId, editable: Sequence[str]) -> int:
+        """Return the lines of all editable files together."""
+        return self._bare.snapshot(commit, editable).lines
+
+    def diff(self, a: CommitId, b: CommitId) -> str:
+        """Return the patch from `a` to `b`; bytes that are not UTF-8 are replaced."""
+        arguments = ("-p", "--no-color", "--no-ext-diff", "--no-textconv")
+        return self.git.run("diff-tree", *arguments, a, b).stdout.decode("utf-8", "replace")
+
+    def commit_edits(
+        self,
+        *,
+        base: CommitId,
+        edits: Mapping[str, str],
+        editable: Sequence[str],
+        message: str,
+        author: str,
+    ) -> Candidate | Rejected:
+        """Make the candidate that is `base` with the whole new text of some editable files."""
+        try:
+            check_edits(edits, editable)
+        except PatchRejected as refusal:
+            return Rejected(reason=str(refusal))
+        snapshot = self._bare.snapshot(base, editable)
+        contents: dict[str, bytes] = {}
+        for path, text in edits.items():
+            if path not in editable:  # below an entry that names a whole directory
+                return Rejected(reason=f"{path} is not editable: editable entries are files")
+            if path in snapshot.problems:
+                return Rejected(reason=snapshot.problems[path])
+            content = text.encode()
+            if snapshot.files.get(path) != content:
+                contents[path] = content
+        if not contents:
+            return Rejected(reason=NOTHING)
+        blobs = {path: self._writer.blob(content) for path, content in contents.items()}
+        tree = self._writer.graft(snapshot, blobs)
+        files = {**snapshot.files, **contents}
+        return Candidate(
+            commit=self._commit(tree, (base,), compose(message), author),
+            tree=tree,
+            lines=sum(map(count_lines, files.values())),
+            changed=tuple(sorted(contents)),
+        )
+
+    def commit_patch(
+        self,
+        *,
+        base: CommitId,
+        patch: str,
+        editable: Sequence[str],
+        message: str,
+        author: str,
+    ) -> Candidate | Rejected:
+        """Make the candidate that is `base` with `patch` applied."""
+        try:
+            paths = check_patch(patch, editable)
+        except PatchRejected as refusal:
+            return Rejected(reason=str(refusal))
+        made = self._bare.apply(base, patch)
+        if not made.tree:
+            where = ", ".join(made.conflicts or paths)
+            reason = f"the patch does not apply to {base[:10]}: {where}"
+            return Rejected(reason=reason, is_stale=True)
+        return self._commit_tree(base, made.tree, editable, message, author)
+
+    def import_branch(
+        self,
+        source: Path,
+        branch: str,
+        *,
+        base: CommitId,
+        editable: Sequence[str],
+        message: str,
+        author: str,
+    ) -> Candidate | Rejected:
+        """Make the candidate that is `base` with the changes of a branch in the user's repository.
+
+        Its changes are those since its merge base with `base`. Raises SourceProblem if there is no
+        such repository.
+        """
+        origin = SourceRepository.find(source)
+        try:
+            tip = origin.resolve(f"refs/heads/{branch}")
+        except SourceProblem:
+            return Rejected(reason=f"there is no branch {branch} in {origin.toplevel}")
+        self._bare.fetch(origin, tip)
+        return self.import_commit(
+            tip, f"branch {branch}", base=base, editable=editable, message=message, author=author
+        )
+
+    def bring(self, source: Path, commit: CommitId) -> None:
+        """Bring a commit over from the user's repository; raises SourceProblem, GitError."""
+        self._bare.fetch(SourceRepository.find(source), commit)
+
+    def problem_between(self, old: CommitId, new: CommitId, editable: Sequence[str]) -> str:
+        """Return what is wrong with the first path that may not differ so; empty if none is."""
+        return self._bare.changes(old, new, editable).problem
+
+    def import_commit(
+        self,
+        tip: CommitId,
+        name: str,
+        *,
+        base: CommitId,
+        editable: Sequence[str],
+        message: str,
+        author: str,
+    ) -> Candidate | Rejected:
+        """Make the candidate that is `base` with the changes of a commit that was brought over.
+
+        Its changes are those since its merge base with `base`. `name` is what people call it.
+        """
+        fork = self.git.run("merge-base", base, tip, check=False)
+        if fork.status != 0:
+            return Rejected(reason=f"{name} shares no history with the study")
+        changes = self._bare.changes(fork.stdout.decode().strip(), tip, editable)
+        if changes.problem:
+            return Rejected(reason=f"{name}: {changes.problem}")
+        made = self._bare.merge_trees(base, tip)
+        if not made.tree:
+            where = ", ".join(made.conflicts)
+            return Rejected(reason=f"{name} conflicts with {base[:10]} in {where}", is_stale=True)
+        return self._commit_tree(base, made.tree, editable, message, author)
+
+    def undo(self, promoted: CommitId, before: CommitId) -> CommitId:
+        """Return a commit that follows `promoted`, on the branch, with the tree of `before`.
+
+        Git 2.38 can be told no merge base; what is merged by way of this commit has `promoted` as
+        the one, and undoes what lies between the two.
+        """
+        return self._commit(self.tree_of(before), (promoted,), compose("Undo"), "Incumbent")
+
+    def merge(
+        self, *, incumbent: CommitId, winner: CommitId, message: str, editable: Sequence[str]
+    ) -> Candidate | Conflict | Redundant:
+        """Merge a winner made on an older base into the incumbent, three-way, without a checkout.
+
+        The candidate's parents are the incumbent and the winner.
+        """
+        made = self._bare.merge_trees(incumbent, winner)
+        if not made.tree:
+            return Conflict(paths=made.conflicts)
+        changes = self._bare.changes(incumbent, made.tree, editable)
+        if changes.problem:  # a file was editable when the winner was made, and no longer is
+            return Conflict(paths=changes.paths)
+        if not changes.paths:
+            return Redundant()
+        return self._candidate(
+            made.tree, (incumbent, winner), changes.paths, editable, message, "Incumbent"
+        )
+
+    def keep_ref(self, experiment: ExperimentId, commit: CommitId) -> None:
+        """Keep a candidate for good under its experiment's name. May be repeated."""
+        self.git.run("update-ref", f"{self.experiments_prefix}{experiment}", commit)
+        if self._loose_refs is None:  # an earlier process may have left some
+            folders = os.walk(self.path / self.experiments_prefix)
+            self._loose_refs = sum(len(names) for _, _, names in folders)
+        else:
+            self._loose_refs += 1
+        if self._loose_refs >= _PACK_EVERY:
+            self.git.run("pack-refs", "--all")
+            self._loose_refs = 0
+
+    def move_refs(self, candidates: Mapping[ExperimentId, CommitId]) -> None:
+        """Let refs name what candidates have become, by compare-and-set. May be repeated."""
+        if not candidates:
+            return
+        pattern = self.experiments_prefix
+        pattern += next(iter(candidates)) if len(candidates) == 1 else ""
+        shown = self.git.text("for-each-ref", "--format=%(refname) %(objectname)", pattern)
+        found = dict(line.split() for line in shown.splitlines())
+        for experiment, commit in candidates.items():
+            ref = f"{self.experiments_prefix}{experiment}"
+            if found[ref] != commit:
+                self.git.run("update-ref", ref, commit, found[ref])
+
+    def start_branch(self, base: CommitId) -> CommitId:
+        """Make the branch at `base` if there is none; return where it is."""
+        try:
+            self.git.run("update-ref", self.branch_ref, base, _NO_COMMIT)
+        except GitError:
+            head = self._bare.read_ref(self.branch_ref)
+            if head is None:
+                raise
+            return head
+        return base
+
+    def promote(self, promotions: Sequence[Promotion], *, parent: CommitId) -> tuple[CommitId, ...]:
+        """Put a commit for each promotion on the branch, whose head is `parent`, at one go.
+
+        Trailers `Experiment` are added. If these promotions are the branch's head already (we were
+        killed before the ledger heard of it), they are returned. Raises BranchMoved if the branch
+        is elsewhere.
+        """
+        head = self._bare.read_ref(self.branch_ref)
+        if head != parent:
+            found = self.landed(head, parent=parent)
+            wanted = [(one.experiment, one.tree) for one in promotions]
+            if [(one.experiment, one.tree) for one in found] == wanted:
+                return tuple(one.commit for one in found)
+            raise BranchMoved(head)
+        commits = [parent]
+        for one in promotions:
+            block = [("Experiment", one.experiment), *one.trailers]
+            message = compose(one.subject, block)
+            commits.append(self._commit(one.tree, commits[-1:], message, "Incumbent"))
+        words = f"promote {promotions[-1].experiment}"
+        try:
+            self.git.run("update-ref", "-m", words, self.branch_ref, commits[-1], parent)
+        except GitError as error:
+            actual = self._bare.read_ref(self.branch_ref)
+            if actual == parent:
+                raise
+            raise BranchMoved(actual) from error
+        return tuple(commits[1:])
+
+    def landed(self, head: CommitId | None, *, parent: CommitId) -> tuple[Landed, ...]:
+        """Return the promotions between two commits of the branch, oldest first; () if others."""
+        if head is None:
+            return ()
+        style = "%H %T %P %(trailers:key=Experiment,valueonly,separator=%x2C)"
+        shown = self.git.text("log", "--reverse", f"--format={style}", f"{parent}..{head}")
+        found, before = [], str(parent)
+        for line in shown.splitlines():
+            commit, tree, *rest = line.split(" ", 3)
+            if len(rest) != 2 or rest[0] != before:
+                return ()
+            found.append(
+                Landed(experiment=ExperimentId(rest[1]), tree=tree, commit=CommitId(commit))
+            )
+            before = commit
+        return tuple(found)
+
+    def merges(self, incumbent: CommitId, winner: CommitId) -> bool:
+        """Say whether git can merge a winner into a commit."""
+        return bool(self._bare.merge_trees(incumbent, winner).tree)
+
+    def tag(self, name: str, commit: CommitId, message: str) -> None:
+        """Make the annotated tag `incumbent/<study>/<name>`, unless it is there already."""
+        ref = f"{self.tags_prefix}{name}"
+        if self.git.run("rev-parse", "--verify", "--quiet", ref, check=False).status == 0:
+            return
+        lines = [
+            f"object {commit}",
+            "type commit",
+            f"tag {ref.removeprefix('refs/tags/')}",
+            f"tagger Incumbent <incumbent@localhost> {int(self._clock())} +0000",
+        ]
+        text = "\n".join([*lines, "", message])
+        made = self.git.run("mktag", stdin=text.encode()).stdout.decode().strip()
+        self.git.run("update-ref", ref, made, _NO_COMMIT)
+
+    def has_branch(self) -> bool:
+        """Say whether the study's branch was begun."""
+        return self._bare.read_ref(self.branch_ref) is not None
+
+    def _commit_tree(
+        self, base: CommitId, tree: str, editable: Sequence[str], message: str, author: str
+    ) -> Candidate | Rejected:
+        """Commit a tree that git made, if it differs from `base` where it may and only there."""
+        changes = self._bare.changes(base, tree, editable)
+        if changes.problem:
+            return Rejected(reason=changes.problem)
+        if not changes.paths:
+            return Rejected(reason=NOTHING)
+        return self._candidate(tree, (base,), changes.paths, editable, message, author)
+
+    def _candidate(
+        self,
+        tree: str,
+        parents: Sequence[CommitId],
+        changed: tuple[str, ...],
+        editable: Sequence[str],
+        message: str,
+        author: str,
+    ) -> Candidate:
+        return Candidate(
+            commit=self._commit(tree, parents, compose(message), author),
+            tree=tree,
+            lines=self._bare.snapshot(tree, editable).lines,
+            changed=changed,
+        )
+
+    def _commit(
+        self, tree: str, parents: Sequence[CommitId], message: str, author: str
+    ) -> CommitId:
+        return self._writer.commit(
+            tree=tree, parents=parents, message=message, author=author, time_s=int(self._clock())
+        )

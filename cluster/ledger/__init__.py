@@ -1,0 +1,1 @@
+"""What is remembered: the ledger, calls that were paid, progress, and the store behind them."""

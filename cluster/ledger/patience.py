@@ -1,0 +1,53 @@
+"""Waits for a ledger whose server is away, and goes on where it was.
+
+Whatever is done must bear being done again: it may have been, and only the answer was lost.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from cluster.ledger.ledger import LedgerAway
+
+log = logging.getLogger("incumbent")
+
+AWAY_S = 120.0
+"""How long the ledger's server may stay away before the controller gives up."""
+PAUSE_S = 0.5
+
+
+def patiently(
+    action: Callable[[], None], *, revive: Callable[[], None], renew: Callable[[], None]
+) -> None:
+    """Run an action, again once the server is back that went away meanwhile.
+
+    Args:
+        action: what is to be done.
+        revive: brings back a server of ours that has died; any other is only waited for.
+        renew: is called when the server answers again, before anything else: nobody could extend
+            a lease meanwhile.
+
+    Raises:
+        LedgerAway: it stayed away for AWAY_S.
+    """
+    began = time.monotonic()
+    is_away = False
+    while True:
+        try:
+            if is_away:
+                renew()
+                log.info("the server answers again, after %.0f s", time.monotonic() - began)
+                is_away = False
+            action()
+        except LedgerAway as error:
+            if time.monotonic() > began + AWAY_S:
+                raise
+            if not is_away:
+                log.warning("%s: waiting for up to %.0f s", error, AWAY_S)
+            is_away = True
+            time.sleep(PAUSE_S)
+            with suppress(LedgerAway):  # it lives, and does not answer
+                revive()
+        else:
+            return

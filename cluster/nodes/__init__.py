@@ -1,0 +1,1 @@
+"""Machines: their Ray, their workers, how they join and how they leave."""

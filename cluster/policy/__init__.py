@@ -1,0 +1,1 @@
+"""What is to be done now: decisions, as commands. Pure."""

@@ -1,0 +1,34 @@
+"""What the queue and its workers are told of nodes. Pure.
+
+Which modes nodes are to be in follows from the state alone, as the study's own mode does: so a
+controller that takes over sets what the last one would have.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from cluster.queue.queue_mode import QueueMode
+from cluster.state.events import Draft
+from cluster.state.node_events import NodeJoined, NodeLeft, NodeRefused
+from cluster.state.node_state import NodeStatus
+from cluster.state.state import StudyState
+
+_MODES = {NodeStatus.DRAINING: QueueMode.DRAINING, NodeStatus.QUARANTINED: QueueMode.HELD}
+
+
+def modes(state: StudyState) -> Mapping[str, QueueMode]:
+    """Return what workers are to be told: all of them under "", those of a node under its name."""
+    study = QueueMode.HELD if state.is_paused else QueueMode.OPEN
+    if state.stopping or state.finished:
+        study = QueueMode.DRAINING
+    of_nodes = {name: _MODES.get(node.status, QueueMode.OPEN) for name, node in state.nodes.items()}
+    return {"": study, **of_nodes}
+
+
+def node_event(event: NodeJoined | NodeRefused | NodeLeft, session: str, now: datetime) -> Draft:
+    """Return what a node did, as it is appended.
+
+    `session` names the node process and tells its sessions apart: each joins, is refused and leaves
+    at most once, however often that is repeated.
+    """
+    return Draft(id=f"node/{event.node}/{session}/{type(event).__name__}", at=now, event=event)

@@ -1,0 +1,1 @@
+"""Backups of studies, and studies whose store is lost."""

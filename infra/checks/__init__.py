@@ -1,0 +1,1 @@
+"""What is looked at before a run: the machine, its ports, labels, models and costs."""

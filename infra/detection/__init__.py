@@ -1,0 +1,1 @@
+"""From a repository as it is found to an `incumbent.toml`."""

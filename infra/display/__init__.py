@@ -1,0 +1,1 @@
+"""Facts for eyes: tables, a live view, pictures, `results.tsv`."""

@@ -1,0 +1,1 @@
+"""What there is to tell of a study, as records and in words."""

@@ -1,0 +1,120 @@
+"""Starts, finds and watches the controller process of a study. The process itself: see `main`.
+
+A controller runs in a session of its own, so closing the terminal changes nothing. It holds a lock
+on `controller.json` for as long as it lives, which tells everybody else that it does.
+"""
+
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import IO
+
+from cluster.nodes.environment import allowed_environment, ray_access
+from infra.local.home import StudyHome
+from infra.local.keys import keys_pipe
+
+LOCK_S = 2.0
+PROGRAM = "from infra.processes.controller_main import main; raise SystemExit(main())"
+
+
+class ControllerRuns(RuntimeError):
+    """A study has a controller already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerFacts:
+    """Who the controller is."""
+
+    pid: int
+    node: str
+    metrics: str = ""
+    """Address of /metrics; empty if it is not served."""
+
+
+def find_controller(home: StudyHome) -> ControllerFacts | None:
+    """Return the controller that runs; None if none does."""
+    try:
+        with home.controller.open("r", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                text = file.read()
+                return ControllerFacts(**json.loads(text)) if text else _unnamed()
+    except (FileNotFoundError, ValueError, TypeError):
+        pass
+    return None
+
+
+def _unnamed() -> ControllerFacts:
+    return ControllerFacts(pid=0, node=socket.gethostname())
+
+
+@contextmanager
+def sole_controller(home: StudyHome) -> Iterator[None]:
+    """Be the one controller of a study; raises ControllerRuns, naming the other."""
+    descriptor = os.open(home.controller, os.O_RDWR | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
+        # Whoever asks whether there is a controller holds the lock for a moment, too.
+        deadline = time.monotonic() + LOCK_S
+        while not (is_ours := _try_lock(file)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if not is_ours:
+            other = find_controller(home) or _unnamed()
+            raise ControllerRuns(
+                f"the study {home.name} has a controller already: process {other.pid} on "
+                f"{other.node} (`incumbent stop` ends it)"
+            )
+        yield
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def announce(home: StudyHome, metrics: str = "") -> None:
+    """Say who the controller is; to be called by the controller, under its lock."""
+    facts = ControllerFacts(pid=os.getpid(), node=socket.gethostname(), metrics=metrics)
+    # In place: a new file would not carry the lock.
+    with home.controller.open("r+", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(facts)) + "\n")
+        file.truncate()
+
+
+def wait_until_it_runs(home: StudyHome, process: subprocess.Popen[bytes]) -> bool:
+    """Wait until a controller that was just started can be found; False if it has ended instead."""
+    while find_controller(home) is None:
+        if process.poll() is not None:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def start_controller(
+    home: StudyHome, keys: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start the controller in its own session, from an empty directory and a clean environment.
+
+    It is handed the API keys through a pipe, which no other process has a part in.
+    """
+    with home.controller_log.open("ab") as log, keys_pipe(keys or {}) as descriptor:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-c", PROGRAM, str(home.directory), str(descriptor)],
+            pass_fds=[descriptor],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=allowed_environment() | ray_access(),
+            cwd=home.empty,
+            start_new_session=True,
+        )

@@ -1,0 +1,1 @@
+"""The processes of a study, each put together and started here."""

@@ -1,0 +1,1 @@
+"""Studies on paper: what they come to, and which pruner would have paid."""

@@ -1,0 +1,95 @@
+"""What proposers are shown is what the state says."""
+
+from dataclasses import replace
+
+from cluster.controller.context_book import MOST_REASON, ContextBook, guard_in_words, past_of
+from cluster.state import events as ev
+from cluster.state.experiment import Kind, Status
+from cluster.state.state import StudyState
+from cluster.state.transitions import apply
+from eval.guard import Guard
+from tests.cluster.world import CRASHED, World, scored
+from trainer.trial import ExperimentId
+
+
+def test_a_crash_is_told_with_the_end_of_its_traceback_within_bounds() -> None:
+    world = World()
+    world.settle()
+    tail = "\n".join(f"\x1b[31mline {number}\x1b[0m" for number in range(500))
+    baseline = world.state.experiments["e0"]
+    trial = replace(baseline.trials[0], outcome=replace(CRASHED, tail=tail))
+    crashed = replace(baseline, status=Status.CRASHED, reason="Boom", trials=(trial,))
+    reason = past_of(crashed).reason
+    assert reason.startswith("Boom\n")
+    assert reason.endswith("line 499")
+    assert "\x1b" not in reason
+    assert len(reason) <= MOST_REASON
+
+
+def test_what_is_open_is_pending_and_frozen_python_is_shown(make_repository, make_study) -> None:
+    source = make_repository()
+    source.commit({"prepare.py": "X = 1\n", "data.bin": "y"}, "Second")
+    study = make_study(source=source)
+    world = World(experiments=5)
+    world.settle()
+    state = replace(world.state, base_commit=study.base)
+    world.plan = replace(world.plan, most_usd=3.0)
+    book = ContextBook(study.repository, ("train.py",))
+    shown = book.context(state, world.plan, commit=study.base, files={}, now=world.now)
+    assert shown.frozen == {"prepare.py": "X = 1\n"}
+    assert [each.experiment for each in shown.pending] == ["e0"]
+    assert shown.remaining.usd == 3.0
+    assert shown.remaining.experiments == 5
+
+
+def test_a_guard_is_told_in_words() -> None:
+    assert guard_in_words(Guard(name="mb", low=1, high=2e4)) == "mb at least 1 and at most 20000"
+    assert guard_in_words(Guard(name="mb")) == ""
+
+
+def test_reading_along_comes_to_what_reading_everything_does(make_study) -> None:
+    """Winners, a merge, a chain, a crash that is run again, a cancellation: after each event."""
+    study = make_study()
+    world = World(slots=4)
+    world.baseline(1.0)
+    one, two, three, four = (world.propose() for _ in range(4))
+    world.settle()
+    for each in (one, two, three, four):
+        world.start(each)
+    world.end(one, scored(0.9))
+    world.settle()
+    world.end(two, scored(0.8))
+    world.end(three, CRASHED)
+    world.end(four, scored(0.85))
+    world.settle()
+    for merge in [e.id for e in world.state.experiments.values() if e.kind is Kind.MERGE]:
+        world.run(merge, scored(0.5))
+    world.happen("again", ev.RetryRequested(experiment=three))
+    world.happen("stranger", ev.CancelRequested(experiment=ExperimentId("e99")))
+    world.happen("enough", ev.CancelRequested(experiment=world.propose()))
+    world.settle()
+
+    quick = ContextBook(study.repository, ("train.py",))
+    state, told = StudyState(), set()
+    quick.resume(state)
+    for recorded in world.ledger.read(0):
+        state = apply(state, recorded)
+        quick.observe(recorded, state)
+        slow = ContextBook(study.repository, ("train.py",))
+        shown = [
+            book.context(
+                replace(state, base_commit=study.base),
+                world.plan,
+                commit=study.base,
+                files={},
+                now=world.now,
+                with_patches=False,
+            ).history
+            for book in (quick, slow)
+        ]
+        assert shown[0] == shown[1], recorded
+        told |= {past.status for past in shown[0]}
+    assert {"kept", "crashed", "cancelled"} <= told
+    assert [past.experiment for past in shown[0]] == sorted(
+        (past.experiment for past in shown[0]), key=lambda name: int(name[1:])
+    )

@@ -1,0 +1,83 @@
+"""A study that was begun anew: its predecessor is kept, and never meant by accident."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from cluster.config_file import load_config
+from cluster.git.mirror import Mirror
+from cluster.git.study_repository import StudyRepository
+from cluster.state import events as ev
+from infra.local.home import StudyHome
+from infra.local.study import opened
+from infra.processes.launch import find_config, prepare_run
+from tests.infra.study_factory import Study
+from tests.infra.user import CONFIG, TRAIN, USAGE, User
+from trainer.trial import CommitId, ExperimentId
+
+
+@pytest.fixture
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> User:
+    """A user whose baseline crashed."""
+    user = User.at(tmp_path)
+    monkeypatch.setenv("INCUMBENT_HOME", user.variables["INCUMBENT_HOME"])
+    user.commit({"train.py": TRAIN})
+    user.write({"incumbent.toml": f'{CONFIG}sandbox = "none"\n'})
+    user.done("submit", "--set", "LR=0.3")
+    told = Study(slots=1)
+    told.crash("unmodified")
+    with opened(user.home) as study:
+        study.ledger.append(
+            ev.Draft(id=f"told-{recorded.seq}", at=datetime.now(UTC), event=recorded.event)
+            for recorded in told.events[1:]
+        )
+    return user
+
+
+def begin_anew(user: User) -> StudyHome:
+    """Mend the baseline and run again, as far as the controller's start; return what it left."""
+    user.commit({"train.py": f"{TRAIN}# {datetime.now(UTC)}\n"})
+    source, file = find_config(user.folder)
+    prepared = prepare_run(source, load_config(file))
+    prepared.study.server.release(prepared.study.client)
+    root = prepared.study.home.directory.parent
+    found = [StudyHome.read(path.parent) for path in root.glob("*-failed-*/study.json")]
+    said = prepared.notes[0]
+    return next(home for home in found if f"{home.directory};" in said)
+
+
+def test_what_was_set_aside_is_meant_only_where_its_whole_id_is_said(user: User) -> None:
+    aside = begin_anew(user)
+    now = StudyHome.locate(user.folder, "mar5")
+    for words in ((), ("--study", "mar5"), ("--study", now.id)):
+        assert "no score yet" in user.done("status", *words)
+        assert "crashed" not in user.done("log", *words)
+    assert "ZeroDivisionError" in user.done("show", "e0", "--study", aside.id)
+    assert "crashed" in user.done("log", "--study", aside.id)
+    user.done("stop")
+
+
+def test_what_was_set_aside_takes_its_refs_out_of_the_mirror(user: User) -> None:
+    commit = CommitId(user.git("rev-parse", "HEAD").strip())
+    failed = StudyRepository.open(user.home.git, study="mar5")
+    failed.keep_ref(ExperimentId("e0"), commit)
+    Mirror(failed, user.folder).sync()
+    aside = begin_anew(user)
+    assert user.git("for-each-ref", "refs/incumbent") == ""
+    kept = StudyRepository.open(aside.git, study="mar5")
+    assert kept.resolve("refs/incumbent/mar5/e0") == commit
+
+
+def test_a_repository_whose_every_study_was_set_aside_has_none(user: User) -> None:
+    user.home.set_aside("by-hand")
+    assert "there is no study mar5 yet" in user.refused(USAGE, "status")
+
+
+def test_a_study_can_be_set_aside_for_the_same_reason_twice(user: User) -> None:
+    first = user.home.set_aside("failed-0123456789")
+    second = StudyHome.locate(user.folder, "mar5")
+    second.create()
+    again = second.set_aside("failed-0123456789")
+    assert again.id == f"{first.id}-2"
+    assert StudyHome.read(again.directory).ledger_id == StudyHome.read(first.directory).ledger_id

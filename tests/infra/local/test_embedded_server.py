@@ -1,0 +1,139 @@
+"""The embedded server: one at a time, found again, stopped by its last user."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import redis
+
+from cluster.ledger.ledger import LedgerAway
+from cluster.ledger.redis_store import client_name
+from infra.local import embedded_server
+from infra.local.embedded_server import EmbeddedServer
+from infra.local.home import StudyHome
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[StudyHome]:
+    found = StudyHome(name="s", repository=tmp_path, directory=tmp_path / "study")
+    found.create()
+    yield found
+    for process in servers(found):
+        process.kill()
+        process.wait()
+
+
+def servers(home: StudyHome) -> list[psutil.Process]:
+    socket = str(EmbeddedServer(home).socket)
+    return [p for p in psutil.process_iter() if any(socket in word for word in cmdline(p))]
+
+
+def cmdline(process: psutil.Process) -> list[str]:
+    try:
+        words = process.cmdline()
+    except psutil.Error:
+        return []
+    return words if words and "valkey" in words[0] else []
+
+
+def run_with_a_server(home: StudyHome, statement: str) -> int:
+    """Run a statement over `server` in a process of its own; return its exit code."""
+    program = (
+        "import os, sys; from pathlib import Path; from infra.local.home import StudyHome; "
+        "from infra.local.embedded_server import EmbeddedServer; "
+        "home = StudyHome(name='s', repository=Path('/'), directory=Path(sys.argv[1])); "
+        f"server = EmbeddedServer(home); {statement}"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program, str(home.directory)], check=False
+    ).returncode
+
+
+def test_the_last_user_stops_it_and_the_next_finds_everything_again(home: StudyHome) -> None:
+    server = EmbeddedServer(home)
+    first = server.ensure()
+    first.set("key", "value")
+    assert run_with_a_server(home, "server.release(server.ensure())") == 0
+    assert len(servers(home)) == 1  # another user came and went
+    server.release(first)
+    psutil.wait_procs(servers(home), timeout=10)
+    assert servers(home) == []
+    again = server.ensure()
+    assert again.get("key") == b"value"
+    server.release(again)
+
+
+def test_a_process_that_ends_without_closing_closes_at_its_exit(home: StudyHome) -> None:
+    assert run_with_a_server(home, "server.ensure(); sys.exit(3)") == 3
+    psutil.wait_procs(servers(home), timeout=10)
+    assert servers(home) == []
+
+
+def test_what_is_left_by_one_that_is_killed_is_found_by_the_next(home: StudyHome) -> None:
+    run_with_a_server(home, "server.ensure().set('key', 'value'); os._exit(3)")
+    assert len(servers(home)) == 1
+    server = EmbeddedServer(home)
+    client = server.ensure()
+    assert client.get("key") == b"value"
+    server.release(client)
+    psutil.wait_procs(servers(home), timeout=10)
+    assert servers(home) == []
+
+
+def test_a_connection_whose_process_is_dead_keeps_no_server_alive(home: StudyHome) -> None:
+    server = EmbeddedServer(home)
+    client = server.ensure()
+    dead = subprocess.Popen(["true"])
+    left = redis.Redis.from_url(server.url)  # as the server sees it before it notices
+    left.client_setname(client_name(dead.pid))
+    dead.wait()
+    server.release(client)
+    psutil.wait_procs(servers(home), timeout=10)
+    assert servers(home) == []
+    left.close()
+
+
+def test_a_killed_server_and_its_stale_socket_are_replaced(home: StudyHome) -> None:
+    server = EmbeddedServer(home)
+    client = server.ensure()
+    client.set("key", "value")
+    (process,) = servers(home)
+    process.kill()
+    psutil.wait_procs([process], timeout=10)
+    assert server.socket.exists()
+    fresh = server.ensure()
+    assert fresh.get("key") == b"value"
+    client.close()
+    server.release(fresh)
+
+
+def test_a_server_that_hangs_is_waited_for_and_never_doubled(
+    home: StudyHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded_server, "SILENT_S", 0.5)
+    monkeypatch.setattr(embedded_server, "ANSWER_S", 0.2)
+    server = EmbeddedServer(home)
+    client = server.ensure()
+    (process,) = servers(home)
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(LedgerAway, match="lives, but does not answer"):
+            server.ensure()
+        assert [p.pid for p in servers(home)] == [process.pid]
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+    client.close()
+    server.release(server.ensure())
+
+
+def test_only_the_user_can_reach_it(home: StudyHome) -> None:
+    server = EmbeddedServer(home)
+    client = server.ensure()
+    assert server.socket.stat().st_mode & 0o077 == 0
+    assert home.directory.stat().st_mode & 0o077 == 0
+    server.release(client)
