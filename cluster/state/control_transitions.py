@@ -4,11 +4,10 @@ Pure. A control belongs to the experiment whose tree it runs, beside the trials 
 judged. What it measured on a slot counts once it was compared with what was expected.
 """
 
-from dataclasses import replace
-
 from cluster.state import events as ev
 from cluster.state.conditions import marks_of
 from cluster.state.experiment import FROM_GIT, Status, Trial, TrialPhase
+from cluster.state.replacing import replace
 from cluster.state.state import Control, StudyState
 from cluster.state.steps import step
 from cluster.state.trial_accounts import replicated, slot_freed, slot_taken

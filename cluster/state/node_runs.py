@@ -4,11 +4,10 @@ A few of the latest ends on each node are remembered; what follows from them is
 `cluster.policy.quarantine`'s to say.
 """
 
-from dataclasses import replace
-
 from cluster.state.events import Recorded, TrialFinished, TrialLost
 from cluster.state.experiment import Experiment, Trial, TrialPhase
 from cluster.state.node_state import MOST_RUNS, NodeRun
+from cluster.state.replacing import replace
 from cluster.state.state import StudyState
 from trainer.trial import UNEXPLAINED, CrashKind, Ending, TrialOutcome
 

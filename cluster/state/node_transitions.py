@@ -3,7 +3,6 @@
 A request is a wish: it changes nothing if the node is not as it would have to be.
 """
 
-from dataclasses import replace
 from typing import Any
 
 from cluster.state import node_events as ne
@@ -12,6 +11,7 @@ from cluster.state.events import Recorded
 from cluster.state.experiment import Status
 from cluster.state.node_state import NodeState, NodeStatus
 from cluster.state.proposing_transitions import without_task
+from cluster.state.replacing import replace
 from cluster.state.state import StudyState
 from cluster.state.steps import TRANSITIONS, step
 from cluster.state.study_transitions import Handler, without_slot

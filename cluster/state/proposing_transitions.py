@@ -1,10 +1,9 @@
 """What the events of proposing change. Pure. See cluster.state.transitions."""
 
-from dataclasses import replace
-
 from cluster.state import proposing_events as pe
 from cluster.state.events import Event, ExperimentProposed, Recorded
 from cluster.state.experiment import Status
+from cluster.state.replacing import replace
 from cluster.state.state import ProposerAccount, StudyState, Trouble
 from cluster.state.steps import step
 from cluster.state.study_transitions import Handler

@@ -3,10 +3,9 @@
 See cluster.state.transitions, of which this is a part.
 """
 
-from dataclasses import replace
-
 from cluster.state import events as ev
 from cluster.state.experiment import Status, Trial
+from cluster.state.replacing import replace
 from cluster.state.state import ShortRun, StudyState
 from cluster.state.steps import step
 from eval.ladder import MOST_COMPARED

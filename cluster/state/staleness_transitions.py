@@ -3,10 +3,9 @@
 See cluster.state.transitions, of which this is a part.
 """
 
-from dataclasses import replace
-
 from cluster.state import events as ev
 from cluster.state.experiment import Experiment, Status, Trial, TrialPhase
+from cluster.state.replacing import replace
 from cluster.state.state import StudyState
 from cluster.state.steps import step
 from cluster.state.study_transitions import Handler

@@ -4,12 +4,12 @@ One table holds every step; anything else raises IllegalTransition, which carrie
 whole story.
 """
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from cluster.state import events as ev
 from cluster.state.experiment import Experiment, Kind, Status
+from cluster.state.replacing import replace
 from cluster.state.state import StudyState
 from trainer.trial import ExperimentId
 

@@ -4,7 +4,6 @@ See cluster.state.transitions, of which this is the part that is not about exper
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from immutables import Map
@@ -14,6 +13,7 @@ from cluster.state import final_runs
 from cluster.state import hidden_label_events as hidden
 from cluster.state.experiment import Status
 from cluster.state.node_state import NodeState, NodeStatus
+from cluster.state.replacing import replace
 from cluster.state.state import PersonCommit, SlotState, StudyState
 from cluster.state.steps import TRANSITIONS, step
 from trainer.trial import SlotId, TrialId

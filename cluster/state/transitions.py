@@ -3,7 +3,6 @@
 Which steps an experiment may take is `cluster.state.steps`' to say.
 """
 
-from dataclasses import replace
 from typing import Any
 
 from cluster.state import control_transitions as controls
@@ -21,6 +20,7 @@ from cluster.state.proposing_transitions import (
     with_task,
     without_task,
 )
+from cluster.state.replacing import replace
 from cluster.state.staleness_transitions import STALENESS_HANDLERS
 from cluster.state.state import PersonCommit, StudyState
 from cluster.state.steps import step

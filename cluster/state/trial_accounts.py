@@ -5,10 +5,10 @@ accounts.
 """
 
 from collections import Counter
-from dataclasses import replace
 from datetime import datetime
 
 from cluster.state.experiment import Trial
+from cluster.state.replacing import replace
 from cluster.state.state import StudyState
 from trainer.trial import ExperimentId, SlotId, TrialId
 
