@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.benchmarks import (
     commands,
+    joining,
     memory,
     proposing,
     scale,
@@ -25,6 +26,7 @@ from tests.benchmarks import (
 from tests.benchmarks.figures import Figure, as_markdown, as_text
 from tests.benchmarks.machine import describe, load
 from tests.benchmarks.sizes import FULL, QUICK, Sizes
+from tests.benchmarks.workshop import Failed
 from tests.docs.generate import rendered
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
@@ -37,6 +39,7 @@ BENCHES: Mapping[str, Callable[[Sizes], Iterator[Figure]]] = {
         commands,
         memory,
         transport,
+        joining,
         proposing,
         scale,
         simulation,
@@ -46,7 +49,10 @@ BENCHES: Mapping[str, Callable[[Sizes], Iterator[Figure]]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what is asked for; a missed aim is no failure, for the machine may be busy."""
+    """Measure what is asked for; a missed aim is no failure, for the machine may be busy.
+
+    What cannot be measured is one: it says so, and the rest is left.
+    """
     options = _options(arguments)
     if sys.platform != "linux":
         sys.stderr.write("the benchmarks read /proc: they run on Linux\n")
@@ -56,7 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.only or BENCHES:
         head = _head()
         sys.stderr.write(f"{name}: {head}\n")
-        found = list(_measured(name, sizes))
+        try:
+            found = list(_measured(name, sizes))
+        except Failed as error:
+            sys.stderr.write(f"{name}: {error}\n")
+            return 1
         if options.write:  # at once: the next may take an hour, and be broken off
             section = _section(head, found)
             PAGE.write_text(rendered(PAGE.read_text("utf-8"), {name: lambda s=section: s}), "utf-8")

@@ -1,6 +1,7 @@
 """The harness measures real things, in small: a study without Ray, a loop, a status."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -11,14 +12,23 @@ from cluster.simulation.landscape import load_landscape
 from eval.assumptions import Assumptions
 from infra.simulations.simulations import Question, simulate
 from tests.benchmarks import __main__ as program
-from tests.benchmarks import scale, sensitivity, simulation, throughput, transport, turnaround
+from tests.benchmarks import (
+    joining,
+    scale,
+    sensitivity,
+    simulation,
+    throughput,
+    transport,
+    turnaround,
+)
 from tests.benchmarks.commands import status_figures
 from tests.benchmarks.figures import Figure, as_markdown, as_text, at_least, at_most
 from tests.benchmarks.peers import optuna_threads, sequential_logs, sequential_loop
 from tests.benchmarks.sizes import QUICK
 from tests.benchmarks.study_process import Order, Ran, Report
 from tests.benchmarks.utilisation import SETTLING_S, overall_utilisation, steady_utilisation
-from tests.benchmarks.workshop import run_study
+from tests.benchmarks.workshop import Failed, run_study
+from tests.chaos.machines import obstacle
 
 TINY = replace(
     QUICK,
@@ -99,6 +109,35 @@ def test_a_candidate_that_is_brought_to_a_node_is_weighed_and_timed() -> None:
     assert figures["1 MB repository: all of it, once per node"].median == pytest.approx(1, abs=0.1)
     assert figures["peer: full bundle of a candidate, 1 MB repository"].median > 0.9
     assert all(figure.median > 0 for figure in figures.values())
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.skipif(bool(obstacle()), reason=obstacle() or "there are machines")
+def test_a_machine_joins_and_leaves_and_joins_again() -> None:
+    new, again, ready = joining.measure(TINY)
+    assert new.median > ready.median / 2
+    assert 0 < ready.median < again.median
+
+
+def test_without_machines_nothing_is_said_of_joining(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tests.benchmarks.joining.obstacle", lambda: "only root may make machines")
+    assert not list(joining.measure(TINY))
+    assert capsys.readouterr().err == "joining: left out, for only root may make machines\n"
+
+
+def test_what_cannot_be_measured_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> Iterator[Figure]:
+        raise Failed("the study did not begin")
+        yield  # a generator, as the others are
+
+    monkeypatch.setitem(program.BENCHES, "scale", fail)
+    assert program.main(["--only", "scale"]) == 1
+    assert capsys.readouterr().err.endswith("scale: the study did not begin\n")
 
 
 def test_peers_are_measured(tmp_path: Path) -> None:
