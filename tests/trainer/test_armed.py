@@ -128,11 +128,11 @@ def test_time_counts_from_go(bench: Bench) -> None:
     request = bench.request("import time; time.sleep(0.2)", timeout_s=5)
     bench.supervisor.arm(request)
     bench.armed()
-    time.sleep(0.5)
+    time.sleep(waited_s := 2.0)
     bench.supervisor.start(request)
     report = bench.finish()
     assert report.start is Start.WARM
-    assert 0.2 <= report.wall_s < 0.45
+    assert 0.2 <= report.wall_s < waited_s
 
 
 def test_one_after_the_other_is_armed_and_run(bench: Bench) -> None:
