@@ -4,7 +4,7 @@ A machine that is of another version of Ray or of Python could not even call an 
 read, given the address and the token, and leave word there why it does not come.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ _NAMESPACE = b"incumbent"
 _BRIEF = b"brief"
 _STOPPED = b""
 _REFUSED = b"refused:"
+_NAMES = b"names"
 _CALL_S = 5.0
 _WRONG_TOKEN = "InvalidAuthToken"  # noqa: S105 - what Ray's store calls it
 
@@ -78,6 +79,16 @@ class Board:
         if found == _STOPPED:
             raise StudyStopped("the study has stopped")
         return found
+
+    def post_names(self, names: Mapping[str, str]) -> None:
+        """Say which names are taken, and by whom: see QueueActor.names."""
+        self._put(_NAMES, to_json(dict(names)))
+
+    def names(self) -> Mapping[str, str]:
+        """Return what was said of names last; nothing where the study has only begun."""
+        with _translated(self._address):
+            found: bytes | None = self._store.internal_kv_get(_NAMES, _NAMESPACE, _CALL_S)
+        return from_json(dict[str, str], found) if found else {}
 
     def refuse(self, refusal: Refusal) -> None:
         """Leave word that a machine does not fit."""

@@ -16,6 +16,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.ledger.codec import to_json
+from cluster.nodes.ray_cluster import RayFailed
 from cluster.nodes.worker_actor import WorkerActor
 from cluster.queue.brief import Terms, Versions
 from trainer.config import KeepConfig, ScoreConfig, TrialConfig
@@ -188,6 +189,8 @@ def end_actors(names: Iterable[str]) -> None:
 def cause(error: Exception) -> str:
     """Return the first line of what lies behind an error of Ray's."""
     found = getattr(error, "cause", None) or error
+    if isinstance(found, RayFailed):  # our own words
+        return str(found)
     return f"{type(found).__name__}: {found}".splitlines()[0][:500]
 
 

@@ -13,6 +13,8 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,8 @@ from trainer.paths import WorkerPaths
 
 CHECK_S = 0.25
 PING_S = 5.0
+NAMES_S = 1.0
+"""How often the queue is asked which names are taken."""
 TOLD_S = 2.5
 """How long nodes may take to hear that the study stops: they look every other second."""
 
@@ -61,6 +65,10 @@ class _Fleet:
         self._identity = ""
         """Of a Ray of our own: see Brief.ray."""
         self._pinged = 0.0
+        self._asked = 0.0
+        self._asking: Future[Mapping[str, str]] | None = None
+        self._names: Mapping[str, str] = {}
+        """What the board says of names."""
         self._is_waiting = False
         """Whether the queue could not reach its ledger when it was to serve this fleet."""
 
@@ -154,6 +162,22 @@ class _Fleet:
             if self._board is not None:
                 self._brief_depot()
                 self._tell_of_refusals(self._board)
+
+        if self._board is not None and now - self._asked > NAMES_S:
+            self._post_names(self._board)
+            self._asked = now
+
+    def _post_names(self, board: Board) -> None:
+        """Have the board say which names are taken, for those who have no Ray to ask the queue."""
+        if self._asking is None:
+            self._asking = self._queue.names.remote().future()
+        if not self._asking.done():
+            return  # Ray may be starting the queue again
+        asked, self._asking = self._asking, None
+        with suppress(BoardAway, ray.exceptions.RayError):
+            if (names := asked.result()) != self._names:
+                board.post_names(names)
+                self._names = names
 
     def _tell_of_refusals(self, board: Board) -> None:
         with suppress(BoardAway):

@@ -62,6 +62,8 @@ ASKED_S = 10.0
 """How long the study may take to let a node go before it is said that it does not."""
 ANYWAY_S = 120.0
 """How long before it leaves as it would if the head were gone."""
+NAMES_S = 3.0
+"""How long the board may say of a name that it is taken after it was given up."""
 CALL_S = 10.0
 """How long the queue may take to answer a beat before the head counts as away."""
 CHECK_S = 0.25
@@ -145,6 +147,7 @@ class _Node:
 
     def _join(self) -> int:
         started = time.monotonic()
+        self._require_name()
         study, terms = self._brief.study, self._brief.terms
         slots = slots_asked(self._settings.slots, terms.trial)
         post = Post(study=study, node=self._settings.node, paths=self._paths, slots=slots)
@@ -183,6 +186,14 @@ class _Node:
             self._fault = text
         else:
             self._problems.append(text)
+
+    def _require_name(self) -> None:
+        """Raise NameTaken by what the board says, for nobody can ask the queue before Ray is up."""
+        own, deadline = self._settings, time.monotonic() + NAMES_S
+        while self._board.names().get(own.node, own.id) != own.id:
+            if time.monotonic() > deadline:
+                raise self._taken()
+            time.sleep(CHECK_S)
 
     def _taken(self) -> NameTaken:
         return NameTaken(

@@ -35,6 +35,10 @@ OBJECT_STORE_BYTES = 80 * 1024 * 1024
 """Little goes through Ray's object store; its least size is 75 MiB."""
 
 
+_OVERDUE = "timed out during startup"
+"""What Ray says when its raylet was not there in 30 s. That ends by itself where one of its agents,
+which are in Python, takes more than 15 s to begin.
+"""
 _ERROR = re.compile(r"[\w.]*(Error|Exception): ")
 
 
@@ -264,6 +268,8 @@ class PrivateRay:
         """Return the error that Ray ended with; without one, the end of what it printed."""
         lines = [line.strip() for line in self._log.read_text("utf-8", "replace").splitlines()]
         errors = [line for line in lines if _ERROR.match(line)]
+        if errors and _OVERDUE in errors[-1]:
+            return f"it was not up within 30 s: this machine may be too busy ({self._log})"
         return errors[-1] if errors else " / ".join(line for line in lines if line)[-600:]
 
 

@@ -5,7 +5,7 @@ One that was killed has forgotten that, and hears from the ledger whom it should
 Pure but for the ledger's words: it says what is to be recorded, and records nothing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster.queue.brief import NodeFacts, Refusal
@@ -30,6 +30,10 @@ class NodeRoll:
         """Say whether another machine that lives goes by this name."""
         known = self._seen.get(facts.node)
         return known is not None and known.facts is not None and known.facts.id != facts.id
+
+    def names(self) -> Mapping[str, str]:
+        """Return the names of machines that live, each with the id of the one that has it."""
+        return {name: seen.facts.id for name, seen in self._seen.items() if seen.facts is not None}
 
     def is_known(self, facts: NodeFacts) -> bool:
         """Say whether just this is known of the node: then there is nothing to be recorded."""

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -265,6 +266,10 @@ class QueueActor(Door):
     async def is_taken(self, node: NodeFacts) -> bool:
         """Say whether the head or another machine has a node's name; records nothing."""
         return self._roll.is_taken(node) or node.node == socket.gethostname()
+
+    async def names(self) -> Mapping[str, str]:
+        """Return which names `is_taken` would refuse, each with the id that may have it."""
+        return {**self._roll.names(), socket.gethostname(): ""}
 
     async def beat(self, node: NodeFacts) -> Order:
         """Take it that a node lives, welcome one that is new, and tell it what is wanted of it."""

@@ -32,6 +32,7 @@ _REFUSED, _AWAY = 2, 3
 """Exit codes of the driver: see cluster.nodes.node."""
 FIRST_S = 20.0
 """How long a study that was never met may take to say what it is: a head may be starting."""
+_NOT_MET = "`incumbent status` on the head says whether it runs: join again once it does"
 LOOK_S = 0.2
 AGAIN_S = 2.0
 LONGEST_PAUSE_S = 15.0
@@ -90,7 +91,7 @@ class NodeProcess:
             began = time.monotonic()
             code = self._drive()
             if code == _AWAY and not self._has_met and time.monotonic() - started > FIRST_S:
-                code = _REFUSED
+                code, self._ending = _REFUSED, f"{self._ending}; {_NOT_MET}"
             if code in {0, _REFUSED}:
                 break
             failures = failures + 1 if time.monotonic() - began < LONGEST_PAUSE_S else 1

@@ -128,6 +128,7 @@ def test_a_second_machine_of_a_name_is_told_to_take_another_and_one_is_drained_b
     late = join(study, second, "--name", "twin")
     assert late.wait(90) == 1, late.output
     assert "has a node twin already" in late.output
+    assert "starting Ray" not in late.output, "it is told before minutes are spent"
     assert "--name" in late.output
     wait(lambda: f"twin@{second.address}" in study.state().nodes, "word of the refusal")
     wait(lambda: trials_of(study, "twin"), "a trial of the first")

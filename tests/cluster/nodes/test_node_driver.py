@@ -160,6 +160,15 @@ def test_word_that_cannot_be_read_keeps_nobody_from_the_rest(store: FakeGcs) -> 
     assert not board.take_refusals()
 
 
+def test_who_has_a_name_is_read_off_the_board_and_nobody_before_it_was_said(
+    store: FakeGcs,
+) -> None:
+    board = Board("10.0.0.5:7700")
+    assert not board.names()
+    board.post_names({"box": "", "rig": "a"})
+    assert board.names() == {"box": "", "rig": "a"}
+
+
 @pytest.mark.parametrize(
     ("said", "meant"),
     [

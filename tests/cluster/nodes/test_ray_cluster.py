@@ -90,6 +90,10 @@ def test_somebody_elses_process_of_the_same_number_is_let_live(
     ("printed", "said"),
     [
         ("Traceback:\n  File node.py\n    raise\nException: timed out. Or so.\n12:00 INFO", "Exce"),
+        (
+            "Exception: The current node timed out during startup. This could happen because\n",
+            "it was not up within 30 s: this machine may be too busy (",
+        ),
         ("Usage stats are off.\n\nunknown option\n", "Usage stats are off. / unknown option"),
     ],
 )

@@ -33,7 +33,9 @@ def test_a_name_is_taken_while_another_machine_that_lives_has_it() -> None:
     roll.beat(RIG, 0.0)
     assert not roll.is_taken(RIG)
     assert roll.is_taken(other)
+    assert roll.names() == {"rig": "a"}
     assert [left.node for left in roll.silent(PATIENCE_S + 1, PATIENCE_S)] == ["rig"]
+    assert not roll.names()
     assert not roll.is_taken(other)
 
 

@@ -83,6 +83,7 @@ def test_a_second_machine_of_the_same_name_is_told_so_and_changes_nothing(scene:
         await actor.beat(RIG)
         assert await actor.is_taken(replace(RIG, id="b"))
         assert not await actor.is_taken(RIG)
+        assert await actor.names() == {"rig": RIG.id, socket.gethostname(): ""}
         return await actor.beat(replace(RIG, id="b"))
 
     assert scene.run(story) is Order.TAKEN

@@ -56,16 +56,22 @@ EVENTS = (
 
 
 @pytest.fixture
-def user(tmp_path: Path) -> Iterator[User]:
-    """Somebody whose study has a head and two nodes, one of them in quarantine."""
+def idle(tmp_path: Path) -> User:
+    """Somebody whose study has a head and two nodes, one of them in quarantine; nothing runs."""
     user = User.at(tmp_path)
     user.commit({"train.py": TRAIN})
     user.write({"incumbent.toml": CONFIG})
     user.done("submit", "--set", "LR=0.3")
     happen(user, *EVENTS)
-    with sole_controller(user.home):
-        announce(user.home)
-        yield user
+    return user
+
+
+@pytest.fixture
+def user(idle: User) -> Iterator[User]:
+    """The same while the study runs."""
+    with sole_controller(idle.home):
+        announce(idle.home)
+        yield idle
 
 
 def happen(user: User, *events: ev.Event) -> None:
@@ -124,11 +130,16 @@ def test_a_screen_of_80_columns_has_room_for_nodes_and_for_why_one_was_refused(
     assert f"worn refused: {reason}" == " ".join(told.splitlines()[-2:]) + " "
 
 
-def test_how_others_join_is_said_while_the_study_runs(user: User) -> None:
+def test_how_others_join_is_said_while_the_study_runs_and_not_when_it_has_stopped(
+    idle: User,
+) -> None:
     cluster = ClusterConfig(listen="10.0.0.5:7700")
-    config = load_config(user.folder / "incumbent.toml")
-    save_settings(user.home, config.model_copy(update={"cluster": cluster}))
-    assert "type there: incumbent join 10.0.0.5:7700" in user.run(PROGRAM, "nodes").stderr
+    config = load_config(idle.folder / "incumbent.toml")
+    save_settings(idle.home, config.model_copy(update={"cluster": cluster}))
+    with sole_controller(idle.home):
+        announce(idle.home)
+        assert "type there: incumbent join 10.0.0.5:7700" in idle.run(PROGRAM, "nodes").stderr
+    assert "incumbent join" not in idle.run(PROGRAM, "nodes").stderr
 
 
 def test_programs_read_the_same(user: User) -> None:
