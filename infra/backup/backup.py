@@ -26,7 +26,7 @@ from cluster.state.state import StudyState
 from infra.local.controller_process import sole_controller
 from infra.local.home import StudyHome, StudyProblem
 from infra.local.study import OpenStudy, Server, join, remember_redis_url
-from trainer.trial import CommitId
+from trainer.trial import CommitId, number_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +233,7 @@ def _unpack(home: StudyHome, state: StudyState, bundle: Path) -> None:
 
 def _check_complete(repository: StudyRepository, state: StudyState) -> None:
     kept = kept_experiments(repository)
-    missing = sorted((e for e in state.experiments if e not in kept), key=lambda e: int(e[1:]))
+    missing = sorted((e for e in state.experiments if e not in kept), key=number_of)
     if missing:
         raise StudyProblem(
             f"the code of {len(missing)} experiments is missing ({missing[0]} is the first): "
