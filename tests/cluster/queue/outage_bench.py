@@ -21,13 +21,11 @@ from cluster.queue.redis_queue import RedisTrialQueue
 from cluster.state import events as ev
 from infra.local.embedded_server import EmbeddedServer
 from infra.local.home import StudyHome
+from tests.trainer.trials import cpu_slot, spec
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
 from trainer.trial import (
-    CommitId,
     Ending,
-    ExperimentId,
     SlotId,
-    TrialId,
     TrialOutcome,
     TrialSpec,
 )
@@ -35,7 +33,7 @@ from trainer.trial import (
 LEASE_S = 30.0
 PATIENCE_S = 20.0
 SCORED = TrialOutcome(ending=Ending.SCORED, value=1.5)
-SLOT = Slot(id=SlotId("cpu-0"), incarnation="a", node="here", device="cpu", device_class="cpu")
+SLOT = cpu_slot()
 STUDY = "outage"
 
 
@@ -173,18 +171,6 @@ def queue(server: Server, clock: Clock) -> RedisTrialQueue:
     for number in range(2):
         queue.put(spec(number), priority=0, now=clock(), epoch=epoch)
     return queue
-
-
-def spec(number: int) -> TrialSpec:
-    return TrialSpec(
-        trial=TrialId(f"e{number}.1"),
-        experiment=ExperimentId(f"e{number}"),
-        attempt=1,
-        commit=CommitId("a" * 40),
-        seed=1,
-        budget_s=1.0,
-        timeout_s=2.0,
-    )
 
 
 def events(server: Server) -> list[ev.Event]:

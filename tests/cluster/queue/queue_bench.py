@@ -14,37 +14,21 @@ from cluster.queue.redis_queue import RedisTrialQueue
 from cluster.queue.trial_queue import InMemoryTrialQueue, TrialQueue
 from cluster.state import events as ev
 from tests.cluster.redis_user import restricted
+from tests.trainer.trials import ANYWHERE, spec
 from trainer.ports import Lease, Slot
 from trainer.trial import (
-    CommitId,
     Ending,
     ExperimentId,
     Place,
     SlotId,
-    TrialId,
     TrialOutcome,
-    TrialSpec,
 )
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TTL = 30.0
-ANYWHERE = Place()
 ON_GPUS = Place(device_class="gpu|H200")
 ON_SLOT_1 = Place(slot=SlotId("cpu-1"))
 NOT_HERE = Place(avoid="here")
-
-
-def spec(number: int, attempt: int = 1, place: Place = ANYWHERE) -> TrialSpec:
-    return TrialSpec(
-        trial=TrialId(f"e{number}.1"),
-        experiment=ExperimentId(f"e{number}"),
-        attempt=attempt,
-        commit=CommitId("a" * 40),
-        seed=1,
-        budget_s=1.0,
-        timeout_s=2.0,
-        place=place,
-    )
 
 
 def slot(number: int = 0, incarnation: str = "") -> Slot:

@@ -23,9 +23,9 @@ from tests.cluster.queue.outage_bench import (
     leases,
     queue,
     server,
-    spec,
     wait_until,
 )
+from tests.trainer.trials import spec
 
 __all__ = ["clock", "leases", "queue", "server"]  # the fixtures
 

@@ -21,7 +21,6 @@ from cluster.queue.reservations import LAST
 from cluster.queue.trial_queue import Depth
 from cluster.state import events as ev
 from tests.cluster.queue.queue_bench import (
-    ANYWHERE,
     NOT_HERE,
     NOW,
     ON_GPUS,
@@ -30,9 +29,9 @@ from tests.cluster.queue.queue_bench import (
     TTL,
     make,
     slot,
-    spec,
     withdrawal,
 )
+from tests.trainer.trials import ANYWHERE, spec
 from trainer.ports import Heartbeat, Lease
 from trainer.trial import (
     Place,

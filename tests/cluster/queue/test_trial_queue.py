@@ -19,8 +19,8 @@ from tests.cluster.queue.queue_bench import (
     Bench,
     bench,
     slot,
-    spec,
 )
+from tests.trainer.trials import spec
 from trainer.ports import Heartbeat, Slot
 from trainer.trial import (
     Ending,

@@ -20,9 +20,9 @@ from tests.cluster.queue.outage_bench import (
     leases,
     queue,
     server,
-    spec,
     wait_until,
 )
+from tests.trainer.trials import spec
 from trainer.ports import NoWork, Progress
 
 __all__ = ["clock", "leases", "queue", "server"]  # the fixtures

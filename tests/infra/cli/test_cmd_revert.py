@@ -17,10 +17,10 @@ from eval.judge import GreedyJudge
 from infra.local.settings import save_settings
 from infra.local.study import OpenStudy, opened
 from tests.infra.user import CONFIG, PROGRAM, TRAIN, USAGE, User
-from trainer.ports import Slot
-from trainer.trial import Ending, SlotId, TrialOutcome, number_of
+from tests.trainer.trials import cpu_slot
+from trainer.trial import Ending, TrialOutcome, number_of
 
-SLOT = Slot(id=SlotId("cpu-0"), incarnation="1", node="n", device="cpu", device_class="cpu")
+SLOT = cpu_slot(node="n")
 
 
 def now() -> datetime:
