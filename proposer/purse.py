@@ -10,6 +10,11 @@ CallId = NewType("CallId", str)
 """`c1`, `c2`, ... in the order of their reservations."""
 
 
+def call_number(call: CallId) -> int:
+    """Return the number in a call's id: 42 for c42."""
+    return int(call[1:])
+
+
 class OverLimit(RuntimeError):
     """A call may cost more than what is left of the study's limit; it must not be made."""
 

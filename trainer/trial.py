@@ -23,6 +23,11 @@ CommitId = NewType("CommitId", str)
 """Forty hexadecimal digits."""
 
 
+def number_of(experiment: ExperimentId) -> int:
+    """Return the number in an experiment's id: 42 for e42. Ids are in the order of their age."""
+    return int(experiment[1:])
+
+
 class Ending(StrEnum):
     """How a trial ended. Only SCORED carries a value; a failure is never a number."""
 

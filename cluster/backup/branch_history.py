@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from cluster.backup.rebuild import Kept, OnBranch
 from cluster.git.study_repository import StudyRepository
-from trainer.trial import CommitId, ExperimentId
+from trainer.trial import CommitId, ExperimentId, number_of
 
 
 def kept_candidates(repository: StudyRepository) -> list[Kept]:
@@ -31,7 +31,7 @@ def kept_candidates(repository: StudyRepository) -> list[Kept]:
                 at=_time(seconds),
             )
             found.append(kept)
-    return sorted(found, key=lambda kept: int(kept.experiment[1:]))
+    return sorted(found, key=lambda kept: number_of(kept.experiment))
 
 
 def branch(repository: StudyRepository, base: CommitId) -> list[OnBranch]:

@@ -27,7 +27,7 @@ from eval.guard import Guard
 from proposer.proposal import Context, Past, Pending, Remaining
 from trainer.git_command import GitError
 from trainer.log_capture import printable
-from trainer.trial import CommitId, ExperimentId
+from trainer.trial import CommitId, ExperimentId, number_of
 
 MOST_REASON = 600
 """Characters of a reason, the end of the traceback included."""
@@ -152,7 +152,7 @@ class ContextBook:
             experiment = state.experiments.get(name)
             if experiment is None:
                 continue  # somebody asked for what never was
-            number = _number(experiment)
+            number = number_of(experiment.id)
             before = self._ended.pop(number, None)
             if experiment.status.is_terminal:
                 self._ended[number] = past_of(experiment, self._patch_of(experiment))
@@ -169,7 +169,7 @@ class ContextBook:
         winners = [each for each in ended if each.status in _WINNERS][-WINNERS_WITH_PATCH:]
         wanted = [*winners, *ended[-LATEST_WITH_PATCH:]]
         left = DIFFS_AT_ONCE
-        for experiment in sorted(wanted, key=_number, reverse=True):
+        for experiment in sorted(wanted, key=lambda e: number_of(e.id), reverse=True):
             key = (experiment.base_commit, experiment.commit)
             if key[0] == key[1] or key in self._patches:
                 continue
@@ -177,14 +177,14 @@ class ContextBook:
                 break
             left -= 1
             self._patches[key] = self._diff(*key)
-            self._ended[_number(experiment)] = past_of(experiment, self._patches[key])
+            self._ended[number_of(experiment.id)] = past_of(experiment, self._patches[key])
             self._history = None
         if len(self._patches) > 2 * (LATEST_WITH_PATCH + WINNERS_WITH_PATCH):
             self._forget_patches(wanted)
 
     def _forget_patches(self, wanted: Sequence[Experiment]) -> None:
         known = {(each.base_commit, each.commit) for each in wanted}
-        numbers = {_number(each) for each in wanted}
+        numbers = {number_of(each.id) for each in wanted}
         for key in [key for key in self._patches if key not in known]:
             del self._patches[key]
         for number, past in self._ended.items():
@@ -295,7 +295,7 @@ def remaining(state: StudyState, plan: StudyPlan, now: datetime) -> Remaining:
 
 
 def _pending(state: StudyState) -> tuple[Pending, ...]:
-    waiting = sorted((state.experiments[name] for name in state.open), key=_number)
+    waiting = (state.experiments[name] for name in sorted(state.open, key=number_of))
     return tuple(
         Pending(
             experiment=each.id,
@@ -305,7 +305,3 @@ def _pending(state: StudyState) -> tuple[Pending, ...]:
         )
         for each in waiting
     )
-
-
-def _number(experiment: Experiment) -> int:
-    return int(experiment.id[1:])

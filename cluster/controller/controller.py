@@ -32,7 +32,7 @@ from cluster.state.experiment import Status
 from cluster.state.state import StudyState
 from cluster.state.transitions import apply
 from proposer.proposal import Task
-from proposer.purse import CallPlan
+from proposer.purse import CallPlan, call_number
 from trainer.trial import CommitId, TrialId
 
 log = logging.getLogger("incumbent")
@@ -62,7 +62,7 @@ class Controller:
         self._modes: dict[str, QueueMode] = {}
         self._is_over = False
         self._answers: deque[Answer] = deque()
-        newest_first = sorted(state.replies.items(), key=lambda reply: -int(reply[0][1:]))
+        newest_first = sorted(state.replies.items(), key=lambda reply: -call_number(reply[0]))
         self._paid = {plan.proposer: plan for _, plan in newest_first}
         """Of proposers with replies that were paid for before a crash: what the oldest was on."""
         self._observers = list(parts.observers)

@@ -27,6 +27,7 @@ from proposer.proposal import (
     TaskGivenUp,
 )
 from proposer.purse import OverLimit
+from trainer.trial import number_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +79,7 @@ class ProposerDesk:
     def start(self, state: StudyState) -> None:
         """Note all results so far, and begin to listen for questions."""
         ended = (e for e in state.experiments.values() if _is_result(e))
-        for experiment in sorted(ended, key=lambda e: (e.story[-1][0], int(e.id[1:]))):
+        for experiment in sorted(ended, key=lambda e: (e.story[-1][0], number_of(e.id))):
             self.note(experiment)
         for seat in self._seats.values():
             threading.Thread(target=self._serve, args=(seat,), daemon=True).start()

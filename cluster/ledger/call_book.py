@@ -19,7 +19,15 @@ from cluster.ledger.ledger import Ledger, LedgerAway
 from cluster.state.events import Draft, Event
 from cluster.state.proposing_events import CallRefused, CallReserved, CallSettled
 from cluster.state.state import StudyState
-from proposer.purse import CallId, CallPlan, OverLimit, RecordedReply, Settlement, Usage
+from proposer.purse import (
+    CallId,
+    CallPlan,
+    OverLimit,
+    RecordedReply,
+    Settlement,
+    Usage,
+    call_number,
+)
 
 log = logging.getLogger("incumbent")
 
@@ -68,7 +76,7 @@ class Replies:
 
     def unused(self, state: StudyState) -> list[CallRecord]:
         """Return what was paid for and of which not all was made, as of a state; by age."""
-        calls = sorted({*state.replies, *state.reserved}, key=lambda call: int(call[1:]))
+        calls = sorted({*state.replies, *state.reserved}, key=call_number)
         return [record for call in calls if (record := self.read(call)) is not None]
 
     def _path(self, call: CallId) -> Path:
@@ -150,7 +158,7 @@ class CallBook:
         with self._lock:
             mine = [call for call, plan in self._unused.items() if plan.proposer == proposer]
             found = []
-            for call in sorted(mine, key=lambda each: int(each[1:])):
+            for call in sorted(mine, key=call_number):
                 plan = self._unused.pop(call)
                 record = self._replies.read(call)
                 if record is not None:

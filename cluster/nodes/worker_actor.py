@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from cluster.ours import assert_ours
+from cluster.transport.actor_handle import CALL_S, ActorHandle
 from cluster.transport.node_repository import NodeRepository
 from cluster.transport.ray_depot import RayDepot
 from cluster.transport.remote_code import RemoteCode
@@ -26,10 +26,8 @@ from trainer.slots import Claim, Unavailable
 from trainer.trial import SlotId, TrialOutcome, TrialSpec
 from trainer.worker import Worker
 
-CALL_S = 10.0
-"""How long a call may take beyond its own wait before it counts as a failure to connect."""
 RESERVE_S = 2.0
-"""The same at most for what may as well be left out."""
+"""How long a call may take at most that may as well be left out."""
 RETRY_S = 2.0
 
 
@@ -37,8 +35,7 @@ class RayLeaseSource:
     """trainer.ports.LeaseSource over the queue actor; a queue that is away is a ConnectionError."""
 
     def __init__(self, find: Callable[[], Any]) -> None:
-        self._find = find
-        self._actor: Any = None
+        self._call = ActorHandle("the queue", find, raises=(ConnectionError,)).call
 
     def hello(self, slot: Slot) -> None:
         """See LeaseSource."""
@@ -67,20 +64,6 @@ class RayLeaseSource:
         patience_s = min(CALL_S, patience_s)
         accepted: bool = self._call("complete", slot, lease, outcome, patience_s=patience_s)
         return accepted
-
-    def _call(self, method: str, *args: object, patience_s: float = CALL_S) -> Any:  # noqa: ANN401
-        try:
-            if self._actor is None:
-                self._actor = self._find()
-            return ray.get(getattr(self._actor, method).remote(*args), timeout=patience_s)
-        except RayTaskError as error:
-            if isinstance(error.cause, ConnectionError):
-                raise error.cause from None
-            raise
-        except (RayActorError, GetTimeoutError, ValueError) as error:
-            # A ValueError is Ray's word for an actor of this name not being there.
-            self._actor = None
-            raise ConnectionError(f"the queue is away: {error}") from error
 
 
 def _ways(settings: WorkerSettings) -> tuple[CodeSource | None, ResultSink | None]:

@@ -17,7 +17,7 @@ from cluster.state.experiment import Experiment, Kind, Status, Trial, TrialPhase
 from cluster.state.state import Control, StudyState
 from eval.control import Reading, read
 from eval.judge import Verdict
-from trainer.trial import Ending, ExperimentId, Place, SlotId, TrialId
+from trainer.trial import Ending, ExperimentId, Place, SlotId, TrialId, number_of
 
 PRIORITY = 3_000_000
 """Before all else: what runs after it on its slot, or waits for it, rests on it."""
@@ -150,7 +150,7 @@ def _reopened(
         is_within = since is None or (last.finished_at is not None and last.finished_at > since)
         if last.slot == slot and is_within and _is_open(state, plan, experiment, reading.shift):
             found.append(experiment.id)
-    return tuple(sorted(found, key=lambda name: int(name[1:])))
+    return tuple(sorted(found, key=number_of))
 
 
 def _is_open(state: StudyState, plan: StudyPlan, experiment: Experiment, shift: float) -> bool:

@@ -15,7 +15,7 @@ from cluster.state.node_runs import passed_beside
 from cluster.state.node_state import NodeRun, NodeStatus
 from cluster.state.state import SlotState, StudyState
 from cluster.state.steps import TRANSITIONS
-from trainer.trial import ExperimentId, SlotId
+from trainer.trial import ExperimentId, SlotId, number_of
 
 MOST_FAILURES = 3
 """So many failures in a row bring a control; so many that were none elsewhere, quarantine."""
@@ -190,7 +190,7 @@ def _others_do_well(state: StudyState, node: str, working: Working) -> bool:
 def _reopened(state: StudyState, node: str, held: Sequence[NodeRun]) -> tuple[ExperimentId, ...]:
     """Return the proposals that ended by a failure on a node that was at fault, and there alone."""
     found = {run.experiment for run in held if not _is_candidates(state, node, run)}
-    in_order = sorted(found, key=lambda name: int(name[1:]))
+    in_order = sorted(found, key=number_of)
     return tuple(name for name in in_order if _has_ended_by(state.experiments[name], node))
 
 

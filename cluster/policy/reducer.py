@@ -19,7 +19,8 @@ from cluster.policy.commands import Command, DropWinner, Merge, Promote
 from cluster.policy.study_plan import Policy, StudyPlan
 from cluster.state.experiment import Experiment, Status
 from cluster.state.state import StudyState
-from cluster.state.winners import below, number, ranked, root
+from cluster.state.winners import below, ranked, root
+from trainer.trial import number_of
 
 MOST_LINKS = 16
 """Of a chain."""
@@ -88,7 +89,7 @@ class Chained:
             if one.generation + one.merges >= MOST_MERGES:
                 yield DropWinner(winner=one.id, reason=_STALE)
             else:
-                links.append((-one.effect.mean, number(one), one))
+                links.append((-one.effect.mean, number_of(one.id), one))
         if not queue.has_chain:
             for _, _, one in sorted(links)[:MOST_LINKS]:
                 yield Merge(winner=one, incumbent=queue.incumbent, in_chain=True)
@@ -162,7 +163,8 @@ def _promotion(state: StudyState, winner: Experiment, incumbent: Experiment) -> 
 def _is_inner(winner: Experiment, winners: list[Experiment]) -> bool:
     """Say whether a winner is a link of a chain of which a longer part has won."""
     return bool(winner.chain) and any(
-        other.chain == winner.chain and number(other) > number(winner) for other in winners
+        other.chain == winner.chain and number_of(other.id) > number_of(winner.id)
+        for other in winners
     )
 
 
@@ -183,8 +185,7 @@ def _spent(state: StudyState) -> Iterator[Command]:
 def _is_carried(state: StudyState, link: Experiment) -> bool:
     """Say whether a link that failed lies below one that won and is on its way to the branch."""
     return bool(link.chain) and any(
-        state.experiments[name].chain == link.chain
-        and number(state.experiments[name]) > number(link)
+        state.experiments[name].chain == link.chain and number_of(name) > number_of(link.id)
         for name, status in state.open.items()
         if status in {Status.WINNER, Status.MERGING}
     )

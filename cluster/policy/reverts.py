@@ -6,7 +6,7 @@ Knows what the incumbent's tree is made of. Does not know git.
 from cluster.state.experiment import Experiment, Kind, Status
 from cluster.state.state import StudyState
 from cluster.state.winners import brought, on_tree, takes_out
-from trainer.trial import ExperimentId
+from trainer.trial import ExperimentId, number_of
 
 
 class NotOnBranch(ValueError):
@@ -45,7 +45,7 @@ def _why_not(state: StudyState, experiment: Experiment) -> str:
 def reverted_by(state: StudyState, experiment: Experiment) -> list[Experiment]:
     """Return the experiments that take a patch out again, by whatever merge of it, oldest first."""
     found = [e for e in state.experiments.values() if _is_of(state, e.reverts, experiment)]
-    return sorted(found, key=lambda one: int(one.id[1:]))
+    return sorted(found, key=lambda one: number_of(one.id))
 
 
 def taken_out_by(state: StudyState, experiment: Experiment) -> ExperimentId:

@@ -11,6 +11,7 @@ from cluster.policy.commands import Command, Rebase, ReturnCandidate
 from cluster.policy.study_plan import StudyPlan
 from cluster.state.experiment import Experiment, Kind, Status
 from cluster.state.state import StudyState
+from trainer.trial import number_of
 
 PERSON = "user"
 """Who proposes what is submitted by hand."""
@@ -27,7 +28,7 @@ def due(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
         return
     waiting = [state.experiments[e] for e, status in state.open.items() if status in _WAITING]
     stale = [candidate for candidate in waiting if is_stale(state, plan, candidate)]
-    stale.sort(key=lambda candidate: (-candidate.priority, int(candidate.id[1:])))
+    stale.sort(key=lambda candidate: (-candidate.priority, number_of(candidate.id)))
     for candidate in stale[:MOST_AT_ONCE]:
         age = state.promotions - candidate.promotions_before
         if candidate.proposer != PERSON and age > plan.max_staleness:

@@ -10,6 +10,8 @@ from functools import cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
+__all__ = ["replace"]
+
 _Record = TypeVar("_Record")
 
 if TYPE_CHECKING:

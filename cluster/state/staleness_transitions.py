@@ -9,7 +9,7 @@ from cluster.state.replacing import replace
 from cluster.state.state import StudyState
 from cluster.state.steps import step
 from cluster.state.study_transitions import Handler
-from trainer.trial import ExperimentId
+from trainer.trial import ExperimentId, number_of
 
 S = Status
 _WAITING = frozenset({S.PROPOSED, S.QUEUED})
@@ -51,7 +51,7 @@ def _known_by(state: StudyState, before: Experiment, tree: str) -> StudyState:
     """Keep the index of trees true: the tree that an experiment had may be that of a later one."""
     trees = state.trees
     if trees.get(before.tree) == before.id and before.tree != tree:
-        later = range(int(before.id[1:]) + 1, len(state.experiments))
+        later = range(number_of(before.id) + 1, len(state.experiments))
         others = (state.experiments[ExperimentId(f"e{number}")] for number in later)
         heir = next((other.id for other in others if other.tree == before.tree), None)
         trees = trees.set(before.tree, heir) if heir else trees.delete(before.tree)

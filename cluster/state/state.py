@@ -19,7 +19,7 @@ from cluster.state.proposing_events import CallRefused
 from cluster.state.slot_time import SlotTime
 from eval.beliefs import Memory
 from proposer.purse import CallId, CallPlan, Usage
-from trainer.trial import CommitId, ExperimentId, Place, SlotId, TrialId
+from trainer.trial import CommitId, ExperimentId, Place, SlotId, TrialId, number_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,4 +264,4 @@ class StudyState:
         if not self.count(status):
             return []  # mostly so, and it spares a walk over all that is open
         found = (self.experiments[e] for e, s in self.open.items() if s is status)
-        return sorted(found, key=lambda experiment: int(experiment.id[1:]))
+        return sorted(found, key=lambda experiment: number_of(experiment.id))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from cluster.state.experiment import Experiment, Status
 from cluster.state.state import StudyState
 from eval.metric import Metric
-from trainer.trial import ExperimentId
+from trainer.trial import ExperimentId, number_of
 
 
 def ranked(state: StudyState, metric: Metric) -> list[Experiment]:
@@ -16,14 +16,9 @@ def ranked(state: StudyState, metric: Metric) -> list[Experiment]:
     sign = metric.improvement(1.0, 0.0)
 
     def rank(winner: Experiment) -> tuple[float, int]:
-        return (-sign * winner.worth, number(winner))
+        return (-sign * winner.worth, number_of(winner.id))
 
     return sorted(found, key=rank)
-
-
-def number(experiment: Experiment) -> int:
-    """Return the number in an experiment's id: 42 for e42."""
-    return int(experiment.id[1:])
 
 
 def lacks(state: StudyState, winner: Experiment) -> tuple[ExperimentId, ...]:

@@ -4,26 +4,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
+from cluster.transport.actor_handle import CALL_S, ActorHandle
 from cluster.transport.depot import DEPOT
 from cluster.transport.manifest import Manifest, Room
 from cluster.transport.packer import ANSWER_S, Packing, Parcel
 from cluster.transport.shelf import Refused
 from trainer.trial import CommitId, ExperimentId
 
-CALL_S = 10.0
-"""How long a call may take before it counts as a failure to connect."""
 PART_S = 60.0
-"""The same for what carries a few MiB, on a slow network."""
+"""How long a call may take that carries a few MiB, on a slow network."""
 
 
 class RayDepot:
     """See cluster.transport.depot.Depot; a depot that is away is a ConnectionError."""
 
     def __init__(self, find: Callable[[], Any] = lambda: ray.get_actor(DEPOT)) -> None:
-        self._find = find
-        self._actor: Any = None
+        self._depot = ActorHandle("the depot", find, raises=(Refused, OSError))
 
     def bundle(self, commit: CommitId, have: Sequence[CommitId]) -> Parcel | Packing | None:
         """See Depot."""
@@ -65,16 +62,8 @@ class RayDepot:
 
     def _call(self, method: str, *args: object, patience_s: float = CALL_S) -> Any:  # noqa: ANN401
         try:
-            actor = self._actor or self._find()
-            self._actor = actor
-            return ray.get(getattr(actor, method).remote(*args), timeout=patience_s)
-        except RayTaskError as error:
-            if isinstance(error.cause, OSError):  # its disk is full, say
-                raise ConnectionError(f"the head cannot do it: {error.cause}") from None
-            if isinstance(error.cause, Refused):
-                raise error.cause from None
+            return self._depot.call(method, *args, patience_s=patience_s)
+        except ConnectionError:
             raise
-        except (RayActorError, GetTimeoutError, ValueError) as error:
-            # A ValueError is Ray's word for an actor of this name not being there.
-            self._actor = None
-            raise ConnectionError(f"the depot is away: {error}") from error
+        except OSError as error:  # its disk is full, say
+            raise ConnectionError(f"the head cannot do it: {error}") from None

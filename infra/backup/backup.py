@@ -4,7 +4,6 @@ Knows which parts make a study, and when a copy may be taken or put back. What a
 cluster.backup.ledger_file's and cluster.backup.study_copy's to know.
 """
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from cluster.state.state import StudyState
 from infra.local.controller_process import sole_controller
 from infra.local.home import StudyHome, StudyProblem
 from infra.local.study import OpenStudy, Server, join, remember_redis_url
-from trainer.trial import CommitId
+from trainer.trial import CommitId, number_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,22 +92,6 @@ def export(study: OpenStudy, file: IO[bytes], bundle: Path | None, show: Show) -
         bundle=str(bundle or ""),
         refs=refs,
     )
-
-
-@contextmanager
-def written_privately(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file, mode 0600, that is there as a whole or not at all."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 # --- in ------------------------------------------------------------------------------------------
@@ -233,7 +216,7 @@ def _unpack(home: StudyHome, state: StudyState, bundle: Path) -> None:
 
 def _check_complete(repository: StudyRepository, state: StudyState) -> None:
     kept = kept_experiments(repository)
-    missing = sorted((e for e in state.experiments if e not in kept), key=lambda e: int(e[1:]))
+    missing = sorted((e for e in state.experiments if e not in kept), key=number_of)
     if missing:
         raise StudyProblem(
             f"the code of {len(missing)} experiments is missing ({missing[0]} is the first): "

@@ -32,7 +32,8 @@ def export_ledger(
     as_json: JsonOption = False,
 ) -> None:
     """Write a study to a file, whole, also while it runs; `import-ledger` reads it."""
-    from infra.backup.backup import bundle_of, export, written_privately
+    from infra.backup.backup import bundle_of, export
+    from infra.local.home import written_atomically
     from infra.local.study import opened
 
     to_stdout = file == STDOUT
@@ -52,7 +53,7 @@ def export_ledger(
             done = export(found, sys.stdout.buffer, None, show)
             sys.stdout.buffer.flush()
         else:
-            with written_privately(path) as written:
+            with written_atomically(path, mode=0o600) as written:
                 done = export(found, written, bundle, show)
     if as_json:
         print_json({"file": str(path), **asdict(done)})

@@ -66,9 +66,10 @@ def _print_proposals(home: "StudyHome", state: "StudyState", last: int) -> None:
     from cluster.git.study_repository import StudyRepository
     from cluster.state.experiment import Kind
     from proposer.replay import record
+    from trainer.trial import number_of
 
     repository = StudyRepository.open(home.git, study=home.name)
-    by_age = sorted(state.experiments.values(), key=lambda one: int(one.id[1:]))
+    by_age = sorted(state.experiments.values(), key=lambda one: number_of(one.id))
     for each in [one for one in by_age if one.kind is Kind.PROPOSAL and not one.reverts][-last:]:
         line = record(
             experiment=each.id,

@@ -10,6 +10,7 @@ from infra.display.tables import render_summary
 from infra.facts.hints import Known, next_step
 from infra.facts.plain_text import one_line, printable_lines
 from infra.local.study import OpenStudy
+from trainer.trial import number_of
 
 
 def last_words(study: OpenStudy, left: Left, state: StudyState, config: StudyConfig | None) -> int:
@@ -52,7 +53,7 @@ def _suspects(state: StudyState) -> str:
     found = [e for e in state.experiments.values() if e.status is Status.SUSPECT]
     if not found:
         return ""
-    names = ", ".join(sorted((e.id for e in found), key=lambda name: int(name[1:])))
+    names = ", ".join(e.id for e in sorted(found, key=lambda e: number_of(e.id)))
     verb = "is" if len(found) == 1 else "are"
     return (
         f"{names} {verb} better but suspect, and not kept: `incumbent show` tells why, `accept` "

@@ -8,7 +8,7 @@ from cluster.state.experiment import Experiment
 from cluster.state.state import StudyState
 from eval.beliefs import Belief
 from infra.facts.fact_records import BeliefFacts, MergeFacts, RevertFacts, ShowFacts
-from trainer.trial import ExperimentId
+from trainer.trial import ExperimentId, number_of
 
 
 def score_of(experiment: Experiment | None) -> float | None:
@@ -26,7 +26,7 @@ def merges_of(state: StudyState, experiment: Experiment) -> list[MergeFacts]:
     """Return every merge of an experiment's patch, those of its merges included, oldest first."""
     carriers = {experiment.id}
     found: list[Experiment] = []
-    for other in sorted(state.experiments.values(), key=lambda merge: int(merge.id[1:])):
+    for other in sorted(state.experiments.values(), key=lambda merge: number_of(merge.id)):
         if other.merge_of in carriers:
             carriers.add(other.id)
             found.append(other)

@@ -48,7 +48,7 @@ from infra.facts.seed_text import CHANGES_SEED
 from infra.facts.time_facts import spent_facts, stage_facts, start_facts
 from infra.facts.trial_facts import crash_of, finite, marks_of, trial_facts
 from trainer.ports import Progress
-from trainer.trial import ExperimentId, TrialId
+from trainer.trial import ExperimentId, TrialId, number_of
 
 RECENT = 8
 """How many of the latest results a status holds."""
@@ -131,7 +131,7 @@ def status_facts(  # noqa: PLR0913 - whatever is told of a moment beside the sta
 
 def log_facts(state: StudyState) -> list[ExperimentFacts]:
     """Return all experiments, oldest first."""
-    return [_experiment(e) for e in sorted(state.experiments.values(), key=_number)]
+    return [_experiment(state.experiments[e]) for e in sorted(state.experiments, key=number_of)]
 
 
 def show_facts(
@@ -310,7 +310,7 @@ def _by_name(state: StudyState) -> list[SlotState]:
 
 def _latest(state: StudyState) -> list[Experiment]:
     ended = (e for e in state.experiments.values() if e.status.is_terminal)
-    return heapq.nlargest(max(RECENT, TIMED), ended, key=lambda e: (end_seq(e), _number(e)))
+    return heapq.nlargest(max(RECENT, TIMED), ended, key=lambda e: (end_seq(e), number_of(e.id)))
 
 
 def _experiment(experiment: Experiment) -> ExperimentFacts:
@@ -357,7 +357,3 @@ def _time(at: datetime | None) -> str | None:
 def _since(start: datetime | None, now: datetime) -> float | None:
     # Clocks of nodes differ a little: a trial may seem to start in the future.
     return max(0.0, (now - start).total_seconds()) if start else None
-
-
-def _number(experiment: Experiment) -> int:
-    return int(experiment.id[1:])

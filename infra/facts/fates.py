@@ -15,7 +15,7 @@ from statistics import fmean
 from cluster.state.events import Event, Promoted, Recorded
 from cluster.state.experiment import STATUS_OF_ENDING, Experiment, Status
 from cluster.state.state import StudyState
-from trainer.trial import CommitId, Ending, ExperimentId, TrialOutcome
+from trainer.trial import CommitId, Ending, ExperimentId, TrialOutcome, number_of
 
 
 class Fate(StrEnum):
@@ -172,4 +172,4 @@ def _concerned(event: Event, state: StudyState) -> Iterator[Experiment]:
 
 
 def _order(end: End) -> tuple[int, int]:
-    return end.seq, int(end.experiment.id[1:])
+    return end.seq, number_of(end.experiment.id)

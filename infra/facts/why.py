@@ -13,7 +13,7 @@ from cluster.state.state import StudyState
 from cluster.state.winners import brought, is_moot, takes_out
 from infra.facts.experiment_facts import belief_facts, score_of
 from infra.facts.fact_records import BeliefFacts
-from trainer.trial import ExperimentId
+from trainer.trial import ExperimentId, number_of
 
 
 class RunFacts(TypedDict):
@@ -174,7 +174,7 @@ def _fate(state: StudyState, name: ExperimentId) -> str:
         return "took out what is not there any more"
     later = [m for m in state.experiments.values() if m.merge_of == name]
     if later:
-        last = max(later, key=lambda merge: int(merge.id[1:]))
+        last = max(later, key=lambda merge: number_of(merge.id))
         return f"merged again as {last.id}: {last.status.value.replace('_', ' ')}"
     ends = {event for _, event in experiment.story}
     if "MergeConflicted" in ends:

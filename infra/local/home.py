@@ -22,10 +22,12 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
+from typing import IO
 
 from platformdirs import user_config_path, user_state_path
 
@@ -262,11 +264,23 @@ def studies() -> list[StudyHome]:
     return found
 
 
-def write_atomically(path: Path, text: str, *, mode: int = 0o666) -> None:
-    """Replace a file as a whole: a reader sees the old text or the new."""
+@contextmanager
+def written_atomically(path: Path, *, mode: int = 0o666) -> Iterator[IO[bytes]]:
+    """Replace a file as a whole: it holds what it held until all is written and on the disk."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)  # it would keep its mode
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    temporary.replace(path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, text: str, *, mode: int = 0o666) -> None:
+    """Replace a file by a text, as `written_atomically` does."""
+    with written_atomically(path, mode=mode) as file:
+        file.write(text.encode())

@@ -21,8 +21,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.controller.ports import FleetProblem
 from cluster.ledger.codec import from_json, to_json
 from cluster.nodes.ray_cluster import PrivateRay
-from cluster.nodes.worker_actor import CALL_S, RayLeaseSource
+from cluster.nodes.worker_actor import RayLeaseSource
 from cluster.queue.queue_actor import QueueActor
+from cluster.transport.actor_handle import CALL_S
 from tests.benchmarks import imaginary_worker
 from tests.benchmarks.imaginary_worker import ImaginaryWorker, Tally, imaginary_slot
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot

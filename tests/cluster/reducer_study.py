@@ -8,26 +8,25 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from cluster.controller.performer import Performer
-from cluster.git.study_repository import StudyRepository
-from cluster.ledger.ledger import InMemoryLedger, catch_up, load
+from cluster.ledger.ledger import InMemoryLedger, catch_up
 from cluster.policy import commands as cmd
 from cluster.policy.decisions import decide
 from cluster.policy.study_plan import Circumstances, Policy, StudyPlan
 from cluster.queue.trial_queue import InMemoryTrialQueue
 from cluster.state import events as ev
 from cluster.state.experiment import Experiment, Status
-from cluster.state.state import StudyState
 from eval.bayes import BayesJudge
 from eval.judge import Judge
 from proposer.proposal import Context, Proposal
+from tests.cluster.repository_study import RepositoryStudy
 from tests.cluster.world import METRIC, scored
+from tests.trainer.trials import cpu_slot
 from trainer.ports import Lease, Slot
-from trainer.trial import CommitId, ExperimentId, SlotId, TrialId, TrialOutcome
+from trainer.trial import CommitId, ExperimentId, TrialId, TrialOutcome
 
 T = TypeVar("T")
 NONE = ExperimentId("")
@@ -79,7 +78,7 @@ class MortalQueue(InMemoryTrialQueue):
         return self._mortal.mortally(lambda: withdraw(trial, attempt, draft, epoch=epoch))
 
 
-class ReducerStudy:
+class ReducerStudy(RepositoryStudy):
     """A study of which a test is the slots, the proposer, and the user."""
 
     judge: Judge = BayesJudge(metric=METRIC)
@@ -88,22 +87,8 @@ class ReducerStudy:
     def __init__(self) -> None:
         super().__init__()  # of what else a test makes of it
         self.scratch = tempfile.TemporaryDirectory()
-        home = Path(self.scratch.name)
-        source = home / "research"
-        source.mkdir()
-        text = "\n\n\n\n".join(f"A{place} = 0" for place in range(PLACES)) + "\n"
-        (source / "train.py").write_text(text)
-        for args in (("init", "-q"), ("add", "."), ("commit", "-qm", "Begin")):
-            who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
-            subprocess.run(["git", *who, *args], cwd=source, check=True)
-        self.source = source
-        self.repository = StudyRepository.create(
-            home / "study.git", study="s", source=source, base="HEAD"
-        )
         self.ledger = MortalLedger()
         self.queue = MortalQueue(self.ledger)
-        self.now = datetime(2026, 3, 1, tzinfo=UTC)
-        self.state = StudyState()
         self.leases: dict[ExperimentId, tuple[Slot, Lease]] = {}
         self.ran: dict[ExperimentId, CommitId] = {}
         """What slots began of each experiment."""
@@ -111,7 +96,7 @@ class ReducerStudy:
         self.patches: dict[ExperimentId, tuple[int, int]] = {}
         """Which line each proposal changes, and to what."""
         self.changes = 0
-        self.plan = StudyPlan(
+        plan = StudyPlan(
             metric=METRIC,
             judge=self.judge,
             reducer=self.policy,
@@ -119,9 +104,8 @@ class ReducerStudy:
             proposers=(),
             slots=SLOTS,
         )
-        base = self.repository.resolve(self.git("rev-list", "--max-parents=0", "--all"))
-        start = ev.StudyStarted(study="s", base_commit=base, metric="loss", goal="minimize")
-        self.happen(start)
+        lines = "\n\n\n\n".join(f"A{place} = 0" for place in range(PLACES)) + "\n"
+        self.create(Path(self.scratch.name), lines, plan)
         self.restart()
 
     def git(self, *args: str) -> str:
@@ -130,29 +114,6 @@ class ReducerStudy:
         return done.stdout.decode().strip()
 
     # --- the controller --------------------------------------------------------------------------
-
-    def happen(self, event: ev.Event) -> None:
-        name = f"test/{self.state.seq}"
-        self.ledger.append([ev.Draft(id=name, at=self.now, event=event)])
-        self.state = catch_up(self.ledger, self.state)
-
-    def restart(self) -> None:
-        epoch = self.ledger.begin_epoch()
-        self.state = load(self.ledger)
-        self.happen(ev.ControllerStarted(epoch=epoch, pid=1, node="n"))
-        self.performer = Performer(
-            ledger=self.ledger,
-            queue=self.queue,
-            repository=self.repository,
-            source=self.source,
-            editable=("train.py",),
-            metric=METRIC,
-            budget_s=1,
-            timeout_s=2,
-            epoch=epoch,
-            clock=lambda: self.now,
-        )
-        self.performer.resume(self.state)
 
     def settle(self) -> None:
         """Do what is decided, through any deaths."""
@@ -252,13 +213,7 @@ class ReducerStudy:
     def begin(self, last: ExperimentId = NONE) -> None:
         """Let slots take what waits, until one has a certain experiment; all, if none is named."""
         for number in range(64):
-            slot = Slot(
-                id=SlotId(f"cpu-{number}"),
-                incarnation="1",
-                node="n",
-                device="cpu",
-                device_class="cpu",
-            )
+            slot = cpu_slot(f"cpu-{number}", node="n")
             if last in self.leases:
                 return
             lease = self.queue.lease(slot, now=self.now, ttl_s=1e6)

@@ -21,11 +21,11 @@ from infra.display.results_tsv import ResultsTsv
 from infra.local.requests import request
 from infra.local.study import OpenStudy, opened
 from tests.infra.user import CONFIG, TRAIN, User
-from trainer.ports import Slot
-from trainer.trial import CommitId, CrashKind, Ending, SlotId, TrialOutcome
+from tests.trainer.trials import cpu_slot
+from trainer.trial import CommitId, CrashKind, Ending, TrialOutcome
 
 METRIC = Metric(name="loss", goal=Goal.MINIMIZE, pattern=r"^loss: (\S+)")
-SLOT = Slot(id=SlotId("cpu-0"), incarnation="a", node="here", device="cpu", device_class="cpu")
+SLOT = cpu_slot()
 PLAN = StudyPlan(metric=METRIC, judge=GreedyJudge(metric=METRIC), proposers=(), slots=1)
 
 

@@ -1,18 +1,18 @@
 """Work without a queue: each trial is handed out once, and nothing that was scored is lost."""
 
+from tests.trainer.trials import cpu_slot
 from trainer.fixed_work import FixedWork
-from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
+from trainer.ports import Heartbeat, Lease, NoWork, Progress
 from trainer.trial import (
     CommitId,
     Ending,
     ExperimentId,
-    SlotId,
     TrialId,
     TrialOutcome,
     TrialSpec,
 )
 
-SLOT = Slot(id=SlotId("final-cpu-0"), incarnation="1", node="box", device="cpu", device_class="cpu")
+SLOT = cpu_slot("final-cpu-0", node="box")
 SCORED = TrialOutcome(ending=Ending.SCORED, value=0.5)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.trainer.trials import cpu_slot, spec
 from trainer.chores import Chores
 from trainer.hold import Hold
 from trainer.outbox import Outbox
@@ -17,22 +18,10 @@ from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
 from trainer.results_here import ResultsHere
 from trainer.score_report import ScoreReport
 from trainer.scoring import Scoring
-from trainer.trial import CommitId, Ending, ExperimentId, SlotId, TrialId, TrialOutcome, TrialSpec
+from trainer.trial import Ending, TrialOutcome, TrialSpec
 
-SLOT = Slot(id=SlotId("cpu-0"), incarnation="a", node="n", device="cpu", device_class="cpu")
+SLOT = cpu_slot()
 SCORED = TrialOutcome(ending=Ending.SCORED, value=1.5)
-
-
-def spec(number: int) -> TrialSpec:
-    return TrialSpec(
-        trial=TrialId(f"e{number}.1"),
-        experiment=ExperimentId(f"e{number}"),
-        attempt=1,
-        commit=CommitId("a" * 40),
-        seed=1,
-        budget_s=1.0,
-        timeout_s=2.0,
-    )
 
 
 @dataclass

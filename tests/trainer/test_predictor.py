@@ -15,19 +15,19 @@ import pytest
 
 from eval.metric import Goal, Metric
 from tests.trainer.conftest import Research
+from tests.trainer.trials import cpu_slot
 from trainer.arrange_predictor import TrialPlace, arrange_predictor
 from trainer.arrange_scorer import ScorerPlace
 from trainer.config import ScoreConfig
 from trainer.environment import Environment, EnvironmentFailed
 from trainer.local_code import LocalCode
 from trainer.paths import WorkerPaths
-from trainer.ports import Slot
 from trainer.predictor import Predicted, Predictor
 from trainer.run_records import Limits
 from trainer.sandbox.arrange import arrange
 from trainer.sandbox.none import NoneSandbox
 from trainer.sandbox.port import Sandbox
-from trainer.trial import CommitId, ExperimentId, Rung, SlotId, TrialId, TrialSpec
+from trainer.trial import CommitId, ExperimentId, Rung, TrialId, TrialSpec
 
 PREDICT = """
 import os
@@ -39,7 +39,7 @@ inputs = np.load(os.environ["INCUMBENT_INPUTS"])
 np.save(os.environ["INCUMBENT_PREDICTIONS"], train.apply(slope, inputs))
 """
 HONEST = "def apply(slope, inputs):\n    return slope * inputs\n"
-SLOT = Slot(id=SlotId("cpu-0"), incarnation="a", node="n", device="cpu", device_class="cpu")
+SLOT = cpu_slot()
 LIMITS = Limits(pids=64, open_files=256, disk_bytes=10**8)
 VARIABLES = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}/usr/bin:/bin", "HOME": "/home/ada"}
 ENVIRONMENT = Environment(argv=("python", "train.py"), variables=VARIABLES)

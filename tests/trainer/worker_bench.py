@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.metric import Goal, Metric
+from tests.trainer.trials import cpu_slot
 from trainer.compile_caches import CacheSeed
 from trainer.environment import Environment
 from trainer.gpu_watch import GpuWatch
@@ -24,11 +25,11 @@ from trainer.sandbox.port import Sandbox
 from trainer.scorer import Scorer
 from trainer.supervisor_client import Supervisor
 from trainer.telemetry import GpuSample
-from trainer.trial import CommitId, ExperimentId, SlotId, TrialId, TrialOutcome, TrialSpec
+from trainer.trial import CommitId, ExperimentId, TrialId, TrialOutcome, TrialSpec
 from trainer.worker import Worker
 
 METRIC = Metric(name="loss", goal=Goal.MINIMIZE, pattern=r"^loss:\s+(\S+)")
-SLOT = Slot(id=SlotId("cpu-0"), incarnation="a", node="n", device="cpu", device_class="cpu")
+SLOT = cpu_slot()
 TTL_S = 0.15
 PATIENCE_S = 60.0
 

@@ -23,19 +23,19 @@ from cluster.state.experiment import Kind
 from cluster.state.invariants import check
 from proposer.purse import CallId, CallPlan, Settlement, Usage
 from tests.cluster.redis_user import restricted
-from trainer.ports import Heartbeat, Progress, Slot
+from tests.trainer.trials import cpu_slot
+from trainer.ports import Heartbeat, Progress
 from trainer.trial import (
     CommitId,
     Ending,
     ExperimentId,
-    SlotId,
     TrialId,
     TrialOutcome,
     TrialSpec,
 )
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-SLOT = Slot(id=SlotId("cpu-0"), incarnation="a", node="here", device="cpu", device_class="cpu")
+SLOT = cpu_slot()
 PLAN = CallPlan(
     proposer="claude",
     model="m",

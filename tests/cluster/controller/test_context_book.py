@@ -9,7 +9,7 @@ from cluster.state.state import StudyState
 from cluster.state.transitions import apply
 from eval.guard import Guard
 from tests.cluster.world import CRASHED, World, scored
-from trainer.trial import ExperimentId
+from trainer.trial import ExperimentId, number_of
 
 
 def test_a_crash_is_told_with_the_end_of_its_traceback_within_bounds() -> None:
@@ -91,5 +91,5 @@ def test_reading_along_comes_to_what_reading_everything_does(make_study) -> None
         told |= {past.status for past in shown[0]}
     assert {"kept", "crashed", "cancelled"} <= told
     assert [past.experiment for past in shown[0]] == sorted(
-        (past.experiment for past in shown[0]), key=lambda name: int(name[1:])
+        (past.experiment for past in shown[0]), key=number_of
     )

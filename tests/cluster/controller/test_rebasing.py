@@ -2,35 +2,32 @@
 
 import sys
 import threading
-import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from cluster.controller.performer import Performer
 from cluster.git.study_repository import StudyRepository
 from cluster.ledger.ledger import InMemoryLedger, catch_up, load
 from cluster.policy import commands as cmd
 from cluster.policy.decisions import decide
 from cluster.policy.study_plan import Circumstances, StudyPlan
 from cluster.queue.trial_queue import InMemoryTrialQueue
-from cluster.state import events as ev
 from cluster.state.experiment import Experiment, Status
 from cluster.state.invariants import check
-from cluster.state.state import StudyState
 from eval.judge import GreedyJudge
 from proposer.constants import change, read_constants
 from proposer.proposal import Context, Proposal, Scalar
 from tests.cluster.bench import Bench, Script, ThreadFleet, bench, edited
+from tests.cluster.repository_study import EDITABLE, RepositoryStudy
 from tests.cluster.world import METRIC, scored
+from tests.trainer.trials import cpu_slot
 from trainer.git_command import GitCommand
-from trainer.ports import Lease, Slot
+from trainer.ports import Lease
 from trainer.preflight import Preflight
-from trainer.trial import CommitId, ExperimentId, SlotId
+from trainer.trial import CommitId, ExperimentId
 
-SLOT = Slot(id=SlotId("cpu-0"), incarnation="1", node="n", device="cpu", device_class="cpu")
+SLOT = cpu_slot(node="n")
 
 TRAIN = """\
 LR = 0.1
@@ -49,8 +46,6 @@ def step(x):
 print('loss:', step(1))
 """
 __all__ = ["bench"]  # the fixture
-EDITABLE = ("train.py",)
-START = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 class Killed(BaseException):
@@ -68,60 +63,24 @@ class MortalRepository(StudyRepository):
         super().move_refs(candidates)
 
 
-class Study:
-    """One study by hand: the real decisions, performer and git; ledger and queue in memory."""
+class Study(RepositoryStudy):
+    """Candidates of which one slot runs what is first in the queue."""
+
+    repository: MortalRepository
 
     def __init__(self, home: Path) -> None:
-        source = home / "research"
-        source.mkdir()
-        (source / "train.py").write_text(TRAIN)
-        git = GitCommand(source)
-        git.run("init", "-q")
-        git.run("add", ".")
-        git.run("-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-qm", "Begin")
-        self.source = source
-        self.repository = MortalRepository.create(
-            home / "study.git", study="s", source=source, base="HEAD"
-        )
         self.ledger = InMemoryLedger()
         self.queue = InMemoryTrialQueue(self.ledger)
-        self.state = StudyState()
-        self.now = START
-        self.plan = StudyPlan(
-            metric=METRIC, judge=GreedyJudge(metric=METRIC), proposers=(), slots=1
-        )
-        base = CommitId(git.text("rev-parse", "HEAD").strip())
-        start = ev.StudyStarted(study="s", base_commit=base, metric="loss", goal="minimize")
-        self.happen(start)
+        plan = StudyPlan(metric=METRIC, judge=GreedyJudge(metric=METRIC), proposers=(), slots=1)
+        self.create(home, TRAIN, plan, MortalRepository)
         self.restart()
         self.settle()
         self.run("e0", 1.0)
 
-    def happen(self, event: ev.Event) -> None:
-        draft = ev.Draft(id=uuid.uuid4().hex, at=self.now, event=event)
-        self.ledger.append([draft])
-        self.state = catch_up(self.ledger, self.state)
-
-    def restart(self) -> None:
-        epoch = self.ledger.begin_epoch()
-        self.state = load(self.ledger)
-        self.happen(ev.ControllerStarted(epoch=epoch, pid=1, node="n"))
-        self.performer = Performer(
-            ledger=self.ledger,
-            queue=self.queue,
-            repository=self.repository,
-            source=self.source,
-            editable=EDITABLE,
-            metric=METRIC,
-            budget_s=1,
-            timeout_s=2,
-            epoch=epoch,
-            clock=lambda: self.now,
-            preflight=Preflight(
-                repository=self.repository.path, metric=METRIC, python=Path(sys.executable)
-            ),
+    def preflight(self) -> Preflight:
+        return Preflight(
+            repository=self.repository.path, metric=METRIC, python=Path(sys.executable)
         )
-        self.performer.resume(self.state)
 
     def decide(self) -> tuple[cmd.Command, ...]:
         return decide(self.state, self.plan, Circumstances(now=self.now))

@@ -8,17 +8,9 @@ from hypothesis.stateful import invariant, precondition, rule, run_state_machine
 
 from cluster.queue.lease_watch import FIRST_TTLS, LeaseWatch
 from cluster.queue.trial_queue import TrialQueue
-from tests.cluster.queue.test_trial_queue import (
-    MACHINE,
-    NOW,
-    SCORED,
-    TTL,
-    Bench,
-    QueueMachine,
-    make,
-    slot,
-    spec,
-)
+from tests.cluster.queue.queue_bench import NOW, SCORED, TTL, Bench, make, slot
+from tests.cluster.queue.test_queue_machine import MACHINE, QueueMachine
+from tests.trainer.trials import spec
 from trainer.ports import Heartbeat, Lease
 
 HOUR, DAY = 3600.0, 86400.0

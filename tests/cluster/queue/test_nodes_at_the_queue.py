@@ -19,26 +19,15 @@ from cluster.queue.queue_mode import QueueMode
 from cluster.queue.redis_queue import RedisTrialQueue
 from cluster.state import events as ev
 from cluster.state.event import Event
-from trainer.ports import Lease, NoWork, Slot
-from trainer.trial import CommitId, ExperimentId, Place, SlotId, TrialId, TrialSpec
+from tests.trainer.trials import cpu_slot, spec
+from trainer.ports import Lease, NoWork
+from trainer.trial import Place, SlotId
 
 T = TypeVar("T")
 RIG = NodeFacts(
     node="rig", id="a", address="10.0.0.7", versions=Versions.ours(), cpus=8, memory_gb=32.0
 )
-SLOT = Slot(id=SlotId("rig/cpu-0"), incarnation="x", node="rig", device="cpu", device_class="cpu")
-
-
-def spec(number: int) -> TrialSpec:
-    return TrialSpec(
-        trial=TrialId(f"e{number}.1"),
-        experiment=ExperimentId(f"e{number}"),
-        attempt=1,
-        commit=CommitId("a" * 40),
-        seed=1,
-        budget_s=1.0,
-        timeout_s=2.0,
-    )
+SLOT = cpu_slot("rig/cpu-0", node="rig")
 
 
 class Scene:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.cluster.queue.test_trial_queue import NOW, TTL, Bench, make, slot
+from tests.cluster.queue.queue_bench import NOW, TTL, Bench, make, slot
 from trainer.ports import Lease
 
 MANY = 20

@@ -17,10 +17,10 @@ from eval.judge import GreedyJudge
 from infra.local.settings import save_settings
 from infra.local.study import OpenStudy, opened
 from tests.infra.user import CONFIG, PROGRAM, TRAIN, USAGE, User
-from trainer.ports import Slot
-from trainer.trial import Ending, SlotId, TrialOutcome
+from tests.trainer.trials import cpu_slot
+from trainer.trial import Ending, TrialOutcome, number_of
 
-SLOT = Slot(id=SlotId("cpu-0"), incarnation="1", node="n", device="cpu", device_class="cpu")
+SLOT = cpu_slot(node="n")
 
 
 def now() -> datetime:
@@ -98,7 +98,7 @@ def test_what_cannot_be_taken_out_is_refused_and_nothing_is_recorded(study) -> N
     user, found = study
     user.done("submit", "--set", "DEPTH=4")
     user.done("submit", "--set", "DEPTH=5")
-    names = sorted(found.state().experiments, key=lambda e: int(e[1:]))
+    names = sorted(found.state().experiments, key=number_of)
     better, worse = f"e{len(names)}", f"e{len(names) + 1}"
     controlled(user, found, {better: 0.6, worse: 2.0})
     before = found.state()

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.sandbox.compiling import CompilingSlot
-from trainer.ports import Slot
+from tests.trainer.trials import cpu_slot
 from trainer.sandbox.bubblewrap import CACHE
 from trainer.supervisor_client import Supervisor
-from trainer.trial import SlotId
 
-SLOT = Slot(id=SlotId("cpu-0"), incarnation="a", node="n", device="cpu", device_class="cpu")
+SLOT = cpu_slot()
 
 
 @pytest.mark.slow
