@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from infra.cli.naming import with_experiment
 from infra.cli.output import print_json, say
 from infra.cli.study_choice import JsonOption, StudyOption, UsageProblem, choose_study
 
@@ -12,7 +13,12 @@ if TYPE_CHECKING:
 
 
 def artifacts(
-    experiment: Annotated[str, typer.Argument(help="An experiment or one trial: e42, e42.1.")],
+    experiment: Annotated[
+        str,
+        typer.Argument(
+            help="An experiment or one trial (e42, e42.1), or what was submitted (s-1f2e3d4c)."
+        ),
+    ],
     study: StudyOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -22,16 +28,18 @@ def artifacts(
 
     home = choose_study(study)
     with opened(home) as found:
-        listed = artifacts_of(home, found.state(), experiment)
+        state = found.state()
+        name = with_experiment(found, state, experiment)
+        listed = artifacts_of(home, state, name)
     if listed is None:
-        raise UsageProblem(f"there is no {experiment} (see `incumbent log`)")
+        raise UsageProblem(f"there is no {name} (see `incumbent log`)")
     if as_json:
         print_json(listed)
         return
     for trial in listed:
         _show(trial)
     if not listed:
-        say(f"{experiment} left nothing in $INCUMBENT_OUT")
+        say(f"{name} left nothing in $INCUMBENT_OUT")
 
 
 def _show(trial: "TrialArtifacts") -> None:

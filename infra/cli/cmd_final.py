@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from infra.cli.naming import experiment_named
 from infra.cli.output import note, print_json, say
 from infra.cli.study_choice import JsonOption, UsageProblem
 
@@ -37,13 +38,12 @@ def final(
     study, config = prepared.study, prepared.config
     try:
         state = study.state()
-        if experiment and ExperimentId(experiment) not in state.experiments:
-            raise UsageProblem(f"there is no experiment {experiment} (see `incumbent log`)")
+        chosen = experiment_named(study, state, experiment).id if experiment else ExperimentId("")
         view = FinalView(study, state, note)
         with counted_interrupts() as presses:
             process = find_final(study.home)
             if process is None:
-                order = FinalOrder(experiment=ExperimentId(experiment), config=config)
+                order = FinalOrder(experiment=chosen, config=config)
                 write_order(study.home, order)
                 start_final(study.home)
             else:

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from infra.cli.output import note, print_json
-from infra.cli.study_choice import JsonOption, StudyOption, choose_study
+from infra.cli.study_choice import JsonOption, StudyOption, UsageProblem, choose_study
 
 if TYPE_CHECKING:
     from cluster.state.state import StudyState
     from infra.facts.refused import RefusedFacts
     from infra.local.home import StudyHome
+
+MOST_NAMED = 4
+"""Of the submissions that wait."""
 
 
 def log(
@@ -32,6 +35,8 @@ def log(
     from infra.facts.refused import all_events, refused_count, refused_facts
     from infra.local.study import opened
 
+    if refused and proposals:
+        raise UsageProblem("say --refused or --proposals: no patch is kept of what was refused")
     home = choose_study(study)
     with opened(home) as found:
         state = found.state()
@@ -49,17 +54,28 @@ def log(
         from infra.display.tables import render_log
 
         render_log(facts, metric=state.metric)
-        if count := refused_count(state):
-            note(f"refused before they cost anything: {count} (see `incumbent log --refused`)")
+        _say_what_is_not_listed(state, refused_count(state))
+
+
+def _say_what_is_not_listed(state: "StudyState", refused: int) -> None:
+    """Say what was handed in or proposed, and is no experiment: not yet, or for ever."""
+    if waiting := [each.submission for each in state.submissions]:
+        names = ", ".join(waiting[:MOST_NAMED])
+        more = f" and {len(waiting) - MOST_NAMED} more" if len(waiting) > MOST_NAMED else ""
+        note(f"submitted, and no experiments yet: {names}{more}")
+    if refused:
+        note(f"refused before they cost anything: {refused} (see `incumbent log --refused`)")
 
 
 def _print_refused(state: "StudyState", rows: "list[RefusedFacts]", *, as_json: bool) -> None:
     if as_json:
         print_json(rows)
-    else:
+    elif rows:
         from infra.display.tables import render_refused
 
         render_refused(rows, metric=state.metric)
+    else:
+        note("nothing was refused: all that was proposed became an experiment")
 
 
 def _print_proposals(home: "StudyHome", state: "StudyState", last: int) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from infra.cli.naming import with_experiment
 from infra.cli.output import note, print_json
 from infra.cli.study_choice import JsonOption, StudyOption, UsageProblem, choose_study
 
@@ -19,7 +20,11 @@ MOST_BYTES = 1 << 24
 
 def logs(
     experiment: Annotated[
-        str, typer.Argument(help="An experiment, one trial, or a step: e42, e42.1, e42.1-predict.")
+        str,
+        typer.Argument(
+            help="An experiment, one trial, or a step (e42, e42.1, e42.1-predict), or what was "
+            "submitted (s-1f2e3d4c)."
+        ),
     ],
     study: StudyOption = "",
     follow: Annotated[
@@ -33,12 +38,13 @@ def logs(
     from infra.local.trial_logs import find_log, is_complete, is_running, trial_of, why_no_log
 
     home = choose_study(study)
-    _, dash, step = experiment.partition("-")
     with opened(home) as found:
         state = found.state()
-    path = find_log(home, state, experiment)
+        name = with_experiment(found, state, experiment)
+    _, dash, step = name.partition("-")
+    path = find_log(home, state, name)
     if path is None:
-        raise UsageProblem(why_no_log(home, state, experiment))
+        raise UsageProblem(why_no_log(home, state, name))
     if as_json:
         print_json(
             {"trial": path.stem, "path": str(path), "text": printable_lines(_read(path, 0)[0])}

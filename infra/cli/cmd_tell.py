@@ -20,6 +20,7 @@ def tell(
 ) -> None:
     """Tell all proposers something, or list what they were told."""
     from cluster.state.proposing_events import NoteGiven
+    from infra.cli.output import note_if_any
     from infra.facts.plain_text import printable_lines
     from infra.local.requests import request
     from infra.local.study import opened
@@ -39,7 +40,9 @@ def tell(
     elif note:
         say("told: every proposer sees it from its next proposal on")
     else:
-        say("\n".join(f"{number}. {each}" for number, each in enumerate(notes, start=1)))
+        for number, each in enumerate(notes, start=1):
+            say(f"{number}. {each}")
+        note_if_any("" if notes else "nobody told the proposers anything yet")
 
 
 def scratchpad(study: StudyOption = "", as_json: JsonOption = False) -> None:
@@ -56,4 +59,5 @@ def scratchpad(study: StudyOption = "", as_json: JsonOption = False) -> None:
         print_json({"path": str(path), "text": text})
         return
     note(f"{path}{'' if text.strip() else ' (nothing was written yet)'}")
-    say(printable_lines(text).rstrip("\n"))
+    if text.strip():
+        say(printable_lines(text).rstrip("\n"))

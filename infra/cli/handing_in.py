@@ -12,7 +12,9 @@ from infra.cli.study_choice import UsageProblem
 
 if TYPE_CHECKING:
     from cluster.state.events import SubmissionReceived
+    from cluster.state.state import StudyState
     from infra.local.study import OpenStudy
+    from trainer.trial import ExperimentId
 
 MessageOption = Annotated[str, typer.Option("--message", "-m", help="What it is to try.")]
 PriorityOption = Annotated[
@@ -30,32 +32,50 @@ def new_name() -> str:
 def refuse_impossible(
     study: "OpenStudy", editable: Sequence[str], made: "Sequence[SubmissionReceived]"
 ) -> None:
-    """Raise UsageProblem for what the controller would reject as things are; settings aside.
+    """Raise UsageProblem for what the controller would reject as things are.
 
-    It has the last word: by then there may be another incumbent.
+    It has the last word: by then there may be another incumbent. The points of a grid are left to
+    it, as git takes a while for each.
     """
     from cluster.controller.admission import twin_of
-    from cluster.controller.submissions import materialise
+    from cluster.controller.submissions import base_of, materialise
     from cluster.git.code_outcomes import Rejected
     from cluster.git.study_repository import StudyRepository
 
     state = study.state()
     repository = StudyRepository.open(study.home.git, study=study.home.name)
-    for submission in (one for one in made if not one.settings):
+    files = repository.read_files(base_of(state), editable)
+    for submission in made if len(made) == 1 else ():
         candidate, _ = materialise(
             submission,
             state=state,
             repository=repository,
             source=study.home.repository,
-            files={},
+            files=files,
             editable=editable,
         )
         if isinstance(candidate, Rejected):
             cure = _cure(study, submission) if candidate.is_stale else ""
             raise UsageProblem(candidate.reason + cure)
-        if submission.reverts and (twin := twin_of(state, candidate.tree, submission.reverts)):
-            status = state.experiments[twin].status.value.replace("_", " ")
-            raise UsageProblem(f"{twin} takes {submission.reverts} out already: it is {status}")
+        if twin := twin_of(state, candidate.tree, submission.reverts):
+            raise UsageProblem(_repetition(state, twin, submission))
+
+
+def _repetition(state: "StudyState", name: "ExperimentId", submission: "SubmissionReceived") -> str:
+    from cluster.state.events import RetryRequested
+    from cluster.state.steps import TRANSITIONS
+    from infra.facts.experiment_facts import score_of
+    from infra.facts.plain_text import number
+
+    twin = state.experiments[name]
+    status = twin.status.value.replace("_", " ")
+    if submission.reverts:
+        return f"{name} takes {submission.reverts} out already: it is {status}"
+    score = score_of(twin)
+    measured = f" with {state.metric} {number(score)}" if score is not None else ""
+    again = twin.status in TRANSITIONS[RetryRequested]
+    cure = f"`incumbent retry {name}` runs it again" if again else f"see `incumbent show {name}`"
+    return f"that is the same tree as {name}, which is {status}{measured}: {cure}"
 
 
 def _cure(study: "OpenStudy", submission: "SubmissionReceived") -> str:

@@ -1,5 +1,6 @@
 """Which experiment somebody means: by its own name, or by that of what was submitted."""
 
+import re
 from typing import TYPE_CHECKING
 
 from infra.cli.study_choice import UsageProblem
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from infra.facts.refused import RefusedFacts
     from infra.local.study import OpenStudy
 
+_SUBMISSION = re.compile(r"s-[0-9a-f]{8}")
+
 
 def experiment_named(study: "OpenStudy", state: "StudyState", name: str) -> "Experiment":
     """Return the experiment; raises UsageProblem, which says what became of a submission."""
@@ -17,6 +20,20 @@ def experiment_named(study: "OpenStudy", state: "StudyState", name: str) -> "Exp
     if isinstance(found, dict):
         raise UsageProblem(refusal(found, state.metric))
     return found
+
+
+def with_experiment(study: "OpenStudy", state: "StudyState", name: str) -> str:
+    """Return the name of an experiment, a trial or a step, with no submission's name in it.
+
+    What begins with the name of a submission (`s-1f2e3d4c.1`) is of the experiment that it became.
+
+    Raises:
+        UsageProblem: it became none.
+    """
+    found = _SUBMISSION.match(name)
+    if found is None:
+        return name
+    return experiment_named(study, state, found[0]).id + name[found.end() :]
 
 
 def experiment_or_refusal(

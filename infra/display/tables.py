@@ -42,6 +42,8 @@ WIDTH_OF_A_PIPE = 2000
 """Nothing is cut for a program that reads, nor padded to fill a screen that is not there."""
 _PLAIN_CRASHES = frozenset({"", CrashKind.EXCEPTION, CrashKind.SIGNAL})
 """Kinds of which the reason tells all."""
+_UNMERGED = frozenset({"conflicted", "dropped"})
+"""What became of winners that could not be merged, or whose merges came to nothing."""
 
 
 def render_status(facts: StatusFacts, *, file: TextIO | None = None) -> None:
@@ -60,6 +62,7 @@ def render_refused(rows: Iterable[RefusedFacts], *, metric: str = "score") -> No
     """Print refused proposals, one a line, each with what it repeats and the result of that."""
     table = PlainTable("proposer", "twin of", "which is", one_line(metric, 12))
     table.flexible("refused")
+    table.may_miss("proposer", "which is")
     for row in rows:
         why = Text(one_line(row["reason"]))
         table.add_row(
@@ -180,6 +183,7 @@ def _judged(facts: StatusFacts) -> Text:
 def _slots(slots: list[SlotFacts], most: int) -> Table:
     table = PlainTable("slot", "trial", "for")
     table.flexible("hypothesis", "last line")
+    table.may_miss("last line", "for")
     shown = slots[:most] if most else slots
     for slot in shown:
         is_busy = slot["state"] == "busy"
@@ -199,6 +203,7 @@ def _slots(slots: list[SlotFacts], most: int) -> Table:
 def _experiments(rows: Iterable[ExperimentFacts], metric: str) -> Table:
     table = PlainTable("id", "status", one_line(metric, 12), "delta", "time", "proposer")
     table.flexible("hypothesis")
+    table.may_miss("proposer", "time", "delta")
     for row in rows:
         table.add_row(
             Text(row["id"]),
@@ -223,7 +228,8 @@ def _hypothesis(row: ExperimentFacts) -> Text:
     hypothesis, reason = one_line(row["hypothesis"]), one_line(row["reason"])
     if row["status"] not in WITH_REASON or not reason:
         return Text(hypothesis)
-    return Text.assemble(reason, (f" ({hypothesis})", "dim"))
+    won = "won, but " if row["status"] in _UNMERGED else ""
+    return Text.assemble(won, reason, (f" ({hypothesis})", "dim"))
 
 
 def _show(facts: ShowFacts, metric: str) -> RenderableType:
@@ -282,6 +288,7 @@ def _last_outcome(facts: ShowFacts) -> Mapping[str, Any]:
 def _trials(trials: list[TrialFacts]) -> Table:
     table = PlainTable("trial", "ending", "value", "time", "slot")
     table.flexible("reason")
+    table.may_miss("slot", "time")
     for trial in trials:
         outcome = trial["outcome"] or {}
         table.add_row(
@@ -299,6 +306,7 @@ def _merges(facts: ShowFacts) -> Table:
     """Return all merges that carried its patch."""
     table = PlainTable("merged as", "onto", "ending", "value", "delta")
     table.flexible("reason")
+    table.may_miss("onto", "delta", "value")
     for merge in facts["merges"]:
         chain = f" in the chain of {merge['chain']}" if merge["chain"] else ""
         table.add_row(
@@ -326,6 +334,7 @@ def _conditions(trials: list[TrialFacts]) -> Iterable[RenderableType]:
 def _story(facts: ShowFacts) -> Table:
     table = PlainTable("event", "at")
     table.flexible("what")
+    table.may_miss("at", least_flexible=24)
     for line in facts["story"]:
         at = line.get("at", "")[:19].replace("T", " ")
         what = line.get("text", line["event"])

@@ -223,7 +223,9 @@ def refuse_what_is_known(study: Study) -> None:
     known = len(study.state().experiments)
     done = study.incumbent("submit", "--set", "A=9", "--wait", "--json", code=0)
     assert json.loads(done.stdout)[0]["status"] == "discarded"  # not the same tree: B differs
-    done = study.incumbent("submit", "--set", "A=9", "--wait", "--json", code=1)
+    done = study.incumbent("submit", "--set", "A=9", code=2)
+    assert f"the same tree as e{known}, which is discarded" in done.stderr
+    done = study.incumbent("submit", "--grid", "A=9", "--wait", "--json", code=1)
     assert json.loads(done.stdout)[0]["reason"] == f"the same tree as e{known}"
     assert len(study.state().experiments) == known + 1
     done = study.incumbent("submit", "--set", "B=1", code=2)

@@ -111,6 +111,43 @@ def test_a_log_has_a_line_for_each_experiment(study: Study, narrow: io.StringIO)
     assert fits(narrow.getvalue())
 
 
+@pytest.mark.parametrize("columns", [40, 52, 72])
+@pytest.mark.parametrize("metric", ["val_loss", "time"])
+def test_on_a_narrow_screen_a_log_does_without_what_is_needed_least(
+    study: Study, narrow: io.StringIO, monkeypatch: pytest.MonkeyPatch, columns: int, metric: str
+) -> None:
+    monkeypatch.setattr(tables, "WIDTH_OF_A_PIPE", columns)
+    tables.render_log(log_facts(study.state), metric=metric, file=narrow)
+    lines = narrow.getvalue().splitlines()
+    assert lines[0].split()[:3] == ["id", "status", metric]
+    assert lines[0].split()[-1] == "hypothesis"
+    assert [line.split()[0] for line in lines[1:]] == ["e0", "e1", "e2", "e3", "e4"]
+    assert lines[2].split()[:3] == ["e1", "kept", "0.38"]
+    assert "LR 0.1 ->" in lines[2]
+    assert ("proposer" in lines[0]) == (columns == 72)
+    assert fits(narrow.getvalue(), columns)
+
+
+def test_on_a_narrow_screen_a_story_does_without_its_times(
+    study: Study, narrow: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "WIDTH_OF_A_PIPE", 40)
+    facts = show_facts(study.state, ExperimentId("e1"), study.events)
+    tables.render_show(facts, metric="val_loss", file=narrow)
+    assert "proposed e1 by tuner: LR" in narrow.getvalue()
+    assert fits(narrow.getvalue(), 40)
+
+
+def test_a_winner_that_could_not_be_merged_is_told_as_one(narrow: io.StringIO) -> None:
+    study = Study(slots=0)
+    study.tell(*eventful()[2:])
+    rows = [row for row in log_facts(study.state) if row["status"] in {"conflicted", "dropped"}]
+    tables.render_log(rows, metric="val_loss", file=narrow)
+    conflicted, dropped = narrow.getvalue().splitlines()[1:]
+    assert "won, but conflicts wit" in conflicted
+    assert "won, but merged as e15" in dropped
+
+
 @pytest.mark.parametrize("experiment", [f"e{n}" for n in range(19)])
 def test_everything_of_any_experiment_can_be_shown(experiment: str, narrow: io.StringIO) -> None:
     study = Study(slots=0)

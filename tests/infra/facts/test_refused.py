@@ -72,7 +72,7 @@ def test_a_submission_that_repeated_something_says_what_and_how_that_went(user: 
     line = f"{name} was refused: the same tree as e0, which is rejected (see `incumbent show e0`)"
     assert user.done("show", name).strip() == line
     assert json.loads(user.done("show", name, "--json"))["duplicate_of"] == "e0"
-    for verb in ("cancel", "retry", "accept", "approve", "diff"):
+    for verb in ("cancel", "retry", "accept", "approve", "diff", "logs", "artifacts"):
         assert line in user.refused(USAGE, verb, name)
 
 
@@ -81,11 +81,43 @@ def test_a_submission_goes_by_its_name_after_it_became_an_experiment(user: User)
     tell(user, experiment(1, user, name))
     assert user.done("show", name).startswith("e1  ")
     assert "cancel of e1 requested" in user.done("cancel", name)
+    assert "e1 left nothing in $INCUMBENT_OUT" in user.done("artifacts", name)
+    assert "no trial of e1 has started" in user.refused(USAGE, "logs", name)
+    (user.home.logs / "e1.1.log").write_text("loss: 1\n")
+    said = user.refused(USAGE, "logs", f"{name}.1")
+    assert "there is no trial e1.1 of e1: no trial of it has started" in said
 
 
 def test_a_submission_that_waits_says_so_and_one_that_never_was_is_unknown(user: User) -> None:
     assert "waits to become an experiment" in user.refused(USAGE, "cancel", submit(user))
-    assert "there is no experiment s-00000000" in user.refused(USAGE, "show", "s-00000000")
+    for verb in ("show", "logs", "artifacts"):
+        assert "there is no experiment s-00000000" in user.refused(USAGE, verb, "s-00000000")
+
+
+def test_the_log_names_what_was_submitted_and_is_no_experiment_yet(user: User) -> None:
+    # The fixture's own submission waits, too.
+    names = [submit(user) for _ in range(4)]
+    said = user.run(PROGRAM, "log").stderr
+    assert "submitted, and no experiments yet: s-" in said
+    assert all(name in said for name in names[:3])
+    assert names[3] not in said
+    assert "and 1 more" in said
+    tell(user, *(repeats("e0", name) for name in names))
+    said = user.run(PROGRAM, "log").stderr
+    assert not any(name in said for name in names)
+    assert "refused before they cost anything: 4 (see" in said
+
+
+def test_that_nothing_was_refused_is_said(user: User) -> None:
+    done = user.run(PROGRAM, "log", "--refused")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "nothing was refused" in done.stderr
+    assert json.loads(user.done("log", "--refused", "--json")) == []
+
+
+def test_refused_proposals_cannot_be_replayed(user: User) -> None:
+    said = user.refused(USAGE, "log", "--refused", "--proposals")
+    assert "say --refused or --proposals" in said
 
 
 def test_the_log_counts_what_was_refused_and_lists_it_with_its_twins(user: User) -> None:
