@@ -43,8 +43,12 @@ class _Case:
     observed: float
     """Measured improvement over what the base is believed to score."""
     base: Belief
-    runs: int
+    count: int
+    """Runs of the candidate."""
+    runs: float
+    """So many runs with the first seed would say as much."""
     sigma: float
+    """Noise of such a run, as it is compared with others of its seed."""
     price: float
     prior: PatchPrior
     expected: Belief | None
@@ -92,7 +96,7 @@ class BayesJudge:
         if n < enough:
             reason = f"baseline, run {n} of {enough}"
             return Judgement(verdict=Verdict.REPLICATE, delta=0.0, reason=reason)
-        learnt = Learnt(candidate=_start(baseline, _sigma(baseline, around)), memory=around.memory)
+        learnt = Learnt(candidate=_start(baseline, around), memory=around.memory)
         return Judgement(verdict=Verdict.KEEP, delta=0.0, reason="baseline", learnt=learnt)
 
     def is_ahead(self, candidate: Evidence, incumbent: Evidence) -> bool:
@@ -111,7 +115,7 @@ class BayesJudge:
         memory = self._memory(case, opinion, around.memory)
         if keep:
             memory = replace(memory, conceded=max(0.0, memory.conceded - delta))
-        elif self._is_simpler(candidate, reference, opinion, memory, case.sigma):
+        elif self._is_simpler(candidate, reference, opinion, memory, case.prior.unit):
             keep, saved = True, reference.lines - candidate.lines
             memory = replace(memory, conceded=memory.conceded + max(0.0, -delta))
             words = f"{saved} line{'s' if saved > 1 else ''} shorter and no worse: {words}"
@@ -125,30 +129,32 @@ class BayesJudge:
         )
 
     def _case(self, candidate: Evidence, reference: Evidence, around: Circumstance) -> _Case:
-        sigma = _sigma(candidate, around)
-        base = reference.belief or _start(reference, sigma)
+        unit = _above_zero(around.noise.sigma, candidate)
+        base = reference.belief or _start(reference, around)
         price = self.price
         if price is None:
             price = PRICE_FEW if around.slots < FEW_SLOTS else PRICE_MANY
+        own = around.measured(candidate.score)
         return _Case(
-            observed=self.metric.improvement(candidate.score.mean, base.mean),
+            observed=self.metric.improvement(own.mean, base.mean),
             base=base,
-            runs=candidate.score.n,
-            sigma=sigma,
-            price=price * sigma,
+            count=candidate.score.n,
+            runs=own.runs,
+            sigma=_above_zero(around.sigma, candidate),
+            price=price * unit,
             prior=PatchPrior(
-                seen=around.memory.patches or PatchCounts(), unit=sigma, assumed=self.assumed
+                seen=around.memory.patches or PatchCounts(), unit=unit, assumed=self.assumed
             ),
             expected=candidate.expected,
         )
 
     def _is_open(self, case: _Case, opinion: Opinion, around: Circumstance) -> bool:
         """Say whether another run is worth more than a run costs."""
-        if case.runs >= self.max_replicates:
+        if case.count >= self.max_replicates:
             return False
-        if case.runs == 1 and self._is_noise_unsure(case, opinion, around):
+        if case.count == 1 and self._is_noise_unsure(case, opinion, around):
             return True
-        most = self.max_replicates - case.runs
+        most = self.max_replicates - case.count
         gained = max(
             _knowledge_gradient(case, opinion, more) / more for more in LOOKAHEAD if more <= most
         )
@@ -214,15 +220,15 @@ class BayesJudge:
         )
 
 
-def _sigma(evidence: Evidence, around: Circumstance) -> float:
+def _above_zero(sigma: float, evidence: Evidence) -> float:
     """Return the noise of one run, above zero."""
-    scale = max(abs(evidence.score.mean), _SMALLEST)
-    return max(around.noise.sigma, _SMALLEST * scale)
+    return max(sigma, _SMALLEST * max(abs(evidence.score.mean), _SMALLEST))
 
 
-def _start(evidence: Evidence, sigma: float) -> Belief:
+def _start(evidence: Evidence, around: Circumstance) -> Belief:
     """Return what runs alone say of a tree's score."""
-    return Belief(mean=evidence.score.mean, variance=sigma**2 / evidence.score.n)
+    own, sigma = around.measured(evidence.score), _above_zero(around.sigma, evidence)
+    return Belief(mean=own.mean, variance=sigma**2 / own.runs)
 
 
 def _merged(expected: Belief, observed: float, variance: float) -> Opinion:

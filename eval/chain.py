@@ -9,12 +9,12 @@ the chain, so that one run of each suffices, and a tree without a score is known
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 from eval.assumptions import MERGED_SHARE, MERGED_SPREAD
 from eval.beliefs import Belief
 from eval.metric import Metric
 from eval.normal import survival
+from eval.seed_effects import Measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +23,8 @@ class Link:
 
     expected: Belief
     """The patch's effect where it was last measured; positive is better."""
-    values: tuple[float, ...] = ()
-    """Its scored runs, in the metric's unit; none if no run was scored."""
+    own: Measured | None = None
+    """What its runs say of it; None if no run was scored."""
     may_win: bool = True
     """It may be promoted, if it was scored."""
 
@@ -60,7 +60,7 @@ def score_chain(
         drift = MERGED_SHARE * link.expected.mean
         spread = link.expected.variance + (MERGED_SPREAD * link.expected.mean) ** 2
         ahead.append(Belief(mean=before.mean - better * drift, variance=before.variance + spread))
-        known.append(_seen(ahead[-1], link.values, sigma))
+        known.append(_seen(ahead[-1], link.own, sigma))
     scores, gains = _backward(ahead, known)
     effects = tuple(
         Belief(
@@ -77,13 +77,13 @@ def score_chain(
     )
 
 
-def _seen(before: Belief, values: tuple[float, ...], sigma: float) -> Belief:
+def _seen(before: Belief, own: Measured | None, sigma: float) -> Belief:
     """Return what to believe of a tree after its runs."""
-    if not values:
+    if own is None:
         return before
-    share = before.variance / (before.variance + sigma**2 / len(values))
+    share = before.variance / (before.variance + sigma**2 / own.runs)
     return Belief(
-        mean=before.mean + share * (fmean(values) - before.mean),
+        mean=before.mean + share * (own.mean - before.mean),
         variance=before.variance * (1 - share),
     )
 
@@ -108,6 +108,6 @@ def _best(scores: Sequence[Belief], links: Sequence[Link], metric: Metric) -> in
     best = 0
     for number, link in enumerate(links, start=1):
         better = metric.is_better(scores[number].mean, scores[best].mean)
-        if link.values and link.may_win and better:
+        if link.own and link.may_win and better:
             best = number
     return best

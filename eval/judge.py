@@ -11,6 +11,7 @@ from eval.beliefs import Belief, Learnt, Memory
 from eval.metric import Metric
 from eval.noise import Noise
 from eval.score import Score
+from eval.seed_effects import Measured, SeedEffects
 
 
 class Verdict(StrEnum):
@@ -47,10 +48,21 @@ class Circumstance:
 
     noise: Noise = field(default_factory=Noise)
     """Of single runs on the candidate's device class."""
+    seeds: SeedEffects | None = None
+    """What seeds bring to runs there, where anything is known of it."""
     memory: Memory = field(default_factory=Memory)
     """What the judge remembers from its last verdict."""
     slots: int = 1
     """Slots that take work."""
+
+    @property
+    def sigma(self) -> float:
+        """Noise of a run that is compared with others of its seed."""
+        return self.seeds.sigma if self.seeds else self.noise.sigma
+
+    def measured(self, score: Score) -> Measured:
+        """Return what a score says of its tree, without what seeds bring to any tree."""
+        return self.seeds.measured(score) if self.seeds and score.seeds else Measured.of(score)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,12 @@
 """How much two runs of the same code differ. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean
+from typing import TypeVar
+
+T = TypeVar("T")
 
 OUTLYING = 16.0
 """One group is left out where its variance is so many times that of all others together: runs
@@ -31,16 +34,27 @@ def pooled_noise(groups: Iterable[Sequence[float]]) -> Noise:
     The pooled within-group variance. Robust to one outlier in the manner of Cochran's test (1941;
     ISO 5725-2): the group with the largest variance is left out if it is far beyond the others.
     """
-    spreads = [_spread(group) for group in groups if len(group) > 1]
-    squares = sum(square for square, _ in spreads)
+    known = [group for group in groups if len(group) > 1]
+    kept = without_outlier(known, lambda group: group)
+    spreads = [_spread(group) for group in kept]
     dof = sum(n for _, n in spreads)
     if not dof:
         return Noise()
-    worst, n = max(spreads, key=lambda spread: spread[0] / spread[1])
-    rest, rest_dof = squares - worst, dof - n
-    if rest_dof >= ENOUGH and worst / n > OUTLYING * max(rest, 0.0) / rest_dof > 0:
-        return Noise(sigma=sqrt(rest / rest_dof), dof=rest_dof, has_outlier=True)
-    return Noise(sigma=sqrt(squares / dof), dof=dof)
+    squares = sum(square for square, _ in spreads)
+    return Noise(sigma=sqrt(squares / dof), dof=dof, has_outlier=len(kept) < len(known))
+
+
+def without_outlier(groups: Sequence[T], values: Callable[[T], Sequence[float]]) -> Sequence[T]:
+    """Return the groups but the one whose variance is far beyond that of all others, if any is."""
+    spreads = [_spread(values(group)) for group in groups]
+    ratios = [square / n if n else 0.0 for square, n in spreads]
+    if not any(ratios):
+        return groups
+    worst = ratios.index(max(ratios))
+    others = [*spreads[:worst], *spreads[worst + 1 :]]
+    rest, dof = sum(square for square, _ in others), sum(n for _, n in others)
+    is_outlier = dof >= ENOUGH and ratios[worst] > OUTLYING * rest / dof > 0
+    return [*groups[:worst], *groups[worst + 1 :]] if is_outlier else groups
 
 
 def _spread(group: Sequence[float]) -> tuple[float, int]:

@@ -16,12 +16,16 @@ class Score:
     device_class: str
     marks: tuple[tuple[Mark, ...], ...] = ()
     """For each value, what was odd about the conditions; empty where that is known of none."""
+    seeds: tuple[int, ...] = ()
+    """For each value, the seed that its trial was told; empty where that is not known."""
 
     def __post_init__(self) -> None:
         if not self.values or not all(math.isfinite(value) for value in self.values):
             raise ValueError(f"a score needs finite values, got {self.values}")
         if self.marks and len(self.marks) != len(self.values):
             raise ValueError(f"{len(self.marks)} marks for {len(self.values)} values")
+        if self.seeds and len(self.seeds) != len(self.values):
+            raise ValueError(f"{len(self.seeds)} seeds for {len(self.values)} values")
 
     @property
     def mean(self) -> float:

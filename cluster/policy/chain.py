@@ -7,6 +7,7 @@ each other patch is queued again or dropped, with the reason.
 
 from collections.abc import Iterator, Sequence
 
+from cluster.policy import seed_verdicts
 from cluster.policy.commands import CancelTrial, Command, RecordJudgement, SettleChain
 from cluster.policy.study_plan import StudyPlan
 from cluster.policy.verdicts import noise
@@ -16,7 +17,7 @@ from cluster.state.state import StudyState
 from cluster.state.winners import root
 from eval.beliefs import Belief, Learnt
 from eval.chain import ChainScores, Link, score_chain
-from eval.judge import Judgement, Verdict
+from eval.judge import Circumstance, Judgement, Verdict
 from trainer.trial import ExperimentId
 
 MOST_MERGES = 3
@@ -77,18 +78,24 @@ def _scores(
     state: StudyState, plan: StudyPlan, base: Experiment, links: Sequence[Experiment]
 ) -> ChainScores:
     smallest = _SMALLEST * max(abs(base.worth), _SMALLEST)
-    sigma = max(noise(state, base.device_class).sigma, smallest)
-    start = base.belief or Belief(mean=base.worth, variance=sigma**2 / len(base.values))
+    kind = base.device_class
+    around = Circumstance(
+        noise=noise(state, kind), seeds=seed_verdicts.effects(state, plan, kind, links)
+    )
+    sigma = max(around.sigma, smallest)
+    own = around.measured(base.evidence.score)
+    start = base.belief or Belief(mean=own.mean, variance=sigma**2 / own.runs)
     shown: list[Link] = []
     is_barred = False
     for link in links:
         # What holds a patch that somebody has to look at, or has cancelled, is not promoted either.
-        is_barred = is_barred or link.status is Status.SUSPECT or link.is_cancelled
+        is_suspect = link.status is Status.SUSPECT
+        is_barred = is_barred or is_suspect or link.is_cancelled
         expected = state.experiments[link.merge_of].effect
         shown.append(
             Link(
                 expected=expected or Belief(mean=0.0, variance=0.0),
-                values=() if link.status is Status.SUSPECT else link.values,
+                own=around.measured(link.score) if link.score and not is_suspect else None,
                 may_win=link.status is Status.MEASURED and not is_barred,
             )
         )

@@ -5,11 +5,14 @@ the seed that it chose, can discard it; to be kept it has to be better on others
 can set another, a person has to look.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from cluster.policy.study_plan import StudyPlan
 from cluster.state.experiment import Experiment
+from cluster.state.state import StudyState
 from eval.judge import Judgement, Verdict
+from eval.seed_effects import SeedEffects, seed_effects
 from eval.seeds import SeedHabit
 
 _ONE_SEED = "its runs share one seed and tell of repeatability alone"
@@ -35,3 +38,23 @@ def objections(experiment: Experiment) -> tuple[str, ...]:
     is_fixed = experiment.seeds is SeedHabit.FIXED
     is_fixed |= experiment.seeds is SeedHabit.WRITTEN and any(not o.reseeds for _, o, _ in repeats)
     return ("it changes the seed, and nothing can set another one for it",) if is_fixed else ()
+
+
+def effects(
+    state: StudyState, plan: StudyPlan, kind: str, measured: Sequence[Experiment]
+) -> SeedEffects | None:
+    """Return what other experiments tell of the seeds that some were run with on a device class.
+
+    None where it is not certain that each trial ran with the seed that it was told: the repository
+    does not read it, or a patch of theirs or of the branch changed how it is set.
+    """
+    branch = (state.experiments[promoted] for promoted in state.lineage)
+    if plan.seeds is not SeedHabit.TAKEN or any(one.seeds for one in (*measured, *branch)):
+        return None
+    own = {one.id for one in measured}
+    others = (state.experiments[name] for name in state.replicated if name not in own)
+    runs = [one.scored_on(kind) for one in others if not one.seeds]
+    return seed_effects(
+        [[(trial.seed, value) for trial, _, value in scored] for scored in runs if len(scored) > 1],
+        first=plan.seed + 1,
+    )

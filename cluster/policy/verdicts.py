@@ -84,6 +84,7 @@ def judgement(
     """Return what the judge says of a measured experiment, and what it compared it with."""
     around = Circumstance(
         noise=noise(state, experiment.device_class),
+        seeds=seed_verdicts.effects(state, plan, experiment.device_class, [experiment]),
         memory=state.memory,
         slots=state.open_slots or plan.slots,
     )

@@ -34,6 +34,8 @@ class Runs(BaseModel):
     """Standard deviation of that, relative."""
     noise: NotNegative
     """Standard deviation between two runs of the same code, in the metric's unit."""
+    seed_share: Share = 0.0
+    """Of that variance, what all runs of one seed have in common, whatever their code."""
     crashed: Share
     """Of all candidates, those that crash, on each of their runs."""
     crash_at: Share

@@ -1,5 +1,6 @@
 """What runs of a simulated study come to, and how long they take."""
 
+import math
 from random import Random
 
 from cluster.policy.commands import QueueTrial
@@ -15,7 +16,7 @@ class PaperRuns:
     """Draws what differs between two runs of one tree."""
 
     def __init__(self, landscape: Landscape, terrain: Terrain, seed: int) -> None:
-        self._landscape, self._terrain = landscape, terrain
+        self._landscape, self._terrain, self._seed = landscape, terrain, seed
         self._noise, self._durations = (
             Random(f"{what}/{seed}")  # noqa: S311 - chance, not a secret
             for what in ("noise", "durations")
@@ -34,13 +35,22 @@ class PaperRuns:
         if self._crashes(order, tree):
             return _CRASHED
         runs, start = self._landscape.runs, self._landscape.baseline
-        noise = self._noise.gauss(0.0, runs.noise) if runs.noise else 0.0
+        noise = self._luck(order.seed) if runs.noise else 0.0
         if order.rung_s is not None:
             shown = start - self._terrain.shown(tree, order.rung_s / runs.seconds) + noise
             return TrialOutcome(ending=Ending.SHORT, short_value=shown, device_class="gpu")
         value = start - self._terrain.improvement(tree) + noise
         probe = _OBEYS if order.smoke is not None and order.smoke.is_probe else None
         return TrialOutcome(ending=Ending.SCORED, value=value, device_class="gpu", probe=probe)
+
+    def _luck(self, seed: int) -> float:
+        """Return by how much a run is off: what its seed brings to every tree, and its own."""
+        runs = self._landscape.runs
+        own = math.sqrt(1 - runs.seed_share) * self._noise.gauss(0.0, runs.noise)
+        if not runs.seed_share:
+            return own
+        common = Random(f"seed/{self._seed}/{seed}")  # noqa: S311 - chance, not a secret
+        return own + math.sqrt(runs.seed_share) * common.gauss(0.0, runs.noise)
 
     def _crashes(self, order: QueueTrial, tree: Tree) -> bool:
         """Say whether a run gets as far as to where its tree crashes."""

@@ -271,6 +271,7 @@ class Experiment:
             values=tuple(value for _, _, value in scored),
             device_class=device_class,
             marks=tuple(trial.marks for trial, _, _ in scored),
+            seeds=tuple(trial.seed for trial, _, _ in scored),
         )
         if device_class != self.device_class:
             return Evidence(score=score, lines=self.lines)

@@ -44,6 +44,13 @@ def simulate(
         float | None,
         typer.Option("--noise", help="Standard deviation of a run; default: the landscape's."),
     ] = None,
+    seed_share: Annotated[
+        float | None,
+        typer.Option(
+            "--seed-share",
+            help="Of that variance, what runs of one seed share; default: the landscape's.",
+        ),
+    ] = None,
     hours: Annotated[float, typer.Option("--hours", help="How long each study runs.")] = 8.0,
     latency: Annotated[
         float | None,
@@ -73,7 +80,7 @@ def simulate(
     from infra.simulations.simulations import DEFAULT_STALENESS, Question, simulation_facts
     from infra.simulations.simulations import simulate as play
 
-    terrain = _landscape(landscape, noise, latency)
+    terrain = _landscape(landscape, noise, seed_share, latency)
     question = Question(
         name=landscape,
         landscape=terrain,
@@ -101,12 +108,16 @@ def simulate(
         render_simulation(facts, about=terrain.about)
 
 
-def _landscape(name: str, noise: float | None, latency_s: float | None) -> "Landscape":
+def _landscape(
+    name: str, noise: float | None, seed_share: float | None, latency_s: float | None
+) -> "Landscape":
     from cluster.simulation.landscape import LandscapeProblem, load_landscape
 
     changes: dict[str, float] = {}
     if noise is not None:
         changes["runs__noise"] = _within("--noise", noise, 0, 1e9)
+    if seed_share is not None:
+        changes["runs__seed_share"] = _within("--seed-share", seed_share, 0, 1)
     if latency_s is not None:
         changes["surroundings__latency_s"] = _within("--latency", latency_s, 0, 1e6)
     try:

@@ -33,8 +33,10 @@ def render_simulation(facts: SimulationFacts, *, about: str, file: TextIO | None
     head = Text(one_line(facts["landscape"]), style="bold")
     head.append(f"  {one_line(about)}", style="not bold")
     console.print(head)
+    shared = f" ({100 * facts['seed_share']:g} % by seeds)" if facts["seed_share"] else ""
     console.print(
-        f"{facts['hours']:g} h, noise {facts['noise']:g}, proposer {facts['latency_s']:g} s, "
+        f"{facts['hours']:g} h, noise {facts['noise']:g}{shared}, "
+        f"proposer {facts['latency_s']:g} s, "
         f"{n} seed{'' if n == 1 else 's'}; improvements x 0.001, ± 95 %",
         style="dim",
     )

@@ -178,6 +178,8 @@ class SimulationFacts(TypedDict):
 
     landscape: str
     noise: float
+    seed_share: float
+    """Of its variance, what runs of one seed share."""
     latency_s: float
     max_staleness: int
     hours: float
@@ -190,6 +192,7 @@ def simulation_facts(question: Question, answers: Sequence[Answer]) -> Simulatio
     return {
         "landscape": question.name,
         "noise": question.landscape.runs.noise,
+        "seed_share": question.landscape.runs.seed_share,
         "latency_s": question.landscape.surroundings.latency_s,
         "max_staleness": question.max_staleness,
         "hours": question.hours,

@@ -1,5 +1,7 @@
 """Scores smoothed along a chain of merges."""
 
+from statistics import fmean
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from eval.beliefs import Belief
 from eval.chain import Link, score_chain
 from eval.metric import Goal, Metric
+from eval.seed_effects import Measured
 
 LOSS = Metric(name="loss", goal=Goal.MINIMIZE, pattern="x")
 ACCURACY = Metric(name="accuracy", goal=Goal.MAXIMIZE, pattern="x")
@@ -16,7 +19,8 @@ SIGMA = 0.02
 
 
 def link(gain: float, *values: float, sd: float = 0.01, may_win: bool = True) -> Link:
-    return Link(expected=Belief(mean=gain, variance=sd**2), values=values, may_win=may_win)
+    own = Measured(mean=fmean(values), runs=len(values)) if values else None
+    return Link(expected=Belief(mean=gain, variance=sd**2), own=own, may_win=may_win)
 
 
 LINKS = st.lists(
@@ -39,11 +43,12 @@ def test_it_is_what_all_runs_say_together(links: list[Link]) -> None:
     spread = [one.expected.variance + (0.35 * one.expected.mean) ** 2 for one in links]
     covariance = np.diag([START.variance, *spread])
     sums = np.tril(np.ones((k + 1, k + 1)))  # scores along the chain from start and steps
-    rows = [sums[place] for place, one in enumerate(links, start=1) for _ in one.values]
+    rows = [sums[place] for place, one in enumerate(links, start=1) if one.own]
     if rows:
-        seen = np.array([value for one in links for value in one.values])
-        h = np.array(rows)
-        gain = covariance @ h.T @ np.linalg.inv(h @ covariance @ h.T + SIGMA**2 * np.eye(len(seen)))
+        own = [one.own for one in links if one.own]
+        seen = np.array([one.mean for one in own])
+        h, noise = np.array(rows), np.diag([SIGMA**2 / one.runs for one in own])
+        gain = covariance @ h.T @ np.linalg.inv(h @ covariance @ h.T + noise)
         mean = mean + gain @ (seen - h @ mean)
         covariance = covariance - gain @ h @ covariance
     found = score_chain(START, links, sigma=SIGMA, metric=LOSS)

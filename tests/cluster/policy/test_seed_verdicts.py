@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from cluster.policy.seed_verdicts import effects
 from cluster.policy.trial_planning import OTHER_SEEDS
 from cluster.state import events as ev
 from cluster.state.experiment import Status
@@ -150,3 +151,26 @@ def test_repeats_share_a_seed_unless_one_was_written(
     while world.status(maybe) is Status.QUEUED:
         world.run(maybe, outcome(1.5))
     assert (ONE_SEED in world.state.experiments[maybe].reason) is is_told
+
+
+@pytest.mark.parametrize("habit", SeedHabit)
+def test_what_seeds_bring_is_learnt_where_the_script_takes_them(habit: SeedHabit) -> None:
+    """With eight slots, what would be discarded is run twice while noise is hardly known."""
+    world = World(slots=8)
+    world.plan = replace(world.plan, seeds=habit)
+    begin(world, BayesJudge(metric=METRIC, max_replicates=2))
+    for number in range(6):
+        candidate = world.propose()
+        assert world.run(candidate, scored(1.1 + number)) is Status.QUEUED
+        assert world.run(candidate, scored(1.15 + number)) is Status.DISCARDED
+    kind = world.state.experiments[E0].device_class
+    found = effects(world.state, world.plan, kind, [])
+    if habit is not SeedHabit.TAKEN:
+        assert found is None
+        return
+    assert found is not None
+    assert found.share > 0.5
+    assert found.means[2] - found.means[1] == pytest.approx(0.05, abs=0.015)
+    assert effects(world.state, world.plan, "another class", []) is None
+    changed = replace(world.state.experiments[E0], seeds=SeedHabit.TAKEN)
+    assert effects(world.state, world.plan, kind, [changed]) is None

@@ -55,6 +55,14 @@ def test_json_has_the_same_numbers_for_the_same_seeds(user: User) -> None:
     assert other["cells"] != facts["cells"]
 
 
+def test_what_seeds_share_is_told_beside_the_noise(user: User) -> None:
+    options = ("--hours", "0.5", "--seeds", "1", "--slots", "2", "--judge", "bayes")
+    done = user.run(PROGRAM, "simulate", *options, "--noise", "0.001", "--seed-share", "0.25")
+    assert "noise 0.001 (25 % by seeds), proposer" in done.stdout
+    facts = json.loads(user.run(PROGRAM, "simulate", *options, "--json").stdout)
+    assert facts["seed_share"] == 0.0
+
+
 @pytest.mark.parametrize(("name", "start"), [("a.png", b"\x89PNG"), ("a.svg", b"<?xml")])
 def test_a_picture_is_drawn(user: User, name: str, start: bytes) -> None:
     options = ("--hours", "0.5", "--seeds", "1", "--slots", "2", "--judge", "greedy")
@@ -74,6 +82,7 @@ def test_a_picture_is_drawn(user: User, name: str, start: bytes) -> None:
         ({"landscape": "mine.toml"}, "mine.toml: cannot be read: No such file"),
         ({"noise": -1.0}, "--noise -1: must be from 0"),
         ({"noise": math.nan}, "--noise nan: must be from 0"),
+        ({"seed_share": 1.5}, "--seed-share 1.5: must be from 0 to 1"),
         ({"hours": 0.0}, "--hours 0: must be from 0.1"),
         ({"latency": math.inf}, "--latency inf: must be from 0"),
         ({"seeds": 0}, "--seeds 0: must be from 1"),
