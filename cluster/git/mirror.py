@@ -87,14 +87,15 @@ class Mirror:
         until `standing` says under which name they are to be kept; without it they are left alone.
 
         A target that is away or refuses is reported in the state; the next call tries again. What
-        is there beside the branch is read once and after every failure, so refs that somebody
-        deletes come back then, and not before. A ref there that names what the study has never had
-        stays as it is. Raises GitError if the study's own refs cannot be read.
+        is there beside the branch is read once, and after a failure, when all is tried once more:
+        refs that somebody deletes come back then, and not before. A ref there that names what the
+        study has never had stays as it is. Raises GitError if the study's own refs cannot be read.
         """
         ours = self._prefixes
         if has_news or self._truth is None:
             self._truth = self._list(self._study.git, *ours, self._study.branch_ref)
         truth, mirrored, message = self._truth, 0, ""
+        is_remembered = self._there is not None
         try:
             branch = self._look_at_branch()
             if self._done != (truth, branch):
@@ -107,6 +108,8 @@ class Mirror:
                 self._done = (truth, branch) if is_there and not strange else None
         except GitError as error:
             self._there = self._done = None
+            if is_remembered:  # a final run may have brought its tag meanwhile
+                return self.sync(standing, has_news=False)
             message = f"cannot bring the study's results to {self._target}: {error}"
         return MirrorState(mirrored=mirrored, message=message or self._kept)
 

@@ -77,6 +77,19 @@ def test_an_annotated_tag_arrives_and_is_never_made_anew(study) -> None:
     assert study.source.git("fsck", "--strict") == ""
 
 
+def test_a_tag_that_another_process_has_brought_meanwhile_is_no_trouble(study) -> None:
+    head = start(study)
+    ours = Mirror(study.repository, study.source.path)
+    assert not ours.sync().message
+    study.repository.tag("final-1", head, "test loss 0.3\n")
+    assert Mirror(study.repository, study.source.path).sync().mirrored == 1
+
+    told = ours.sync()
+
+    assert (told.message, told.mirrored) == ("", 0)
+    assert refs(study.source, "refs/tags") == refs(study, "refs/tags")
+
+
 def test_only_what_is_new_is_brought_and_a_quiet_round_writes_nothing(study) -> None:
     mirror = Mirror(study.repository, study.source.path)
     head = start(study)
