@@ -102,17 +102,21 @@ class BareRepository:
         return Changes(paths=tuple(paths), problem=problems[0] if problems else "")
 
     def apply(self, base: CommitId, patch: str) -> Made:
-        """Apply a patch to `base`, three-way where it can be."""
+        """Apply a patch to `base`, three-way where it can be.
+
+        One that is in there already makes the tree of `base`.
+        """
+        stdin = patch.encode("utf-8", "surrogateescape")
         with tempfile.TemporaryDirectory(prefix="incumbent-index-") as scratch:
             env = {"GIT_INDEX_FILE": f"{scratch}/index"}
             self.git.run("read-tree", base, env=env)
-            applied = self.git.run(
-                *("apply", "--cached", "--3way", "--whitespace=nowarn", "-"),
-                stdin=patch.encode("utf-8", "surrogateescape"),
-                env=env,
-                check=False,
-            )
+            words = ("apply", "--cached", "--whitespace=nowarn")
+            applied = self.git.run(*words, "--3way", "-", stdin=stdin, env=env, check=False)
             if applied.status == 0:
+                return Made(tree=self.git.run("write-tree", env=env).stdout.decode().strip())
+            self.git.run("read-tree", base, env=env)  # a merge that failed leaves its half
+            back = (*words, "--check", "--reverse", "-")
+            if self.git.run(*back, stdin=stdin, env=env, check=False).status == 0:
                 return Made(tree=self.git.run("write-tree", env=env).stdout.decode().strip())
         places = _FAILED.findall(applied.stderr) or _CONFLICT.findall(applied.stderr)
         return Made(tree="", conflicts=tuple(places))

@@ -83,10 +83,11 @@ def _config(home: "StudyHome") -> "StudyConfig":
 def _show(facts: "DryPruningFacts") -> None:
     from infra.facts.plain_text import duration, one_line
 
+    many = "trial" if facts["trials"] == 1 else "trials"
     left_out = f", {facts['without_curve']} without a curve" if facts["without_curve"] else ""
     left_out += f", {facts['pruned']} pruned and left out" if facts["pruned"] else ""
     say(
-        f"curves of {facts['curve']}: {facts['trials']} trials{left_out}; "
+        f"curves of {facts['curve']}: {facts['trials']} {many}{left_out}; "
         f"{facts['might_be_stopped']} might be stopped, {facts['winners']} of them winners"
     )
     say(f"{'kind':12}{'stopped':>8}{'saved':>10}{'of all':>8}  winners lost")

@@ -85,6 +85,17 @@ def test_a_patch_made_on_an_older_base_that_conflicts_names_the_file(study) -> N
     assert rejected == f"the patch does not apply to {newer.commit[:10]}: train.py"
 
 
+@pytest.mark.parametrize("names_blobs", [True, False])
+def test_a_patch_that_is_in_there_already_changes_nothing(study, names_blobs: bool) -> None:
+    with_it = study.candidate("LR = 4\nDEPTH = 2\n")
+    patch = (
+        study.git("diff", "--full-index", study.base, with_it.commit) + "\n"
+        if names_blobs
+        else PATCH
+    )
+    assert reason(study.patch(patch, base=with_it.commit)) == "changes nothing"
+
+
 def test_settings_of_the_user_do_not_change_how_a_patch_applies(study, plain_git: Path) -> None:
     (plain_git / ".gitconfig").write_text("[apply]\n whitespace = fix\n[core]\n autocrlf = true\n")
     made = study.patch(PATCH.replace("+LR = 4", "+LR = 4  "))
