@@ -225,9 +225,10 @@ def refuse_what_is_known(study: Study) -> None:
     assert json.loads(done.stdout)[0]["status"] == "discarded"  # not the same tree: B differs
     done = study.incumbent("submit", "--set", "A=9", code=2)
     assert f"the same tree as e{known}, which is discarded" in done.stderr
-    done = study.incumbent("submit", "--grid", "A=9", "--wait", "--json", code=1)
-    assert json.loads(done.stdout)[0]["reason"] == f"the same tree as e{known}"
-    assert len(study.state().experiments) == known + 1
+    done = study.incumbent("submit", "--grid", "A=9,11", "--wait", "--json", code=1)
+    old, new = json.loads(done.stdout)
+    assert (old["reason"], new["status"]) == (f"the same tree as e{known}", "discarded")
+    assert len(study.state().experiments) == known + 2
     done = study.incumbent("submit", "--set", "B=1", code=2)
     assert done.stderr == "error: changes nothing: B is 1\n"
 
