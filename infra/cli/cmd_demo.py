@@ -31,6 +31,7 @@ def demo(
     from infra.display.attach import gather
     from infra.display.tables import render_log
     from infra.facts.facts import log_facts
+    from infra.local.bounds import bounds_of
     from infra.local.settings import overridden
     from infra.processes.launch import CONFIG, prepare_study, require_sandbox
 
@@ -54,7 +55,7 @@ def demo(
         note(prepared.notes[0])
         code = start(prepared, detach=False, as_json=as_json)
         state = study.state()
-        facts = gather(study, state, config)
+        facts = gather(study, state, bounds_of(config))
     finally:
         study.server.release(study.client)
     if code == 0 and state.finished and not state.promotions:

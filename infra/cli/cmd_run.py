@@ -114,7 +114,9 @@ def start(prepared: "Prepared", *, detach: bool, as_json: bool) -> int:
     from infra.display.attach import Follower, Left, counted_interrupts, follow, gather
     from infra.display.closing import last_words
     from infra.display.live_view import make_view
-    from infra.local.controller_process import find_controller, start_controller, wait_until_it_runs
+    from infra.local.bounds import bounds_of
+    from infra.local.controller_process import find_controller
+    from infra.local.controller_start import start_controller, wait_until_it_runs
     from infra.local.keys import check_keys, collect_keys, key_names, keyless_words
     from infra.local.settings import load_settings, save_settings
     from infra.processes.listening import join_words
@@ -147,11 +149,11 @@ def start(prepared: "Prepared", *, detach: bool, as_json: bool) -> int:
             _say_detached(study.home.name, study.home.directory, as_json=as_json)
             return 0
         with make_view(as_json=as_json) as view:
-            follower = Follower(study, view, config)
+            follower = Follower(study, view, bounds_of(config))
             process = None if running else start_controller(study.home, keys)
             left = follow(follower, presses, process=process)
     if as_json:
-        print_json(gather(study, follower.state, config))
+        print_json(gather(study, follower.state, bounds_of(config)))
     return last_words(study, left, follower.state, config)
 
 

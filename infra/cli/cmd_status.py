@@ -8,14 +8,14 @@ def status(study: StudyOption = "", as_json: JsonOption = False) -> None:
     """Show where a study stands: best so far, slots, queue, rate."""
     from cluster.ledger.ledger import LedgerAway
     from infra.display.attach import gather
+    from infra.local.bounds import bounds_if_any
     from infra.local.controller_process import find_controller
-    from infra.local.settings import settings_if_any
     from infra.local.study import opened
 
     home = choose_study(study)
     try:
         with opened(home) as found:
-            facts = gather(found, found.state(), settings_if_any(home))
+            facts = gather(found, found.state(), bounds_if_any(home))
     except LedgerAway as error:
         if as_json:
             is_running = find_controller(home) is not None

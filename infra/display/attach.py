@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Protocol
 
-from cluster.config import StudyConfig
 from cluster.ledger.ledger import LedgerAway
 from cluster.state import events as ev
 from cluster.state.state import StudyState
 from cluster.state.transitions import apply
 from infra.facts.fact_records import StatusFacts
 from infra.facts.facts import status_facts
+from infra.local.bounds import Bounds
 from infra.local.controller_process import find_controller
 from infra.local.requests import request_stop
 from infra.local.study import OpenStudy
@@ -53,11 +53,10 @@ class Left(StrEnum):
     DETACHED = "detached"  # the user left; the study goes on
 
 
-def gather(study: OpenStudy, state: StudyState, config: StudyConfig | None = None) -> StatusFacts:
+def gather(study: OpenStudy, state: StudyState, bounds: Bounds) -> StatusFacts:
     """Return the facts of a study as of now."""
     controller = find_controller(study.home)
     home, phase = study.home, study.progress.phase()
-    limits = config.limits.model_dump() if config else {}
     has_slots = any(slot.is_open for slot in state.slots.values())
     paths = {
         "study": str(home.directory),
@@ -74,8 +73,8 @@ def gather(study: OpenStudy, state: StudyState, config: StudyConfig | None = Non
         # Once a slot is open, or it ends, what the study does is told by its state.
         phase="" if has_slots or state.stopping or state.finished else phase,
         notice=study.progress.notice(),
-        rungs=config.rungs() if config else (),
-        limits={name: value for name, value in limits.items() if value},
+        rungs=bounds.rungs,
+        limits=bounds.limits,
         paths=paths,
     )
 
@@ -83,10 +82,10 @@ def gather(study: OpenStudy, state: StudyState, config: StudyConfig | None = Non
 class Follower:
     """Reads a study's events as they come."""
 
-    def __init__(self, study: OpenStudy, view: View, config: StudyConfig | None) -> None:
+    def __init__(self, study: OpenStudy, view: View, bounds: Bounds) -> None:
         self._study = study
         self._view = view
-        self._config = config
+        self._bounds = bounds
         self._seen_running = False
         self._asked = 0
         self._is_away = False
@@ -98,7 +97,7 @@ class Follower:
             for recorded in self._study.ledger.read(self.state.seq):
                 self.state = apply(self.state, recorded)
                 self._view.observe(recorded, self.state)
-            self._view.update(gather(self._study, self.state, self._config))
+            self._view.update(gather(self._study, self.state, self._bounds))
         except LedgerAway as error:
             if not self._is_away:
                 self._view.notice(f"{error}: the study waits for it, trials go on")

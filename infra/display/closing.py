@@ -9,6 +9,7 @@ from infra.display.attach import Left, gather
 from infra.display.tables import render_summary
 from infra.facts.hints import Known, next_step
 from infra.facts.plain_text import one_line, printable_lines
+from infra.local.bounds import Bounds, bounds_of
 from infra.local.study import OpenStudy
 from trainer.trial import number_of
 
@@ -32,7 +33,8 @@ def last_words(study: OpenStudy, left: Left, state: StudyState, config: StudyCon
         _say(_failed_baseline(state))
         _say(_cure(state, Known.of(config, home.repository)))
         return 1
-    render_summary(gather(study, state, config), file=sys.stderr)
+    bounds = bounds_of(config) if config else Bounds()
+    render_summary(gather(study, state, bounds), file=sys.stderr)
     _say(_suspects(state))
     if not state.finished:
         _say(f"stopped; `incumbent run` in {home.repository} carries on")

@@ -1,27 +1,18 @@
-"""Starts, finds and watches the controller process of a study. The process itself: see `main`.
-
-A controller runs in a session of its own, so closing the terminal changes nothing. It holds a lock
-on `controller.json` for as long as it lives, which tells everybody else that it does.
-"""
+"""Finds the controller process of a study: it holds a lock on `controller.json` while it lives."""
 
 import fcntl
 import json
 import os
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import IO
 
-from cluster.nodes.environment import allowed_environment, ray_access
 from infra.local.home import StudyHome
-from infra.local.keys import keys_pipe
 
 LOCK_S = 2.0
-PROGRAM = "from infra.processes.controller_main import main; raise SystemExit(main())"
 
 
 class ControllerRuns(RuntimeError):
@@ -89,32 +80,3 @@ def announce(home: StudyHome, metrics: str = "") -> None:
     with home.controller.open("r+", encoding="utf-8") as file:
         file.write(json.dumps(asdict(facts)) + "\n")
         file.truncate()
-
-
-def wait_until_it_runs(home: StudyHome, process: subprocess.Popen[bytes]) -> bool:
-    """Wait until a controller that was just started can be found; False if it has ended instead."""
-    while find_controller(home) is None:
-        if process.poll() is not None:
-            return False
-        time.sleep(0.05)
-    return True
-
-
-def start_controller(
-    home: StudyHome, keys: Mapping[str, str] | None = None
-) -> subprocess.Popen[bytes]:
-    """Start the controller in its own session, from an empty directory and a clean environment.
-
-    It is handed the API keys through a pipe, which no other process has a part in.
-    """
-    with home.controller_log.open("ab") as log, keys_pipe(keys or {}) as descriptor:
-        return subprocess.Popen(
-            [sys.executable, "-I", "-c", PROGRAM, str(home.directory), str(descriptor)],
-            pass_fds=[descriptor],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=allowed_environment() | ray_access(),
-            cwd=home.empty,
-            start_new_session=True,
-        )

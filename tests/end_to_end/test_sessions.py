@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.controller_process import PROGRAM, find_controller
+from infra.local.controller_process import find_controller
+from infra.local.controller_start import PROGRAM
 from tests.end_to_end.conftest import BY_HAND, CONFIG, SIGNALS, MakeStudy, Study
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

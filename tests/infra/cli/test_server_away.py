@@ -14,6 +14,7 @@ from cluster.state.state import StudyState
 from infra.display.attach import Follower
 from infra.facts.fact_records import StatusFacts
 from infra.local import embedded_server
+from infra.local.bounds import Bounds
 from infra.local.controller_process import announce, sole_controller
 from infra.local.requests import request
 from infra.local.study import opened
@@ -82,7 +83,7 @@ def test_whoever_watches_is_told_once_when_it_goes_and_when_it_is_back(
     monkeypatch.setattr(embedded_server, "ANSWER_S", 0.2)
     with opened(user.home) as study:
         view = Told()
-        follower = Follower(study, view, None)
+        follower = Follower(study, view, Bounds())
         os.kill(int(study.client.info("server")["process_id"]), signal.SIGKILL)
         for _ in range(3):
             follower.look()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cluster.config import StudyConfig
-from infra.local.controller_process import start_controller
+from infra.local.controller_start import start_controller
 from infra.local.home import StudyHome, StudyProblem
 from infra.local.keys import (
     MOST_BYTES,
@@ -137,7 +137,7 @@ print(open("/proc/self/environ").read(), open("/proc/self/cmdline").read())
 def test_a_process_that_is_handed_a_key_shows_it_nowhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.local.controller_process.PROGRAM", PROBE)
+    monkeypatch.setattr("infra.local.controller_start.PROGRAM", PROBE)
     monkeypatch.setenv(NAME, SECRET)
     study = StudyHome(name="mar5", repository=tmp_path, directory=tmp_path / "study")
     study.create()
