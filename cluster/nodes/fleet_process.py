@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -16,6 +16,7 @@ from typing import IO
 
 from cluster.controller.ports import FleetProblem
 from cluster.ledger.codec import from_json, to_json
+from cluster.ledger.ledger import LedgerAway
 from cluster.nodes.environment import allowed_environment, ray_access
 from cluster.nodes.fleet_settings import FleetSettings, Joined
 from cluster.nodes.ray_cluster import PrivateRay
@@ -40,10 +41,14 @@ class FleetProcess:
     While its settings file exists, actors of the study may live in the Ray that it names.
     """
 
-    def __init__(self, settings: FleetSettings, *, log: Path) -> None:
+    def __init__(self, settings: FleetSettings, *, log: Path, tell: Callable[[str], None]) -> None:
+        """`tell` is for people, of what the fleet is at; it may raise LedgerAway."""
         self._settings = settings
         self._file = settings_file(Path(settings.directory))
         self._log = log
+        self._tell = tell
+        self._phase = ""
+        self._told: str | None = None
         self._ray = PrivateRay(
             runtime=Path(settings.runtime),
             directory=Path(settings.directory),
@@ -58,6 +63,10 @@ class FleetProcess:
 
     def start(self) -> None:
         """See Fleet."""
+        self._launch()
+        self._enter("starting Ray")
+
+    def _launch(self) -> None:
         self._file.touch(mode=0o600)  # the URL of a server may hold a password
         self._file.write_bytes(to_json(self._settings))
         with self._log.open("ab") as log:
@@ -72,25 +81,35 @@ class FleetProcess:
                 # Ctrl-C in the terminal is for the command line, not for us.
                 start_new_session=True,
             )
-        self._started = time.monotonic()
+        self._started, self._last_words = time.monotonic(), ""
         threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
 
     def _environment(self) -> dict[str, str]:
         return dict(_joining() if self._settings.address else self._ray.environment())
 
     def _listen(self, reports: IO[str]) -> None:
-        for line in reports:
-            try:
-                self._reports.put(json.loads(line))
-            except ValueError:
-                continue  # something that Ray printed
+        with reports:
+            for line in reports:
+                try:
+                    self._reports.put(json.loads(line))
+                except ValueError:
+                    continue  # something that Ray printed
 
     def check(self) -> Sequence[FleetProblem]:
         """See Fleet."""
         problems = list(self._news())
         if self._process is not None and self._process.poll() is not None:
+            _close(self._process)
             problems.append(self._restart())
+        self._enter(self._phase)  # once more, if the ledger was away
         return problems
+
+    def _enter(self, phase: str) -> None:
+        self._phase = phase
+        if phase != self._told:
+            with suppress(LedgerAway):
+                self._tell(phase)
+                self._told = phase
 
     def _news(self) -> list[FleetProblem]:
         found: list[FleetProblem] = []
@@ -102,7 +121,9 @@ class FleetProcess:
             kind, text = report.get("kind", ""), report.get("text", "")
             with self._log.open("a", encoding="utf-8") as log:
                 log.write(f"{kind}: {text}\n")
-            if kind in {"problem", "fatal"}:
+            if kind == "ready":
+                self._enter("")
+            elif kind in {"problem", "fatal"}:
                 self._last_words = text
                 found.append(FleetProblem(text=text, is_fatal=kind == "fatal"))
 
@@ -113,9 +134,11 @@ class FleetProcess:
         if self._restarts > MOST_RESTARTS:
             text = f"Ray keeps dying ({self._last_words or 'see the log'}): {self._log}"
             return FleetProblem(text=text, is_fatal=True)
+        why = self._last_words or f"see {self._log}"
+        self._enter(f"starting Ray again: {why}")
         time.sleep(RESTART_S)
-        self.start()
-        return FleetProblem(text=f"the fleet ended ({self._last_words}); it was started again")
+        self._launch()
+        return FleetProblem(text=f"the fleet ended ({why}); it was started again")
 
     def shutdown(self) -> None:
         """See Fleet."""
@@ -133,8 +156,14 @@ class FleetProcess:
     def detach(self) -> None:
         """See Fleet."""
         process, self._process = self._process, None
-        if process is not None and process.stdin is not None:
-            process.stdin.close()
+        if process is not None:
+            _close(process)
+
+
+def _close(process: subprocess.Popen[str]) -> None:
+    """Tell a fleet, if it is there, that nobody will say anything to it any more."""
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 def settings_file(directory: Path) -> Path:
@@ -193,7 +222,7 @@ def _shut_down(process: subprocess.Popen[str]) -> bool:
     try:
         if process.stdin is not None and process.poll() is None:
             process.stdin.write("shutdown\n")
-            process.stdin.close()
+        _close(process)
         return process.wait(timeout=SHUTDOWN_S) == 0
     except (subprocess.TimeoutExpired, OSError):
         process.kill()

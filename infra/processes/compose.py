@@ -221,7 +221,7 @@ def ray_fleet(study: OpenStudy, config: StudyConfig) -> FleetProcess:
         lease_s=config.cluster.lease_s,
         terms=_terms(config, base=study.state().base_commit),
     )
-    return FleetProcess(settings, log=home.fleet_log)
+    return FleetProcess(settings, log=home.fleet_log, tell=study.progress.set_phase)
 
 
 def _terms(config: StudyConfig, *, base: str) -> Terms:

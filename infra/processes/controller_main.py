@@ -79,7 +79,6 @@ def _run(home: StudyHome) -> int:
         signal.signal(signal.SIGTERM, lambda *_: _ask_to_stop(study))
         watching, metrics = compose.observers(study, config)
         announce(home, metrics.address)
-        study.progress.set_phase("starting Ray")
         ingredients = compose.Ingredients(
             study=study,
             config=config,
