@@ -21,6 +21,7 @@ from cluster.git.mirror import Standing
 from cluster.ledger.ledger import LedgerAway, following
 from cluster.ledger.patience import patiently
 from cluster.policy import commands as cmd
+from cluster.policy import trial_planning
 from cluster.policy.decisions import decide, stop_is_complete
 from cluster.policy.proposal_planning import retry_at, room
 from cluster.policy.study_plan import Circumstances
@@ -217,12 +218,19 @@ class Controller:
                 is_held=is_held,
             )
             self._catch_up()
+            self._queue_trials()  # slots may wait for the first while the last is far
             if proposal.notes:
                 self._parts.note(answer.proposer, proposal.notes)
         self._catch_up()
         self._use_up(answer.proposer)
         if not answer.proposals and not answer.is_over_limit:
             self._without_proposals(answer)
+
+    def _queue_trials(self) -> None:
+        state = self._state
+        if not (state.is_paused or state.stopping or state.finished):
+            for command in tuple(trial_planning.due(state, self._parts.plan)):
+                self._perform(command)
 
     def _use_up(self, proposer: str) -> None:
         """Note that all was made of a proposer's replies that can be."""

@@ -13,6 +13,7 @@ from trainer.trial import ExperimentId
 
 _A_MOMENT_S = 0.5
 """An answer that takes no longer is as good as there."""
+_LATENCIES = 2.5
 _ALL = 1_000_000
 """More than is ever asked for."""
 FIRST_WAIT_S, MOST_WAIT_S = 15.0, 900.0
@@ -173,13 +174,14 @@ def _ready_wanted(
     """One candidate per slot, and what the slots use up while an answer is on its way.
 
     More would go stale, fewer would let slots starve (Little's law: the number on the way is the
-    rate times the latency). Twice the latency of whoever is quickest: a proposer answers one
-    question at a time, so what comes up just after a question waits for that answer and the next.
+    rate times the latency). Of whoever is quickest twice the latency, as a proposer answers one
+    question at a time and what comes up just after one waits for that answer and the next; and
+    half of it more, as neither rate nor latency is steady.
     """
     slots = state.open_slots or plan.slots
     rate = _uses_per_s(state, slots, circumstances.now)
     latency_s = min((circumstances.of(seat.name).latency_s for seat in usable), default=0.0)
-    return slots + math.ceil(rate * 2 * latency_s)
+    return slots + math.ceil(rate * _LATENCIES * latency_s)
 
 
 def _uses_per_s(state: StudyState, slots: int, now: datetime) -> float:

@@ -75,7 +75,7 @@ time.sleep({experiment_s:g})
 print(f"METRIC x={{X}}")
 print(f"ended at {{time.time():.6f}}")
 """
-_NUMBER = re.compile(r"^X=.*$", re.MULTILINE)
+_APART = "\n# git merges changes of lines that others lie between\n\n"
 _IDENTITY = {
     f"GIT_{who}_{what}": value
     for who in ("AUTHOR", "COMMITTER")
@@ -90,13 +90,19 @@ def create_repository(
     experiment_s: float = 0.0,
     is_stamped: bool = False,
     kind: Kind = Kind.SHELL,
+    numbers: int = 1,
 ) -> Path:
-    """Make a git repository of the script and its incumbent.toml, and return its path."""
+    """Make a git repository of the script and its incumbent.toml, and return its path.
+
+    A shell script holds as many numbers as are asked for, and prints the first.
+    """
     target.mkdir(parents=True)
     script = target / kind.script
     text = _TORCH.format(experiment_s=experiment_s)
     if kind is Kind.SHELL:
-        text = _shell(experiment_s, is_stamped=is_stamped)
+        text = _shell(experiment_s, is_stamped=is_stamped) + "".join(
+            f"{_APART}X{number}=0.999\n" for number in range(1, numbers)
+        )
     script.write_text(text, "utf-8")
     script.chmod(0o755)
     config = _CONFIG.format(script=kind.script, trial=kind.trial, slots=slots)
@@ -122,9 +128,9 @@ def commit_all(git: GitCommand, message: str) -> None:
     git.run("commit", "--quiet", f"--message={message}", env=_IDENTITY)
 
 
-def with_number(script: str, value: float) -> str:
+def with_number(script: str, value: float, name: str = "X") -> str:
     """Return the script with another number in it."""
-    return _NUMBER.sub(f"X={value!r}", script)
+    return re.sub(rf"^{name}=.*$", f"{name}={value!r}", script, flags=re.MULTILINE)
 
 
 class RandomNumbers:
@@ -135,26 +141,30 @@ class RandomNumbers:
 
     Args:
         latency_s: how long each answer takes.
+        numbers: how many the script holds; a proposal changes one of them.
     """
 
     tasks: frozenset[TaskKind] = frozenset()
     advice = ""
 
-    def __init__(self, *, latency_s: float = 0.0, seed: int = 0, name: str = "random") -> None:
+    def __init__(
+        self, *, latency_s: float = 0.0, seed: int = 0, name: str = "random", numbers: int = 1
+    ) -> None:
         self.name = name
         self._latency_s = latency_s
+        self._names = ["X", *(f"X{number}" for number in range(1, numbers))]
         self._random = random.Random(seed)
 
     def propose(self, context: Context, count: int) -> Sequence[Proposal]:
         """See Proposer."""
         time.sleep(self._latency_s)
-        values = [self._random.random() for _ in range(count)]
+        turned = [(self._random.choice(self._names), self._random.random()) for _ in range(count)]
         ((script, text),) = context.files.items()
         return [
             Proposal(
-                edits={script: with_number(text, value)},
-                hypothesis=f"X -> {value:.6f}",
-                parameters={"X": value},
+                edits={script: with_number(text, value, name)},
+                hypothesis=f"{name} -> {value:.6f}",
+                parameters={name: value},
             )
-            for value in values
+            for name, value in turned
         ]

@@ -47,6 +47,8 @@ class Order:
     """How long the proposer takes for an answer."""
     slow_latency_s: float | None = None
     """The same for a second one, which works in batches as models do; None for none."""
+    numbers: int = 1
+    """How many numbers the script holds: what changes different ones can be merged."""
     samples_at: tuple[int, ...] = ()
     """Numbers of experiments judged after which a sample is taken."""
     kind: Kind = Kind.SHELL
@@ -143,6 +145,7 @@ def perform(order: Order, folder: Path) -> Report:
         slots=order.slots,
         experiment_s=order.experiment_s,
         kind=order.kind,
+        numbers=order.numbers,
     )
     config = overridden(load_config(repository / CONFIG), limits={"experiments": order.experiments})
     if order.slow_latency_s is not None:
@@ -189,11 +192,11 @@ def _fleet(order: Order, study: OpenStudy, config: StudyConfig, folder: Path) ->
 
 def _proposers(order: Order) -> list[Proposer]:
     if order.slow_latency_s is None:
-        return [RandomNumbers(latency_s=order.latency_s)]
+        return [RandomNumbers(latency_s=order.latency_s, numbers=order.numbers)]
     quick, slow = names_of(_TWO)
     return [
-        RandomNumbers(latency_s=order.latency_s, name=quick),
-        RandomNumbers(latency_s=order.slow_latency_s, name=slow, seed=1),
+        RandomNumbers(latency_s=order.latency_s, name=quick, numbers=order.numbers),
+        RandomNumbers(latency_s=order.slow_latency_s, name=slow, seed=1, numbers=order.numbers),
     ]
 
 

@@ -13,6 +13,9 @@ EXPERIMENT_S = 1.0
 SETTLING_S = 8.0
 """After the baseline, until the steady span begins: on two cores eight workers take as long to
 start, and the proposer learns the rate meanwhile."""
+NUMBERS = 200
+"""Of a script whose proposals wait for long: were there one number, each promotion would be in the
+way of all that wait, and slots be empty until the proposer has answered anew."""
 
 
 def measure(sizes: Sizes) -> Iterator[Figure]:
@@ -49,6 +52,7 @@ def slow_proposers(sizes: Sizes) -> Iterator[Figure]:
                 experiment_s=experiment_s,
                 latency_s=quick_s,
                 slow_latency_s=slow_s,
+                numbers=NUMBERS,
                 workers="imaginary",
             )
             # Until the queue is warm: the first answers are for the slots alone, and the rate of

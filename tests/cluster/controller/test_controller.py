@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from cluster.controller import controller as controller_module
+from cluster.controller.ports import FleetProblem
+from cluster.ledger.ledger import load
 from cluster.policy import commands as cmd
 from cluster.policy.decisions import decide
 from cluster.queue.queue_mode import QueueMode
@@ -76,6 +78,37 @@ def test_more_proposals_than_asked_for_do_not_exceed_the_limit(bench: Bench) -> 
     controller.run()
     assert controller.state.judged == 2
     assert len(controller.state.experiments) == 3
+
+
+def test_the_first_of_an_answer_can_run_before_the_last_is_an_experiment(bench: Bench) -> None:
+    script = Generous([edited(A=a) for a in range(2, 5)])
+    bench.controller(lambda b: ThreadFleet(b, 1), script, experiments=3).run()
+    told = [recorded.event for recorded in bench.ledger.read(0)]
+    about = [e for e in told if isinstance(e, ev.ExperimentProposed | ev.TrialQueued)]
+    names = [f"{type(e).__name__} {e.experiment}" for e in about]
+    assert names[2:5] == ["ExperimentProposed e1", "TrialQueued e1", "ExperimentProposed e2"]
+
+
+def test_no_trial_of_an_answer_is_queued_while_the_study_is_paused(bench: Bench) -> None:
+    class Pausing(Generous):
+        def propose(self, context: Context, count: int) -> Sequence[Proposal]:
+            bench.ask(ev.PauseRequested())
+            return super().propose(context, count)
+
+    class Stopping(ThreadFleet):
+        def check(self) -> Sequence[FleetProblem]:
+            if "e2" in load(bench.ledger).experiments:
+                bench.ask(ev.StopRequested())
+            return super().check()
+
+    script = Pausing([edited(A=2), edited(A=4)])
+    controller = bench.controller(lambda b: Stopping(b, 1), script)
+    assert controller.run() == "stopped"
+    assert statuses(controller.state) == {
+        "e0": Status.KEPT,
+        "e1": Status.PROPOSED,
+        "e2": Status.PROPOSED,
+    }
 
 
 def test_identical_trees_are_refused_before_they_cost_anything(bench: Bench) -> None:

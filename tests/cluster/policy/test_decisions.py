@@ -115,7 +115,7 @@ class TestAsking:
         plan = replace(world.plan, proposers=seats("slow"))
         slow = Asked(proposer="slow", latency_s=5 / rate)
         commands = decide(world.state, plan, Circumstances(now=world.now, asked=[slow]))
-        assert [c.count for c in commands if isinstance(c, cmd.Propose)] == [12]
+        assert [c.count for c in commands if isinstance(c, cmd.Propose)] == [15]
 
     def test_a_study_whose_proposers_ran_dry_ends_when_nothing_is_open(self) -> None:
         world = self.ready(slots=2)
