@@ -15,7 +15,7 @@ def render_why(facts: WhyFacts, *, file: TextIO | None = None) -> None:
     """Print one promotion a line, in the order of the branch, and what was left behind."""
     console = make_console(file)
     if not facts["incumbent"]:
-        console.print("nothing is promoted yet: the baseline has not been measured")
+        console.print("nothing is promoted yet: the baseline is not measured to the end")
         return
     first, last = facts["steps"][0], facts["steps"][-1]
     head = Text.assemble((facts["incumbent"], "bold"), " is the incumbent: ")
