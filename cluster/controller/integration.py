@@ -7,6 +7,7 @@ what it did before the ledger heard of it is found again on the branch itself.
 from collections.abc import Callable, Sequence
 
 from cluster.controller.admission import Admission, Origin
+from cluster.controller.merging import Merging
 from cluster.git.code_outcomes import BranchMoved, Conflict, Promotion, Redundant
 from cluster.git.study_repository import StudyRepository
 from cluster.policy import commands as cmd
@@ -25,15 +26,15 @@ class Integration:
         self,
         *,
         repository: StudyRepository,
+        merging: Merging,
         admission: Admission,
         metric: Metric,
-        editable: Sequence[str],
         record: Callable[[Sequence[tuple[str, ev.Event]]], None],
     ) -> None:
         self._repository = repository
+        self._merging = merging
         self._admission = admission
         self._metric = metric
-        self._editable = tuple(editable)
         self._record = record
 
     # --- promotions ------------------------------------------------------------------------------
@@ -108,11 +109,10 @@ class Integration:
         winner, chain = command.winner, state.chain if command.in_chain else ()
         onto = state.experiments[chain[-1]] if chain else command.incumbent
         base_commit = onto.commit if chain else state.incumbent_commit
-        merged = self._repository.merge(
-            incumbent=base_commit,
-            winner=carrier(state, winner).commit,
+        merged = self._merging.merge(
+            carrier(state, winner),
+            onto=base_commit,
             message=f"Merge {winner.id} onto {onto.id}: {winner.hypothesis}",
-            editable=self._editable,
         )
         if isinstance(merged, Conflict | Redundant):
             if not chain:
@@ -148,10 +148,10 @@ class Integration:
 
     def _in_the_way(self, state: StudyState, winner: Experiment) -> ExperimentId:
         """Return the oldest promoted experiment since whose promotion a winner cannot be merged."""
-        commit = carrier(state, winner).commit
+        patch = carrier(state, winner)
         for name in state.lineage:
             promoted = state.experiments[name].promoted
-            if promoted and not self._repository.merges(promoted, commit):
+            if promoted and not self._merging.merges(patch, promoted):
                 return name
         return state.lineage[-1]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cluster.controller.admission import Admission, Origin
 from cluster.controller.integration import Integration
+from cluster.controller.merging import Merging
 from cluster.controller.person_commits import PersonCommits
 from cluster.controller.rebasing import Rebasing
 from cluster.controller.submissions import base_of, materialise
@@ -73,15 +74,17 @@ class Performer:
         self._people = PersonCommits(
             repository=repository, source=source, editable=editable, record=self.record
         )
+        merging = Merging(repository=repository, editable=editable)
         self._integration = Integration(
             repository=repository,
+            merging=merging,
             admission=self._admission,
             metric=metric,
-            editable=editable,
             record=self._record,
         )
         self._rebasing = Rebasing(
             repository=repository,
+            merging=merging,
             admission=self._admission,
             editable=editable,
             tell=self._withdraw,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from cluster.controller.admission import Admission, twin_of
+from cluster.controller.merging import Merging
 from cluster.git.code_outcomes import Candidate, Conflict, Redundant
 from cluster.git.study_repository import StudyRepository
 from cluster.policy import commands as cmd
@@ -37,12 +38,14 @@ class Rebasing:
         self,
         *,
         repository: StudyRepository,
+        merging: Merging,
         admission: Admission,
         editable: Sequence[str],
         tell: Tell,
         record: Callable[[str, ev.Event], None],
     ) -> None:
         self._repository = repository
+        self._merging = merging
         self._admission = admission
         self._editable = tuple(editable)
         self._tell = tell
@@ -61,11 +64,10 @@ class Rebasing:
     def rebase(self, command: cmd.Rebase, state: StudyState) -> None:
         """Merge a candidate onto the incumbent, or say what keeps it from that."""
         candidate, incumbent = command.candidate, command.incumbent
-        made = self._repository.merge(
-            incumbent=state.incumbent_commit,
-            winner=candidate.commit,
+        made = self._merging.merge(
+            candidate,
+            onto=state.incumbent_commit,
             message=f"Rebase {candidate.id} onto {incumbent.id}: {candidate.hypothesis}",
-            editable=self._editable,
         )
         if isinstance(made, Conflict):
             self._conflicted(candidate, incumbent, made.paths)

@@ -30,7 +30,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict:
-    """Two changes that git cannot merge."""
+    """Two changes that cannot be merged."""
 
     paths: tuple[str, ...]
 

@@ -123,8 +123,9 @@ class StudyRepository:
         editable: Sequence[str],
         message: str,
         author: str,
+        beside: Sequence[CommitId] = (),
     ) -> Candidate | Rejected:
-        """Make the candidate that is `base` with the whole new text of some editable files."""
+        """Make the candidate that is `base` with whole new texts; `beside` are further parents."""
         try:
             check_edits(edits, editable)
         except PatchRejected as refusal:
@@ -143,11 +144,10 @@ class StudyRepository:
             return Rejected(reason=NOTHING)
         blobs = {path: self._writer.blob(content) for path, content in contents.items()}
         tree = self._writer.graft(snapshot, blobs)
-        files = {**snapshot.files, **contents}
         return Candidate(
-            commit=self._commit(tree, (base,), compose(message), author),
+            commit=self._commit(tree, (base, *beside), compose(message), author),
             tree=tree,
-            lines=sum(map(count_lines, files.values())),
+            lines=sum(map(count_lines, {**snapshot.files, **contents}.values())),
             changed=tuple(sorted(contents)),
         )
 

@@ -83,6 +83,8 @@ class ReducerStudy(RepositoryStudy):
 
     judge: Judge = BayesJudge(metric=METRIC)
     policy: Policy = "chain"
+    apart: int = 4
+    """Lines from one place to the next: git merges changes of all but neighbours."""
 
     def __init__(self) -> None:
         super().__init__()  # of what else a test makes of it
@@ -104,7 +106,7 @@ class ReducerStudy(RepositoryStudy):
             proposers=(),
             slots=SLOTS,
         )
-        lines = "\n\n\n\n".join(f"A{place} = 0" for place in range(PLACES)) + "\n"
+        lines = ("\n" * self.apart).join(f"A{place} = 0" for place in range(PLACES)) + "\n"
         self.create(Path(self.scratch.name), lines, plan)
         self.restart()
 
@@ -160,7 +162,7 @@ class ReducerStudy(RepositoryStudy):
         for place in places:
             self.changes += 1
             lines = files["train.py"].split("\n")
-            lines[4 * place] = f"A{place} = {self.changes}"
+            lines[self.apart * place] = f"A{place} = {self.changes}"
             context = Context(
                 metric=METRIC,
                 incumbent=base.id,

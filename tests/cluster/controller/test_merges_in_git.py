@@ -29,16 +29,35 @@ Trials: e7.1
 Chain: 2 of 2, promoted as e7"""
 
 
-@pytest.fixture
-def study() -> Iterator[ReducerMachine]:
+class DenseMachine(ReducerMachine):
+    """Its places are neighbouring lines: git sees a conflict between any two changes."""
+
+    apart = 1
+
+
+def by_hand(kind: type[ReducerMachine]) -> Iterator[ReducerMachine]:
     """A study by hand, with a baseline near 1 whose runs differ by 0.01."""
-    made = ReducerMachine()
+    made = kind()
     made.measure_the_baseline(values=(1.0, 1.01, 0.99))
     yield made
     made.scratch.cleanup()
 
 
-def test_a_chain_lands_with_a_commit_for_each_winner_that_says_what_it_rests_on(study) -> None:
+@pytest.fixture
+def study() -> Iterator[ReducerMachine]:
+    yield from by_hand(ReducerMachine)
+
+
+@pytest.fixture
+def dense() -> Iterator[ReducerMachine]:
+    yield from by_hand(DenseMachine)
+
+
+@pytest.mark.parametrize("kind", ["study", "dense"])
+def test_a_chain_lands_with_a_commit_for_each_winner_that_says_what_it_rests_on(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    study = request.getfixturevalue(kind)
     study.propose([0, 1, 2, 3])
     study.begin()
     for name, value in (("e1", 0.8), ("e2", 0.85), ("e3", 0.87), ("e4", 0.9)):
@@ -68,6 +87,36 @@ def test_a_conflict_names_the_promoted_experiment_that_is_in_the_way(study) -> N
     assert (conflict.experiment, conflict.against) == ("e3", "e1")  # not e4, the latest
     assert (conflict.paths, conflict.onto) == (("train.py",), study.state.incumbent_commit)
     assert study.state.experiments[ExperimentId("e3")].status is Status.CONFLICTED
+
+
+def test_constants_in_neighbouring_lines_are_merged_by_value(dense) -> None:
+    dense.propose([0, 1])
+    dense.begin()
+    dense.end_trial(ExperimentId("e1"), scored(0.8))
+    dense.end_trial(ExperimentId("e2"), scored(0.85))
+    merge = dense.state.experiments[dense.state.chain[0]]
+    assert (merge.merge_of, merge.lines) == ("e2", 6)
+    assert dense.lines(merge.commit) == {0: 1, 1: 2}
+    assert dense.git("log", "-1", "--format=%P|%s|%T", merge.commit) == (
+        f"{merge.base_commit} {dense.state.experiments['e2'].commit}|Merge e2 onto e1: A1"
+        f"|{merge.tree}"
+    )
+    dense.end_trial(merge.id, scored(0.66))
+    assert dense.state.lineage == ("e0", "e1", merge.id)
+    dense.ledger_and_branch_agree()
+
+
+def test_what_stands_in_a_neighbouring_line_is_not_taken_for_what_is_in_the_way(dense) -> None:
+    dense.propose([0, 1, 1])
+    dense.begin()
+    dense.end_trial(ExperimentId("e1"), scored(0.8))
+    dense.end_trial(ExperimentId("e2"), scored(0.85))
+    dense.end_trial(ExperimentId("e4"), scored(0.66))  # e2 onto e1
+    dense.end_trial(ExperimentId("e3"), scored(0.9))
+    told = [r.event for r in dense.ledger.read(0) if isinstance(r.event, ev.MergeConflicted)]
+    (conflict,) = told
+    assert (conflict.experiment, conflict.against) == ("e3", "e4")  # not e1, its neighbour
+    assert (conflict.paths, conflict.onto) == (("train.py",), dense.state.incumbent_commit)
 
 
 def test_a_conflict_within_a_chain_waits_for_what_becomes_of_it(study) -> None:

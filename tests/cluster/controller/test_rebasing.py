@@ -68,11 +68,11 @@ class Study(RepositoryStudy):
 
     repository: MortalRepository
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, train: str = TRAIN) -> None:
         self.ledger = InMemoryLedger()
         self.queue = InMemoryTrialQueue(self.ledger)
         plan = StudyPlan(metric=METRIC, judge=GreedyJudge(metric=METRIC), proposers=(), slots=1)
-        self.create(home, TRAIN, plan, MortalRepository)
+        self.create(home, train, plan, MortalRepository)
         self.restart()
         self.settle()
         self.run("e0", 1.0)
@@ -256,6 +256,80 @@ def test_lines_that_both_changed_send_it_back_and_a_persons_runs_as_it_is(study:
     assert (stays.status, stays.base, stays.stays_beside) == (Status.QUEUED, "e0", first)
     assert study.run(third, 0.8) == stays.commit
     assert study.state.lineage == ("e0", third)  # it supersedes
+
+
+NEIGHBOURS = TRAIN.replace("\n\n\n\n", "\n")
+
+
+@pytest.fixture
+def dense(tmp_path: Path) -> Iterator[Study]:
+    """A study whose lines are all neighbours: git sees a conflict between any two changes."""
+    made = Study(tmp_path, NEIGHBOURS)
+    yield made
+    assert load(made.ledger) == made.state
+    check(made.state)
+
+
+def test_constants_in_neighbouring_lines_are_rebased_by_value(dense: Study) -> None:
+    first, second = dense.propose(LR=0.2), dense.propose(DEPTH=8)
+    dense.settle()
+    before = dense[second]
+    dense.run(first, 0.9)
+    after = dense[second]
+    assert dense.text(after.commit) == NEIGHBOURS.replace("0.1", "0.2").replace("= 4", "= 8")
+    assert dense.repository.tree_of(after.commit) == after.tree
+    assert (after.base, after.lines) == (first, 5)
+    told = dense.repository.git.text("log", "-1", "--format=%P%n%s%n%an", after.commit)
+    assert told.splitlines() == [
+        f"{dense.state.incumbent_commit} {before.commit}",
+        f"Rebase {second} onto {first}: DEPTH 4 -> 8",
+        "Incumbent",
+    ]
+    assert (after.parameters, after.proposed_parameters) == (
+        {"LR": 0.2, "DEPTH": 8},
+        {"LR": 0.1, "DEPTH": 8},
+    )
+    assert dense.run(second, 0.8) == after.commit
+    assert dense.state.lineage == ("e0", first, second)
+
+
+def test_what_was_rebased_by_value_is_rebased_so_again(dense: Study) -> None:
+    first, second, third = (
+        dense.propose(LR=0.2),
+        dense.edit("DEPTH = 4", "DEPTH = 4\nWIDTH = 1"),
+        dense.propose(DEPTH=8),
+    )
+    dense.settle()
+    dense.run(first, 0.9)
+    dense.run(second, 0.8)
+    after = dense[third]
+    assert dense.text(after.commit).startswith("LR = 0.2\nDEPTH = 8\nWIDTH = 1\ndef step")
+    assert (after.rebased_from, after.lines) == (("e0", first), 6)
+    assert after.parameters == {"LR": 0.2, "DEPTH": 8}  # as ever, what the proposal named
+    assert dense.run(third, 0.7) == after.commit
+
+
+def test_constants_beside_changed_code_are_rebased_whichever_side_turned_them(
+    dense: Study,
+) -> None:
+    first = dense.edit("def step(x)", "def step(x, y=0)")
+    second, third = dense.propose(DEPTH=8), dense.edit("LR = 0.1", "LR = 10 * 0.1")
+    code = dense.edit("    return x", "    return x + 0")
+    dense.settle()
+    dense.run(first, 0.9)
+    assert "DEPTH = 8\ndef step(x, y=0)" in dense.text(dense[second].commit)
+    assert dense[code].reason == f"stale: conflicts with {first} in train.py"
+    dense.run(second, 0.8)
+    assert "LR = 10 * 0.1\nDEPTH = 8\ndef step(x, y=0)" in dense.text(dense[third].commit)
+
+
+def test_neighbours_do_not_hide_what_is_a_conflict_or_there_already(dense: Study) -> None:
+    first = dense.propose(LR=0.2, DEPTH=8)
+    redundant, other = dense.propose(DEPTH=8), dense.propose(DEPTH=9)
+    dense.settle()
+    dense.run(first, 0.9)
+    assert dense[redundant].reason == f"stale: what it changes is in {first} already"
+    assert dense[other].reason == f"stale: conflicts with {first} in train.py"
 
 
 def test_a_tree_that_is_known_already_is_not_measured_twice(study: Study) -> None:
