@@ -1,6 +1,6 @@
 """The proposer `crossover`: two patches that won, or nearly did, merged into one candidate.
 
-Knows which pairs are promising, and three-way merges of texts. A pair that git cannot merge goes to
+Knows which pairs are promising, and three-way merges of texts. A task that cannot be merged goes to
 a resolver, a proposer that composes, if there is one. Does not know where trees come from: `Trees`.
 """
 
@@ -11,6 +11,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Protocol
 
+from proposer.constants import merged_constants
 from proposer.history_text import near_misses
 from proposer.proposal import (
     Context,
@@ -121,7 +122,22 @@ class Crossover:
 def merged(
     base: Mapping[str, str], ours: Mapping[str, str], theirs: Mapping[str, str]
 ) -> dict[str, str] | None:
-    """Return `ours` with what changed from `base` to `theirs`; None where git sees a conflict."""
+    """Return `ours` with what changed from `base` to `theirs`; None where the two conflict.
+
+    Constants are merged by value where git sees a conflict: see proposer.constants.
+    """
+    by_git = _merged_by_git(base, ours, theirs)
+    if by_git is not None:
+        return by_git
+    try:
+        return merged_constants(base, ours, theirs)
+    except ValueError:
+        return None
+
+
+def _merged_by_git(
+    base: Mapping[str, str], ours: Mapping[str, str], theirs: Mapping[str, str]
+) -> dict[str, str] | None:
     found: dict[str, str] = {}
     for path, mine in ours.items():
         before, other = base.get(path, ""), theirs.get(path, "")

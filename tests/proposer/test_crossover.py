@@ -112,6 +112,13 @@ def task(text: str) -> Task:
     )
 
 
+def test_constants_in_neighbouring_lines_are_crossed_and_one_turned_twice_is_not() -> None:
+    base = {"train.py": "A = 1\nB = 1\n"}
+    ours = {"train.py": "A = 2\nB = 1\n"}
+    assert merged(base, ours, {"train.py": "A = 1\nB = 3\n"}) == {"train.py": "A = 2\nB = 3\n"}
+    assert merged(base, ours, {"train.py": "A = 3\nB = 1\n"}) is None
+
+
 def test_what_git_can_put_together_after_all_costs_no_resolver() -> None:
     resolver = Resolver()
     crossover = Crossover(name="crossover", trees=TREES, resolver=resolver)
