@@ -60,7 +60,7 @@ def _settled(
             dropped.append(WinnerDropped(experiment=source.id, reason=why))
         else:
             reason = f"{link.id} did not bring it onto the branch"
-            effect = found.effects[place]
+            effect = source.effect if _is_upon_broken(found, place) else found.effects[place]
             requeued.append(
                 WinnerRequeued(experiment=source.id, link=link.id, reason=reason, effect=effect)
             )
@@ -114,9 +114,14 @@ def _given_up(
         return f"{merged}was {link.status.value.replace('_', ' ')}"
     if source.merges + 1 >= MOST_MERGES and not _is_unknown(link):
         return f"not on the branch after {MOST_MERGES} merges"
-    if found.effects[place].mean <= 0:
+    if found.effects[place].mean <= 0 and not _is_upon_broken(found, place):
         return f"{merged}brought nothing ({found.effects[place].mean:+.2g})"
     return ""
+
+
+def _is_upon_broken(found: ChainScores, place: int) -> bool:
+    """Say whether a link below, which is not promoted, has broken what this one was measured on."""
+    return any(found.breaks[found.best : place])
 
 
 def _is_unknown(link: Experiment) -> bool:

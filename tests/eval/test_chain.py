@@ -1,5 +1,6 @@
 """Scores smoothed along a chain of merges."""
 
+import math
 from statistics import fmean
 
 import numpy as np
@@ -51,7 +52,7 @@ def test_it_is_what_all_runs_say_together(links: list[Link]) -> None:
         gain = covariance @ h.T @ np.linalg.inv(h @ covariance @ h.T + noise)
         mean = mean + gain @ (seen - h @ mean)
         covariance = covariance - gain @ h @ covariance
-    found = score_chain(START, links, sigma=SIGMA, metric=LOSS)
+    found = score_chain(START, links, sigma=SIGMA, metric=LOSS, surprise=math.inf)
     scores = sums @ covariance @ sums.T
     told = [found.start, *found.scores]
     assert [b.mean for b in told] == pytest.approx(list(sums @ mean), abs=1e-9)
@@ -77,6 +78,35 @@ def test_what_was_not_scored_or_may_not_win_is_not_the_best() -> None:
 def test_nothing_wins_that_is_no_better_than_the_start() -> None:
     links = [link(0.001, 1.1), link(0.001, 1.1)]
     assert score_chain(START, links, sigma=SIGMA, metric=LOSS).best == 0
+
+
+def test_a_patch_that_breaks_the_tree_says_nothing_of_the_trees_below_it() -> None:
+    """As when a higher rate meets a higher momentum: the run diverges, and so do those above."""
+    links = [link(0.3, 0.73), link(0.5, 2.3, sd=0.02), link(0.2, 2.31, sd=0.02)]
+    found = score_chain(START, links, sigma=SIGMA, metric=LOSS)
+    assert found.breaks == (False, True, False)
+    assert found.best == 1
+    assert found.scores[0].mean == pytest.approx(0.73, abs=0.005)
+    assert found.effects[1].mean == pytest.approx(0.73 - 2.3, abs=0.02)
+    shared = score_chain(START, links, sigma=SIGMA, metric=LOSS, surprise=math.inf)
+    assert shared.scores[0].mean > 0.74
+
+
+def test_a_harm_that_nobody_expected_is_the_patch_s_and_not_the_start_s() -> None:
+    links = [link(0.02, 1.2)]
+    found = score_chain(START, links, sigma=SIGMA, metric=LOSS)
+    assert found.start.mean == pytest.approx(START.mean, abs=0.002)
+    assert score_chain(START, links, sigma=SIGMA, metric=LOSS, surprise=math.inf).start.mean > 1.02
+    assert found.breaks == (True,)
+    gain = score_chain(START, [link(0.02, 0.8)], sigma=SIGMA, metric=LOSS)
+    assert (gain.best, gain.breaks) == (1, (False,))
+    assert gain.scores[0].mean == pytest.approx(0.8, abs=0.005)
+
+
+@pytest.mark.parametrize("metric", [LOSS, ACCURACY])
+def test_what_noise_explains_is_no_break(metric: Metric) -> None:
+    links = [link(0.02, 1.05), link(0.02, 0.95)]
+    assert score_chain(START, links, sigma=SIGMA, metric=metric).breaks == (False, False)
 
 
 def test_more_can_be_better() -> None:

@@ -105,6 +105,22 @@ def test_a_harm_below_does_not_drop_the_gain_above_it(world: World) -> None:
     assert world.state.experiments[again].base == one
 
 
+def test_what_was_measured_on_a_broken_tree_is_queued_again_as_what_it_was(world: World) -> None:
+    """The second link's run diverges, and so does the third's, whose patch is not to blame."""
+    _, *stale = wave(world, 0.8, 0.85, 0.87, 0.9)
+    before = world.state.experiments[stale[2]].effect
+    one, two, three = links(world)
+    end(world, scored(0.66), scored(5.0), scored(5.01))
+    assert status(world, [one, two, three]) == ["kept", "discarded", "discarded"]
+    assert status(world, stale) == ["merged", "dropped", "merging"]
+    (again,) = links(world)
+    assert world.state.experiments[again].merge_of == stale[2]
+    assert world.state.experiments[stale[2]].effect == before
+    incumbent = world.state.incumbent
+    assert incumbent is not None
+    assert incumbent.worth == pytest.approx(0.66, abs=0.01)
+
+
 def test_of_links_that_crash_the_first_is_to_blame(world: World) -> None:
     _, *stale = wave(world, 0.8, 0.85, 0.87, 0.9)
     one, two, three = links(world)
