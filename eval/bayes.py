@@ -167,7 +167,7 @@ class BayesJudge:
         no promotion waits for it: an estimate that is too small by luck asks for no runs, and would
         never be put right. Few slots have none to spare for that.
         """
-        if not around.noise.dof:
+        if not around.noise.is_known:
             return True
         is_spare = around.slots >= FEW_SLOTS and around.noise.dof < self.assumed.known_dof
         return is_spare and case.utility(opinion) <= 0

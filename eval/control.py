@@ -67,7 +67,7 @@ def read(value: float, known: Evidence | None, noise: Noise, metric: Metric) -> 
 
 
 def _surprise(shift: float, sd: float, noise: Noise) -> float:
-    if not noise.dof or not shift:
+    if not noise.is_known or not shift:
         return 0.0
     if not sd:  # runs repeat exactly
         return math.copysign(_ENDLESS, shift)

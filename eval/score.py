@@ -2,9 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import stdev
 
 from eval.conditions import Mark
+from eval.noise import mean_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,7 @@ class Score:
     @property
     def mean(self) -> float:
         """Arithmetic mean, in the metric's unit."""
-        return fmean(self.values)
+        return mean_of(self.values)
 
     @property
     def n(self) -> int:

@@ -73,13 +73,21 @@ def test_while_the_noise_rests_on_little_many_slots_repeat_what_they_would_disca
         assert JUDGE.judge(tree(80.0), *case).verdict is Verdict.KEEP  # no promotion waits
 
 
+def test_few_runs_that_repeat_exactly_may_do_so_by_chance() -> None:
+    """As those of an accuracy of three digits do."""
+    case = tree(0.9, 0.9, 0.9), around(0.0, dof=2, slots=2)
+    for value in (0.9, 0.901, 0.899):
+        assert JUDGE.judge(tree(value), *case).verdict is Verdict.REPLICATE
+    assert JUDGE.judge(tree(0.899, 0.899), *case).verdict is Verdict.KEEP
+
+
 @given(st.floats(-50, 50), st.booleans())
 def test_runs_that_repeat_exactly_are_judged_as_greedy_does(gain: float, huge: bool) -> None:
     if abs(gain) < 1e-6:
         gain = 0.0
     scale = 1e90 if huge else 1.0
     verdict = JUDGE.judge(
-        tree((100 - gain) * scale), tree(*[100.0 * scale] * 3), around(0.0, dof=2, slots=2)
+        tree((100 - gain) * scale), tree(*[100.0 * scale] * 3), around(0.0, dof=8, slots=2)
     ).verdict
     assert verdict is (Verdict.KEEP if gain > 0 else Verdict.DISCARD)
 

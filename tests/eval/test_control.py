@@ -47,9 +47,13 @@ def test_where_nothing_is_known_nothing_has_shifted() -> None:
 
 
 def test_where_runs_repeat_exactly_any_other_value_is_a_shift() -> None:
-    exact = Noise(sigma=0.0, dof=3)
+    exact = Noise(sigma=0.0, dof=8)
     assert not read(1.0, known(1.0, 1.0), exact, DOWN).is_shifted
     assert read(1.0001, known(1.0, 1.0), exact, DOWN).is_shifted
+
+
+def test_where_few_runs_have_repeated_exactly_another_value_is_news_of_the_noise() -> None:
+    assert not read(1.001, known(1.0, 1.0), Noise(sigma=0.0, dof=7), DOWN).is_shifted
 
 
 def test_a_belief_moves_towards_the_control_by_what_each_knows() -> None:

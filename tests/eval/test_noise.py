@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from eval.noise import Noise, pooled_noise
+from eval.noise import Noise, mean_of, pooled_noise
 
 
 def test_without_a_repeat_nothing_is_known() -> None:
@@ -14,6 +14,23 @@ def test_without_a_repeat_nothing_is_known() -> None:
 def test_runs_that_repeat_exactly_have_none() -> None:
     assert pooled_noise([(1.0, 1.0, 1.0)]) == Noise(sigma=0.0, dof=2)
     assert pooled_noise([(1.0, 1.0)] * 6 + [(2.0, 3.0)]).sigma > 0
+
+
+@pytest.mark.parametrize("value", [0.1, 0.912, 0.1851, 1e-7, 2 / 3])
+def test_equal_values_have_no_spread_to_the_last_digit(value: float) -> None:
+    for count in range(2, 30):
+        assert mean_of([value] * count) == value
+        assert pooled_noise([[value] * count]).sigma == 0.0
+
+
+@pytest.mark.parametrize(
+    ("sigma", "dof", "is_known"),
+    [(0.0, 0, False), (0.0, 7, False), (0.0, 8, True), (1e-9, 1, True)],
+)
+def test_that_runs_repeat_exactly_takes_more_to_know(
+    sigma: float, dof: int, is_known: bool
+) -> None:
+    assert Noise(sigma=sigma, dof=dof).is_known is is_known
 
 
 def test_means_may_differ_and_do_not_count() -> None:
