@@ -29,7 +29,7 @@ def due(state: StudyState, plan: StudyPlan, circumstances: Circumstances) -> Ite
     """
     if limit_reached(state, plan, circumstances.now):
         return
-    ready = _ready(state, trial_planning.held_back(state, plan))
+    ready = _ready(state, trial_planning.held_back(state, plan)) + len(state.submissions)
     usable = [seat for seat in plan.proposers if is_usable(state, seat.name, circumstances.now)]
     coming = _arriving(state, plan, circumstances, usable, ready)
     missing = _ready_wanted(state, plan, circumstances, usable) - ready - coming
@@ -45,7 +45,7 @@ def room(state: StudyState, plan: StudyPlan) -> int:
     """Return for how many more proposals the limit on experiments has room."""
     if not plan.most_experiments:
         return _ALL
-    return plan.most_experiments - state.judged - _undecided(state)
+    return plan.most_experiments - state.judged - _undecided(state) - len(state.submissions)
 
 
 def is_usable(state: StudyState, proposer: str, now: datetime) -> bool:

@@ -105,6 +105,17 @@ class TestAsking:
             world.run(ExperimentId(f"e{number}"), scored(2.0))
         assert world.state.finished == "3 experiments were judged"
 
+    def test_what_was_submitted_before_the_start_has_its_place_kept(self) -> None:
+        world = World(proposers=("tuner",), slots=4, experiments=6)
+        for name in ("s-1", "s-2", "s-3"):
+            world.happen(name, ev.SubmissionReceived(submission=name, hypothesis=name))
+        world.perform(world.decide()[0])
+        assert self.asked(world) == 1, "of the four that are missing"
+        for name in ("s-4", "s-5", "s-6"):
+            world.happen(name, ev.SubmissionReceived(submission=name, hypothesis=name))
+        world.asked = 0
+        assert self.asked(world) == 0, "there is no room beside them"
+
     def test_slow_proposers_are_asked_further_ahead(self) -> None:
         world = World(slots=2)
         world.baseline(1.0)
