@@ -163,14 +163,18 @@ class BayesJudge:
     def _is_noise_unsure(self, case: _Case, opinion: Opinion, around: Circumstance) -> bool:
         """Say whether a second run is due for what it says of the noise.
 
-        Of everything while nothing is known. While little is, of what would be discarded, so that
-        no promotion waits for it: an estimate that is too small by luck asks for no runs, and would
-        never be put right. Few slots have none to spare for that.
+        Of everything while nothing is known. Of what would be kept while runs have only repeated
+        exactly, perhaps by chance: each step of a coarse metric would be a gain beyond doubt. Of
+        what would be discarded while little is known, so that no promotion waits for it: an
+        estimate that is too small by luck asks for no runs, and would never be put right. Few slots
+        have none to spare for that.
         """
-        if not around.noise.is_known:
+        noise = around.noise
+        if not noise.dof:
             return True
-        is_spare = around.slots >= FEW_SLOTS and around.noise.dof < self.assumed.known_dof
-        return is_spare and case.utility(opinion) <= 0
+        if case.utility(opinion) > 0:
+            return not noise.is_known
+        return around.slots >= FEW_SLOTS and noise.dof < self.assumed.known_dof
 
     def _is_simpler(
         self,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from math import sqrt
 from statistics import fmean
 from typing import TypeVar
@@ -12,9 +13,10 @@ OUTLYING = 16.0
 """One group is left out where its variance is so many times that of all others together: runs
 whose noise is four times the usual. Of two honest runs, one pair in 16,000 differs so much."""
 EXACT = 8
-"""Degrees of freedom from which runs that have all repeated exactly are taken to do so always. A
-metric of few digits does it by chance: at a noise of 0.6 of the last, three runs in a quarter of
-all studies."""
+"""Degrees of freedom from which runs that all repeat exactly are taken to do so always."""
+FINE = 6
+"""Significant digits from which fewer repeats suffice. A metric of three repeats by chance: at a
+noise of 0.6 of the last, the first three runs do in a quarter of all studies."""
 ENOUGH = 4
 """Degrees of freedom that the others need before they can call one group an outlier."""
 
@@ -30,11 +32,14 @@ class Noise:
     1 / sqrt(2 dof)."""
     has_outlier: bool = False
     """One tree's runs were left out, as they differ far more than those of all others."""
+    digits: int = 0
+    """Significant digits of the values, at most, where all runs have repeated exactly."""
 
     @property
     def is_known(self) -> bool:
         """Say whether anything is known of it."""
-        return self.dof >= EXACT if self.sigma == 0 else self.dof > 0
+        is_chance = self.sigma == 0 and self.dof < EXACT and self.digits < FINE
+        return self.dof > 0 and not is_chance
 
 
 def pooled_noise(groups: Iterable[Sequence[float]]) -> Noise:
@@ -50,7 +55,17 @@ def pooled_noise(groups: Iterable[Sequence[float]]) -> Noise:
     if not dof:
         return Noise()
     squares = sum(square for square, _ in spreads)
-    return Noise(sigma=sqrt(squares / dof), dof=dof, has_outlier=len(kept) < len(known))
+    return Noise(
+        sigma=sqrt(squares / dof),
+        dof=dof,
+        has_outlier=len(kept) < len(known),
+        digits=0 if squares else max(_digits(group[0]) for group in kept),
+    )
+
+
+def _digits(value: float) -> int:
+    """Return how many significant digits a number has, as it would be printed."""
+    return len(Decimal(repr(value)).normalize().as_tuple().digits)
 
 
 def without_outlier(groups: Sequence[T], values: Callable[[T], Sequence[float]]) -> Sequence[T]:

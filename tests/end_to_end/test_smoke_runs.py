@@ -44,7 +44,8 @@ def test_a_crash_in_the_evaluation_is_found_before_the_full_run(make_study: Make
         "e1.1-smoke.log",
         "e2.1-smoke.log",
         "e2.1.log",
-    }
+        "e2.2.log",
+    }, "what is repeated has passed its smoke run"
     assert study.incumbent("logs", "e1").stdout == "step 1\nno such column\n"
     assert study.incumbent("logs", "e2").stdout == "step 1\nMETRIC loss=1\n"
     assert OBEYS in study.incumbent("show", "e0").stdout

@@ -12,7 +12,7 @@ def test_without_a_repeat_nothing_is_known() -> None:
 
 
 def test_runs_that_repeat_exactly_have_none() -> None:
-    assert pooled_noise([(1.0, 1.0, 1.0)]) == Noise(sigma=0.0, dof=2)
+    assert pooled_noise([(1.0, 1.0, 1.0)]) == Noise(sigma=0.0, dof=2, digits=1)
     assert pooled_noise([(1.0, 1.0)] * 6 + [(2.0, 3.0)]).sigma > 0
 
 
@@ -24,13 +24,22 @@ def test_equal_values_have_no_spread_to_the_last_digit(value: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sigma", "dof", "is_known"),
-    [(0.0, 0, False), (0.0, 7, False), (0.0, 8, True), (1e-9, 1, True)],
+    ("groups", "is_known"),
+    [
+        ([(0.912, 0.913)], True),
+        ([(0.912,)], False),
+        ([(0.912,) * 8], False),
+        ([(0.912,) * 9], True),
+        ([(0.912, 0.912)] * 8, True),
+        ([(0.997912, 0.997912)], True),
+        ([(1200.0, 1200.0)], False),
+        ([(1e-7, 1e-7), (2 / 3, 2 / 3)], True),
+    ],
 )
-def test_that_runs_repeat_exactly_takes_more_to_know(
-    sigma: float, dof: int, is_known: bool
+def test_that_runs_repeat_exactly_takes_many_or_many_digits_to_know(
+    groups: list[tuple[float, ...]], is_known: bool
 ) -> None:
-    assert Noise(sigma=sigma, dof=dof).is_known is is_known
+    assert pooled_noise(groups).is_known is is_known
 
 
 def test_means_may_differ_and_do_not_count() -> None:
