@@ -348,10 +348,10 @@ class Performer:
 
     @perform.register
     def _quarantine(self, command: cmd.QuarantineNode, _: StudyState) -> None:
-        cause, event = command.cause, command.quarantined
+        event = command.quarantined
         # First: nothing begins there any more once it is told, least of all what runs again.
         self._queue.set_node_mode(event.node, QueueMode.HELD, epoch=self._epoch)
-        self.record(f"node/{event.node}/quarantined/{cause.trial}/{cause.attempt}", event)
+        self.record(f"node/{event.node}/quarantined/{command.cause}", event)
 
     @perform.register
     def _finish(self, command: cmd.FinishStudy, _: StudyState) -> None:

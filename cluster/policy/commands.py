@@ -19,7 +19,6 @@ from cluster.state.events import (
     WinnerRequeued,
 )
 from cluster.state.experiment import Experiment
-from cluster.state.node_state import NodeRun
 from eval.control import Reading
 from eval.judge import Judgement
 from trainer.trial import ExperimentId, Place, SlotId, Smoke, TrialId
@@ -245,8 +244,8 @@ class AskTask(Command):
 class QuarantineNode(Command):
     """Write down that a node is at fault for what failed on it."""
 
-    cause: NodeRun
-    """The latest of what is held against it."""
+    cause: str
+    """What it rests on, in trials: names the decision as no other about the node is named."""
     quarantined: NodeQuarantined
 
 

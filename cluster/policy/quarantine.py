@@ -41,7 +41,7 @@ def due(state: StudyState) -> Iterator[QuarantineNode]:
             row = _row(state, node, runs)
             again = _reopened(state, node, [run for run in runs if run.is_machine or run in row])
             event = NodeQuarantined(node=node, reason=reason, reopened=again)
-            yield QuarantineNode(cause=runs[-1], quarantined=event)
+            yield QuarantineNode(cause=_cause(state, runs[-1], again), quarantined=event)
     yield from _aftermath(state)
 
 
@@ -52,7 +52,17 @@ def _aftermath(state: StudyState) -> Iterator[QuarantineNode]:
             late = [run for run in state.node_runs.get(name, ()) if run.at > node.since]
             if again := _reopened(state, name, [run for run in late if run.failure]):
                 event = NodeQuarantined(node=name, reason=node.reason, reopened=again)
-                yield QuarantineNode(cause=late[-1], quarantined=event)
+                yield QuarantineNode(cause=_cause(state, late[-1], again), quarantined=event)
+
+
+def _cause(state: StudyState, last: NodeRun, reopened: Sequence[ExperimentId]) -> str:
+    """Name the latest run on a node, and those that are run again for what is decided now.
+
+    Without a further run there, what ends elsewhere may show that another one is to run again.
+    """
+    ended = (state.experiments[name].trials[-1] for name in reopened)
+    runs = [(last.trial, last.attempt), *((trial.id, trial.attempt) for trial in ended)]
+    return "+".join(f"{trial}/{attempt}" for trial, attempt in runs)
 
 
 def doubted(state: StudyState) -> frozenset[SlotId]:

@@ -312,8 +312,8 @@ class World:
         self.happen(f"{command.winner}/dropped/{self.state.promotions}", event)
 
     def _quarantinenode(self, command: cmd.QuarantineNode) -> None:
-        cause, event = command.cause, command.quarantined
-        self.happen(f"{event.node}/quarantined/{cause.trial}/{cause.attempt}", event)
+        event = command.quarantined
+        self.happen(f"node/{event.node}/quarantined/{command.cause}", event)
 
     def _finishstudy(self, command: cmd.FinishStudy) -> None:
         event = ev.StudyFinished(reason=command.reason, failed=command.failed)

@@ -8,7 +8,7 @@ import pytest
 
 from cluster.state import events as ev
 from cluster.state.experiment import Status, TrialPhase
-from cluster.state.node_state import NodeStatus
+from cluster.state.node_state import MOST_RUNS, NodeStatus
 from eval.bayes import BayesJudge
 from tests.cluster.world import CRASHED, METRIC, World, crashed, scored
 from trainer.trial import CrashKind, ExperimentId, SlotId, TrialOutcome
@@ -138,6 +138,32 @@ def test_what_ran_on_a_node_when_it_was_quarantined_and_fails_later_runs_again(
     assert world.state.nodes["alpha"].since == since
     again(world, late, "cpu-0", TRACED)  # on a node that is well, that is its own affair
     assert world.status(late) is Status.CRASHED
+
+
+def test_what_is_found_out_elsewhere_is_told_beside_what_the_same_last_run_had_told_before(
+    world: World,
+) -> None:
+    do_well(world)
+    doubtful, late = world.propose(), world.propose()
+    world.settle()
+    again(world, doubtful, "cpu-0", None)  # which makes what follows its own fault
+    for name in (doubtful, late):
+        world.start(name, "alpha/cpu-1")
+    for _ in range(3):
+        later(world)
+        run(world, ALPHA, KILLED)
+    try_the_incumbent(world, KILLED)
+    for name in (doubtful, late):
+        later(world)
+        world.end(name, TRACED)
+        world.settle()
+    assert [world.status(name) for name in (doubtful, late)] == [Status.CRASHED, Status.QUEUED]
+    again(world, late, "cpu-0", WORSE)
+    for _ in range(MOST_RUNS):  # until the loss on the head is past
+        run(world, "cpu-0", WORSE)
+    assert world.status(doubtful) is Status.QUEUED
+    again(world, doubtful, "cpu-0", scored(0.5))
+    assert world.status(doubtful) is Status.KEPT
 
 
 def test_a_node_that_passes_the_test_is_not_at_fault(world: World) -> None:
