@@ -9,7 +9,7 @@ from cluster.state.conditions import marks_of
 from cluster.state.experiment import FROM_GIT, Status, Trial, TrialPhase
 from cluster.state.replacing import replace
 from cluster.state.state import Control, StudyState
-from cluster.state.steps import step
+from cluster.state.steps import TRANSITIONS, step
 from cluster.state.trial_accounts import replicated, slot_freed, slot_taken
 from trainer.trial import Ending, ExperimentId, SlotId
 
@@ -105,7 +105,9 @@ def _reopened(
     state: StudyState, rec: ev.Recorded, name: ExperimentId, event: ev.ControlJudged
 ) -> StudyState:
     """Forget a verdict that rested on a slot that had shifted, and what was measured there."""
-    since = event.since
+    since, experiment = event.since, state.experiments[name]
+    if experiment.status not in TRANSITIONS[ev.ControlJudged]:
+        return state  # somebody has had it run again since, and cancelled that
     trials = tuple(
         replace(trial, is_set_aside=True)
         if trial.slot == event.slot
@@ -114,7 +116,7 @@ def _reopened(
         and trial.finished_at is not None
         and (since is None or trial.finished_at > since)
         else trial
-        for trial in state.experiments[name].trials
+        for trial in experiment.trials
     )
     forgotten = {"verdict": None, "delta": None, "belief": None, "effect": None, "chance": None}
     reason = f"judged again: {event.slot} had shifted"

@@ -54,7 +54,8 @@ TRANSITIONS: dict[type[ev.Event], dict[Status, frozenset[Status]]] = {
     ev.ExperimentJudged: {
         S.MEASURED: frozenset({S.WINNER, S.DISCARDED, S.PROPOSED, S.KEPT}),
     },
-    ev.ControlJudged: {S.DISCARDED: frozenset({S.PROPOSED})},
+    # A request to run it again may come between the decision and what came of it.
+    ev.ControlJudged: {S.DISCARDED: frozenset({S.PROPOSED}), S.PROPOSED: frozenset({S.PROPOSED})},
     ev.ExperimentSuspected: {S.MEASURED: frozenset({S.SUSPECT})},
     ev.AcceptRequested: {S.SUSPECT: frozenset({S.MEASURED})},
     ev.Promoted: {S.WINNER: frozenset({S.KEPT}), S.MERGING: frozenset({S.MERGED})},

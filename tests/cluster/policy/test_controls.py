@@ -100,6 +100,31 @@ def test_a_shift_is_reported_counts_for_nothing_and_takes_verdicts_back(world: W
     assert world.state.lineage[-1] == lucky
 
 
+def test_what_somebody_has_run_again_meanwhile_is_judged_without_what_the_slot_said(
+    world: World,
+) -> None:
+    again, cancelled = discard(world, 1.05), discard(world, 1.06)
+    world.propose()
+    world.settle()
+    for experiment, trial in world.controls(TrialPhase.QUEUED):
+        if world.state.controls[trial].place.slot == "cpu-0":
+            world.start(experiment, "cpu-0", trial)
+            world.end(experiment, scored(1.1), trial)
+    decided = [c for c in world.decide() if isinstance(c, cmd.RecordControl)]
+    assert decided[0].reopened == (again, cancelled)
+    for name in (again, cancelled):
+        world.happen(f"{name}/retry", ev.RetryRequested(experiment=name))
+    world.happen(f"{cancelled}/cancel", ev.CancelRequested(experiment=cancelled))
+    world.perform(decided[0])
+    assert [world.status(name) for name in (again, cancelled)] == [
+        Status.PROPOSED,
+        Status.CANCELLED,
+    ]
+    assert world.state.experiments[again].values == ()
+    world.run(again, scored(0.95))
+    assert world.state.lineage[-1] == again
+
+
 def test_verdicts_of_before_the_last_good_control_stand(world: World) -> None:
     old = discard(world, 1.05)
     discard(world, 1.5)
