@@ -70,6 +70,14 @@ class Snapshot:
         except UnicodeDecodeError as error:
             raise ValueError(f"{path} is not UTF-8 text") from error
 
+    def text_problem(self, paths: Sequence[str]) -> str:
+        """Return why the first of some files is no text that anybody may edit; empty if all are."""
+        try:
+            binary = [path for path in paths if "\0" in self.text(path)]
+        except ValueError as problem:
+            return str(problem)
+        return f"{binary[0]} is binary" if binary else ""
+
 
 def read_snapshot(git: GitCommand, treeish: str, paths: Sequence[str]) -> Snapshot:
     """Read `paths` at a commit or tree; raise LookupError if there is no such object."""

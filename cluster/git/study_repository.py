@@ -254,9 +254,9 @@ class StudyRepository:
             return Conflict(paths=changes.paths)
         if not changes.paths:
             return Redundant()
-        return self._candidate(
-            made.tree, (incumbent, winner), changes.paths, editable, message, "Incumbent"
-        )
+        parents = (incumbent, winner)
+        merged = self._candidate(made.tree, parents, changes.paths, editable, message, "Incumbent")
+        return Conflict(paths=changes.paths) if isinstance(merged, Rejected) else merged
 
     def keep_ref(self, experiment: ExperimentId, commit: CommitId) -> None:
         """Keep a candidate for good under its experiment's name. May be repeated."""
@@ -382,13 +382,12 @@ class StudyRepository:
         editable: Sequence[str],
         message: str,
         author: str,
-    ) -> Candidate:
-        return Candidate(
-            commit=self._commit(tree, parents, compose(message), author),
-            tree=tree,
-            lines=self._bare.snapshot(tree, editable).lines,
-            changed=changed,
-        )
+    ) -> Candidate | Rejected:
+        snapshot = self._bare.snapshot(tree, editable)
+        if problem := snapshot.text_problem(changed):
+            return Rejected(reason=problem)
+        commit = self._commit(tree, parents, compose(message), author)
+        return Candidate(commit=commit, tree=tree, lines=snapshot.lines, changed=changed)
 
     def _commit(
         self, tree: str, parents: Sequence[CommitId], message: str, author: str

@@ -150,6 +150,14 @@ def test_a_winner_whose_file_is_no_longer_editable_conflicts(study) -> None:
     assert study.merge(incumbent, stale.commit) == Conflict(paths=("prepare.py",))
 
 
+def test_a_winner_whose_file_is_no_text_conflicts(make_study) -> None:
+    study = make_study(editable=("train.py", "prepare.py"))
+    incumbent = study.promote(study.candidate({"prepare.py": "DATA = 9\n"}))
+    tip = study.source.commit({"train.py": b"# Gr\xf6\xdfe\n"})
+    study.repository.bring(study.source.path, tip)
+    assert study.merge(incumbent, tip) == Conflict(paths=("train.py",))
+
+
 # Chains
 
 

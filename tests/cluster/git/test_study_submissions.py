@@ -123,6 +123,14 @@ def test_a_patch_that_cannot_be_taken_is_rejected_with_the_reason(
     assert re.search(expected, rejected.reason), rejected.reason
 
 
+@pytest.mark.parametrize(
+    ("added", "expected"),
+    [("\udcf6", "train.py is not UTF-8 text"), ("\0", "the patch is binary")],
+)
+def test_a_patch_that_leaves_no_text_is_rejected(added: str, expected: str, study) -> None:
+    assert reason(study.patch(PATCH.replace("LR = 4", f"LR = 4  # {added}"))) == expected
+
+
 # Branches of the user
 
 
@@ -192,3 +200,18 @@ def test_a_branch_without_changes_without_history_or_without_existence_is_reject
     source.git("checkout", "--quiet", "--orphan", "island")
     source.commit({"train.py": "LR = 2\n"})
     assert "shares no history" in reason(study.submit("island"))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("# -*- coding: latin-1 -*-\n# Gr\xf6\xdfe\n".encode("latin-1"), "is not UTF-8 text"),
+        (b"LR = 2\0\n", "is binary"),
+    ],
+)
+def test_a_branch_whose_file_nobody_could_edit_is_rejected(
+    content: bytes, expected: str, study
+) -> None:
+    study.source.git("checkout", "--quiet", "-b", "idea")
+    study.source.commit({"train.py": content})
+    assert reason(study.submit("idea")) == f"train.py {expected}"
