@@ -35,25 +35,30 @@ def kept_candidates(repository: StudyRepository) -> list[Kept]:
 
 
 def branch(repository: StudyRepository, base: CommitId) -> list[OnBranch]:
-    """Return what was promoted, the oldest first."""
+    """Return what was promoted, the oldest first; without what the ledger had lost since."""
     trailers = "%(trailers:only,unfold,separator=%x01,key_value_separator=%x02)"
     style = f"%H%x00%T%x00%ct%x00%s%x00{trailers}"
     span = f"{base}..{repository.branch_ref}"
     arguments = ("--reverse", "--first-parent", f"--format={style}", span)
-    found = []
+    steps: dict[str, tuple[OnBranch, str]] = {}
+    before = str(base)
     for line in repository.git.text("log", *arguments).splitlines():
         commit, tree, seconds, subject, block = line.split("\0", 4)
         pairs = (pair.partition("\2") for pair in block.split("\1") if pair)
-        found.append(
-            OnBranch(
-                commit=CommitId(commit),
-                tree=tree,
-                subject=subject,
-                at=_time(seconds),
-                trailers={key: value for key, _, value in pairs},
-            )
+        one = OnBranch(
+            commit=CommitId(commit),
+            tree=tree,
+            subject=subject,
+            at=_time(seconds),
+            trailers={key: value for key, _, value in pairs},
         )
-    return found
+        steps[commit] = one, one.trailers.get("Replaces", before)
+        before = commit
+    found, at = [], before
+    while at in steps:
+        one, at = steps[at]
+        found.append(one)
+    return found[::-1]
 
 
 def _time(seconds: str) -> datetime:

@@ -4,6 +4,7 @@ Each method may be run again after a crash at any point. Git moves the branch by
 what it did before the ledger heard of it is found again on the branch itself.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 
 from cluster.controller.admission import Admission, Origin
@@ -14,9 +15,11 @@ from cluster.policy import commands as cmd
 from cluster.state import events as ev
 from cluster.state.experiment import Experiment, Kind, Status, Trial, TrialPhase
 from cluster.state.state import StudyState
-from cluster.state.winners import carrier, lacks, takes_out
+from cluster.state.winners import below, carrier, lacks, takes_out
 from eval.metric import Metric
 from trainer.trial import CommitId, Ending, ExperimentId
+
+log = logging.getLogger("incumbent")
 
 
 class Integration:
@@ -42,13 +45,14 @@ class Integration:
     def promote(self, command: cmd.Promote, state: StudyState) -> None:
         """Put a winner's tree on the branch, above the links of its chain if it has some."""
         steps = (*command.below, command.winner)
+        promotions = self._promotions(state, steps, command.replaces)
         try:
-            commits = self._repository.promote(
-                self._promotions(state, steps, command.replaces), parent=state.incumbent_commit
-            )
+            commits = self._repository.promote(promotions, parent=state.incumbent_commit)
         except BranchMoved as moved:
             # Killed between git and the ledger, and another winner is the better one by now.
-            steps, commits = self._landed(state, moved)
+            landed, found = self._landed(state, moved)
+            steps = landed or steps
+            commits = found if landed else self._above(promotions, state, moved)
         winner = steps[-1]
         carried = zip(steps[:-1], commits[:-1], strict=True)
         event = ev.Promoted(
@@ -63,7 +67,7 @@ class Integration:
     def _landed(
         self, state: StudyState, moved: BranchMoved
     ) -> tuple[tuple[Experiment, ...], tuple[CommitId, ...]]:
-        """Return the promotion that git knows and the ledger does not; else raise `moved`."""
+        """Return the promotion that git knows and the ledger does not; empty if it is none."""
         found = self._repository.landed(moved.actual, parent=state.incumbent_commit)
         steps = tuple(
             experiment
@@ -72,8 +76,30 @@ class Integration:
             and experiment.tree == commit.tree
         )
         if not steps or len(steps) != len(found) or steps[-1].status is not Status.WINNER:
-            raise moved
+            return (), ()
+        links = [link.id for link in below(state, steps[-1]) if not link.promoted]
+        if [step.id for step in steps[:-1]] != links:
+            return (), ()  # several that the ledger has lost
         return steps, tuple(commit.commit for commit in found)
+
+    def _above(
+        self, promotions: Sequence[Promotion], state: StudyState, moved: BranchMoved
+    ) -> tuple[CommitId, ...]:
+        """Promote above what the branch has and the ledger has lost; else raise `moved`.
+
+        A power cut may cost the ledger its last second, and a server come back with an older copy.
+        A commit of the branch is a whole tree: nothing of what is below comes into it.
+        """
+        head, known = moved.actual, state.incumbent_commit
+        if head is None or not self._repository.is_ahead(head, known):
+            raise moved
+        self._record([])  # raises Fenced: it may be ours that lags, behind that of another
+        log.warning(
+            "the branch is at %s, of which the ledger knows nothing beyond %s, as after a power "
+            "cut: what was promoted since stays below, and %s is measured and put above it",
+            *(head[:10], known[:10], promotions[-1].experiment),
+        )
+        return self._repository.promote(promotions, parent=known, onto=head)
 
     def _promotions(
         self, state: StudyState, steps: Sequence[Experiment], replaced: Experiment

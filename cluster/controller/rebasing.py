@@ -53,8 +53,8 @@ class Rebasing:
 
     def resume(self, state: StudyState) -> None:
         """Let the refs name what candidates are by the ledger."""
-        rebased = (e for e in state.experiments.values() if e.rebased_from)
-        self._repository.move_refs({e.id: e.commit for e in rebased})
+        # All, for a ledger that has lost its latest events calls others back to what they were.
+        self._repository.move_refs({e.id: e.commit for e in state.experiments.values()})
 
     def give_back(self, candidate: Experiment, reason: str) -> None:
         """Return a candidate to its proposer."""

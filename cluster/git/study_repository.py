@@ -4,7 +4,7 @@ Knows how candidates, merges and promotions become commits, and which files thos
 Does not know why a candidate is made, how it scored, or when it is promoted.
 
     refs/source/<commit>                 what was brought over from the user's repository
-    refs/incumbent/<study>/<experiment>  every candidate, kept and failed alike
+    refs/incumbent/<study>/<experiment>  every candidate, kept and failed alike: see ExperimentRefs
     refs/heads/incumbent/<study>         the best-so-far branch, moved by compare-and-set alone
     refs/tags/incumbent/<study>/final-1  what a final run reported
 
@@ -12,7 +12,6 @@ One process writes (the controller; a final run its tag), any number read. Nothi
 or rewritten; a candidate that is rebased before it runs has its old commit as a parent.
 """
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -29,16 +28,14 @@ from cluster.git.code_outcomes import (
     Rejected,
 )
 from cluster.git.commit_message import compose
+from cluster.git.experiment_refs import NO_COMMIT, ExperimentRefs
 from cluster.git.git_objects import ObjectWriter, count_lines
 from cluster.git.source_repository import SourceProblem, SourceRepository
 from proposer.patch import PatchRejected, check_edits, check_patch
 from trainer.git_command import GitCommand, GitError
 from trainer.trial import CommitId, ExperimentId
 
-_PACK_EVERY = 512
-"""Loose refs after which they are packed: listing thousands of small files is slow."""
 NOTHING = "changes nothing"
-_NO_COMMIT = "0" * 40
 
 
 class StudyRepository:
@@ -54,7 +51,7 @@ class StudyRepository:
         self._bare = BareRepository(path)
         self._writer = ObjectWriter(path)
         self._clock = clock
-        self._loose_refs: int | None = None
+        self._refs = ExperimentRefs(path, self.experiments_prefix)
 
     @classmethod
     def create(
@@ -260,33 +257,16 @@ class StudyRepository:
 
     def keep_ref(self, experiment: ExperimentId, commit: CommitId) -> None:
         """Keep a candidate for good under its experiment's name. May be repeated."""
-        self.git.run("update-ref", f"{self.experiments_prefix}{experiment}", commit)
-        if self._loose_refs is None:  # an earlier process may have left some
-            folders = os.walk(self.path / self.experiments_prefix)
-            self._loose_refs = sum(len(names) for _, _, names in folders)
-        else:
-            self._loose_refs += 1
-        if self._loose_refs >= _PACK_EVERY:
-            self.git.run("pack-refs", "--all")
-            self._loose_refs = 0
+        self._refs.keep(experiment, commit)
 
     def move_refs(self, candidates: Mapping[ExperimentId, CommitId]) -> None:
-        """Let refs name what candidates have become, by compare-and-set. May be repeated."""
-        if not candidates:
-            return
-        pattern = self.experiments_prefix
-        pattern += next(iter(candidates)) if len(candidates) == 1 else ""
-        shown = self.git.text("for-each-ref", "--format=%(refname) %(objectname)", pattern)
-        found = dict(line.split() for line in shown.splitlines())
-        for experiment, commit in candidates.items():
-            ref = f"{self.experiments_prefix}{experiment}"
-            if found[ref] != commit:
-                self.git.run("update-ref", ref, commit, found[ref])
+        """Let refs name what candidates have become. May be repeated."""
+        self._refs.move(candidates)
 
     def start_branch(self, base: CommitId) -> CommitId:
         """Make the branch at `base` if there is none; return where it is."""
         try:
-            self.git.run("update-ref", self.branch_ref, base, _NO_COMMIT)
+            self.git.run("update-ref", self.branch_ref, base, NO_COMMIT)
         except GitError:
             head = self._bare.read_ref(self.branch_ref)
             if head is None:
@@ -294,51 +274,72 @@ class StudyRepository:
             return head
         return base
 
-    def promote(self, promotions: Sequence[Promotion], *, parent: CommitId) -> tuple[CommitId, ...]:
+    def promote(
+        self,
+        promotions: Sequence[Promotion],
+        *,
+        parent: CommitId,
+        onto: CommitId | None = None,
+    ) -> tuple[CommitId, ...]:
         """Put a commit for each promotion on the branch, whose head is `parent`, at one go.
 
         Trailers `Experiment` are added. If these promotions are the branch's head already (we were
-        killed before the ledger heard of it), they are returned. Raises BranchMoved if the branch
-        is elsewhere.
+        killed before the ledger heard of it), they are returned. `onto` names a head that has more
+        above `parent` than is known: that stays below, and a trailer `Replaces` names `parent`.
+        Raises BranchMoved if the branch is elsewhere.
         """
         head = self._bare.read_ref(self.branch_ref)
-        if head != parent:
+        if head is None or head not in {parent, onto}:
             found = self.landed(head, parent=parent)
             wanted = [(one.experiment, one.tree) for one in promotions]
             if [(one.experiment, one.tree) for one in found] == wanted:
                 return tuple(one.commit for one in found)
             raise BranchMoved(head)
-        commits = [parent]
+        commits = [head]
+        replaced = "" if head == parent else parent
         for one in promotions:
-            block = [("Experiment", one.experiment), *one.trailers]
+            block = [("Experiment", one.experiment), *one.trailers, ("Replaces", replaced)]
             message = compose(one.subject, block)
             commits.append(self._commit(one.tree, commits[-1:], message, "Incumbent"))
+            replaced = ""
         words = f"promote {promotions[-1].experiment}"
         try:
-            self.git.run("update-ref", "-m", words, self.branch_ref, commits[-1], parent)
+            self.git.run("update-ref", "-m", words, self.branch_ref, commits[-1], head)
         except GitError as error:
             actual = self._bare.read_ref(self.branch_ref)
-            if actual == parent:
+            if actual == head:
                 raise
             raise BranchMoved(actual) from error
         return tuple(commits[1:])
 
     def landed(self, head: CommitId | None, *, parent: CommitId) -> tuple[Landed, ...]:
-        """Return the promotions between two commits of the branch, oldest first; () if others."""
+        """Return the promotions from one commit of the branch to another, oldest first.
+
+        Without those that a later one names as lost; () if anything else is between the two.
+        """
         if head is None:
             return ()
-        style = "%H %T %P %(trailers:key=Experiment,valueonly,separator=%x2C)"
+        trailer = "%(trailers:key={},valueonly,separator=%x2C)".format
+        style = "%x00".join(("%H", "%T", "%P", trailer("Experiment"), trailer("Replaces")))
         shown = self.git.text("log", "--reverse", f"--format={style}", f"{parent}..{head}")
-        found, before = [], str(parent)
+        steps: dict[str, tuple[Landed, str]] = {}
+        before = str(parent)
         for line in shown.splitlines():
-            commit, tree, *rest = line.split(" ", 3)
-            if len(rest) != 2 or rest[0] != before:
+            commit, tree, parents, experiment, replaced = line.split("\0")
+            if parents != before or not experiment:
                 return ()
-            found.append(
-                Landed(experiment=ExperimentId(rest[1]), tree=tree, commit=CommitId(commit))
-            )
+            one = Landed(experiment=ExperimentId(experiment), tree=tree, commit=CommitId(commit))
+            steps[commit] = one, replaced or before
             before = commit
-        return tuple(found)
+        found, at = [], str(head)
+        while at in steps:
+            one, at = steps[at]
+            found.append(one)
+        return tuple(reversed(found)) if at == parent else ()
+
+    def is_ahead(self, head: CommitId, of: CommitId) -> bool:
+        """Say whether a commit has another below it."""
+        return self.git.run("merge-base", "--is-ancestor", of, head, check=False).status == 0
 
     def merges(self, incumbent: CommitId, winner: CommitId) -> bool:
         """Say whether git can merge a winner into a commit."""
@@ -357,7 +358,7 @@ class StudyRepository:
         ]
         text = "\n".join([*lines, "", message])
         made = self.git.run("mktag", stdin=text.encode()).stdout.decode().strip()
-        self.git.run("update-ref", ref, made, _NO_COMMIT)
+        self.git.run("update-ref", ref, made, NO_COMMIT)
 
     def has_branch(self) -> bool:
         """Say whether the study's branch was begun."""

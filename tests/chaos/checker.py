@@ -287,12 +287,14 @@ def heads(evidence: Evidence) -> Iterator[str]:
 
 
 def referred(evidence: Evidence) -> Iterator[str]:
-    """Every experiment's commit is under its ref, and every ref is an experiment's."""
+    """Every experiment's commit is under its ref, and every ref is an experiment's, or was."""
     state_commits: dict[str, str] = {}
     for one in evidence.recorded:
         if isinstance(one.event, ev.ExperimentProposed | ev.ExperimentRebased):
             state_commits[one.event.experiment] = one.event.commit
-    found = {name.rpartition("/")[2]: commit for name, commit in evidence.refs.items()}
+    found = {
+        name.rpartition("/")[2]: c for name, c in evidence.refs.items() if "/lost/" not in name
+    }
     for name, commit in state_commits.items():
         if found.get(name) != commit:
             yield f"the ref of {name} is {found.get(name)}, the ledger says {commit}"

@@ -51,6 +51,11 @@ class MortalLedger(InMemoryLedger):
     def append(self, drafts: Sequence[ev.Draft], *, epoch: int | None = None) -> int:
         return self.mortally(lambda: super(MortalLedger, self).append(drafts, epoch=epoch))
 
+    def lose(self, kept: int) -> None:
+        """Forget all events but the first few, as a server does that comes back from a copy."""
+        del self._payloads[kept:]
+        self._ids = {recorded.id for recorded in self.read(0, limit=kept)}
+
     def mortally(self, act: Callable[[], T]) -> T:
         """Do something that appends; perhaps die before it, or after."""
         if not self.is_armed or self.fuse < 0:

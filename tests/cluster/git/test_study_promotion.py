@@ -197,3 +197,35 @@ def test_what_is_no_promotion_is_not_taken_for_one(study) -> None:
     study.git("update-ref", "refs/heads/incumbent/mar5", other)
     assert study.repository.landed(other, parent=parent) == ()
     assert study.repository.landed(parent, parent=other) == ()
+
+
+# A ledger behind the branch
+
+
+def test_what_is_put_above_lost_promotions_names_what_it_replaces(study) -> None:
+    repository, parent = study.repository, study.repository.start_branch(study.base)
+    lost, first, second = (study.candidate(text) for text in ("lost\n", "a\n", "b\n"))
+    (head,) = repository.promote(
+        [Promotion(experiment=E1, tree=lost.tree, subject="")], parent=parent
+    )
+    made = repository.promote(steps(first, second), parent=parent, onto=head)
+    style = "--format=%P %T %(trailers:key=Replaces,valueonly,separator=%x2C)"
+    shown = study.git("log", "--reverse", style, f"{head}..incumbent/mar5")
+    assert shown.splitlines() == [
+        f"{head} {first.tree} {parent}",
+        f"{made[0]} {second.tree}",
+    ]
+    assert repository.promote(steps(first, second), parent=parent) == made
+    assert [one.commit for one in repository.landed(made[-1], parent=parent)] == [*made]
+    assert repository.landed(made[-1], parent=head) == (), "it is not upon what was lost"
+    assert repository.is_ahead(head, parent)
+    assert not repository.is_ahead(parent, head)
+
+
+def test_what_is_put_above_a_head_that_is_not_there_changes_nothing(study) -> None:
+    repository, parent = study.repository, study.repository.start_branch(study.base)
+    lost, other = study.candidate("lost\n"), study.candidate("other\n")
+    head = study.promote(lost)
+    with pytest.raises(BranchMoved):
+        repository.promote(steps(other), parent=parent, onto=other.commit)
+    assert repository.resolve(repository.branch_ref) == head

@@ -11,7 +11,7 @@ import pytest
 from cluster.git.code_outcomes import Candidate, Rejected
 from cluster.git.source_repository import SourceProblem, SourceRepository
 from cluster.git.study_repository import StudyRepository
-from trainer.git_command import GitError
+from trainer.git_command import GitCommand, GitError
 from trainer.trial import CommitId, ExperimentId
 
 EDITABLE = ("train.py",)
@@ -350,13 +350,40 @@ def test_a_message_from_a_model_cannot_forge_headers_or_trailers(study) -> None:
 def test_a_ref_keeps_a_candidate_and_may_be_set_again(study) -> None:
     candidate = study.candidate("LR = 3\n")
     other = study.candidate("LR = 4\n")
-    for commit in (candidate.commit, candidate.commit, other.commit):
+    for commit in (candidate.commit, candidate.commit, other.commit, other.commit):
         study.repository.keep_ref(E1, commit)
         assert study.git("rev-parse", "refs/incumbent/mar5/e1") == commit
+    style = "--format=%(refname:lstrip=3) %(objectname)"
+    kept = study.git("for-each-ref", style, "refs/incumbent/mar5/lost").splitlines()
+    assert kept == [f"lost/e1-{candidate.commit[:12]} {candidate.commit}"]
+
+
+def test_a_ref_that_moves_on_keeps_what_it_leaves_behind(study) -> None:
+    first, other = study.candidate("LR = 3\n"), study.candidate("LR = 4\n")
+    onward = study.candidate("LR = 5\n", base=first.commit)
+    study.keep("e1", first.commit)
+    for commit in (onward.commit, onward.commit, other.commit):
+        study.repository.move_refs({E1: commit, ExperimentId("e2"): commit})
+        assert study.git("rev-parse", "refs/incumbent/mar5/e1") == commit
+    kept = study.git("for-each-ref", "--format=%(objectname)", "refs/incumbent/mar5/lost")
+    assert kept == onward.commit, "of what it follows nothing need be kept"
+    assert study.git("for-each-ref", "refs/incumbent/mar5/e2") == "", "no ref is made"
+
+
+def test_a_candidate_takes_one_process_to_keep(study, monkeypatch: pytest.MonkeyPatch) -> None:
+    commits = [study.candidate(f"LR = {number}\n").commit for number in (3, 4)]
+    begun = []
+    run = GitCommand.run
+    monkeypatch.setattr(
+        GitCommand, "run", lambda *args, **how: begun.append(1) or run(*args, **how)
+    )
+    for number, commit in enumerate(commits):
+        study.repository.keep_ref(ExperimentId(f"e{number}"), commit)
+    assert len(begun) == 2
 
 
 def test_many_refs_are_packed_and_all_still_found(study, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.git.study_repository._PACK_EVERY", 20)
+    monkeypatch.setattr("cluster.git.experiment_refs._PACK_EVERY", 20)
     for number in range(50):
         study.keep(f"e{number}", study.base)
     folder = study.path / "refs" / "incumbent" / "mar5"
