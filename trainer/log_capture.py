@@ -22,6 +22,8 @@ from eval.metric import Metric, MetricReader
 
 HEAD_BYTES = 1 << 20
 TAIL_BYTES = 1 << 20
+GAP = b"\n[... %d bytes dropped ...]\n"
+"""What stands between the two."""
 LINE_BYTES = 4096
 """What lies beyond this in one line is kept in the log but not searched for the metric."""
 
@@ -100,8 +102,7 @@ class LogFile:
         if not self._is_stale:
             return
         self._is_stale = False
-        gap = b"\n[... %d bytes dropped ...]\n" % self.dropped
-        self._put(gap + self.recent(self._tail), at=self._head)
+        self._put(GAP % self.dropped + self.recent(self._tail), at=self._head)
 
     def close(self) -> None:
         """Flush and close."""

@@ -2,8 +2,7 @@
 
 import sys
 import time
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,11 +10,12 @@ from infra.cli.naming import with_experiment
 from infra.cli.output import note, print_json
 from infra.cli.study_choice import JsonOption, StudyOption, UsageProblem, choose_study
 
+if TYPE_CHECKING:
+    from trainer.log_follower import LogFollower
+
 LOOK_S = 0.2
 RETURN_S = 15.0
 """How long to wait for the end of a log on another machine, once its trial has ended."""
-MOST_BYTES = 1 << 24
-"""Far more than the supervisor keeps of a log."""
 
 
 def logs(
@@ -36,6 +36,7 @@ def logs(
     from infra.facts.plain_text import printable_lines
     from infra.local.study import opened
     from infra.local.trial_logs import find_log, is_complete, is_running, trial_of, why_no_log
+    from trainer.log_follower import LogFollower
 
     home = choose_study(study)
     with opened(home) as found:
@@ -46,55 +47,45 @@ def logs(
     if path is None:
         raise UsageProblem(why_no_log(home, state, name))
     if as_json:
-        print_json(
-            {"trial": path.stem, "path": str(path), "text": printable_lines(_read(path, 0)[0])}
-        )
+        text = printable_lines(_news(LogFollower(path), is_last=True))
+        print_json({"trial": path.stem, "path": str(path), "text": text})
         return
-    offset, patience_s = 0, RETURN_S
+    log, patience_s = LogFollower(path), RETURN_S
     while True:
-        shown, offset = offset, _show(path, offset)
-        if not follow or offset == shown:
+        has_news = _show(log, is_last=not follow)
+        if not follow:
+            return
+        if not has_news:
             with opened(home) as found:
                 state = found.state()
-            latest = find_log(home, state, f"{trial_of(path)}{dash}{step}")
-            if follow and latest not in {None, path}:
-                _show(path, offset)  # what has come since
-                path, offset = latest, 0  # its smoke run was all that there was before
+            latest = find_log(home, state, f"{trial_of(log.path)}{dash}{step}")
+            if latest is not None and latest != log.path:
+                _show(log, is_last=True)  # what has come since
+                log = LogFollower(latest)  # its smoke run was all that there was before
                 continue
-            if not follow:
+            if is_complete(home, state, trial_of(log.path)):
+                _show(log, is_last=True)
                 return
-            if is_complete(home, state, trial_of(path)):
-                _show(path, offset)
-                return
-            if not is_running(state, trial_of(path)):
+            if not is_running(state, trial_of(log.path)):
                 patience_s -= LOOK_S
                 if patience_s <= 0:
-                    note(f"the end of this log has not come back from its node: {path.stem}")
+                    _show(log, is_last=True)
+                    note(f"the end of this log has not come back from its node: {log.path.stem}")
                     return
         time.sleep(LOOK_S)
 
 
-def _show(path: Path, offset: int) -> int:
-    """Print what there is after `offset`; return the new one."""
+def _show(log: "LogFollower", *, is_last: bool) -> bool:
+    """Print what has come since the last time; return whether anything has."""
     from infra.facts.plain_text import printable_lines
 
-    text, end = _read(path, offset)
+    text = _news(log, is_last=is_last)
     if text:
         sys.stdout.write(printable_lines(text) + "\n" * text.endswith("\n"))
         sys.stdout.flush()
-    return end
+    return bool(text)
 
 
-def _read(path: Path, offset: int) -> tuple[str, int]:
-    """Return the text after `offset`, with progress lines apart, and the new offset.
-
-    As if a candidate had made the file, which one that is not confined can do. Raises Unsafe.
-    """
-    from trainer.safe_read import SafeFolder
-
-    with SafeFolder(path.parent) as folder:
-        data = b"".join(folder.chunks(path.name, MOST_BYTES, start=offset))
-        if not data and offset and not any(folder.chunks(path.name, MOST_BYTES, start=offset - 1)):
-            offset = 0  # it was cut in the middle, and is read again
-            data = folder.read(path.name, MOST_BYTES)
-    return data.decode("utf-8", "replace").replace("\r", "\n"), offset + len(data)
+def _news(log: "LogFollower", *, is_last: bool) -> str:
+    """Return what has come since, with progress lines apart."""
+    return log.news(is_last=is_last).replace("\r", "\n")
