@@ -27,7 +27,9 @@ from trainer.trial import CommitId, TrialId, TrialSpec
 
 BEAT_S = 2.0
 BEAT_BYTES = 256 << 10
-"""Of each log, at most so much a beat: what is printed faster comes when the trial has ended."""
+"""Of each log, at most so much a beat: what is printed faster comes later."""
+WHOLE_S = 16.0
+"""How often a log that is cut in the middle is sent, as a whole: about as many bytes a second."""
 PART_BYTES = 4 << 20
 OTHERS_S = 60.0
 """What was not sent for so long is taken over from the worker that left it."""
@@ -65,6 +67,8 @@ class RemoteResults:
         self._clock = clock
         self._lock = threading.Lock()
         self._followed: dict[Path, int] = {}
+        self._whole: dict[Path, float] = {}
+        """When each log that is cut in the middle is to be sent again."""
         self._ended: set[Path] = set()
         self._own: set[str] = set()
         self._later: dict[str, float] = {}
@@ -159,11 +163,15 @@ class RemoteResults:
             followed = dict(self._followed)
         for path, offset in followed.items():
             news = _news(path, offset)
-            at = self._append(path, offset, news) if news else offset
+            if news is None:
+                at = self._replace(path, offset)
+            else:
+                at = self._append(path, offset, news) if news else offset
             with self._lock:
                 if at is None or (path in self._ended and not news):
                     self._ended.discard(path)
                     self._followed.pop(path, None)
+                    self._whole.pop(path, None)
                 else:
                     self._followed[path] = at
 
@@ -176,6 +184,14 @@ class RemoteResults:
         except Exception:  # noqa: BLE001 - a log that cannot be followed stops nothing else
             _log.exception("%s cannot be followed", path.name)
             return None
+
+    def _replace(self, path: Path, offset: int) -> int | None:
+        """Send all of a log that is cut in the middle, if it is time to; None as in `_append`."""
+        if self._clock() < self._whole.get(path, 0.0):
+            return offset
+        log = self._send_log(path)
+        self._whole[path] = self._clock() + WHOLE_S
+        return None if log.stayed else offset
 
     # --- when it has ended -----------------------------------------------------------------------
 
@@ -299,12 +315,12 @@ class RemoteResults:
         self._depot.put(delivery, place, at, part)
 
 
-def _news(path: Path, offset: int) -> bytes:
-    """Return what a log has gained; nothing of one that is being cut in the middle."""
+def _news(path: Path, offset: int) -> bytes | None:
+    """Return what a log has gained; None of one that is cut in the middle, and written anew."""
     try:
         with SafeFolder(path.parent) as folder:
             if folder.size(path.name) > HEAD_BYTES + TAIL_BYTES:
-                return b""
+                return None
             return next(folder.chunks(path.name, MOST_LOG_BYTES, start=offset), b"")[:BEAT_BYTES]
     except (Unsafe, OSError):
         return b""

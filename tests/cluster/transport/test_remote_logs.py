@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.transport.remote_results import BEAT_BYTES
+from cluster.transport.remote_results import BEAT_BYTES, WHOLE_S
 from tests.cluster.fake_depot import FakeDepot, away
 from tests.cluster.transport.two_folders import (
     SPEC,
@@ -18,7 +18,8 @@ from tests.cluster.transport.two_folders import (
     node,
     stayed,
 )
-from trainer.log_capture import HEAD_BYTES, TAIL_BYTES
+from trainer.log_capture import HEAD_BYTES, TAIL_BYTES, LogFile
+from trainer.log_follower import LogFollower
 from trainer.paths import WorkerPaths
 from trainer.trial import Rung, TrialId
 
@@ -137,3 +138,49 @@ def test_the_longest_log_that_there_is_comes_back(
     results.step()
     assert head.log(SPEC).read_bytes() == content
     assert not node.log(SPEC).exists()  # nobody looks for it there
+
+
+def test_a_log_that_is_cut_in_the_middle_comes_as_a_whole_now_and_then(
+    make: Make, depot: FakeDepot, head: WorkerPaths, node: WorkerPaths
+) -> None:
+    now = 0.0
+    results = make(clock=lambda: now)
+    results.follow(SPEC)
+    written = LogFile(str(node.log(SPEC)))
+    written.write(b"x" * BEAT_BYTES)
+    results.step()
+    shown = LogFollower(head.log(SPEC))
+    assert shown.news() == "x" * BEAT_BYTES
+    written.write(b"x" * (HEAD_BYTES + TAIL_BYTES))
+    written.flush()
+    results.step()
+    assert shown.news().endswith(f"\n[... {BEAT_BYTES} bytes dropped ...]\n" + "x" * TAIL_BYTES)
+    for text in ("loss: 3\n", "loss: 1\n"):
+        written.write(text.encode())
+        written.flush()
+        results.step()
+        assert shown.news() == ""
+        now += WHOLE_S
+        results.step()
+        assert shown.news() == text
+    assert depot.calls.count("put_log") == 3
+
+
+def test_while_the_head_is_away_a_log_that_is_cut_waits(
+    make: Make, depot: FakeDepot, head: WorkerPaths, node: WorkerPaths
+) -> None:
+    results = make()
+    results.follow(SPEC)
+    written = LogFile(str(node.log(SPEC)))
+    written.write(b"x" * (HEAD_BYTES + TAIL_BYTES) + b"loss: 1\n")
+    written.flush()
+    depot.before = away
+    with pytest.raises(ConnectionError):
+        results.step()
+    depot.before = lambda _: None
+    results.step()
+    assert head.log(SPEC).read_bytes() == node.log(SPEC).read_bytes()
+    results.left(SPEC)
+    results.step()
+    assert not results._followed
+    assert not results._whole
