@@ -18,7 +18,7 @@ from eval.metric import Goal, Metric
 from proposer.agent_files import FOLDER, names
 from proposer.config import AgentSource
 from trainer.config import TrialConfig
-from trainer.environment import Environment, EnvironmentFailed, prepare
+from trainer.environment import Environment, EnvironmentFailed, is_there, prepare
 from trainer.frozen import check_folder
 from trainer.hidden_labels import check_hidden, place_of
 from trainer.limit_defaults import limits_for, machine_memory
@@ -40,6 +40,7 @@ from trainer.variables import network_variables
 from trainer.worktree import SlotWorktree
 
 _SHELL = "/bin/sh"
+_MOUNTS = "[[proposer]] mounts"
 _LOOK_S = 1.0
 _MOST_MEMORY = 8 * GB
 _SHARES = 4
@@ -156,8 +157,8 @@ class AgentRunner:
                 f"{', '.join(missing)} is not set: export it and run again, or take it out of "
                 "[[proposer]] environment"
             )
-        if gone := [path for path in config.mounts if not Path(path).expanduser().exists()]:
-            raise EnvironmentFailed(f"[[proposer]] mounts: {', '.join(gone)} does not exist")
+        if gone := [path for path in config.mounts if not is_there(path, _MOUNTS)]:
+            raise EnvironmentFailed(f"{_MOUNTS}: {', '.join(gone)} does not exist")
         is_root = os.geteuid() == 0
         if trial.sandbox == "none" and is_root:
             raise EnvironmentFailed(
@@ -186,7 +187,7 @@ class AgentRunner:
     def _opened(self, sandbox: BubblewrapSandbox) -> BubblewrapSandbox:
         """Return the sandbox with what the user gives this agent, and no trial."""
         hidden = Hidden(home=Path(sandbox.home), studies=self._workspace.paths.study)
-        mounts = paths_shown(self._config.mounts, hidden, sandbox.owner, "[[proposer]] mounts")
+        mounts = paths_shown(self._config.mounts, hidden, sandbox.owner, _MOUNTS)
         opened = replace(
             sandbox,
             shown=tuple(dict.fromkeys((*sandbox.shown, *mounts))),

@@ -14,7 +14,7 @@ from eval.metric import Metric
 from trainer.arrange_scorer import ScorerPlace, most_bytes
 from trainer.compile_caches import CacheSeed
 from trainer.config import ScoreConfig
-from trainer.environment import Environment, EnvironmentFailed
+from trainer.environment import Environment, EnvironmentFailed, is_there, user_path
 from trainer.hidden_labels import NEEDS_SANDBOX, SCORE, LabelsShown, check_apart
 from trainer.ports import CodeSource, Slot
 from trainer.predictor import INPUTS, PredictCommand, Predictor, Question
@@ -77,7 +77,7 @@ def arrange_predictor(
         for section, score in scores.items()
     }
     for section, score in scores.items():
-        labels = Path(score.labels).expanduser().resolve()
+        labels = user_path(score.labels, f"{section} labels").resolve()
         check_apart(labels, _places((*shown, *inputs.values())), section)
     return Predictor(
         command=PredictCommand(
@@ -111,7 +111,7 @@ def arrange_predictor(
 def _inputs(section: str, path: str, hidden: Hidden, uid: int | None) -> Bind:
     """Return how the inputs are shown: by their own name, wherever on this machine they are."""
     key = f"{section} inputs"
-    if not Path(path).expanduser().exists():
+    if not is_there(path, key):
         raise EnvironmentFailed(f"{key}: there is no {path} on this node. Put it there")
     (found,) = paths_shown([path], hidden, uid, key)
     return replace(found, place=os.fspath(Path(INPUTS, Path(path).name)))

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,12 +36,45 @@ _LAST_LINES = 15
 _LOOK_S = 0.1
 _LOCK_FILES = ("pyproject.toml", "uv.lock", ".python-version")
 _STAMP = "incumbent-synced"
+_DATA = "[trial] data"
 _FILLED_ON_USE = frozenset({"~/.cache/huggingface", "~/.cache/torch"})
 """Caches of models, which hold nothing on a machine that has not needed any."""
 
 
 class EnvironmentFailed(RuntimeError):
     """The node cannot run the study's trials; the message says why, the cure, and the log's end."""
+
+
+def user_path(path: str, key: str) -> Path:
+    """Return a path of the user's with its `~` resolved.
+
+    Raises EnvironmentFailed, which names `key`, where there is no such home.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise EnvironmentFailed(
+            f"{key}: {path} begins with a home folder that is not known on this machine. Write "
+            "the path out"
+        ) from error
+
+
+def is_there(path: str, key: str) -> bool:
+    """Say whether something of the user's is where a path says.
+
+    Raises EnvironmentFailed, which names `key`, where nobody can tell.
+    """
+    place = user_path(path, key)
+    try:
+        place.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError as error:
+        raise EnvironmentFailed(
+            f"{key}: {path} cannot be looked at ({error.strerror}). Let the user that Incumbent "
+            f"runs as read it, or correct {key}"
+        ) from error
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +172,7 @@ class _Preparation:
             folder = Path(sys.executable).parent
             is_virtual = sys.prefix != sys.base_prefix
             return self._with_python(folder, Path(sys.prefix) if is_virtual else None), "", False
-        root = Path(self.config.environment).expanduser()
+        root = user_path(self.config.environment, "[trial] environment")
         if not root.is_absolute() or not os.access(root / "bin" / "python", os.X_OK):
             raise EnvironmentFailed(
                 f"[trial] environment = {self.config.environment!r} is no virtual environment: "
@@ -206,8 +240,9 @@ class _Preparation:
 
     def _check_data(self) -> None:
         for path in _FILLED_ON_USE.intersection(self.config.data):
-            Path(path).expanduser().mkdir(parents=True, exist_ok=True)
-        missing = [path for path in self.config.data if not Path(path).expanduser().exists()]
+            with suppress(OSError):  # then it is missing
+                user_path(path, _DATA).mkdir(parents=True, exist_ok=True)
+        missing = [path for path in self.config.data if not is_there(path, _DATA)]
         if missing:
             cure = "Put it there, correct [trial] data, or have [trial] setup make it."
             if self.config.setup:
@@ -216,7 +251,7 @@ class _Preparation:
                     f"since. See {self.paths.setup_log}; to run setup again, delete "
                     f"{self.paths.setup_stamp('*')}."
                 )
-            raise EnvironmentFailed(f"[trial] data: {', '.join(missing)} does not exist. {cure}")
+            raise EnvironmentFailed(f"{_DATA}: {', '.join(missing)} does not exist. {cure}")
 
     def _read(self, name: str) -> bytes | None:
         git = GitCommand(self.repository)

@@ -6,7 +6,7 @@ Knows paths and what a sandbox shows. Does not know what is in the file.
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from trainer.environment import EnvironmentFailed
+from trainer.environment import EnvironmentFailed, is_there, user_path
 from trainer.run_records import Bind
 from trainer.sandbox.confine import BubblewrapSandbox, system_view
 from trainer.sandbox.port import Sandbox
@@ -25,10 +25,11 @@ class LabelsShown(EnvironmentFailed):
 
 
 def place_of(labels: str, section: str = SCORE) -> Path:
-    """Return where the labels are, by no link; raises LabelsShown if there is no such file."""
-    path = Path(labels).expanduser()
-    if not path.is_file():
-        raise LabelsShown(f"{section} labels: there is no file {path} on this node. Put it there")
+    """Return where the labels are, by no link; EnvironmentFailed if there is no such file."""
+    key = f"{section} labels"
+    path = user_path(labels, key)
+    if not (is_there(labels, key) and path.is_file()):
+        raise LabelsShown(f"{key}: there is no file {path} on this node. Put it there")
     return path.resolve()
 
 

@@ -3,11 +3,12 @@
 The workers look again, by what their sandboxes really show: trainer.hidden_labels.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from cluster.config import StudyConfig
 from infra.local.home import StudyProblem
-from trainer.environment import EnvironmentFailed
+from trainer.environment import EnvironmentFailed, is_there, user_path
 from trainer.hidden_labels import NEEDS_SANDBOX, check_apart, place_of
 
 
@@ -22,22 +23,23 @@ def require_hidden_labels(config: StudyConfig, repository: Path, *, is_final: bo
     if config.trial.sandbox == "none":
         raise StudyProblem(NEEDS_SANDBOX)
     scores = config.scores()
-    places = {
-        f"the repository, {repository}": repository,
-        **{f"[trial] data, {path}": Path(path).expanduser() for path in config.trial.data},
-        **{f"[final] data, {path}": Path(path).expanduser() for path in config.final.data},
-        **{
-            f"{section} inputs, {score.inputs}": Path(score.inputs).expanduser()
-            for section, score in scores.items()
-            if score.inputs
-        },
-    }
     try:
+        places = {f"the repository, {repository}": repository, **_seen(config)}
         for section, score in scores.items():
             is_due = is_final or section != "[final]"
-            if is_due or Path(score.labels).expanduser().exists():
+            if is_due or is_there(score.labels, f"{section} labels"):
                 check_apart(place_of(score.labels, section), places, section)
-            if is_due and score.inputs and not Path(score.inputs).expanduser().exists():
+            if is_due and score.inputs and not is_there(score.inputs, f"{section} inputs"):
                 raise StudyProblem(f"{section} inputs: there is no {score.inputs}. Put it there")
     except EnvironmentFailed as error:
         raise StudyProblem(str(error)) from error
+
+
+def _seen(config: StudyConfig) -> Mapping[str, Path]:
+    """Return what of the user's trials are shown, by what names it; raises EnvironmentFailed."""
+    named = (
+        *(("[trial] data", path) for path in config.trial.data),
+        *(("[final] data", path) for path in config.final.data),
+        *((f"{section} inputs", each.inputs) for section, each in config.scores().items()),
+    )
+    return {f"{key}, {path}": user_path(path, key) for key, path in named if path}

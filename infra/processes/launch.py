@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cluster.config import StudyConfig
+from cluster.config_file import ConfigError
 from cluster.git.mirror import Mirror
 from cluster.git.source_repository import SourceProblem, SourceRepository
 from cluster.git.study_repository import StudyRepository
@@ -16,6 +17,7 @@ from infra.local.controller_process import find_controller
 from infra.local.home import StudyHome, StudyProblem
 from infra.local.requests import request
 from infra.local.study import OpenStudy, Server, join, remember_redis_url
+from trainer.environment import EnvironmentFailed, user_path
 from trainer.git_command import require_git
 from trainer.sandbox.choose import choose
 from trainer.sandbox.diagnosis import Diagnosis
@@ -118,7 +120,10 @@ def _placed(config: StudyConfig, toplevel: Path) -> StudyConfig:
     named = config.trial.environment
     if named in {"uv", "current"}:
         return config
-    path = toplevel / Path(named).expanduser()
+    try:
+        path = toplevel / user_path(named, "[trial] environment")
+    except EnvironmentFailed as error:
+        raise ConfigError(f"{toplevel / CONFIG}: {error}") from error
     return config.model_copy(
         update={"trial": config.trial.model_copy(update={"environment": str(path)})}
     )

@@ -150,7 +150,7 @@ def _replay(makings: Makings, name: str, source: ReplaySource) -> Proposer:
     try:
         path = makings.study.home.repository / Path(source.file).expanduser()
         recorded = read_recorded(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # the last: `~` of nobody
         raise ValueError(f"[[proposer]] {name}: {source.file}: {error}") from None
     return Replay(name=name, proposals=recorded, used=used)
 

@@ -486,6 +486,7 @@ def test_mounts_are_read_only_and_hold_what_the_command_needs(
 
 def test_what_cannot_be_given_is_told_with_its_cure(agency: Agency, tmp_path: Path) -> None:
     assert "mounts: /no/such does not exist" in agency.done(LOWER, mounts=("/no/such",))
+    assert "mounts: ~no-one/x begins with a home" in agency.done(LOWER, mounts=("~no-one/x",))
     assert "with / a trial would be shown this whole machine" in agency.done(LOWER, mounts=("/",))
     assert "AGENT_KEY is not set: export it" in agency.done(LOWER, environment=("AGENT_KEY",))
     labels = tmp_path / "data" / "labels.npy"

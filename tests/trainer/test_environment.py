@@ -348,6 +348,48 @@ def test_missing_data_is_named_and_setup_may_make_it(
         ready(commit, data=("~/data",), setup="python prepare.py")
 
 
+NOBODY = "~nobody-of-this-name/data"
+
+
+@pytest.mark.parametrize(
+    ("config", "key"),
+    [
+        ({"data": (NOBODY,)}, r"\[trial\] data"),
+        ({"environment": NOBODY}, r"\[trial\] environment"),
+    ],
+)
+def test_a_home_of_nobody_is_told_with_what_names_it(
+    ready: Ready, research: Any, config: Any, key: str
+) -> None:
+    commit = research.commit({"train.py": ""})
+    said = f"^{key}: {NOBODY} begins with a home folder that is not known"
+    with pytest.raises(EnvironmentFailed, match=said):
+        ready(commit, **config)
+
+
+def test_data_that_cannot_be_looked_at_is_not_said_to_be_missing(
+    ready: Ready, research: Any, tmp_path: Path
+) -> None:
+    commit = research.commit({"train.py": ""})
+    with pytest.raises(EnvironmentFailed, match=r"^\[trial\] data: /x+ cannot .*\(File name too"):
+        ready(commit, data=("/" + "x" * 300,))
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    if os.geteuid():  # nothing is closed to root
+        with pytest.raises(EnvironmentFailed, match=r"closed/data cannot .*\(Permission denied\)"):
+            ready(commit, data=(f"{closed}/data",))
+
+
+def test_a_cache_that_cannot_be_made_is_missing(
+    ready: Ready, research: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", os.fspath(tmp_path / "home"))
+    (tmp_path / "home" / ".cache").write_text("a file")
+    commit = research.commit({"train.py": ""})
+    with pytest.raises(EnvironmentFailed, match=r"~/\.cache/torch does not exist"):
+        ready(commit, data=("~/.cache/torch",))
+
+
 def test_a_trial_is_told_its_seed_budget_output_and_devices(ready: Ready, research: Any) -> None:
     commit = research.commit({"train.py": ""})
     environment = ready(commit)

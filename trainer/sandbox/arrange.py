@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from trainer.environment import Environment, EnvironmentFailed
+from trainer.environment import Environment, EnvironmentFailed, user_path
 from trainer.paths import WorkerPaths
 from trainer.run_records import Bind
 from trainer.sandbox.choose import choose
@@ -92,7 +92,7 @@ def paths_shown(
     EnvironmentFailed where with them would be shown what is hidden, or they cannot be read.
     """
     for path in paths:
-        place = Path(path).expanduser().absolute()
+        place = user_path(path, key).absolute()
         source = place.resolve()
         for each in (place, source):
             if problem := hidden.problem_with(each):

@@ -52,6 +52,22 @@ def test_each_kind_is_refused_where_it_could_be_seen(folder: Path, tmp_path: Pat
         require_hidden_labels(config(folder, data=folder), tmp_path / "repository")
 
 
+def test_paths_that_nobody_can_resolve_are_told_with_what_names_them(
+    folder: Path, tmp_path: Path
+) -> None:
+    nobody = Path("~nobody-of-this-name/x")
+    for found, key in (
+        (config(nobody), r"\[score\] labels"),
+        (config(folder, data=nobody), r"\[final\] data"),
+        (asked(folder, nobody), r"\[score\] inputs"),
+        (asked(folder, folder, str(nobody)), r"\[final\] inputs"),
+    ):
+        with pytest.raises(StudyProblem, match=f"^{key}: {nobody}.* begins with a home"):
+            require_hidden_labels(found, tmp_path / "repository")
+    with pytest.raises(StudyProblem, match=r"^\[score\] labels: .* cannot be looked at"):
+        require_hidden_labels(config(folder / ("x" * 300)), tmp_path / "repository")
+
+
 def test_without_a_sandbox_nothing_is_hidden(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(StudyProblem, match="needs a sandbox"):
         require_hidden_labels(config(folder, sandbox="none"), tmp_path)

@@ -28,6 +28,11 @@ def test_run_without_a_configuration(researcher: User) -> None:
         ("gpus = 0", "gpus = 0\ntimeout_s = 1", ["timeout_s (1) must be at least budget_s"]),
         ('"python train.py"', "python train.py", ["incumbent.toml:7: is not valid TOML"]),
         ("gpus = 0", 'gpus = 0\nsandbox = "jail"', ['must be "bubblewrap" or "none"']),
+        (
+            "gpus = 0",
+            'gpus = 0\nenvironment = "~no-one/venv"',
+            ["[trial] environment: ~no-one/venv begins with a home folder that is not known"],
+        ),
     ],
 )
 def test_a_configuration_that_is_misspelt_or_broken(
