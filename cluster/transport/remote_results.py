@@ -200,10 +200,7 @@ class RemoteResults:
 
         Not what could not be sent a moment ago, for a reason that is not the head's silence.
         """
-        try:
-            found = sorted((p.stat().st_mtime, p.name) for p in self._paths.unsent.iterdir())
-        except FileNotFoundError:  # none yet, or one that another worker has sent this moment
-            return []
+        found = sorted(self._markers())
         now = self._clock()
         return [
             name
@@ -211,6 +208,13 @@ class RemoteResults:
             if now >= self._later.get(name, 0.0)
             and (name in self._own or now - at > self._others_s)
         ]
+
+    def _markers(self) -> Iterator[tuple[float, str]]:
+        """Yield the time and the name of each file in `unsent`."""
+        with suppress(FileNotFoundError):  # no such folder yet
+            for path in self._paths.unsent.iterdir():
+                with suppress(FileNotFoundError):  # another thread or worker has just sent it
+                    yield path.stat().st_mtime, path.name
 
     @contextmanager
     def _taken(self, name: str) -> Iterator[bool]:

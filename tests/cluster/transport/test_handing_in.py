@@ -1,5 +1,6 @@
 """A node that leaves hands in what its trials left, whoever ran them, while the head takes it."""
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -110,3 +111,23 @@ def test_who_left_nothing_leaves_at_once(scene: Scene) -> None:
         path.unlink()
     assert scene.handing_in().is_over()
     assert not scene.said
+
+
+def test_what_is_sent_while_the_rest_is_counted_does_not_pass_for_all(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = RemoteResults(scene.depot, scene.node, node="rig", base=BASE, others_s=-1.0)
+    assert results.unsent() == [*NAMES]
+    looked_at: list[Path] = []
+    stat = Path.stat
+
+    def sent_this_moment(path: Path, **more: bool) -> os.stat_result:
+        if path.parent == scene.node.unsent:
+            looked_at.append(path)
+            if path == looked_at[0]:
+                path.unlink()
+        return stat(path, **more)
+
+    monkeypatch.setattr(Path, "stat", sent_this_moment)
+    (rest,) = results.unsent()
+    assert looked_at[0].name not in {rest, *results.unsent()}
