@@ -114,18 +114,21 @@ class Controller:
         while self._answers:
             self._accept(self._answers[0])
             self._answers.popleft()  # not before: the ledger may go away, and it is accepted again
-        while commands := self._decide():
-            before = self._state.seq
-            for command in commands:
-                self._perform(command)
-            if self._state.seq == before:
-                break  # what they lead to is told by others, later: deciding again repeats them
+        self._do_what_is_due()
         self._check_fleet()
         if self._state.stopping or self._state.finished:
             # The queue actor does so too, unless it is among what has died.
             self._leases.expire(self._parts.lease_s)
         self._mirror()
         self._snapshot()
+
+    def _do_what_is_due(self) -> None:
+        while commands := self._decide():
+            before = self._state.seq
+            for command in commands:
+                self._perform(command)
+            if self._state.seq == before:
+                break  # what they lead to is told by others, later: deciding again repeats them
 
     def _decide(self) -> tuple[cmd.Command, ...]:
         circumstances = Circumstances(
@@ -369,6 +372,8 @@ class Controller:
     def _finish(self) -> None:
         self._catch_up()
         self._set_mode()
+        # The last trial may have ended after the last round had decided.
+        self._do_what_is_due()
         self._parts.finish(self._catch_up)
         self._parts.fleet.shutdown()
         self._parts.queue.expire(now=self._parts.clock(), even_live=True)

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from cluster.controller import controller as controller_module
 from cluster.controller.ports import FleetProblem
+from cluster.git.mirror import Mirror, MirrorState
 from cluster.ledger.ledger import load
 from cluster.policy import commands as cmd
 from cluster.policy.decisions import decide
@@ -27,6 +29,7 @@ from tests.cluster.bench import (
     edited,
     statuses,
 )
+from trainer.ports import Lease
 
 __all__ = ["bench"]  # a fixture
 
@@ -109,6 +112,43 @@ def test_no_trial_of_an_answer_is_queued_while_the_study_is_paused(bench: Bench)
         "e1": Status.PROPOSED,
         "e2": Status.PROPOSED,
     }
+
+
+@pytest.mark.parametrize("now", [False, True])
+def test_a_trial_that_ends_just_as_a_stop_is_complete_is_judged_and_promoted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, *, now: bool
+) -> None:
+    """What mirroring reads, the round that mirrors has not decided upon."""
+
+    class Stopping(ThreadFleet):
+        def hold(self, lease: Lease) -> None:
+            if lease.spec.experiment == "e1":
+                until(lambda state: state.count(Status.QUEUED))  # e2, which is to stay so
+                bench.ask(ev.StopRequested(now=now))
+                assert is_mirroring.wait(30)
+
+    def until(holds: Callable[[StudyState], Any]) -> None:
+        for _ in range(3000):
+            if holds(load(bench.ledger)):
+                return
+            threading.Event().wait(0.01)
+        raise AssertionError("it never came to that")
+
+    def sync(mirror: Mirror, *args: Any, **kwargs: Any) -> MirrorState:
+        if queue.mode() is QueueMode.DRAINING and not is_mirroring.is_set():
+            is_mirroring.set()
+            until(lambda state: state.count(Status.MEASURED))
+        return real(mirror, *args, **kwargs)
+
+    queue = RedisTrialQueue(bench.store())
+    is_mirroring, real = threading.Event(), Mirror.sync
+    monkeypatch.setattr(Mirror, "sync", sync)
+    monkeypatch.setattr(controller_module, "MIRROR_S", 0.0)
+    controller = bench.controller(lambda b: Stopping(b, 1), Generous([edited(A=3), edited(A=9)]))
+    assert controller.run() == "stopped"
+    assert controller.state.lineage == ("e0", "e1")
+    assert bench.branch()[0] == "A = 3 # between B = 1"
+    assert controller.state.experiments["e2"].status is Status.QUEUED
 
 
 def test_identical_trees_are_refused_before_they_cost_anything(bench: Bench) -> None:
