@@ -54,7 +54,7 @@ def _objections(state: StudyState, link: Experiment, plan: StudyPlan) -> Iterato
 
 def _verdict(state: StudyState, experiment: Experiment, plan: StudyPlan) -> Command:
     found, reference = judgement(state, experiment, plan)
-    found = seed_verdicts.told(found, experiment, plan)
+    found = seed_verdicts.told(_taught_once(found, state, experiment), experiment, plan)
     reasons = () if experiment.is_accepted else _suspicions(state, experiment, plan)
     if found.verdict is Verdict.KEEP and not experiment.is_accepted:
         reasons = (*reasons, *seed_verdicts.objections(experiment))
@@ -76,6 +76,20 @@ def _verdict(state: StudyState, experiment: Experiment, plan: StudyPlan) -> Comm
         device_class=experiment.device_class,
         reference_class=device_classes.reference(state, plan) if is_first else "",
     )
+
+
+def _taught_once(found: Judgement, state: StudyState, experiment: Experiment) -> Judgement:
+    """Leave out of a later verdict on an experiment what the first has taught of other things.
+
+    It rests on the runs of the first as well: they have told of the base, and the patch was counted
+    among patches. What is believed of the candidate itself is told anew, from all of its runs.
+    """
+    learnt = found.learnt
+    was_taken_back = any(name == "ControlJudged" for _, name in experiment.story)
+    if learnt is None or not (experiment.effect or was_taken_back):
+        return found
+    memory = replace(learnt.memory, patches=state.memory.patches)
+    return replace(found, learnt=replace(learnt, reference=None, memory=memory))
 
 
 def judgement(

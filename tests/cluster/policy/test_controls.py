@@ -96,8 +96,12 @@ def test_a_shift_is_reported_counts_for_nothing_and_takes_verdicts_back(world: W
     assert world.status(lucky) is Status.QUEUED
     assert world.state.experiments[lucky].values == ()
     assert world.status(hopeless) is Status.DISCARDED
+    base, patches = world.state.experiments[E0].belief, world.state.memory.patches
     world.run(lucky, scored(0.95))
     assert world.state.lineage[-1] == lucky
+    # It was counted among patches when it was judged first.
+    assert world.state.experiments[E0].belief == base
+    assert world.state.memory.patches == patches
 
 
 def test_what_somebody_has_run_again_meanwhile_is_judged_without_what_the_slot_said(

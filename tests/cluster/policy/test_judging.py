@@ -88,6 +88,34 @@ def test_a_verdict_teaches_what_both_trees_score_and_what_patches_are_like(world
     assert counts[0] == found.chance
 
 
+def test_what_is_judged_again_teaches_of_its_base_and_of_patches_no_second_time(
+    world: World,
+) -> None:
+    begin(world)
+    first = world.propose()
+    assert world.run(first, scored(1.02)) is Status.DISCARDED
+    alone = world.state.memory.patches
+    between = world.propose()
+    assert world.run(between, scored(1.03)) is Status.DISCARDED
+    base, patches = world.state.experiments[E0].belief, world.state.memory.patches
+    assert patches != alone
+    before = world.state.experiments[first]
+    world.happen("again", ev.RetryRequested(experiment=first))
+    assert world.run(first, scored(1.03)) is Status.DISCARDED
+    assert world.state.experiments[E0].belief == base
+    assert world.state.memory.patches == patches
+    after = world.state.experiments[first]
+    assert after.effect.mean < before.effect.mean
+    assert after.belief.mean > before.belief.mean
+    # What was not judged before, though it was run, teaches when it is.
+    crashed = world.propose()
+    world.run(crashed, CRASHED)
+    world.happen("crashed/again", ev.RetryRequested(experiment=crashed))
+    assert world.run(crashed, scored(1.02)) is Status.DISCARDED
+    assert world.state.memory.patches != patches
+    assert world.state.experiments[E0].belief != base
+
+
 def test_verdicts_of_one_moment_build_on_each_other(world: World) -> None:
     begin(world)
     pair = [world.propose(), world.propose()]
