@@ -253,9 +253,7 @@ class QueueActor(Door):
     async def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome) -> bool:
         """Commit an outcome, once."""
         await self._meet(slot)
-        accepted = self._queue.complete(slot, lease, outcome, now=_now())
-        self._progress.forget(lease.spec.trial)
-        return accepted
+        return self._queue.complete(slot, lease, outcome, now=_now())
 
     @needs_store
     async def goodbye(self, slot: Slot, reason: str) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import cast
 
 from cluster.ledger.codec import encode_draft, from_json, to_json
+from cluster.ledger.progress import ProgressStore
 from cluster.ledger.redis_ledger import RedisLedger
 from cluster.ledger.redis_store import RedisStore, translated
 from cluster.queue.queue_events import (
@@ -47,6 +48,7 @@ class RedisTrialQueue:
     def __init__(self, store: RedisStore) -> None:
         self._store = store
         self._ledger = RedisLedger(store)
+        self._progress = ProgressStore(store)
 
     def put(self, spec: TrialSpec, *, priority: int, now: datetime, epoch: int) -> None:
         """See TrialQueue."""
@@ -204,7 +206,10 @@ class RedisTrialQueue:
 
     def _end(self, of: _Of, draft: Draft, latest_expiry: float | None = None) -> bool:
         latest = "" if latest_expiry is None else repr(latest_expiry)
-        return bool(self._store.run("end", *of, draft.id, encode_draft(draft), latest))
+        is_over = bool(self._store.run("end", *of, draft.id, encode_draft(draft), latest))
+        if is_over:
+            self._progress.forget(TrialId(of[2].partition("|")[0]))
+        return is_over
 
     def cancel(self, trial: TrialId, *, now: datetime, epoch: int) -> None:
         """See TrialQueue."""

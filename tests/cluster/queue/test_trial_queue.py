@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from cluster.ledger.ledger import Fenced
+from cluster.ledger.progress import ProgressStore
 from cluster.queue.queue_mode import QueueMode
 from cluster.queue.redis_queue import RedisTrialQueue
 from cluster.queue.trial_queue import Depth
@@ -18,10 +19,11 @@ from tests.cluster.queue.queue_bench import (
     VANISHED,
     Bench,
     bench,
+    make,
     slot,
 )
 from tests.trainer.trials import spec
-from trainer.ports import Heartbeat, Slot
+from trainer.ports import Heartbeat, Progress, Slot
 from trainer.trial import (
     Ending,
     SlotId,
@@ -262,3 +264,28 @@ def test_slots_open_and_close_in_the_ledger(bench: Bench) -> None:
     bench.queue.greet(slot(), now=NOW)
     bench.queue.close_slot(SlotId("cpu-0"), "gone", now=NOW)
     assert bench.told() == ["SlotOpened", "SlotClosed"]
+
+
+def test_where_a_trial_stood_is_kept_until_its_lease_ends_however_it_does(server_url: str) -> None:
+    bench = make("redis", server_url)
+    store = bench.queue._store  # type: ignore[attr-defined]
+    progress = ProgressStore(store)
+    for number in range(5):
+        bench.put(number)
+    leases = [bench.queue.lease(slot(n), now=NOW, ttl_s=TTL * (1 + n)) for n in range(5)]
+    for lease in leases:
+        assert lease is not None
+        progress.record(lease.spec, Progress(elapsed_s=1.0))
+    given, lasting = leases[3], leases[4]
+    assert given is not None
+    assert lasting is not None
+    stale = replace(lasting, token=given.token)
+    assert not bench.queue.complete(slot(4), stale, SCORED, now=NOW)
+    assert len(progress.latest()) == 5
+    bench.queue.expire(now=NOW + timedelta(seconds=TTL + 1))
+    bench.queue.greet(slot(1, incarnation="second"), now=NOW)
+    bench.queue.complete(slot(3), given, SCORED, now=NOW)
+    held = next(held for held in bench.queue.held() if held.slot == "cpu-2")
+    bench.queue.give_back(held, "leaves", now=NOW)
+    assert list(progress.latest()) == [lasting.spec.trial]
+    store.client.close()
