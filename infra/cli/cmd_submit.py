@@ -1,5 +1,6 @@
 """`incumbent submit`."""
 
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from cluster.config import StudyConfig
     from cluster.state.events import SubmissionReceived
     from infra.local.study import OpenStudy
+
+_FIRST_FILE = re.compile(rb"^(?:diff --git |--- .*\n\+\+\+ )", re.MULTILINE)
 
 
 def submit(
@@ -46,6 +49,7 @@ def submit(
     from cluster.config_file import load_config
     from infra.processes.launch import find_config, prepare_study
 
+    _require_text(branch, *(settings or ()), *(grid or ()))
     source, file = find_config(path)
     if not file.exists():
         raise UsageProblem(f"there is no {file.name} in {source.toplevel}: run `incumbent init`")
@@ -139,4 +143,31 @@ def _read(patch: Path) -> str:
         data = sys.stdin.buffer.read() if str(patch) == "-" else patch.read_bytes()
     except OSError as error:
         raise UsageProblem(f"cannot read {patch}: {error.strerror}") from error
-    return data.decode("utf-8", "surrogateescape")
+    return _text(data)
+
+
+def _text(data: bytes) -> str:
+    """Return a patch as text; of one that is not UTF-8, without what precedes its first file.
+
+    The header of a mail may be in another encoding than the files. Raises UsageProblem.
+    """
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        first = _FIRST_FILE.search(data)
+        if first is None:
+            return data.decode("utf-8", "replace")  # no patch, and refused as such
+    try:
+        return data[first.start() :].decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, first.start() + error.start) + 1
+        raise UsageProblem(f"the patch is refused: line {line} is not UTF-8 text") from error
+
+
+def _require_text(*words: str) -> None:
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            shown = word.encode("ascii", "backslashreplace").decode()
+            raise UsageProblem(f"{shown} is not UTF-8 text") from error

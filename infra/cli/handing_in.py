@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from infra.local.study import OpenStudy
     from trainer.trial import ExperimentId
 
-MessageOption = Annotated[str, typer.Option("--message", "-m", help="What it is to try.")]
+
+def _printable(message: str) -> str:
+    from infra.facts.plain_text import printable_lines
+
+    return printable_lines(message).strip()
+
+
+MessageOption = Annotated[
+    str, typer.Option("--message", "-m", callback=_printable, help="What it is to try.")
+]
 PriorityOption = Annotated[
     int, typer.Option("--priority", help="Higher runs earlier; proposers use 0.")
 ]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from infra.local.study import opened
 from tests.infra.researchers import PATCH, refusals, researcher, user
 from tests.infra.user import CONFIG, FAILURE, PROGRAM, TRAIN, USAGE, User
 
@@ -29,9 +30,45 @@ def test_a_patch_that_cannot_be_a_candidate(refusals: User, patch: str, words: s
     assert words in refusals.refused(USAGE, "submit", "--patch", "-", stdin=patch)
 
 
+def test_a_patch_whose_lines_are_not_utf8_is_refused_with_the_line(refusals: User) -> None:
+    path = refusals.folder.parent / "latin.patch"
+    path.write_bytes(PATCH.replace("LR = 0.2", "LR = 0.2  # caf\xe9").encode("latin-1"))
+    said = refusals.refused(USAGE, "submit", "--patch", str(path))
+    assert "the patch is refused: line 5 is not UTF-8 text" in said
+    path.write_bytes(b"caf\xe9\n")
+    assert "not a unified diff" in refusals.refused(USAGE, "submit", "--patch", str(path))
+
+
+@pytest.mark.parametrize("start", ["", "diff --git a/train.py b/train.py\n"])
+def test_a_mail_whose_header_alone_is_not_utf8_is_taken(user: User, start: str) -> None:
+    user.commit({"train.py": TRAIN})
+    user.write({"incumbent.toml": CONFIG})
+    header = b"From: Andr\xe9 <a@example.org>\nSubject: [PATCH] Try\n\n---\n train.py | 2 +-\n\n"
+    (user.folder / "mail.patch").write_bytes(header + start.encode() + PATCH.encode())
+    assert "patch of train.py" in user.done("submit", "--patch", "mail.patch")
+    with opened(user.home) as study:
+        (submission,) = study.state().submissions
+    assert submission.patch == start + PATCH
+
+
+@pytest.mark.parametrize(
+    ("message", "hypothesis"),
+    [("caf\udce9 au lait", "caf  au lait"), ("\udce9", "LR 0.1 -> 0.3"), ("\x1b[2Ja\tb", "a   b")],
+)
+def test_a_message_is_what_prints_of_it(user: User, message: str, hypothesis: str) -> None:
+    user.commit({"train.py": TRAIN})
+    user.write({"incumbent.toml": CONFIG})
+    user.done("submit", "--set", "LR=0.3", "-m", message)
+    with opened(user.home) as study:
+        assert [one.hypothesis for one in study.state().submissions] == [hypothesis]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["--set", 'LR="caf\udce9"'], 'LR="caf\\udce9" is not UTF-8 text'),
+        (["--grid", 'LR="\udce9",2'], 'LR="\\udce9",2 is not UTF-8 text'),
+        (["--branch", "id\udce9e"], "id\\udce9e is not UTF-8 text"),
         ([], "say exactly one of --patch, --branch, --set and --grid"),
         (["--set", "LR=1", "--grid", "DEPTH=1,2"], "say exactly one of"),
         (["--patch", "nowhere.patch"], "cannot read nowhere.patch: No such file"),

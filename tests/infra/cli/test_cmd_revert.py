@@ -116,7 +116,7 @@ def test_a_second_revert_of_one_patch_is_told_of_the_first(study) -> None:
     user, found = study
     best = found.state().lineage[-1]
     name = found.state().next_experiment
-    assert "Take it back" in user.done("revert", best, "-m", "Take it back")
+    assert "Take it back" in user.done("revert", best, "-m", "Take it back\udce9")
     controlled(user, found, {})
     said = user.refused(USAGE, "revert", best)
     assert f"{name} takes {best} out already: it is queued" in said
