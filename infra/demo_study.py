@@ -29,10 +29,15 @@ def create_demo_repository(target: Path) -> Path:
 
     Raises:
         FileExistsError: `target` is a file, or a folder that is not empty.
+        NotADirectoryError: no folder can be made there.
         GitError: git failed.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"{target} exists already; the demo needs a new or an empty folder")
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NotADirectoryError(f"{target} cannot be made: {error.strerror}") from error
     with as_file(files("infra") / "demo_template") as template:
         copytree(template, target, dirs_exist_ok=True, ignore=ignore_patterns("__pycache__"))
     git = GitCommand(target)

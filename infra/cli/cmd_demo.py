@@ -39,7 +39,7 @@ def demo(
     target = folder or Path(tempfile.mkdtemp(prefix="incumbent-demo-")) / "digits"
     try:
         repository = create_demo_repository(target.absolute())
-    except FileExistsError as error:
+    except (FileExistsError, NotADirectoryError) as error:
         raise UsageProblem(str(error)) from error
     note(f"a repository with a poor train.py: {repository}")
     source = SourceRepository.find(repository)

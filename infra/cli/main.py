@@ -6,7 +6,8 @@ A verb imports what it needs when it runs, so that `incumbent --help` stays inst
 import gc
 import os
 import sys
-from typing import Annotated
+from io import TextIOWrapper
+from typing import Annotated, TextIO
 
 import typer
 
@@ -117,10 +118,18 @@ def spelled_out(arguments: list[str]) -> list[str]:
     return ["--listen=auto" if word == "--listen" else word for word in arguments]
 
 
+def _show_what_it_can(stream: TextIO) -> None:
+    """Have a terminal or a file that is not of UTF-8 show a question mark for what it lacks."""
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(errors="replace")
+
+
 def main() -> None:
     """Run the command line; every expected failure is one short message and an exit code."""
     gc.set_threshold(MOST_NEW_OBJECTS)
     sys.argv[1:] = spelled_out(sys.argv[1:])
+    _show_what_it_can(sys.stdout)
+    _show_what_it_can(sys.stderr)
     try:
         app()
     except KeyboardInterrupt:

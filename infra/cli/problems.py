@@ -1,6 +1,7 @@
 """Which exceptions are a user's business, and their exit codes. Imported only when one occurs."""
 
 import errno
+from pathlib import Path
 
 from cluster.backup.ledger_file import LedgerFileProblem
 from cluster.backup.rebuild import CannotRebuild
@@ -51,6 +52,17 @@ def explain(error: Exception) -> tuple[str, int] | None:
         return str(error), FAILURE
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return f"no space left on the disk: {error.filename or ''}".rstrip(": "), FAILURE
+    if isinstance(error, FileNotFoundError) and error.filename is None and _is_nowhere():
+        return "the folder that you are in was removed: go to another", USAGE
     if isinstance(error, PermissionError):
         return f"permission denied: {error.filename}", FAILURE
     return None
+
+
+def _is_nowhere() -> bool:
+    """Say whether this process is in a folder that is there no more."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False

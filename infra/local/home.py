@@ -39,9 +39,26 @@ class StudyProblem(RuntimeError):
 
 
 def state_directory() -> Path:
-    """Return where studies are kept: $INCUMBENT_HOME, or the platform's state directory."""
+    """Return where studies are kept: $INCUMBENT_HOME, or the platform's state directory.
+
+    Raises StudyProblem where that begins with a home of nobody.
+    """
     override = os.environ.get("INCUMBENT_HOME", "")
-    return Path(override).expanduser().absolute() if override else user_state_path("incumbent")
+    try:
+        return Path(override).expanduser().absolute() if override else user_state_path("incumbent")
+    except RuntimeError as error:
+        raise StudyProblem(f"INCUMBENT_HOME = {override}: there is no such home folder") from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder of ours, and those above it; raises StudyProblem where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudyProblem(
+            f"{path} cannot be made: {error.strerror}. Have INCUMBENT_HOME, or else HOME, name a "
+            "folder that you can write to"
+        ) from error
 
 
 def config_directory() -> Path:
@@ -107,12 +124,15 @@ class StudyHome:
         return home
 
     def create(self) -> None:
-        """Make the directories, once; raises StudyProblem for a study of a newer program."""
+        """Make the directories, once.
+
+        Raises StudyProblem where they cannot be made, or for a study of a newer program.
+        """
         if self.exists():
             StudyHome.read(self.directory)
             return
         for path in (self.logs, self.out, self.worktrees, self.redis, self.empty):
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
         self.directory.chmod(0o700)
         self._write({})
 

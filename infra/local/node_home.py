@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO
 
 from cluster.nodes.ray_cluster import PrivateRay
-from infra.local.home import runtime_for, state_directory
+from infra.local.home import make_folder, runtime_for, state_directory
 
 LOCK_S = 2.0
 
@@ -71,9 +71,9 @@ class NodeHome:
         return cls(head=head, directory=state_directory() / "nodes" / digest)
 
     def create(self) -> None:
-        """Make the folders, for this user alone."""
+        """Make the folders, for this user alone; raises StudyProblem."""
         for path in (self.directory, self.empty):
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
             path.chmod(0o700)
 
     @property
@@ -145,7 +145,7 @@ class NodeHome:
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 except BlockingIOError:
                     return _read(file.read(), self.head)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             pass
         return None
 
@@ -153,7 +153,7 @@ class NodeHome:
         """Return what a node process said last, whether or not it still runs."""
         try:
             return _read(self.lock.read_text("utf-8"), self.head)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def write_status(self, status: NodeStatus) -> None:
