@@ -7,10 +7,18 @@ know how the agent is run: that is `proposer.agent_run`.
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 from proposer.likeness import unified
 from proposer.plain import cut, fenced, plain_line, plain_text
@@ -190,11 +198,14 @@ def new_names(before: frozenset[str], after: frozenset[str]) -> tuple[str, ...]:
 
 def words(folder: SafeFolder) -> Words:
     """Return what an agent says of its change: of proposal.json, else of hypothesis.txt."""
+    said = Words()
     if (text := _left(folder, "proposal.json")) is not None:
         with suppress(ValidationError):
-            return _Said.model_validate_json(text).words()
+            said = _Said.model_validate_json(text).words()
+    if said.hypothesis:
+        return said
     first = (_left(folder, "hypothesis.txt") or b"").decode("utf-8", "replace").strip()
-    return Words(hypothesis=plain_line(first.partition("\n")[0], _MOST_TEXT))
+    return replace(said, hypothesis=plain_line(first.partition("\n")[0], _MOST_TEXT))
 
 
 def claim(folder: SafeFolder, tail: str) -> Claim:
@@ -239,7 +250,7 @@ def _left(folder: SafeFolder, name: str) -> bytes | None:
 
 
 class _Said(BaseModel):
-    """`proposal.json`."""
+    """`proposal.json`; a field that is not what it should be is as good as missing."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
@@ -248,6 +259,17 @@ class _Said(BaseModel):
     notes: str = ""
     expected_effect: float | None = None
     hints: list[str] = []
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _or_missing(
+        cls, value: object, check: ValidatorFunctionWrapHandler, field: ValidationInfo
+    ) -> object:
+        try:
+            return check(value)
+        except ValidationError:
+            default: object = cls.model_fields[str(field.field_name)].get_default()
+            return default
 
     def words(self) -> Words:
         """Return it as texts that may stand in a commit, a ledger and a list."""

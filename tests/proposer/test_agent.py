@@ -1,6 +1,7 @@
 """Real commands in real sandboxes: what an agent brings, and what a hostile one does not."""
 
 import json
+import math
 import os
 import socket
 import stat
@@ -147,6 +148,34 @@ def test_an_agent_edits_the_files_and_says_what_it_did(agency: Agency) -> None:
     assert proposal.origin == "c1/0"
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong", "missing"),
+    [
+        ("hypothesis", 1, "agent: changes 1 line of train.py"),
+        ("category", None, ""),
+        ("notes", ["lower", "calmer"], ""),
+        ("expected_effect", "much", None),
+        ("expected_effect", math.nan, None),
+        ("hints", "suggest LR in [0.01, 0.1]", ()),
+        ("hints", None, ()),
+    ],
+)
+def test_a_field_of_the_wrong_kind_is_missing_and_the_others_are_taken(
+    agency: Agency, name: str, wrong: object, missing: object
+) -> None:
+    said = {
+        "hypothesis": "lower LR",
+        "category": "optimizer",
+        "notes": "calmer",
+        "expected_effect": 0.01,
+        "hints": ["suggest LR in [0.01, 0.1]"],
+    }
+    text = json.dumps({**said, name: wrong})
+    proposal = agency.run(f"{LOWER}; echo '{text}' > .incumbent/proposal.json")
+    found = {each: getattr(proposal, each) for each in said}
+    assert found == {**said, "hints": tuple(said["hints"]), name: missing}
+
+
 def test_it_finds_the_study_in_files_and_is_told_what_to_read(agency: Agency) -> None:
     history = [past(1, patch="-LR = 0.1\n+LR = 9\n"), past(2)]
     script = "cp .incumbent/* /out; " + LOWER + "; cat .incumbent/*; ls -R; ls -a"
@@ -169,6 +198,10 @@ def test_it_finds_the_study_in_files_and_is_told_what_to_read(agency: Agency) ->
     [
         ("", "agent: changes 1 line of train.py"),
         ("echo 'lower LR' > .incumbent/hypothesis.txt", "lower LR"),
+        (
+            "cd .incumbent; echo '{\"hypothesis\":1}' >proposal.json; echo lower >hypothesis.txt",
+            "lower",
+        ),
         ("printf 'first\\nsecond' > .incumbent/hypothesis.txt", "first"),
         ("echo '{\"hypothesis\"' > .incumbent/proposal.json", "agent: changes 1 line of train.py"),
         ("mkfifo .incumbent/proposal.json", "agent: changes 1 line of train.py"),
@@ -176,7 +209,17 @@ def test_it_finds_the_study_in_files_and_is_told_what_to_read(agency: Agency) ->
         ("head -c 99999 /dev/zero > .incumbent/proposal.json", "agent: changes 1 line of train.py"),
         ("rm -r .incumbent; ln -s /etc .incumbent", "agent: changes 1 line of train.py"),
     ],
-    ids=["nothing", "text", "line", "broken", "pipe", "link", "large", "folder"],
+    ids=[
+        "nothing",
+        "text",
+        "number and text",
+        "line",
+        "broken",
+        "pipe",
+        "link",
+        "large",
+        "folder",
+    ],
 )
 def test_what_it_does_not_say_is_told_of_its_patch(
     agency: Agency, said: str, hypothesis: str
