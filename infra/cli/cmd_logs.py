@@ -2,6 +2,7 @@
 
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ from infra.cli.output import note, print_json
 from infra.cli.study_choice import JsonOption, StudyOption, UsageProblem, choose_study
 
 if TYPE_CHECKING:
+    from infra.local.home import StudyHome
     from trainer.log_follower import LogFollower
 
 LOOK_S = 0.2
@@ -35,17 +37,14 @@ def logs(
     """Show what a trial printed, without terminal escapes."""
     from infra.facts.plain_text import printable_lines
     from infra.local.study import opened
-    from infra.local.trial_logs import find_log, is_complete, is_running, trial_of, why_no_log
+    from infra.local.trial_logs import find_log, is_complete, is_running, trial_of
     from trainer.log_follower import LogFollower
 
     home = choose_study(study)
     with opened(home) as found:
-        state = found.state()
-        name = with_experiment(found, state, experiment)
+        name = with_experiment(found, found.state(), experiment)
     _, dash, step = name.partition("-")
-    path = find_log(home, state, name)
-    if path is None:
-        raise UsageProblem(why_no_log(home, state, name))
+    path = _found(home, name, is_awaited=follow)
     if as_json:
         text = printable_lines(_news(LogFollower(path), is_last=True))
         print_json({"trial": path.stem, "path": str(path), "text": text})
@@ -72,6 +71,31 @@ def logs(
                     _show(log, is_last=True)
                     note(f"the end of this log has not come back from its node: {log.path.stem}")
                     return
+        time.sleep(LOOK_S)
+
+
+def _found(home: "StudyHome", name: str, *, is_awaited: bool) -> Path:
+    """Return the log that is meant; raises UsageProblem where there is none.
+
+    Waits for one that is still to come, if that is wanted, as long as the study runs.
+    """
+    from infra.local.controller_process import find_controller
+    from infra.local.study import opened
+    from infra.local.trial_logs import find_log, is_to_come, why_no_log
+
+    is_told = False
+    while True:
+        has_controller = find_controller(home) is not None  # before, or its last deed is missed
+        with opened(home) as found:
+            state = found.state()
+        path = find_log(home, state, name)
+        if path is not None:
+            return path
+        if not (is_awaited and has_controller and is_to_come(state, name)):
+            raise UsageProblem(why_no_log(home, state, name))
+        if not is_told:
+            note(f"{name} has printed nothing yet: waiting")
+            is_told = True
         time.sleep(LOOK_S)
 
 

@@ -80,6 +80,19 @@ def _pruned(home: StudyHome, experiment: Experiment, name: str) -> Trial | None:
     return gone[-1] if gone else None
 
 
+def is_to_come(state: StudyState, name: str) -> bool:
+    """Say whether what is named, an experiment or a trial, is still to print something."""
+    experiment = experiment_of(state, name)
+    if experiment is None:
+        return False
+    trials = [
+        t for t in (*experiment.trials, *experiment.controls) if name in {experiment.id, t.id}
+    ]
+    if not trials:
+        return not experiment.status.is_terminal
+    return trials[-1].phase in {TrialPhase.QUEUED, TrialPhase.RUNNING}
+
+
 def experiment_of(state: StudyState, name: str) -> Experiment | None:
     """Return an experiment (`e42`), or that of a trial (`e42.1`); None if there is none such."""
     experiment = state.experiments.get(ExperimentId(name.partition(".")[0]))
