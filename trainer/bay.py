@@ -93,11 +93,11 @@ class Bay:
             (self._materialiser.tidy if is_full else self._materialiser.drop)(self._spec)
         self._spec = self._request = None
 
-    def clear(self) -> None:
-        """Drop a trial that was prepared and has not run."""
+    def clear(self, *, is_over: bool = False) -> None:
+        """Drop a trial that was prepared and has not run, or all that one left but its log."""
         self._supervisor.disarm()
         if self._spec is not None:
-            self._materialiser.drop(self._spec)
+            self._materialiser.drop(self._spec, is_over=is_over)
         self._spec = self._request = None
 
     def close(self) -> None:

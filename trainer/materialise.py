@@ -127,11 +127,16 @@ class Materialiser:
             run.discard(self._trash)
             self._keeper.note(kept.name)
 
-    def drop(self, spec: TrialSpec) -> None:
-        """Throw away what was prepared for a trial that will not run here."""
+    def drop(self, spec: TrialSpec, *, is_over: bool = False) -> None:
+        """Throw away what was prepared for a trial, and what it left there.
+
+        Of one that ran here and is over the log stays, and counts as what is kept.
+        """
         run = self._taken(spec)
         with suppress(OSError):
             run.discard(self._trash)
+            if is_over:
+                self._keeper.note(self._paths.out(spec).name)
 
     def close(self) -> None:
         """End what is still being thrown away."""

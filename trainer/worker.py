@@ -320,7 +320,7 @@ class Worker:
                 check = bay.inspect()
                 bay.keep_caches()  # before the outcome is known, and brings more trials
             if outcome is not None and outcome.crash is CrashKind.DISK_LIMIT:
-                bay.clear()  # of what was too much nothing is kept
+                bay.clear(is_over=True)  # of what was too much nothing is kept
             else:
                 bay.tidy()
             if outcome is not None:

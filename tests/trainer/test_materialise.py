@@ -323,3 +323,19 @@ def test_what_a_trial_printed_counts_though_it_left_nothing(
         paths.log(each).write_bytes(b"x" * 2000)
         materialiser.tidy(each)
     assert [paths.log(each).exists() for each in trials] == [False, True]
+
+
+def test_what_was_printed_counts_where_all_else_was_too_much(
+    paths: WorkerPaths, research: Any, spec: TrialSpec
+) -> None:
+    materialiser = make(paths, research.bare, keep_gb=1e-6)
+    trials = [spec, replace(spec, trial=TrialId("e2.1"), experiment=ExperimentId("e2"))]
+    for each in trials:
+        materialiser.materialise(each)
+        paths.log(each).parent.mkdir(exist_ok=True)
+        paths.log(each).write_bytes(b"x" * 2000)
+        materialiser.drop(each, is_over=True)
+    assert [paths.log(each).exists() for each in trials] == [False, True]
+    materialiser.materialise(spec)
+    materialiser.drop(spec)  # it has not run: somebody else may be running it
+    assert paths.log(trials[1]).exists()

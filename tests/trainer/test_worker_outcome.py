@@ -13,6 +13,7 @@ from tests.trainer.worker_bench import PATIENCE_S, TTL_S, Bench, FakeCards
 from trainer.compile_caches import CacheSeed
 from trainer.materialise import Materialiser
 from trainer.ports import CodeAway, NoWork
+from trainer.retention import Keeper
 from trainer.run_folder import RunFolder
 from trainer.run_records import Confinement, Limits, RunRequest
 from trainer.sandbox.none import NoneSandbox
@@ -62,12 +63,17 @@ def test_a_disk_that_is_full_before_a_trial_begins_is_no_fault_of_the_candidate(
     assert "No space left" in leases.outcomes["e1.1"].reason
 
 
-def test_of_what_broke_the_disk_limit_nothing_is_kept(bench: Bench) -> None:
+def test_of_what_broke_the_disk_limit_nothing_is_kept_but_its_log_which_counts(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[str] = []
+    monkeypatch.setattr(Keeper, "note", lambda _, name: counted.append(name))
     bench.limits = Limits(disk_files=20)
     script = "for n in $(seq 50); do echo $n >$INCUMBENT_OUT/$n; done; sleep 600"
     leases = bench.serve(bench.lease(script), bench.lease("echo >$INCUMBENT_OUT/a", trial="e2.1"))
     assert leases.outcomes["e1.1"].crash is CrashKind.DISK_LIMIT
     assert [path.name for path in (bench.paths.study / "out").iterdir()] == ["e2.1-1"]
+    assert counted == ["e1.1-1", "e2.1-1"]
 
 
 def test_a_slot_whose_disk_is_nearly_full_says_so_and_takes_no_trial_before_there_is_room(
