@@ -124,11 +124,7 @@ def start(prepared: "Prepared", *, detach: bool, as_json: bool) -> int:
     study, config = prepared.study, prepared.config
     keys: dict[str, str] = {}
     running = find_controller(study.home)
-    if running is not None:
-        note(f"attached to the controller that runs already (process {running.pid})")
-        _warn_of_changes(load_settings(study.home), config)
-        note_if_any(join_words(study.home))
-    else:
+    if running is None:
         keys = collect_keys(key_names(config))
         check_keys(config, keys)
         _reserve_ports(study.home, config)
@@ -140,6 +136,10 @@ def start(prepared: "Prepared", *, detach: bool, as_json: bool) -> int:
             note("sandbox: none - trials run as you, with your files and network")
     # From here on Ctrl-C is a request: no controller that was started is left to itself.
     with counted_interrupts() as presses:
+        if running is not None:
+            note(f"attached to the controller that runs already (process {running.pid})")
+            _warn_of_changes(load_settings(study.home), config)
+            note_if_any(join_words(study.home))
         if detach:
             # Whoever says `stop` next is to find it.
             if not running and not wait_until_it_runs(

@@ -125,11 +125,7 @@ def test_a_second_machine_of_a_name_is_told_to_take_another_and_one_is_drained_b
     joined = join(study, first, "--name", "twin", "--detach", "--json")
     assert joined.wait(90) == 0, joined.output
     assert json.loads(joined.output)["standing"] == "joined"
-    late = join(study, second, "--name", "twin")
-    assert late.wait(90) == 1, late.output
-    assert "has a node twin already" in late.output
-    assert "starting Ray" not in late.output, "it is told before minutes are spent"
-    assert "--name" in late.output
+    wait(lambda: "starting Ray" not in refused(study, second), "word before minutes are spent")
     wait(lambda: f"twin@{second.address}" in study.state().nodes, "word of the refusal")
     wait(lambda: trials_of(study, "twin"), "a trial of the first")
     assert "twin" in study.incumbent("nodes")
@@ -139,6 +135,15 @@ def test_a_second_machine_of_a_name_is_told_to_take_another_and_one_is_drained_b
     (reports,) = first.outside("state/nodes").glob("*/reports.jsonl")
     kinds = [json.loads(line)["kind"] for line in reports.read_text().splitlines()]
     assert kinds[-3:] == ["joined", "leaving", "left"]
+
+
+def refused(study: Study, node: Machine) -> str:
+    """Join under a name that is taken; return what was said."""
+    late = join(study, node, "--name", "twin")
+    assert late.wait(90) == 1, late.output
+    assert "has a node twin already" in late.output
+    assert "--name" in late.output
+    return late.output
 
 
 def test_a_node_process_that_was_killed_leaves_nothing_and_its_machine_joins_again(
