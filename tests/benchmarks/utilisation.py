@@ -26,6 +26,7 @@ def measure(sizes: Sizes) -> Iterator[Figure]:
             slots=sizes.slots,
             experiment_s=EXPERIMENT_S,
             latency_s=latency_s,
+            numbers=NUMBERS if latency_s else 1,
         )
         reports = [run_study(order) for _ in range(sizes.repeats)]
         what = f"{sizes.slots} slots, 1 s experiments, proposals take {latency_s:g} s"
