@@ -171,7 +171,7 @@ class ProposerTroubled(Exception):
     """A proposer could not answer now, and may be able to later.
 
     `retry_after_s` is how long to leave it alone at least; the desk's back-off may be longer. One
-    that `is_idle` has no ideas for now, and can do tasks all the same.
+    that `is_idle` has no ideas at present, and can do tasks all the same.
     """
 
     def __init__(self, reason: str, *, retry_after_s: float = 0.0, is_idle: bool = False) -> None:

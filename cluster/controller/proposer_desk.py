@@ -45,7 +45,7 @@ class Answer:
     retry_after_s: float = 0.0
     """How long to leave it alone at least, then."""
     is_idle: bool = False
-    """It has no ideas for now, and can do tasks all the same."""
+    """It has no ideas at present, and can do tasks all the same."""
     is_done: bool = False
     """It cannot answer any more, whatever it is asked."""
     is_over_limit: bool = False

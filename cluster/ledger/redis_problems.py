@@ -40,7 +40,7 @@ COMMANDS = (
 KEYS = "~incumbent:*"
 
 
-def acl(user: str = "incumbent", password: str = "PASSWORD") -> str:  # noqa: S107 - a placeholder
+def acl(user: str = "incumbent", password: str = "PASSWORD") -> str:  # noqa: S107 - stands for one
     """Return the line that makes such a user, for `ACL SETUSER`."""
     allowed = " ".join(f"+{command}" for command in COMMANDS)
     return f"{user} on >{password} resetkeys {KEYS} resetchannels -@all {allowed}"

@@ -58,7 +58,7 @@ class ProposerFailed(Event):
     reason: str
     retry_at: datetime
     is_idle: bool = False
-    """It has no ideas for now, and can do tasks all the same."""
+    """It has no ideas at present, and can do tasks all the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

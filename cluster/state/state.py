@@ -94,7 +94,7 @@ class Trouble:
     in_a_row: int
     """How often it could not answer since it last did."""
     is_idle: bool = False
-    """It has no ideas for now, and can do tasks all the same."""
+    """It has no ideas at present, and can do tasks all the same."""
     since: datetime = _ALWAYS
 
     def lasts(self, now: datetime) -> bool:

@@ -18,7 +18,7 @@ class Room:
     needed_bytes: int = 0
     """The same for the files that it scores itself."""
     lack: str = ""
-    """Why it takes nothing for now; empty if it does."""
+    """Why it takes nothing at present; empty if it does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -129,7 +129,7 @@ class RemoteResults:
 
     @property
     def stuck(self) -> int:
-        """Of how many trials something could not be sent that the head did not refuse for now."""
+        """Of how many trials something could not be sent which the head has not refused yet."""
         return len(self._later)
 
     def step(self) -> None:

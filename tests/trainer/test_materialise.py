@@ -1,6 +1,8 @@
 """From a trial's record to a command: files, folders and variables are in place."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -312,8 +314,12 @@ def test_a_repeat_has_another_seed_in_its_own_copy_alone(
     assert materialiser.inspect(repeat).changed == ()
 
 
-def test_what_a_trial_printed_counts_though_it_left_nothing(
-    paths: WorkerPaths, research: Any, spec: TrialSpec
+@pytest.mark.parametrize("end", [Materialiser.tidy, partial(Materialiser.drop, is_over=True)])
+def test_what_a_trial_printed_counts_though_it_left_nothing_else(
+    paths: WorkerPaths,
+    research: Any,
+    spec: TrialSpec,
+    end: Callable[[Materialiser, TrialSpec], None],
 ) -> None:
     materialiser = make(paths, research.bare, keep_gb=1e-6)
     trials = [spec, replace(spec, trial=TrialId("e2.1"), experiment=ExperimentId("e2"))]
@@ -321,20 +327,7 @@ def test_what_a_trial_printed_counts_though_it_left_nothing(
         materialiser.materialise(each)
         paths.log(each).parent.mkdir(exist_ok=True)
         paths.log(each).write_bytes(b"x" * 2000)
-        materialiser.tidy(each)
-    assert [paths.log(each).exists() for each in trials] == [False, True]
-
-
-def test_what_was_printed_counts_where_all_else_was_too_much(
-    paths: WorkerPaths, research: Any, spec: TrialSpec
-) -> None:
-    materialiser = make(paths, research.bare, keep_gb=1e-6)
-    trials = [spec, replace(spec, trial=TrialId("e2.1"), experiment=ExperimentId("e2"))]
-    for each in trials:
-        materialiser.materialise(each)
-        paths.log(each).parent.mkdir(exist_ok=True)
-        paths.log(each).write_bytes(b"x" * 2000)
-        materialiser.drop(each, is_over=True)
+        end(materialiser, each)
     assert [paths.log(each).exists() for each in trials] == [False, True]
     materialiser.materialise(spec)
     materialiser.drop(spec)  # it has not run: somebody else may be running it

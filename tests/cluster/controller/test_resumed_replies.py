@@ -27,7 +27,7 @@ class Killed(BaseException):
 
 
 class Payer:
-    """Has one answer in its life: what was paid for before, or else what it pays for now."""
+    """Has one answer in its life: what was paid for before, or else what it pays for itself."""
 
     name = "payer"
     tasks = frozenset(TaskKind)

@@ -252,12 +252,12 @@ class StudyMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """When everything running ends, every winner has ended too."""
         for _ in range(200):
-            todo = self.world.in_status(Status.QUEUED, Status.RUNNING)
-            if not todo:
+            left = self.world.in_status(Status.QUEUED, Status.RUNNING)
+            if not left:
                 break
-            if self.world.status(todo[0]) is Status.QUEUED:
-                self.begin(todo[0], 0)
-            self.finish(todo[0], scored(5.0))
+            if self.world.status(left[0]) is Status.QUEUED:
+                self.begin(left[0], 0)
+            self.finish(left[0], scored(5.0))
             self.world.settle()
         assert not dict(self.world.state.open)
         self.world.verify()
