@@ -1,14 +1,15 @@
 """What people are shown of smoke runs: whether there are any, and the log of one that failed."""
 
 import io
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from cluster.state.experiment import Kind
-from cluster.state.state import StudyState
 from eval.judge import Verdict
 from infra.cli import cmd_logs
 from infra.display import tables
@@ -17,7 +18,7 @@ from infra.facts.facts import show_facts
 from infra.local.home import StudyHome
 from infra.local.trial_logs import find_log, is_running, trial_of
 from tests.infra.study_factory import Study, crashed, scored
-from trainer.trial import Ending, ExperimentId, Probe, TrialId, TrialOutcome
+from trainer.trial import Ending, ExperimentId, Probe, TrialId
 
 PROBE = Probe(budget_s=10.0, ending=Ending.SCORED, wall_s=12.3, obeys=True)
 OBEYS = "the script obeys INCUMBENT_BUDGET_S, so shorter runs can go first"
@@ -106,21 +107,15 @@ def test_who_follows_a_smoke_run_is_shown_the_full_run_next(
     study.baseline(0.41)
     study.start(study.propose("LR 1 -> 2"))
     (home.logs / "e1.1-smoke.log").write_text("smoke\n")
-    steps = iter([None, (home.logs / "e1.1.log"), crashed()])
-
-    class Opened:
-        """The study, in which something has happened each time that somebody looks."""
-
-        def state(self) -> StudyState:
-            match next(steps):
-                case Path() as log:
-                    log.write_text("full\n")
-                case TrialOutcome() as outcome:
-                    study.finish("e1", outcome)
-            return study.state
-
-    monkeypatch.setattr("infra.local.study.opened", lambda _: nullcontext(Opened()))
+    happens: list[Callable[[], object]] = [
+        lambda: (home.logs / "e1.1.log").write_text("full\n"),
+        lambda: study.finish("e1", crashed()),
+    ]
+    opened = SimpleNamespace(state=lambda: study.state)
+    monkeypatch.setattr("infra.local.study.opened", lambda _: nullcontext(opened))
     monkeypatch.setattr(cmd_logs, "choose_study", lambda _: home)
+    pauses = SimpleNamespace(sleep=lambda _: happens.pop(0)())
+    monkeypatch.setattr(cmd_logs, "time", pauses)  # something happens in each
     cmd_logs.logs("e1", follow=True)
     assert capsys.readouterr().out == "smoke\nfull\n"
-    assert next(steps, None) is None
+    assert not happens
