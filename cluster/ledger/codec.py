@@ -15,6 +15,7 @@ from cluster.state.events import EVENT_TYPES, Draft, Event, Recorded
 from cluster.state.state import StudyState
 
 T = TypeVar("T")
+V = TypeVar("V", bound="_Version")
 
 SCHEMA_VERSION = 5
 """Raised when an older program could misread what a newer one writes."""
@@ -24,21 +25,19 @@ class SchemaError(ValueError):
     """A payload of the ledger that this program cannot read."""
 
 
-class _Envelope(msgspec.Struct, frozen=True):
+class _Version(msgspec.Struct, frozen=True):
     v: int
+
+
+class _Envelope(_Version, frozen=True):
     id: str
     kind: str
     at: datetime
     body: msgspec.Raw
 
 
-class _Snapshot(msgspec.Struct, frozen=True):
-    v: int
+class _Snapshot(_Version, frozen=True):
     state: msgspec.Raw
-
-
-class _Version(msgspec.Struct, frozen=True):
-    v: int
 
 
 def _from_map(value: object) -> object:
@@ -62,6 +61,7 @@ def _stored_state() -> type[msgspec.Struct]:
 
 _encoder = msgspec.json.Encoder(enc_hook=_from_map)
 _envelopes = msgspec.json.Decoder(_Envelope)
+_snapshots = msgspec.json.Decoder(_Snapshot)
 _bodies: Mapping[str, msgspec.json.Decoder[Any]] = {
     name: msgspec.json.Decoder(kind) for name, kind in EVENT_TYPES.items()
 }
@@ -82,9 +82,8 @@ def encode_draft(draft: Draft) -> bytes:
 
 def decode_event(seq: int, payload: bytes) -> Recorded:
     """Read one event back; raises SchemaError if it is damaged or from a newer program."""
-    check_version(payload)
     try:
-        envelope = _envelopes.decode(payload)
+        envelope = _opened(_envelopes, payload)
         event: Event = _bodies[envelope.kind].decode(envelope.body)
     except KeyError as error:
         raise SchemaError(f"event {seq} is of an unknown kind {error}") from error
@@ -100,9 +99,8 @@ def encode_state(state: StudyState) -> bytes:
 
 def decode_state(payload: bytes) -> StudyState:
     """Read a snapshot back; raises SchemaError if it is damaged or from a newer program."""
-    check_version(payload)
     try:
-        stored = _states.decode(msgspec.json.decode(payload, type=_Snapshot).state)
+        stored = _states.decode(_opened(_snapshots, payload).state)
     except msgspec.MsgspecError as error:
         raise SchemaError(f"the snapshot is damaged: {error}") from error
     fields: dict[str, Any] = {
@@ -113,12 +111,25 @@ def decode_state(payload: bytes) -> StudyState:
     return StudyState(**fields)
 
 
-def check_version(payload: bytes) -> None:
-    """Refuse what a newer program wrote; raises SchemaError."""
+def _opened(decoder: msgspec.json.Decoder[V], payload: bytes) -> V:
+    """Read what surrounds a payload; raises SchemaError for one that a newer program wrote."""
     try:
-        version = msgspec.json.decode(payload, type=_Version).v
+        found = decoder.decode(payload)
+    except msgspec.MsgspecError:
+        _check_version(_version_of(payload))  # a newer one may surround it otherwise
+        raise
+    _check_version(found.v)
+    return found
+
+
+def _version_of(payload: bytes) -> int:
+    try:
+        return msgspec.json.decode(payload, type=_Version).v
     except msgspec.MsgspecError as error:
         raise SchemaError(f"the ledger holds something else than Incumbent's: {error}") from error
+
+
+def _check_version(version: int) -> None:
     if version > SCHEMA_VERSION:
         raise SchemaError(
             f"the study was written by a newer Incumbent (schema {version}; this one reads "

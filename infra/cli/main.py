@@ -147,3 +147,5 @@ def main() -> None:
         message, code = explained
         sys.stderr.write(f"error: {message}\n")
         sys.exit(code)
+    finally:
+        gc.freeze()  # or Python looks for cycles in all of it before it exits: 0.1 s of `status`
