@@ -54,15 +54,16 @@ class SequentialJudge:
         k, mean = len(fresh), math.fsum(fresh) / len(fresh)
         delta = self.metric.improvement(mean, reference.worth)
         p_value = _p_value(delta, math.sqrt(self._variance(k, reference, around)))
+        begun = self._begun(candidate, around)
         words = f"{delta:+.2g} over {k} fresh run{'s' if k > 1 else ''}, p = {p_value:.2g}"
-        if p_value <= _spent(candidate.level, k, self.max_replicates - 1):
-            memory = replace(around.memory, passed=around.memory.passed + 1)
+        if p_value <= _spent(begun.level, k, self.max_replicates - 1):
+            memory = replace(begun.memory, passed=begun.memory.passed + 1)
             belief = Belief(mean=mean, variance=around.noise.sigma**2 / k)
-            learnt = Learnt(candidate=belief, level=candidate.level, memory=memory)
+            learnt = replace(begun, candidate=belief, memory=memory)
             return Judgement(verdict=Verdict.KEEP, delta=delta, reason=words, learnt=learnt)
         is_over = delta <= 0 or candidate.score.n >= self.max_replicates
         verdict = Verdict.DISCARD if is_over else Verdict.REPLICATE
-        return Judgement(verdict=verdict, delta=delta, reason=words)
+        return Judgement(verdict=verdict, delta=delta, reason=words, learnt=begun)
 
     def _screened(
         self, candidate: Evidence, reference: Evidence, around: Circumstance
@@ -71,10 +72,19 @@ class SequentialJudge:
         delta = self.metric.improvement(candidate.score.mean, reference.worth)
         if delta <= 0:
             return Judgement(verdict=Verdict.DISCARD, delta=delta, reason="worse")
-        memory = replace(around.memory, tested=around.memory.tested + 1)
-        learnt = Learnt(level=self._level(memory), memory=memory)
+        learnt = self._begun(candidate, around)
         reason = f"looks better: to be tested at {learnt.level:.2g}"
         return Judgement(verdict=Verdict.REPLICATE, delta=delta, reason=reason, learnt=learnt)
+
+    def _begun(self, candidate: Evidence, around: Circumstance) -> Learnt:
+        """Return the candidate's test, begun now if it was not before.
+
+        So is that of one which looked worse at first, and which somebody had run again.
+        """
+        if candidate.level:
+            return Learnt(level=candidate.level, memory=around.memory)
+        memory = replace(around.memory, tested=around.memory.tested + 1)
+        return Learnt(level=self._level(memory), memory=memory)
 
     def _level(self, memory: Memory) -> float:
         """Return the level of the latest test; all levels without a pass add up to the error."""

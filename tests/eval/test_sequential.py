@@ -60,3 +60,15 @@ def test_runs_that_repeat_exactly_pass_if_they_are_better() -> None:
     exact = around(0.0, dof=2)
     base = replace(BASE, belief=Belief(mean=0.0, variance=0.0))
     assert JUDGE.judge(tree(-1.0, -1.0, level=0.01), base, exact).verdict is Verdict.KEEP
+
+
+def test_what_looked_worse_and_was_run_again_by_hand_is_tested_too() -> None:
+    memory = Memory(tested=1)
+    retried = JUDGE.judge(tree(0.1, -2.0), BASE, around(memory=memory))
+    assert retried.verdict is Verdict.REPLICATE
+    assert retried.learnt.memory.tested == 2
+    assert retried.learnt.level == JUDGE.judge(tree(-1.0), BASE, around(memory=memory)).learnt.level
+    proven = JUDGE.judge(
+        tree(0.1, -9.0, -9.0, level=retried.learnt.level), BASE, around(memory=memory)
+    )
+    assert proven.verdict is Verdict.KEEP
