@@ -30,6 +30,8 @@ START_S = 30.0
 SILENT_S = 5.0
 """How long one that was started before may say nothing; one that loads its file says so."""
 ANSWER_S = 2.0
+NAMELESS_S = 0.2
+"""How long a connection without a name may be one of ours whose name was not read yet."""
 LONGEST_SOCKET_PATH = 100
 
 
@@ -190,11 +192,18 @@ def _answers(client: redis.Redis) -> bool:
 def _has_other_users(client: redis.Redis) -> bool:
     """Say whether another process is connected: `connect` names each after its process.
 
-    The server may not have noticed yet that one is dead, who then could not stop it either.
+    The server may not have noticed yet that one is dead, who then could not stop it either, and
+    just after it was stopped in its tracks it has not read yet how one is called.
     """
-    entries = cast("list[dict[str, Any]]", client.client_list())
-    others = {entry["name"] for entry in entries} - {client_name()}
-    return any(map(_may_live, others))
+    deadline = time.monotonic() + NAMELESS_S
+    while True:
+        entries = cast("list[dict[str, Any]]", client.client_list())
+        others = {entry["name"] for entry in entries} - {client_name()}
+        if any(map(_may_live, others - {""})):
+            return True
+        if "" not in others or time.monotonic() > deadline:
+            return "" in others
+        time.sleep(0.02)
 
 
 def _may_live(name: str) -> bool:

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,6 +98,21 @@ def test_a_connection_whose_process_is_dead_keeps_no_server_alive(home: StudyHom
     psutil.wait_procs(servers(home), timeout=10)
     assert servers(home) == []
     left.close()
+
+
+def test_a_connection_that_goes_before_its_name_was_read_keeps_no_server_alive(
+    home: StudyHome,
+) -> None:
+    server = EmbeddedServer(home)
+    client = server.ensure()
+    hasty = socket.socket(socket.AF_UNIX)
+    hasty.connect(str(server.socket))
+    leaving = threading.Timer(0.05, hasty.close)
+    leaving.start()
+    server.release(client)
+    leaving.join()
+    psutil.wait_procs(servers(home), timeout=10)
+    assert servers(home) == []
 
 
 def test_a_killed_server_and_its_stale_socket_are_replaced(home: StudyHome) -> None:
