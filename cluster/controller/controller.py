@@ -18,7 +18,7 @@ from cluster.controller.controller_parts import Parts
 from cluster.controller.ports import Observer
 from cluster.controller.proposer_desk import Answer, ProposerDesk, news
 from cluster.git.mirror import Standing
-from cluster.ledger.ledger import LedgerAway, following
+from cluster.ledger.ledger import PAGE, LedgerAway, following
 from cluster.ledger.patience import patiently
 from cluster.policy import commands as cmd
 from cluster.policy import trial_planning
@@ -53,6 +53,7 @@ class Controller:
         self._parts = parts
         self._state = state
         self._wakes: SimpleQueue[None] = SimpleQueue()
+        self._has_read = threading.Event()
         self._desk = ProposerDesk(parts.proposers, lambda: self._wakes.put(None))
         self._last: ev.Recorded | None = None
         """The last event that was read here; `state` stands for those before."""
@@ -266,12 +267,15 @@ class Controller:
         self._catch_up()
 
     def _catch_up(self) -> StudyState:
-        while events := self._unread():
+        while True:
+            events = self._unread()
             for recorded in events:
                 self._state, self._last = apply(self._state, recorded), recorded
                 self._note(recorded)
                 self._show(recorded)
-        return self._state
+            if len(events) < PAGE:
+                self._has_read.set()
+                return self._state
 
     def _unread(self) -> Sequence[ev.Recorded]:
         if self._last is None:
@@ -344,13 +348,11 @@ class Controller:
 
     def _wake_on_events(self) -> None:
         while not self._is_over:
-            seen = self._state.seq
+            self._has_read.clear()
             try:
-                if self._parts.waiting_ledger.wait(seen, TICK_S):
+                if self._parts.waiting_ledger.wait(self._state.seq, TICK_S):
                     self._wakes.put(None)
-                    # The main thread reads the same events; wait until it has.
-                    while self._state.seq == seen and not self._is_over:
-                        time.sleep(0.002)
+                    self._has_read.wait(TICK_S)  # the main thread is to read the same events
             except LedgerAway:
                 time.sleep(TICK_S)
 

@@ -8,6 +8,8 @@ from cluster.state.events import Draft, Recorded
 from cluster.state.state import StudyState
 from cluster.state.transitions import apply
 
+PAGE = 1000
+"""Events that are read at once; fewer came back: there are no more."""
 LOST_DATA = (
     "the ledger's server has lost its data while the study ran: `incumbent stop`, then bring them "
     "back, or `incumbent rebuild` makes a ledger of what git knows"
@@ -52,7 +54,7 @@ class Ledger(Protocol):
         """Append events; return the sequence number of the last event in the ledger."""
         ...
 
-    def read(self, after: int, *, limit: int = 1000) -> list[Recorded]:
+    def read(self, after: int, *, limit: int = PAGE) -> list[Recorded]:
         """Return up to `limit` events that follow sequence number `after`."""
         ...
 
@@ -97,7 +99,7 @@ class InMemoryLedger:
                 self._payloads.append(encode_draft(draft))
         return len(self._payloads)
 
-    def read(self, after: int, *, limit: int = 1000) -> list[Recorded]:
+    def read(self, after: int, *, limit: int = PAGE) -> list[Recorded]:
         """See Ledger."""
         page = self._payloads[after : after + limit]
         return [decode_event(after + i, payload) for i, payload in enumerate(page, start=1)]
@@ -123,14 +125,14 @@ class InMemoryLedger:
 
 
 def following(ledger: Ledger, last: Recorded) -> list[Recorded]:
-    """Return the events that follow the last one that was read, some at a time.
+    """Return the events that follow the last one that was read, up to a PAGE of them.
 
     Raises:
         Emptied: no event is there any more.
         RolledBack: that one is gone, or another stands in its place, as after a server was started
             from an older copy: numbers that were read before are given out again.
     """
-    found = ledger.read(last.seq - 1)
+    found = ledger.read(last.seq - 1, limit=PAGE + 1)
     if not found or found[0].id != last.id:
         raise RolledBack(ROLLED_BACK) if ledger.read(0, limit=1) else Emptied(LOST_DATA)
     return found[1:]
@@ -138,10 +140,12 @@ def following(ledger: Ledger, last: Recorded) -> list[Recorded]:
 
 def catch_up(ledger: Ledger, state: StudyState) -> StudyState:
     """Apply all events that `state` has not seen."""
-    while events := ledger.read(state.seq):
+    while True:
+        events = ledger.read(state.seq)
         for recorded in events:
             state = apply(state, recorded)
-    return state
+        if len(events) < PAGE:
+            return state
 
 
 def load(ledger: Ledger) -> StudyState:

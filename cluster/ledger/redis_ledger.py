@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from cluster.ledger.codec import decode_event, decode_state, encode_draft, encode_state
+from cluster.ledger.ledger import PAGE
 from cluster.ledger.redis_store import RedisStore, translated
 from cluster.state.events import Draft, Recorded
 from cluster.state.state import StudyState
@@ -33,7 +34,7 @@ class RedisLedger:
         """Append what the queue saw by itself; raises Emptied where no controller ever began."""
         self._store.run("tell", draft.id, encode_draft(draft))
 
-    def read(self, after: int, *, limit: int = 1000) -> list[Recorded]:
+    def read(self, after: int, *, limit: int = PAGE) -> list[Recorded]:
         """See Ledger."""
         with translated():
             entries = self._store.client.xrange(self._events, min=f"{after + 1}-0", count=limit)
