@@ -40,7 +40,7 @@ MOST_PATCH = 20_000
 MOST_FROZEN_FILE, MOST_FROZEN = 32_000, 96_000
 """Bytes of one frozen file that is shown by default, and of all of them together."""
 _ABOUT_SEVERAL = (Promoted, MergeRedundant, ChainMeasured, ControlJudged, NodeQuarantined)
-"""Events that change what is told of more experiments than the one they name."""
+"""Events that may change what is told of more experiments than the one they name."""
 _WINNERS = frozenset({Status.KEPT, Status.MERGED, Status.WINNER, Status.MERGING})
 
 
@@ -74,7 +74,9 @@ class ContextBook:
         self._history: tuple[Past, ...] | None = None
         """The same in order; None where it has to be put together anew."""
         self._changed: set[ExperimentId] = set()
-        """Experiments that events were about since the last question."""
+        """Experiments that events may have changed since the last question."""
+        self._read: dict[ExperimentId, Experiment] = {}
+        """What they were then: a record that is the same one has not changed."""
         self._seen = 0
         """Sequence number of the last event that was seen."""
         self._patches: OrderedDict[tuple[CommitId, CommitId], str] = OrderedDict()
@@ -143,15 +145,16 @@ class ContextBook:
         return self._history
 
     def _read_all(self, state: StudyState) -> None:
-        self._ended, self._history = {}, None
+        self._ended, self._history, self._read = {}, None, {}
         self._changed = set(state.experiments)
         self._seen = state.seq
 
     def _read_changed(self, state: StudyState) -> None:
         for name in self._changed:
             experiment = state.experiments.get(name)
-            if experiment is None:
-                continue  # somebody asked for what never was
+            if experiment is None or experiment is self._read.get(name):
+                continue  # nobody knows it, or it is as it was
+            self._read[name] = experiment
             number = number_of(experiment.id)
             before = self._ended.pop(number, None)
             if experiment.status.is_terminal:

@@ -8,6 +8,7 @@ from cluster.state.experiment import Kind, Status
 from cluster.state.state import StudyState
 from cluster.state.transitions import apply
 from eval.guard import Guard
+from proposer.proposal import Past
 from tests.cluster.world import CRASHED, World, scored
 from trainer.trial import ExperimentId, number_of
 
@@ -93,3 +94,30 @@ def test_reading_along_comes_to_what_reading_everything_does(make_study) -> None
     assert [past.experiment for past in shown[0]] == sorted(
         (past.experiment for past in shown[0]), key=number_of
     )
+
+
+def test_an_event_about_several_has_only_those_told_anew_that_it_changed(make_study) -> None:
+    study = make_study()
+    world = World(slots=4)
+    world.baseline(1.0)
+    one, two = world.propose(), world.propose()
+    world.settle()
+    world.run(one, scored(1.5))
+    world.run(two, scored(0.5))
+    state = replace(world.state, base_commit=study.base)
+    book = ContextBook(study.repository, ("train.py",))
+
+    def shown() -> dict[str, Past]:
+        told = book.context(state, world.plan, commit=study.base, files={}, now=world.now)
+        return {past.experiment: past for past in told.history}
+
+    before = shown()
+    winner = replace(state.experiments[two], hypothesis="another")
+    state = replace(state, seq=state.seq + 1, experiments=state.experiments.set(two, winner))
+    promoted = next(
+        r for r in world.ledger.read(0) if r.event.__class__ is ev.Promoted and r.seq > 2
+    )
+    book.observe(replace(promoted, seq=state.seq), state)
+    after = shown()
+    assert after[one] is before[one]
+    assert after[two].hypothesis == "another"
