@@ -6,6 +6,7 @@ events, so that a question costs what has changed since the last one, and not wh
 """
 
 import math
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -69,10 +70,8 @@ class ContextBook:
         self._readable = readable
         self._scratchpad = scratchpad
         self._instructions = instructions
-        self._ended: dict[int, Past] = {}
+        self._history: list[Past] = []
         """By the number of the experiment."""
-        self._history: tuple[Past, ...] | None = None
-        """The same in order; None where it has to be put together anew."""
         self._changed: set[ExperimentId] = set()
         """Experiments that events may have changed since the last question."""
         self._read: dict[ExperimentId, Experiment] = {}
@@ -140,12 +139,10 @@ class ContextBook:
         self._read_changed(state)
         if with_patches:
             self._read_patches(state)
-        if self._history is None:
-            self._history = tuple(self._ended[number] for number in sorted(self._ended))
-        return self._history
+        return tuple(self._history)
 
     def _read_all(self, state: StudyState) -> None:
-        self._ended, self._history, self._read = {}, None, {}
+        self._history, self._read = [], {}
         self._changed = set(state.experiments)
         self._seen = state.seq
 
@@ -155,20 +152,24 @@ class ContextBook:
             if experiment is None or experiment is self._read.get(name):
                 continue  # nobody knows it, or it is as it was
             self._read[name] = experiment
-            number = number_of(experiment.id)
-            before = self._ended.pop(number, None)
-            if experiment.status.is_terminal:
-                self._ended[number] = past_of(experiment, self._patch_of(experiment))
-            if self._ended.get(number) != before:
-                self._history = None
+            self._note(experiment)
         self._changed.clear()
 
-    def _patch_of(self, experiment: Experiment) -> str:
-        return self._patches.get((experiment.base_commit, experiment.commit), "")
+    def _note(self, experiment: Experiment) -> None:
+        """Let the history say of it what is true now: nothing, unless it has ended."""
+        at = bisect_left(self._history, number_of(experiment.id), key=_number)
+        told = self._history[at : at + 1]
+        until = at + 1 if told and told[0].experiment == experiment.id else at
+        has_ended = experiment.status.is_terminal
+        self._history[at:until] = [self._past_of(experiment)] if has_ended else []
+
+    def _past_of(self, experiment: Experiment) -> Past:
+        patch = self._patches.get((experiment.base_commit, experiment.commit), "")
+        return past_of(experiment, patch)
 
     def _read_patches(self, state: StudyState) -> None:
         """Read diffs that are not at hand, the latest first, and forget those not wanted."""
-        ended = [state.experiments[self._ended[n].experiment] for n in sorted(self._ended)]
+        ended = [state.experiments[past.experiment] for past in self._history]
         winners = [each for each in ended if each.status in _WINNERS][-WINNERS_WITH_PATCH:]
         wanted = [*winners, *ended[-LATEST_WITH_PATCH:]]
         left = DIFFS_AT_ONCE
@@ -180,20 +181,19 @@ class ContextBook:
                 break
             left -= 1
             self._patches[key] = self._diff(*key)
-            self._ended[number_of(experiment.id)] = past_of(experiment, self._patches[key])
-            self._history = None
+            self._note(experiment)
         if len(self._patches) > 2 * (LATEST_WITH_PATCH + WINNERS_WITH_PATCH):
             self._forget_patches(wanted)
 
     def _forget_patches(self, wanted: Sequence[Experiment]) -> None:
         known = {(each.base_commit, each.commit) for each in wanted}
-        numbers = {number_of(each.id) for each in wanted}
+        names = {each.id for each in wanted}
         for key in [key for key in self._patches if key not in known]:
             del self._patches[key]
-        for number, past in self._ended.items():
-            if past.patch and number not in numbers:
-                self._ended[number] = replace(past, patch="")
-        self._history = None
+        self._history = [
+            replace(past, patch="") if past.patch and past.experiment not in names else past
+            for past in self._history
+        ]
 
     def _diff(self, base: CommitId, commit: CommitId) -> str:
         try:
@@ -230,6 +230,10 @@ class ContextBook:
                 break
             chosen.append(path)
         return sorted(chosen)
+
+
+def _number(past: Past) -> int:
+    return number_of(past.experiment)
 
 
 def past_of(experiment: Experiment, patch: str = "") -> Past:

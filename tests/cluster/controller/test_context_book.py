@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from cluster.controller.context_book import MOST_REASON, ContextBook, guard_in_words, past_of
 from cluster.state import events as ev
 from cluster.state.experiment import Kind, Status
@@ -48,7 +50,8 @@ def test_a_guard_is_told_in_words() -> None:
     assert guard_in_words(Guard(name="mb")) == ""
 
 
-def test_reading_along_comes_to_what_reading_everything_does(make_study) -> None:
+@pytest.mark.parametrize("with_patches", [False, True])
+def test_reading_along_comes_to_what_reading_everything_does(make_study, with_patches) -> None:
     """Winners, a merge, a chain, a crash that is run again, a cancellation: after each event."""
     study = make_study()
     world = World(slots=4)
@@ -84,7 +87,7 @@ def test_reading_along_comes_to_what_reading_everything_does(make_study) -> None
                 commit=study.base,
                 files={},
                 now=world.now,
-                with_patches=False,
+                with_patches=with_patches,
             ).history
             for book in (quick, slow)
         ]
