@@ -115,10 +115,14 @@ def night_words(config: StudyConfig, state: StudyState, *, slots: int, price: Mo
     return lines
 
 
-def slots_of(config: StudyConfig, state: StudyState) -> int:
-    """Return how many trials will run at once, as far as that is known before workers start."""
-    return (
-        config.cluster.slots
-        or len(state.slots)
-        or (default_cpu_slots() if not config.trial.gpus else 1)
-    )
+def slots_of(config: StudyConfig, state: StudyState, *, cards: int) -> int:
+    """Return how many trials will run at once, as far as that is known before workers start.
+
+    Args:
+        config: the study's configuration.
+        state: what was done so far.
+        cards: how many GPUs this machine has.
+    """
+    share = config.trial.gpus
+    here = max(1, int(cards // share)) if share else default_cpu_slots()
+    return config.cluster.slots or len(state.slots) or here

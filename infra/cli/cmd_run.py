@@ -161,9 +161,11 @@ def _say_what_to_expect(prepared: "Prepared", keyless: str) -> None:
     """Say what the run will come to, and what is odd about its models."""
     from infra.checks.night import night_words, slots_of
     from infra.local.keys import needs_models
+    from trainer.gpu import NvmlGpus
 
     config, state = prepared.config, prepared.study.state()
-    slots, odd = slots_of(config, state), ""
+    cards = len(NvmlGpus().look()) if config.trial.gpus else 0
+    slots, odd = slots_of(config, state, cards=cards), ""
     if needs_models(config):
         from infra.checks.model_checks import most_usd_of, unknown_models
 

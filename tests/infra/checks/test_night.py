@@ -6,7 +6,7 @@ import pytest
 
 from cluster.config import StudyConfig
 from cluster.state.state import StudyState
-from infra.checks.night import expected, night_words
+from infra.checks.night import expected, night_words, slots_of
 from proposer.config import ClaudeSource
 from tests.infra.study_factory import Study
 
@@ -52,6 +52,18 @@ def test_the_tightest_limit_counts_and_what_was_used_is_gone() -> None:
     seconds = study.state.experiments["e0"].seconds
     assert night.trials == pytest.approx((3600 - study.state.slot_seconds) / seconds)
     assert night.ideas == 3
+
+
+@pytest.mark.parametrize(
+    ("gpus", "cards", "slots"), [(1.0, 2, 2), (0.5, 2, 4), (2.0, 2, 1), (1.0, 0, 1)]
+)
+def test_a_first_run_is_told_of_with_all_cards_of_the_machine(
+    gpus: float, cards: int, slots: int
+) -> None:
+    plain = config(hours=8.0)
+    trial = plain.trial.model_copy(update={"gpus": gpus})
+    asked = plain.model_copy(update={"trial": trial})
+    assert slots_of(asked, StudyState(), cards=cards) == slots
 
 
 def test_without_a_limit_on_time_nothing_is_said_of_trials() -> None:
