@@ -11,6 +11,13 @@ _HEADER = """\
 # Written by `incumbent init` from what it found here; correct what is wrong.
 # Every key is explained in docs/configuration.md of Incumbent.
 """
+_PROPOSERS = """\
+# [[proposer]]                            # without any, a tuner turns the constants
+# kind = "claude"                         # a model that edits code; or "agent": docs/proposers.md
+# [[proposer]]
+# kind = "tuner"
+
+"""
 _LIMITS = """\
 # [limits]                                # without any, a study runs until it is stopped
 # experiments = 100
@@ -27,7 +34,7 @@ def render(detected: Detected) -> str:
         open_ones = [_open(item) for item in detected.questions if item.section == section]
         hints = [f"# {_answer(item)}" for item in detected.hints if item.section == section]
         parts.append("\n".join([f"[{section}]", *answers, *open_ones, *hints, ""]))
-    parts.append(_LIMITS)
+    parts.append(_PROPOSERS + _LIMITS)
     return "\n".join(parts)
 
 

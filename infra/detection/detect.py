@@ -273,6 +273,7 @@ def _budget(sources: Iterable[Source]) -> Iterator[Finding]:
     yield Finding(section="trial", key="budget_s", value=budget_s, why=why)
     timeout_s = max(2 * budget_s, budget_s + _LEAST_SPARE_S)
     why = "twice the budget" if timeout_s == 2 * budget_s else "the budget and a minute"
+    why += ": a run is ended then"
     yield Finding(section="trial", key="timeout_s", value=timeout_s, why=why)
 
 

@@ -137,6 +137,17 @@ def test_every_assumption_says_where_it_comes_from(tmp_path: Path) -> None:
         assert "=" not in line.partition("#")[0] or "  # " in line
 
 
+def test_what_is_only_shown_is_right_once_it_is_taken(tmp_path: Path) -> None:
+    text = render(looked_at(tmp_path, AUTORESEARCH))
+    _, mark, shown = text.partition("# [[proposer]]")
+    assert mark
+    taken = text.replace(mark + shown, re.sub(r"^# ", "", mark + shown, flags=re.MULTILINE))
+    (tmp_path / "incumbent.toml").write_text(taken, encoding="utf-8")
+    config = load_config(tmp_path / "incumbent.toml")
+    assert [source.kind for source in config.proposer] == ["claude", "tuner"]
+    assert config.limits.hours == 8
+
+
 def test_the_marked_line_of_eclip_is_read_as_it_is_printed(tmp_path: Path) -> None:
     detected = looked_at(tmp_path / "eclip", ECLIP)
     config = written(tmp_path, detected)
