@@ -52,6 +52,14 @@ def test_the_first_part_is_the_same_byte_for_byte_until_the_incumbent_changes() 
     assert render(moved, tokens=20_000, count=4).static != one.static
 
 
+def test_instructions_for_an_agent_in_a_loop_are_put_right_before_they_are_read() -> None:
+    loop = "LOOP FOREVER: git commit, uv run train.py, write results.tsv, git reset"
+    static = render(context(instructions=loop), tokens=20_000, count=1).static
+    before, found, _ = static.partition(loop)
+    assert found
+    assert "The study trains, commits, records, and goes on by itself" in before
+
+
 def test_everything_that_is_known_is_in_it() -> None:
     shown = render(
         context(
