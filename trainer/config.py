@@ -21,6 +21,18 @@ READABLE = (".npy", ".npz", ".safetensors", ".jsonl")
 """Files that our own scorer can read, by the end of their names."""
 
 
+def _placed(path: str) -> str:
+    if not path.startswith(("/", "~")):
+        raise ValueError(
+            f"must be an absolute path, or begin with ~, not {path!r}: trials run in a copy of the "
+            "commit, and read by its full path what lies elsewhere"
+        )
+    return path
+
+
+_Place = Annotated[str, AfterValidator(_placed)]
+
+
 class TrialConfig(BaseModel):
     """`[trial]`: how one candidate is run."""
 
@@ -50,7 +62,7 @@ class TrialConfig(BaseModel):
     """Most processes and threads of a trial."""
     open_files: Annotated[int, Field(ge=64)] = 65536
     """Most files that each process of a trial may have open at a time."""
-    data: tuple[str, ...] = ()
+    data: tuple[_Place, ...] = ()
     """Paths that trials read, `~` allowed; in the sandbox, all that there is of your files."""
     setup: str = ""
     """Command run once per node, with network, before the first trial."""
@@ -233,7 +245,7 @@ class FinalConfig(BaseModel):
     """Most that a run's checkout, output and compile caches may hold, in GB."""
     seeds: Annotated[int, Field(ge=1, le=100)] = 1
     """How many runs, each with a seed of its own."""
-    data: tuple[str, ...] = ()
+    data: tuple[_Place, ...] = ()
     """Paths that these runs read beside `[trial] data`, e.g. the inputs of the test set."""
     predictions: _Predictions = "test.npy"
     """File that each run leaves in `$INCUMBENT_OUT`, or `predict` makes, where there are labels."""

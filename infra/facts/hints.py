@@ -49,6 +49,7 @@ _KEPT = (
     "your folders are not there in the sandbox: name in [trial] data what trials read; they write "
     "beside the script, or to the folder INCUMBENT_OUT what is to be kept"
 )
+_NOT_IN_GIT = "; what git is not to have, name by its full path in [trial] data, and read it there"
 
 _KEYS = {
     CrashKind.PROCESS_LIMIT: ("pids",),
@@ -210,7 +211,9 @@ def _of_path(text: str, known: Known, *, is_sandboxed: bool) -> str:
     if not path.is_absolute() or text.startswith(f"{EXPERIMENT}/"):
         inner = PurePosixPath(text.removeprefix(f"{EXPERIMENT}/"))
         is_ours = inner.parts and ".." not in inner.parts
-        return _uncommitted(text) if is_ours and known.is_there(known.repository / inner) else ""
+        if is_ours and known.is_there(known.repository / inner):
+            return _uncommitted(text) + _NOT_IN_GIT
+        return ""
     if not is_sandboxed or _is_wide(path, known) or not _NEVER_DATA.isdisjoint(path.parts[:2]):
         return ""
     if known.is_there(path):

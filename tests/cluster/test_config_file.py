@@ -19,10 +19,10 @@ def test_the_least_file_is_enough(tmp_path: Path) -> None:
 def test_lists_and_whole_numbers_are_taken_where_tuples_and_floats_are_meant(
     tmp_path: Path,
 ) -> None:
-    text = LEAST + 'budget_s = 60\ngpus = 0\ndata = ["~/.cache/a", "b"]\n[limits]\nhours = 8\n'
+    text = LEAST + 'budget_s = 60\ngpus = 0\ndata = ["~/.cache/a", "/b"]\n[limits]\nhours = 8\n'
     config = read(tmp_path, text)
     assert (config.trial.budget_s, config.trial.gpus, config.limits.hours) == (60.0, 0.0, 8.0)
-    assert config.trial.data == ("~/.cache/a", "b")
+    assert config.trial.data == ("~/.cache/a", "/b")
 
 
 def test_nested_tables_are_read(tmp_path: Path) -> None:

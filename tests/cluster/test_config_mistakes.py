@@ -70,7 +70,7 @@ from tests.cluster.config_text import LEAST, problems
         ("setup = 3", "[trial] setup: must be a string, not 3"),
         ("setup = {a = 1}", "[trial] setup: must be a string, not a table"),
         ('data = "x"', '[trial] data: must be a list of strings, not the string "x"'),
-        ('data = ["a", 1]', "[trial] data item 2: must be a string, not 1"),
+        ('data = ["/a", 1]', "[trial] data item 2: must be a string, not 1"),
         ("[cluster]\nslots = 4.5", "[cluster] slots: must be a whole number, not 4.5"),
         ('[judge]\nsimplicity = "yes"',
          '[judge] simplicity: must be true or false, not the string "yes"'),
@@ -83,6 +83,8 @@ from tests.cluster.config_text import LEAST, problems
         ("timeout_s = -1", "[trial] timeout_s: must be above 0, not -1"),
         ("timeout_s = inf", "[trial] timeout_s: must be a finite number, not inf"),
         ("data = [nan]", "[trial] data item 1: must be a finite number, not nan"),
+        ('data = ["data"]',
+         "[trial] data item 1: must be an absolute path, or begin with ~, not 'data': trials run"),
         ("gpus = -0.5", "[trial] gpus: must be at least 0, not -0.5"),
         ("gpus = 1.5", "[trial]: gpus above 1 must be whole, not 1.5"),
         (

@@ -49,10 +49,10 @@ BY_LABELS = (
 
 
 def test_a_final_run_is_like_a_trial_but_for_what_the_file_says(tmp_path: Path) -> None:
-    text = LEAST + 'data = ["a"]\n[final]\nbudget_s = 900\ngpus = 2\ndata = ["b"]\n'
+    text = LEAST + 'data = ["/a"]\n[final]\nbudget_s = 900\ngpus = 2\ndata = ["/b"]\n'
     config = read(tmp_path, text)
     trial = config.final.trial(config.trial)
-    assert (trial.command, trial.gpus, trial.data) == ("python train.py", 2, ("a", "b"))
+    assert (trial.command, trial.gpus, trial.data) == ("python train.py", 2, ("/a", "/b"))
     assert trial.timeout_s - trial.budget_s == config.trial.timeout_s - config.trial.budget_s
 
 
