@@ -2,10 +2,11 @@
 
 from typing import TextIO
 
+from rich.console import Group
 from rich.text import Text
 
 from infra.display.plain_table import PlainTable
-from infra.display.tables import make_console
+from infra.display.tables import print_view
 from infra.facts.plain_text import number, one_line, signed
 from infra.facts.seed_text import CHANGES_SEED
 from infra.facts.why import StepFacts, WhyFacts
@@ -13,15 +14,14 @@ from infra.facts.why import StepFacts, WhyFacts
 
 def render_why(facts: WhyFacts, *, file: TextIO | None = None) -> None:
     """Print one promotion a line, in the order of the branch, and what was left behind."""
-    console = make_console(file)
     if not facts["incumbent"]:
-        console.print("nothing is promoted yet: the baseline is not measured to the end")
+        text = "nothing is promoted yet: the baseline is not measured to the end"
+        print_view(Text(text), file)
         return
     first, last = facts["steps"][0], facts["steps"][-1]
     head = Text.assemble((facts["incumbent"], "bold"), " is the incumbent: ")
     head.append(f"{one_line(facts['metric'])} {_score(last)}, from {_score(first)} of the baseline")
-    console.print(head)
-    console.print(f"branch incumbent/{facts['study']} at {facts['commit'][:10]}", style="dim")
+    branch = f"branch incumbent/{facts['study']} at {facts['commit'][:10]}"
     table = PlainTable()
     for name in ("commit", "experiment", "score", "gain", "chance", "trials"):
         right = name in {"score", "gain", "chance"}
@@ -29,13 +29,12 @@ def render_why(facts: WhyFacts, *, file: TextIO | None = None) -> None:
     table.folding("why")
     for step in facts["steps"]:
         table.add_row(*_row(step), style="" if step["on_branch"] else "dim")
-    console.print()
-    console.print(table)
-    if facts["left_behind"]:
-        console.print()
-        for left in facts["left_behind"]:
-            text = f"{left['experiment']} was left behind by {left['by']}; {left['fate']}"
-            console.print(one_line(text), style="dim")
+    left_behind = [
+        Text(one_line(f"{one['experiment']} was left behind by {one['by']}; {one['fate']}"), "dim")
+        for one in facts["left_behind"]
+    ]
+    blank = [Text()] if left_behind else []
+    print_view(Group(head, Text(branch, "dim"), Text(), table, *blank, *left_behind), file)
 
 
 def _row(step: StepFacts) -> tuple[str, ...]:

@@ -24,6 +24,14 @@ def rendered(study: Study) -> str:
     return " ".join(shown.getvalue().split())
 
 
+def test_a_pipe_gets_no_blanks_that_would_fill_a_screen() -> None:
+    shown = io.StringIO()
+    render_why(why(chained()), file=shown)
+    lines = shown.getvalue().splitlines()
+    assert len(lines) > 5
+    assert [line for line in lines if line != line.rstrip()] == []
+
+
 def test_each_promotion_is_a_step_with_its_trials_and_what_it_replaced() -> None:
     study = chained()
     facts = why(study)
