@@ -107,7 +107,8 @@ def hand_in(
     for submission in made:
         request(study, submission)
     if find_controller(study.home) is None:
-        note(f"the study does not run: {'waiting for' if wait else 'next'} `incumbent run`")
+        then = "waiting for `incumbent run`" if wait else "the next `incumbent run` takes it up"
+        note(f"the study does not run: {then}")
     verdicts = _wait(study, [s.submission for s in made]) if wait else {}
     _report(made, verdicts, as_json=as_json)
     if any(v.get("status") == "rejected" for v in verdicts.values()):

@@ -98,7 +98,7 @@ def test_a_submission_to_a_study_that_does_not_run_says_what_is_next(user: User)
     user.commit({"train.py": TRAIN})
     user.write({"incumbent.toml": CONFIG})
     done = user.run(PROGRAM, "submit", "--set", "LR=0.3")
-    assert "the study does not run: next `incumbent run`" in done.stderr
+    assert "the study does not run: the next `incumbent run` takes it up" in done.stderr
     assert "1 submitted, 0 ready" in user.done("status")
 
 

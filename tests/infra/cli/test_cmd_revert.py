@@ -81,7 +81,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[User, Open
 def test_a_merged_experiment_is_taken_out_again_as_one_that_is_measured(study) -> None:
     user, found = study
     done = user.run(PROGRAM, "revert", "e1", "--priority", "7", "--json")
-    assert "the study does not run: next `incumbent run`" in done.stderr
+    assert "the study does not run: the next `incumbent run` takes it up" in done.stderr
     [row] = json.loads(done.stdout)
     assert row == {**row, "priority": 7, "hypothesis": "Revert e1: LR 0.1 -> 0.3"}
     controlled(user, found, {"e3": 0.7})
