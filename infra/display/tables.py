@@ -145,6 +145,7 @@ def status_view(facts: StatusFacts, *, most_slots: int = 0) -> RenderableType:
         _add(grid, "", Text(trouble, style="yellow"))
     _add(grid, "blocked", Text(blocked(facts), style="yellow"))
     _add(grid, "promotes", promotes(facts))
+    _add(grid, "folder", facts["paths"].get("study", ""))
     if facts["notice"]:
         _add(grid, "note", Text(one_line(facts["notice"]), style="yellow"))
     parts: list[RenderableType] = [head, grid]

@@ -1,6 +1,7 @@
 """Tables for people: complete, within 80 columns, and safe to print."""
 
 import io
+import re
 from dataclasses import replace
 
 import pytest
@@ -54,7 +55,11 @@ def status(study: Study) -> dict:
         is_running=True,
         progress=heard,
         limits={"experiments": 24},
-        paths={"results": "/home/ada/results.tsv", "picture": "/home/ada/progress.png"},
+        paths={
+            "study": "/home/ada/mar5",
+            "results": "/home/ada/results.tsv",
+            "picture": "/home/ada/progress.png",
+        },
     )
 
 
@@ -83,6 +88,11 @@ def test_a_status_shows_best_slots_queue_and_results(study: Study, narrow: io.St
         assert words in text
     assert is_safe(text)
     assert fits(text)
+
+
+def test_a_status_names_the_folder_of_the_study(study: Study, narrow: io.StringIO) -> None:
+    tables.render_status(status(study), file=narrow)
+    assert re.search(r"^folder +/home/ada/mar5$", narrow.getvalue(), re.MULTILINE)
 
 
 def test_a_status_shows_noise_and_what_the_best_is_believed_to_score(narrow: io.StringIO) -> None:
