@@ -54,6 +54,8 @@ class PlainView:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._noticed = ""
+        self._begun: set[str] = set()
+        """What the study was at before it had slots, without its details."""
 
     def observe(self, recorded: ev.Recorded, state: StudyState) -> None:
         """Print the event's line, if it is of interest."""
@@ -62,7 +64,15 @@ class PlainView:
             self._write(f"{recorded.at.astimezone():%H:%M:%S} {line}")
 
     def update(self, facts: StatusFacts) -> None:
-        """Print a standing notice when it is new; the rest the events have told."""
+        """Print what comes before the first slot, and a standing notice when it is new.
+
+        The rest the events have told.
+        """
+        at = facts["phase"].partition(":")[0]
+        has_slots = any(slot["state"] != "closed" for slot in facts["slots"])
+        if facts["running"] and not has_slots and at not in self._begun:
+            self._begun.add(at)
+            self.notice(facts["phase"])
         if facts["notice"] not in {"", self._noticed}:
             self.notice(facts["notice"])
         self._noticed = facts["notice"]

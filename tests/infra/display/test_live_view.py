@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from rich.live import Live
 
+from cluster.state.state import StudyState
 from infra.display.live_view import JsonLinesView, LiveView, PlainView, make_view
 from infra.facts.facts import status_facts
 from tests.infra.study_factory import Study, eventful
@@ -109,6 +110,25 @@ def test_a_standing_notice_is_a_line_when_it_is_new() -> None:
         )
         view.update(facts)
     assert stream.getvalue() == "waiting for e4.1\n" * 2
+
+
+def test_what_comes_before_the_first_slot_is_told_step_by_step() -> None:
+    study, stream = Study(), io.StringIO()
+    view = PlainView(stream)
+
+    def update(state: StudyState, phase: str) -> None:
+        view.update(status_facts(state, now=study.now, is_running=True, progress={}, phase=phase))
+
+    steps = ("preparing: torch", "preparing: numpy", "starting Ray", "starting Ray", "")
+    for phase in steps:
+        update(StudyState(), phase)
+    study.baseline(0.41)
+    update(study.state, "")
+    assert stream.getvalue().splitlines() == [
+        "preparing: torch",
+        "starting Ray",
+        "waiting for workers",
+    ]
 
 
 def test_a_terminal_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
