@@ -25,6 +25,9 @@ MOST_MERGES = 3
 _PENDING = frozenset({Status.PROPOSED, Status.QUEUED, Status.RUNNING})
 _UNKNOWN = frozenset({Status.LOST, Status.CANCELLED})
 """Ends that say nothing of the patch."""
+_WAITING = frozenset({Status.MERGING, Status.KEPT})
+"""Patches that wait for what comes of a chain. One may be on the branch by now, by way of a link of
+an earlier chain that somebody has had run again, or accepted."""
 _SMALLEST = 1e-12
 """Of the score, the noise where runs repeat exactly."""
 _NONE = ExperimentId("")
@@ -55,6 +58,8 @@ def _settled(
     for place in range(best, len(links)):
         link = links[place]
         source = state.experiments[link.merge_of]
+        if source.status not in _WAITING:
+            continue
         why = _given_up(links, place, found, source)
         if why:
             dropped.append(WinnerDropped(experiment=source.id, reason=why))

@@ -146,6 +146,38 @@ def test_nothing_above_a_suspect_link_is_promoted(world: World) -> None:
     assert world.status(small) is Status.MERGING  # in a chain of its own
 
 
+def test_a_link_that_is_run_again_may_bring_a_patch_that_is_in_another_chain_by_now(
+    world: World,
+) -> None:
+    first, small, _ = wave(world, 0.8, 0.9, 0.85)
+    _, two = links(world)
+    end(world, gamed(0.66), scored(0.57))
+    (again,) = links(world)
+    world.happen("retry", ev.RetryRequested(experiment=two))
+    world.run(two, scored(0.5))
+    assert status(world, [two, small, again]) == ["kept", "merged", "cancelled"]
+    assert world.state.lineage == ("e0", first, two)
+    assert not links(world)
+
+
+def test_a_link_that_is_accepted_may_bring_a_patch_that_is_in_another_chain_by_now(
+    world: World,
+) -> None:
+    _, _, large = wave(world, 0.8, 0.9, 0.85)
+    one, two = links(world)
+    for _ in range(3):
+        world.settle()
+        world.start(one)
+        world.lose(one)
+    world.run(two, gamed(0.57))
+    (again,) = links(world)
+    assert world.state.experiments[again].merge_of == large
+    world.happen("accept", ev.AcceptRequested(experiment=two))
+    world.settle()
+    assert status(world, [one, two, large, again]) == ["lost", "kept", "merged", "cancelled"]
+    assert not links(world)
+
+
 def test_a_patch_comes_back_from_three_measured_merges_at_most(world: World) -> None:
     wave(world, 0.8, 0.85, 0.9)
     last = world.state.experiments[links(world)[-1]].merge_of
