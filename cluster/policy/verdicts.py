@@ -11,7 +11,7 @@ from cluster.policy.commands import Command, RecordJudgement, RecordSuspicion
 from cluster.policy.study_plan import StudyPlan
 from cluster.state.experiment import FROM_GIT, Experiment, Kind, Status
 from cluster.state.state import StudyState
-from cluster.state.winners import root
+from cluster.state.winners import below, root
 from eval.judge import Circumstance, Judgement, Verdict
 from eval.noise import Noise, pooled_noise
 from eval.suspicion import implausible, suspicions
@@ -57,7 +57,8 @@ def _verdict(state: StudyState, experiment: Experiment, plan: StudyPlan) -> Comm
     found = seed_verdicts.told(_taught_once(found, state, experiment), experiment, plan)
     reasons = () if experiment.is_accepted else _suspicions(state, experiment, plan)
     if found.verdict is Verdict.KEEP and not experiment.is_accepted:
-        reasons = (*reasons, *seed_verdicts.objections(experiment))
+        objections = (*seed_verdicts.objections(experiment), *_barred_below(state, experiment))
+        reasons = (*reasons, *objections)
     if reasons and found.verdict is not Verdict.DISCARD:
         return RecordSuspicion(
             experiment=experiment.id,
@@ -147,6 +148,15 @@ def _guarded(found: Judgement, experiment: Experiment, plan: StudyPlan) -> Judge
     if breaches and found.verdict is not Verdict.DISCARD:
         return replace(found, verdict=Verdict.DISCARD, reason="; ".join(breaches))
     return found
+
+
+def _barred_below(state: StudyState, link: Experiment) -> tuple[str, ...]:
+    """Return why a link of a chain that is over, and was run again, holds what must not be kept."""
+    return tuple(
+        f"it holds the patch of {one.id}, which is {one.status.value}"
+        for one in below(state, link)
+        if not one.promoted and (one.status is Status.SUSPECT or one.is_cancelled)
+    )
 
 
 def _breaches(experiment: Experiment, plan: StudyPlan) -> tuple[str, ...]:

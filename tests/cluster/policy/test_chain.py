@@ -155,9 +155,27 @@ def test_a_link_that_is_run_again_may_bring_a_patch_that_is_in_another_chain_by_
     (again,) = links(world)
     world.happen("retry", ev.RetryRequested(experiment=two))
     world.run(two, scored(0.5))
+    world.happen("accept", ev.AcceptRequested(experiment=two))
+    world.settle()
     assert status(world, [two, small, again]) == ["kept", "merged", "cancelled"]
     assert world.state.lineage == ("e0", first, two)
     assert not links(world)
+
+
+def test_what_is_run_again_above_a_suspect_link_is_kept_once_somebody_has_looked(
+    world: World,
+) -> None:
+    first, *_ = wave(world, 0.8, 0.9, 0.85)
+    one, two = links(world)
+    end(world, gamed(0.66), scored(0.57))
+    world.happen("retry", ev.RetryRequested(experiment=two))
+    world.run(two, scored(0.5))
+    assert world.status(two) is Status.SUSPECT
+    assert world.state.experiments[two].reason == f"it holds the patch of {one}, which is suspect"
+    assert world.state.lineage == ("e0", first)
+    world.happen("accept", ev.AcceptRequested(experiment=two))
+    world.settle()
+    assert world.state.lineage == ("e0", first, two)
 
 
 def test_a_link_that_is_accepted_may_bring_a_patch_that_is_in_another_chain_by_now(
