@@ -75,9 +75,15 @@ class End:
 
     @property
     def value(self) -> float | None:
-        """Mean of the metric over the trials; None for a failure."""
-        values = [outcome.value for outcome in self.outcomes if outcome.value is not None]
-        return fmean(values) if values and not self.status.is_failure else None
+        """Score that it ended with, as Experiment.scored_on has it; None for a failure."""
+        runs = [(o.device_class, o.value) for o in self.outcomes if o.value is not None]
+        if not runs or self.status.is_failure:
+            return None
+        device_class, _ = runs[-1]
+        # Of a candidate that changes the seed, the first run is on one that it chose.
+        counted = runs[1:] if self.experiment.seeds is not None else runs
+        alike = [value for kind, value in counted if kind == device_class]
+        return fmean(alike) if alike else runs[-1][1]
 
 
 def all_ends(state: StudyState) -> list[End]:

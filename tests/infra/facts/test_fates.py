@@ -1,12 +1,16 @@
 """How experiments ended, told event by event and told at once."""
 
+from dataclasses import replace
+
 import pytest
 
 from cluster.state.events import Event, RetryRequested
 from cluster.state.experiment import Status
 from eval.judge import Verdict
+from eval.seeds import SeedHabit
+from infra.facts.experiment_facts import score_of
 from infra.facts.fates import Fate, all_ends, ends, ends_by
-from tests.infra.study_factory import Study, chained, crashed, eventful, failed, rebased
+from tests.infra.study_factory import Study, chained, crashed, eventful, failed, rebased, scored
 from trainer.trial import Ending, ExperimentId
 
 
@@ -133,3 +137,35 @@ def test_a_suspect_value_does_not_count_once_the_experiment_ran_again() -> None:
         (Status.SUSPECT, 0.0),
         (Status.DISCARDED, 0.3),
     ]
+
+
+def test_the_score_of_an_end_is_of_one_device_class() -> None:
+    study = Study()
+    study.baseline(0.4)
+    screened = study.propose("looks better on a small card")
+    for device_class, value, verdict in (
+        ("small", 0.1, Verdict.REPLICATE),
+        ("large", 0.3, Verdict.REPLICATE),
+        ("large", 0.32, Verdict.KEEP),
+    ):
+        study.start(screened)
+        study.finish(screened, replace(scored(value), device_class=device_class))
+        study.judge(screened, verdict)
+    study.promote(screened)
+    assert all_ends(study.state)[-1].value == score_of(study.state.incumbent) == 0.31
+
+
+def test_the_score_of_an_end_is_on_no_seed_that_its_tree_chose() -> None:
+    study = Study()
+    study.baseline(0.4)
+    lucky = study.propose("another seed", seeds=SeedHabit.TAKEN)
+    study.measure(lucky, 0.1)
+    study.judge(lucky, Verdict.REPLICATE)
+    study.measure(lucky, 0.3)
+    study.judge(lucky, Verdict.KEEP)
+    study.promote(lucky)
+    assert all_ends(study.state)[-1].value == score_of(study.state.incumbent) == 0.3
+    worse = study.propose("one more", seeds=SeedHabit.TAKEN)
+    study.measure(worse, 0.6)
+    study.judge(worse, Verdict.DISCARD)
+    assert all_ends(study.state)[-1].value == score_of(study.state.experiments[worse]) == 0.6
