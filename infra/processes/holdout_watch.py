@@ -23,7 +23,7 @@ from eval.holdout import ladder
 from eval.metric import Metric
 from trainer.score_report import ScoreReport
 from trainer.scorer import Scorer
-from trainer.trial import TrialSpec
+from trainer.trial import TrialSpec, number_of
 
 _log = logging.getLogger("incumbent")
 _LOOK_S = 0.1
@@ -65,8 +65,7 @@ class HoldoutWatch:
         told = [look.reported for look in state.holdouts if look.reported is not None]
         self._best = told[-1] if told else None
         known = {look.experiment for look in state.holdouts}
-        kept = (e for e in state.experiments.values() if e.status is Status.KEPT)
-        for experiment in sorted(kept, key=_promoted_at):
+        for experiment in _heads(state):
             if experiment.id not in known:
                 self._ask(state, experiment)
         self._thread.start()
@@ -155,6 +154,13 @@ class HoldoutWatch:
         while told is None:
             told = self._scorer.poll(_LOOK_S)
         return told
+
+
+def _heads(state: StudyState) -> list[Experiment]:
+    """Return what was the incumbent, in order: of links that were promoted together, the last."""
+    kept = (e for e in state.experiments.values() if e.status is Status.KEPT)
+    in_order = sorted(kept, key=lambda e: (_promoted_at(e), number_of(e.id)))
+    return list({_promoted_at(experiment): experiment for experiment in in_order}.values())
 
 
 def _promoted_at(experiment: Experiment) -> int:

@@ -7,10 +7,10 @@ from queue import SimpleQueue
 import pytest
 
 from cluster.ledger.ledger import InMemoryLedger
-from cluster.state.experiment import Kind, Trial
+from cluster.state.experiment import Kind, Status, Trial
 from eval.judge import Verdict
 from infra.processes.holdout_watch import HoldoutWatch
-from tests.infra.study_factory import Study, hold_out, metric
+from tests.infra.study_factory import Study, chained, hold_out, metric
 from trainer.paths import WorkerPaths
 from trainer.score_report import ScoreReport
 from trainer.trial import TrialSpec
@@ -143,6 +143,18 @@ def test_what_was_promoted_while_nobody_watched_is_scored_at_the_next_start(
     study.watch(holdout.watch)
     holdout.watch.close()
     assert holdout.told() == [("e1", 0.5)], "and it remembers what was told before"
+
+
+def test_of_a_chain_that_was_promoted_its_head_is_scored_also_at_the_next_start(
+    tmp_path: Path,
+) -> None:
+    study = chained()
+    kept = [e.id for e in study.state.experiments.values() if e.status is Status.KEPT]
+    assert sorted(kept) == ["e0", "e1", "e7", "e8"]
+    holdout = Holdout(tmp_path, Labels(e0=0.6, e1=0.5, e8=0.3))
+    study.watch(holdout.watch)
+    holdout.watch.close()
+    assert [name for name, _ in holdout.told()] == ["e0", "e1", "e8"]
 
 
 def test_what_cannot_be_scored_is_recorded_with_the_reason_unless_the_fault_is_ours(
