@@ -11,6 +11,7 @@ from cluster.git.mirror import Mirror
 from cluster.git.source_repository import SourceProblem, SourceRepository
 from cluster.git.study_repository import StudyRepository
 from cluster.state import events as ev
+from cluster.state.proposing_events import NoteGiven
 from cluster.state.state import StudyState
 from infra.checks.label_checks import require_hidden_labels
 from infra.local.controller_process import find_controller
@@ -100,10 +101,23 @@ def prepare_run(source: SourceRepository, config: StudyConfig) -> Prepared:
     aside = study.home.set_aside(f"failed-{state.base_commit[:10]}")
     begun = prepare_study(source, config)
     note = (
-        "the baseline had failed: the study begins anew (what there was lies in "
-        f"{aside.directory}; --study {aside.id} looks at it)"
+        f"the baseline had failed: the study begins anew{_hand_on(state, begun.study)} (what there "
+        f"was lies in {aside.directory}; --study {aside.id} looks at it)"
     )
     return replace(begun, notes=(note, *begun.notes))
+
+
+def _hand_on(state: StudyState, study: OpenStudy) -> str:
+    """Give a study what people had told its predecessor, and what waits there; say how much."""
+    for text in state.notes:
+        request(study, NoteGiven(text=text))
+    # What is on somebody's branch is found there again.
+    waiting = [each for each in state.submissions if not (each.commit or each.reverts)]
+    for submission in waiting:
+        request(study, submission)
+    if not waiting:
+        return ""
+    return f", with {len(waiting)} submission{'s' if waiting[1:] else ''} that waited"
 
 
 def require_sandbox(config: StudyConfig) -> None:

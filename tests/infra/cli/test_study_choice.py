@@ -69,6 +69,21 @@ def test_what_was_set_aside_takes_its_refs_out_of_the_mirror(user: User) -> None
     assert kept.resolve("refs/incumbent/mar5/e0") == commit
 
 
+def test_what_people_had_handed_in_and_told_goes_on_with_the_study(user: User) -> None:
+    user.done("submit", "--set", "DEPTH=3", "--priority", "7", "-m", "deeper")
+    user.done("tell", "depth matters")
+    with opened(user.home) as study:
+        waiting = study.state().submissions
+    aside = begin_anew(user)
+    with opened(StudyHome.locate(user.folder, "mar5")) as study:
+        state = study.state()
+    assert state.submissions == waiting
+    assert [each.settings for each in waiting] == [{"LR": "0.3"}, {"DEPTH": "3"}]
+    assert state.notes == ("depth matters",)
+    with opened(aside) as study:
+        assert study.state().submissions == waiting, "and what was set aside stays as it was"
+
+
 def test_a_repository_whose_every_study_was_set_aside_has_none(user: User) -> None:
     user.home.set_aside("by-hand")
     assert "there is no study mar5 yet" in user.refused(USAGE, "status")
