@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.cli.output import note, print_json, say
+from infra.cli.output import note, note_if_any, print_json, say
 from infra.cli.study_choice import UsageProblem
 
 if TYPE_CHECKING:
@@ -106,9 +106,8 @@ def hand_in(
 
     for submission in made:
         request(study, submission)
-    if find_controller(study.home) is None:
-        then = "waiting for `incumbent run`" if wait else "the next `incumbent run` takes it up"
-        note(f"the study does not run: {then}")
+    if not wait and find_controller(study.home) is None:
+        note("the study does not run: the next `incumbent run` takes it up")
     verdicts = _wait(study, [s.submission for s in made]) if wait else {}
     _report(made, verdicts, as_json=as_json)
     if any(v.get("status") == "rejected" for v in verdicts.values()):
@@ -116,15 +115,30 @@ def hand_in(
 
 
 def _wait(study: "OpenStudy", names: list[str]) -> dict[str, dict[str, object]]:
-    """Wait until every submission has come to an end; return what became of each."""
+    """Wait until every submission has come to an end; return what became of each.
+
+    What has to happen first is said once, whenever it comes to that.
+    """
     from infra.facts.submission_fate import SubmissionFates
 
-    fates = SubmissionFates(names)
+    fates, told = SubmissionFates(names), ""
     while True:
         fates.read(study.ledger)
         if fates.are_known():
             return fates.facts()
+        if (obstacle := _obstacle(study, fates.state)) != told:
+            note_if_any(obstacle)
+            told = obstacle
         time.sleep(LOOK_S)
+
+
+def _obstacle(study: "OpenStudy", state: "StudyState") -> str:
+    """Say why no verdict comes by itself; empty where one may."""
+    from infra.local.controller_process import find_controller
+
+    if find_controller(study.home) is None:
+        return "the study does not run: waiting for `incumbent run`"
+    return "the study is paused: waiting for `incumbent resume`" if state.is_paused else ""
 
 
 def _report(

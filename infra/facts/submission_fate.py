@@ -17,13 +17,14 @@ class SubmissionFates:
         self._waiting = set(submissions)
         self._experiments: dict[str, ExperimentId] = {}
         self._rejected: dict[str, str] = {}
-        self._state = StudyState()
+        self.state = StudyState()
+        """As of the last event that was read."""
 
     def read(self, ledger: Ledger) -> None:
         """Read what is new."""
-        while events := ledger.read(self._state.seq):
+        while events := ledger.read(self.state.seq):
             for recorded in events:
-                self._state = apply(self._state, recorded)
+                self.state = apply(self.state, recorded)
                 self._note(recorded.event)
 
     def _note(self, event: ev.Event) -> None:
@@ -38,7 +39,7 @@ class SubmissionFates:
             experiment = self._experiments.get(submission)
             if experiment is None:
                 return False
-            status = self._state.experiments[experiment].status
+            status = self.state.experiments[experiment].status
             if not status.is_terminal and status is not Status.MERGING:
                 return False
         return True
@@ -50,7 +51,7 @@ class SubmissionFates:
             for name, reason in self._rejected.items()
         }
         for name, experiment in self._experiments.items():
-            record = self._state.experiments[experiment]
+            record = self.state.experiments[experiment]
             score = None if record.status.is_failure else record.score
             found[name] = {
                 "experiment": experiment,

@@ -244,7 +244,8 @@ def pause_and_resume(study: Study) -> None:
     assert waiting.process.poll() is None
     study.incumbent("resume")
     assert waiting.wait() == 0
-    assert waiting.output.startswith(f"{name} A 2 -> 4: discarded worse: ")
+    told = "the study is paused: waiting for `incumbent resume`\n"
+    assert waiting.output.startswith(f"{told}{name} A 2 -> 4: discarded worse: ")
 
 
 def look_twice(study: Study) -> None:
