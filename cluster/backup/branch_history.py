@@ -1,13 +1,17 @@
-"""What a study's repository tells of it: its candidates, and what was promoted, with trailers.
+"""What a study's repository tells of it: its candidates, what was promoted, and final runs.
 
 An edge to git. What follows from it is cluster.backup.rebuild's to say.
 """
 
+import re
 from datetime import UTC, datetime
 
-from cluster.backup.rebuild import Kept, OnBranch
+from cluster.backup.rebuild import Kept, OnBranch, Tagged
 from cluster.git.study_repository import StudyRepository
+from cluster.state.final_runs import LOOKED
 from trainer.trial import CommitId, ExperimentId, number_of
+
+_FINAL = re.compile(r"final-(?P<number>[1-9]\d*) of (?P<experiment>e\d+): ")
 
 
 def kept_candidates(repository: StudyRepository) -> list[Kept]:
@@ -59,6 +63,28 @@ def branch(repository: StudyRepository, base: CommitId) -> list[OnBranch]:
         one, at = steps[at]
         found.append(one)
     return found[::-1]
+
+
+def reported_finals(repository: StudyRepository) -> list[Tagged]:
+    """Return the final runs that have a tag, in the order of their numbers."""
+    fields = ("refname", "*objectname", "taggerdate:unix", "contents")
+    style = "%00".join(f"%({field})" for field in fields) + "%00"
+    shown = repository.git.text("for-each-ref", f"--format={style}", repository.tags_prefix)
+    parts = iter(shown.split("\0"))
+    found = []
+    for ref, commit, seconds, message in zip(parts, parts, parts, parts, strict=False):
+        name = ref.strip().removeprefix(repository.tags_prefix)
+        said = _FINAL.match(message)
+        if said and commit and name == f"final-{said['number']}":
+            tagged = Tagged(
+                number=int(said["number"]),
+                experiment=ExperimentId(said["experiment"]),
+                commit=CommitId(commit),
+                at=_time(seconds),
+                has_looked=f"\n{LOOKED} " in message,
+            )
+            found.append(tagged)
+    return sorted(found, key=lambda tagged: tagged.number)
 
 
 def _time(seconds: str) -> datetime:

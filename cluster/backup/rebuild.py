@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from cluster.state import events as ev
+from cluster.state import hidden_label_events as hidden
 from cluster.state.experiment import FROM_GIT, Kind
 from cluster.state.state import StudyState
 from cluster.state.transitions import apply
@@ -31,6 +32,7 @@ from trainer.trial import (
 
 UNKNOWN = "how it ended is not known: the ledger was lost, and rebuilt from git"
 TOLD = "as results.tsv has it; the ledger was rebuilt from git"
+IN_THE_TAG = "what it scored is in its tag, final-{}: the ledger was lost, and rebuilt from git"
 _METRIC = re.compile(r"(?P<name>.+) (?P<new>\S+) \(was (?P<old>\S+)\)")
 _BASELINE = ExperimentId("e0")
 _NOWHERE = SlotId("unknown")
@@ -65,6 +67,18 @@ class OnBranch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tagged:
+    """A final run that was reported."""
+
+    number: int
+    experiment: ExperimentId
+    commit: CommitId
+    at: datetime
+    has_looked: bool
+    """Its report has a test score."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """What there is to rebuild from."""
 
@@ -80,6 +94,7 @@ class Source:
     """Digests of their syntax trees."""
     results: Mapping[ExperimentId, float | None]
     """Of experiments that were not promoted: their score, or None for a crash."""
+    finals: Sequence[Tagged] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +132,8 @@ def rebuild(source: Source) -> Rebuilt:
         story.promote_until(kept.at)
         story.propose(kept)
     story.promote_until(None)
+    for tagged in source.finals:
+        story.recall(tagged)
     promoted = {one.experiment for one in promotions if one.value is not None}
     open_ones = [k for k in source.kept if k.experiment not in {_BASELINE, *promoted}]
     told = sum(kept.experiment in source.results for kept in open_ones)
@@ -328,6 +345,24 @@ class _Story:
             reason = "left behind; whether it was merged again is not known"
             dropped = ev.WinnerDropped(experiment=behind, reason=reason)
             self.tell(f"{behind}/dropped/{self.state.promotions}", at, dropped)
+
+    # --- final runs ------------------------------------------------------------------------------
+
+    def recall(self, tagged: Tagged) -> None:
+        """Tell that a final run was reported, and whether the test labels were looked at for it."""
+        number = tagged.number
+        begun = hidden.FinalBegun(
+            final=number,
+            experiment=tagged.experiment,
+            commit=tagged.commit,
+            seeds=(),
+            settings="",
+        )
+        report = hidden.FinalReported(
+            final=number, looks=int(tagged.has_looked), problem=IN_THE_TAG.format(number)
+        )
+        self.tell(f"final/{number}/begun", tagged.at, begun)
+        self.tell(f"final/{number}/reported", tagged.at, report)
 
 
 def _scored(value: float) -> TrialOutcome:

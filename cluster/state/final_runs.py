@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 from cluster.state.hidden_label_events import FinalBegun, FinalReported, FinalRunEnded
 from trainer.trial import Ending, TrialId, TrialOutcome
 
+LOOKED = "the test labels were looked at"
+"""How the message of a tag begins to say so: a ledger that is rebuilt goes by it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Final:
@@ -43,6 +46,17 @@ class Final:
         return tuple(value for value in found if value is not None)
 
 
+def numbered(finals: tuple[Final, ...], number: int) -> Final:
+    """Return the final run of a number; raises KeyError if there is none."""
+    found = {final.begun.final: final for final in finals}
+    return found[number]
+
+
+def next_number(finals: tuple[Final, ...]) -> int:
+    """Return the number of the next final run."""
+    return 1 + max((final.begun.final for final in finals), default=0)
+
+
 def to_carry_on(finals: tuple[Final, ...], wanted: FinalBegun) -> Final | None:
     """Return the last final run if it has no report and the same is asked for; else None."""
     last = finals[-1] if finals else None
@@ -52,9 +66,14 @@ def to_carry_on(finals: tuple[Final, ...], wanted: FinalBegun) -> Final | None:
 
 
 def looks(finals: tuple[Final, ...], labels: str) -> int:
-    """Return how often these test labels were looked at: each report with a score is a look."""
-    reports = (final.reported for final in finals)
-    return sum(r is not None and bool(r.test) and r.labels == labels for r in reports)
+    """Return how often these test labels were looked at: each report with a score is a look.
+
+    One of which a tag alone is left, after a ledger was rebuilt, may have been of any labels: it
+    counts as of these.
+    """
+    reports = [final.reported for final in finals if final.reported is not None]
+    known = sum(bool(report.test) and report.labels == labels for report in reports)
+    return known + sum(bool(report.looks) and not report.labels for report in reports)
 
 
 def begun(finals: tuple[Final, ...], event: FinalBegun) -> tuple[Final, ...]:

@@ -30,7 +30,7 @@ class FinalBegun(Event):
     """A full training of one candidate began: `incumbent final`."""
 
     final: int
-    """1 for the study's first, then without gaps."""
+    """1 for the study's first; each next has a greater one."""
     experiment: ExperimentId
     commit: CommitId
     seeds: tuple[int, ...]
@@ -57,8 +57,9 @@ class FinalReported(Event):
     test: tuple[float, ...] = ()
     """By the test labels."""
     labels: str = ""
-    """Digest of the test labels (SHA-256, abridged); empty without."""
+    """Digest of the test labels (SHA-256, abridged); empty without, and where the report is known
+    from its tag alone."""
     looks: int = 0
-    """How often these labels were looked at, this time included."""
+    """How often these labels were looked at, this time included; 1 if a tag alone says so."""
     problem: str = ""
     """Why there is no value where there should be one."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.backup import ledger_transfer
-from cluster.backup.branch_history import branch, kept_candidates
+from cluster.backup.branch_history import branch, kept_candidates, reported_finals
 from cluster.backup.ledger_transfer import Show
 from cluster.backup.rebuild import CannotRebuild, Kept, OnBranch, Rebuilt, Source, rebuild
 from cluster.backup.study_copy import bring_study
@@ -31,6 +31,7 @@ NEVER_KNOWN = (
     "parameters of proposals, notes, hints and open tasks",
     "replicates, and what the judge had learnt of noise and patches",
     "requests and submissions that waited",
+    "what final runs scored, but in the words of their tags",
 )
 """What neither git nor results.tsv holds."""
 _CLOSE = 1e-5
@@ -44,6 +45,8 @@ class RebuiltFacts:
     directory: str
     experiments: int
     promotions: int
+    finals: int
+    """Final runs, by their tags."""
     incumbent: str
     told_by_results: int
     unknown_ends: int
@@ -96,6 +99,7 @@ def rebuild_study(
                 },
                 syntaxes={e: digest(files) for e, files in texts.items()},
                 results=results,
+                finals=reported_finals(repository),
             )
         )
         check(made.state)
@@ -147,6 +151,7 @@ def _facts(study: OpenStudy, made: Rebuilt, words: str) -> RebuiltFacts:
         directory=str(study.home.directory),
         experiments=len(state.experiments),
         promotions=made.promotions,
+        finals=len(state.finals),
         incumbent=incumbent,
         told_by_results=made.told,
         unknown_ends=made.unknown,

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from cluster.ledger.ledger import LedgerAway
 from cluster.state import hidden_label_events as hidden
-from cluster.state.final_runs import Final
+from cluster.state.final_runs import Final, numbered
 from cluster.state.state import StudyState
 from cluster.state.transitions import apply
 from infra.facts.event_lines import event_line
@@ -36,7 +36,7 @@ class FinalView:
     @property
     def reported(self) -> Final | None:
         """The final run that was reported meanwhile; None if none was."""
-        return self.state.finals[self._reported - 1] if self._reported else None
+        return numbered(self.state.finals, self._reported) if self._reported else None
 
     def follow(self, presses: Callable[[], int]) -> None:
         """Return when the process has ended; Ctrl-C has it give back what runs."""

@@ -5,7 +5,7 @@ from typing import TypedDict
 
 from cluster.policy.verdicts import noise
 from cluster.state.experiment import Experiment
-from cluster.state.final_runs import Final
+from cluster.state.final_runs import LOOKED, Final
 from cluster.state.state import StudyState
 from eval.score import Score
 from infra.facts.plain_text import number
@@ -139,7 +139,7 @@ def _notes(facts: FinalFacts) -> list[str]:
     notes = [facts["problem"]] if facts["problem"] else []
     if facts["test"] is not None:
         again = "once, now" if facts["looks"] == 1 else f"{facts['looks']} times, now included"
-        notes.append(f"the test labels were looked at {again}")
+        notes.append(f"{LOOKED} {again}")
     elif not facts["problem"]:
         what = "printed" if facts["source"] == "printed" else "left, by the validation labels,"
         notes.append(f"without [final] labels, what the runs {what} is all there is: no test score")
@@ -150,6 +150,8 @@ def final_words(facts: FinalFacts) -> str:
     """Return one line of a status."""
     if not facts["reported"]:
         return f"{facts['scored']} of {len(facts['seeds'])} runs scored, not reported yet"
+    if facts["validation"] is None:
+        return facts["problem"]  # known from its tag alone
     if facts["test"] is None:
         return f"validation {_words(facts['validation'])}, no test score"
     looks = "once" if facts["looks"] == 1 else f"{facts['looks']} times by then"

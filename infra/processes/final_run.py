@@ -22,7 +22,7 @@ from cluster.git.mirror import Mirror
 from cluster.git.study_repository import StudyRepository
 from cluster.state import events as ev
 from cluster.state import hidden_label_events as hidden
-from cluster.state.final_runs import Final, looks, to_carry_on
+from cluster.state.final_runs import Final, looks, next_number, numbered, to_carry_on
 from cluster.state.state import StudyState
 from infra.facts.final_facts import tag_message
 from infra.local.controller_process import find_controller
@@ -90,7 +90,7 @@ class FinalRun:
             scores = self._config.scores().values()
             depends["predict"] = [[score.predict, score.inputs] for score in scores]
         wanted = hidden.FinalBegun(
-            final=len(state.finals) + 1,
+            final=next_number(state.finals),
             experiment=experiment,
             commit=commit,
             seeds=tuple(range(1, self._config.final.seeds + 1)),
@@ -103,7 +103,7 @@ class FinalRun:
 
     def _final(self, final: Final) -> Final:
         """Return it as the ledger has it by now."""
-        return self._study.state().finals[final.begun.final - 1]
+        return numbered(self._study.state().finals, final.begun.final)
 
     def _hidden(self) -> list[tuple[str, ScoreConfig]]:
         """Return how the hidden labels that there are are scored, by their sections."""
@@ -211,7 +211,7 @@ class FinalRun:
             problems += [f"{section} {problem}"] if problem else []
         test = values.get(_TEST, ())
         labels = _digest(self._config.final.labels) if self._config.test_score() else ""
-        before = looks(self._study.state().finals, labels)
+        before = looks(self._study.state().finals, labels) if labels else 0
         report = hidden.FinalReported(
             final=final.begun.final,
             holdout=values.get(_HOLDOUT, ()),

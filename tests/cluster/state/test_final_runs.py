@@ -62,6 +62,15 @@ def test_only_a_report_with_scores_by_these_labels_is_a_look_at_them() -> None:
     assert looks(study.state.finals, "cc") == 0
 
 
+def test_a_look_that_a_tag_alone_tells_of_may_have_been_at_any_labels() -> None:
+    study = final_study()
+    by_tag = hidden.FinalReported(final=1, looks=1, problem="what it scored is in its tag")
+    study.tell(final_begun(study), by_tag)
+    again = hidden.FinalReported(final=2, test=(0.3,), labels="aa", looks=2)
+    study.tell(final_begun(study), again)
+    assert [looks(study.state.finals, labels) for labels in ("aa", "bb")] == [2, 1]
+
+
 def test_the_study_itself_is_as_before() -> None:
     study = final_study()
     before = study.state

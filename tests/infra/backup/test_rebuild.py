@@ -5,14 +5,21 @@ import shutil
 
 import pytest
 
+from cluster.git.mirror import Mirror
+from cluster.git.study_repository import StudyRepository
 from cluster.ledger.ledger import load
 from cluster.policy.device_classes import is_from_git
+from cluster.state import events as ev
+from cluster.state import hidden_label_events as hidden
 from cluster.state.experiment import FROM_GIT, Status
+from cluster.state.final_runs import looks, next_number
 from cluster.state.invariants import check
 from cluster.state.state import StudyState
+from infra.facts.final_facts import tag_message
 from infra.local.controller_process import sole_controller
 from infra.local.study import opened
-from tests.infra.study_of_git import GrownStudy, grow, user
+from tests.infra.study_factory import scored
+from tests.infra.study_of_git import GrownStudy, grow, now, user
 from tests.infra.user import CONFIG, FAILURE, USAGE, User
 from trainer.trial import CrashKind, Ending, ExperimentId, TrialOutcome
 
@@ -171,6 +178,48 @@ def test_a_table_that_does_not_agree_is_left_out(grown: GrownStudy, user: User) 
     user.home.results.write_text(text.replace("\t0.050000\t", "\t0.040000\t"))
     assert "does not agree with the branch" in user.done("rebuild")
     assert statuses(state_of(user)) == ["kept", "lost", "kept", "kept", "lost"]
+
+
+def test_final_runs_are_known_by_their_tags(user: User) -> None:
+    grow(user)
+    report_finals(user)
+    lose(user)
+    shutil.rmtree(user.home.directory)  # the mirror has them, too
+    assert json.loads(user.done("rebuild", "--json"))["finals"] == 2
+    finals = state_of(user).finals
+    assert [final.begun.experiment for final in finals] == ["e3", "e2"]
+    assert next_number(finals) == 4
+    assert looks(finals, "aa") == 1, "the second had no labels to look at"
+    first, second = finals
+    commit = user.git("rev-parse", "incumbent/mar5/final-1^{commit}").strip()
+    assert (first.name, first.begun.commit, second.name) == ("final-1", commit, "final-3")
+    assert "e3: what it scored is in its tag, final-1: the ledger was lost" in user.done("status")
+
+
+def report_finals(user: User) -> None:
+    """Have two final runs reported, with one between them that was broken off."""
+    with opened(user.home) as study:
+        state = load(study.ledger)
+        events: list[ev.Event] = []
+        for final, name in enumerate(("e3", "e0", "e2"), start=1):
+            experiment = state.experiments[ExperimentId(name)]
+            commit = experiment.promoted or experiment.commit
+            begun = hidden.FinalBegun(
+                final=final, experiment=experiment.id, commit=commit, seeds=(1,), settings=""
+            )
+            ended = hidden.FinalRunEnded(final=final, seed=1, outcome=scored(0.04))
+            events += [begun, ended]
+        events.append(hidden.FinalReported(final=1, test=(0.05,), labels="aa", looks=1))
+        events.append(hidden.FinalReported(final=3))
+        study.ledger.append(
+            [ev.Draft(id=f"told/{n}", at=now(), event=one) for n, one in enumerate(events)]
+        )
+        state = load(study.ledger)
+        repository = StudyRepository.open(user.home.git, study="mar5")
+        for final in state.finals:
+            if final.reported:
+                repository.tag(final.name, final.begun.commit, tag_message(state, final))
+        Mirror(repository, user.folder).sync()
 
 
 def test_a_ledger_that_is_there_is_left_alone(user: User) -> None:
