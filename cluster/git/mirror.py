@@ -114,12 +114,15 @@ class Mirror:
         return MirrorState(mirrored=mirrored, message=message or self._kept)
 
     def withdraw(self) -> None:
-        """Take back what experiments brought there, for a study that makes way for another.
+        """Take back what the study brought there, where it makes way for another.
 
-        Only what the study has as well goes. Raises GitError.
+        Only what the study has as well goes, and no branch that is checked out. Raises GitError.
         """
-        truth = self._list(self._study.git, *self._prefixes)
+        branch, (head, worktree) = self._study.branch_ref, self._look_at_branch()
+        truth = self._list(self._study.git, *self._prefixes, branch)
         there = self._list(self._git, *self._prefixes)
+        if head and not worktree:
+            there[branch] = head
         lines = [f"delete {ref} {old}\n" for ref, old in there.items() if truth.get(ref) == old]
         self._git.run("update-ref", "--stdin", stdin="".join(lines).encode())
 

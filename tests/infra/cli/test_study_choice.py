@@ -35,9 +35,12 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> User:
     return user
 
 
-def begin_anew(user: User) -> StudyHome:
+def begin_anew(user: User, *, is_amended: bool = False) -> StudyHome:
     """Mend the baseline and run again, as far as the controller's start; return what it left."""
     user.commit({"train.py": f"{TRAIN}# {datetime.now(UTC)}\n"})
+    if is_amended:
+        user.git("reset", "--quiet", "--soft", "HEAD~2")
+        user.git("commit", "--quiet", "--message=Mended")
     source, file = find_config(user.folder)
     prepared = prepare_run(source, load_config(file))
     prepared.study.server.release(prepared.study.client)
@@ -67,6 +70,26 @@ def test_what_was_set_aside_takes_its_refs_out_of_the_mirror(user: User) -> None
     assert user.git("for-each-ref", "refs/incumbent") == ""
     kept = StudyRepository.open(aside.git, study="mar5")
     assert kept.resolve("refs/incumbent/mar5/e0") == commit
+
+
+@pytest.mark.parametrize("is_checked_out", [False, True])
+def test_the_branch_of_what_was_set_aside_is_not_in_the_way(
+    user: User, *, is_checked_out: bool
+) -> None:
+    user.commit({"README": "second"})
+    old = CommitId(user.git("rev-parse", "HEAD").strip())
+    failed = StudyRepository.create(user.home.git, study="mar5", source=user.folder, base=old)
+    failed.start_branch(old)
+    Mirror(failed, user.folder).sync()
+    if is_checked_out:
+        user.git("worktree", "add", "--quiet", "../look", "incumbent/mar5")
+    begin_anew(user, is_amended=True)
+    new = CommitId(user.git("rev-parse", "HEAD").strip())
+    study = StudyRepository.open(StudyHome.locate(user.folder, "mar5").git, study="mar5")
+    study.start_branch(new)
+    message = Mirror(study, user.folder).sync().message
+    found = user.git("rev-parse", "incumbent/mar5").strip()
+    assert (found, bool(message)) == ((old, True) if is_checked_out else (new, False))
 
 
 def test_what_people_had_handed_in_and_told_goes_on_with_the_study(user: User) -> None:
