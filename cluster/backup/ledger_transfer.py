@@ -140,14 +140,17 @@ def fold(events: Iterable[Recorded]) -> StudyState:
     return state
 
 
-def take_in(store: RedisStore, found: Contents, now: datetime, show: Show) -> int:
+def take_in(store: RedisStore, found: Contents, show: Show) -> int:
     """Make the study of a file that of an empty store; return how many trials were given back.
+
+    That they were as of the moment of the file: what came since is no time of this study's.
 
     Raises NotEmpty.
     """
     staged = store.staging()
+    then = datetime.fromisoformat(found.header.exported_at)
     drafts = [Draft(id=one.id, at=one.at, event=one.event) for one in found.events]
-    lost = [lost_event(spec, MOVED, now, is_given_back=True) for spec in found.queue.leases]
+    lost = [lost_event(spec, MOVED, then, is_given_back=True) for spec in found.queue.leases]
     append(RedisLedger(staged), [*drafts, *lost], show)
     _put_back(staged, found.queue)
     progress = ProgressStore(store)

@@ -129,7 +129,7 @@ def _take_in(study: OpenStudy, found: Contents, state: StudyState, show: Show) -
         replies.write(record)
     without_reply = sum(replies.read(call) is None for call in state.replies)
     try:
-        given_back = ledger_transfer.take_in(study.store, found, datetime.now(UTC), show)
+        given_back = ledger_transfer.take_in(study.store, found, show)
     except NotEmpty as error:
         raise has_events(study) from error
     return Imported(

@@ -120,7 +120,7 @@ class Server:
     def imports(self, data: bytes) -> int:
         file = io.BytesIO(data)
         ledger_file.check(file)
-        return ledger_transfer.take_in(self.store, ledger_file.read(file), NOW, quiet)
+        return ledger_transfer.take_in(self.store, ledger_file.read(file), quiet)
 
 
 @pytest.fixture
@@ -157,6 +157,16 @@ def test_what_was_on_a_slot_is_given_back_and_its_old_worker_has_no_part_in_it(
     done = TrialOutcome(ending=Ending.SCORED, value=0.1)
     assert not new.queue.complete(SLOT, old.running, done, now=NOW)
     assert new.queue.extend(SLOT, old.running, now=NOW, ttl_s=30) is Heartbeat.GONE
+
+
+def test_what_lies_between_export_and_import_is_no_time_of_the_study(
+    old: Server, new: Server
+) -> None:
+    begun = load(old.ledger)
+    new.imports(old.exported())
+    moved = load(new.ledger)
+    assert moved.heard_at == begun.heard_at == NOW
+    assert moved.slot_seconds == begun.slot_seconds
 
 
 def test_the_queue_goes_on_where_it_was(old: Server, new: Server) -> None:
