@@ -128,7 +128,7 @@ class StudyState:
     """Where the metric comes from: see StudyStarted."""
     started_at: datetime | None = None
     heard_at: datetime | None = None
-    """When the last event was recorded."""
+    """When the last event was recorded that was nobody's request: then something of it ran."""
     running_since: datetime | None = None
     """When the present controller started; None while there is none."""
     ran_s: float = 0.0

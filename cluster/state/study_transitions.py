@@ -18,6 +18,13 @@ from cluster.state.state import PersonCommit, SlotState, StudyState
 from cluster.state.steps import TRANSITIONS, step
 from trainer.trial import SlotId, TrialId
 
+OF_PEOPLE = (
+    *(ev.SubmissionReceived, ev.CancelRequested, ev.RetryRequested, ev.AcceptRequested),
+    *(ev.PauseRequested, ev.ResumeRequested, ev.StopRequested, ev.ApproveRequested),
+    *(ev.RejectRequested, ev.NoteGiven, ev.DrainRequested, ev.NodeReleased),
+    *(hidden.FinalBegun, hidden.FinalRunEnded, hidden.FinalReported),
+)
+"""What comes of commands: it may be told while nothing of the study runs."""
 S = Status
 
 Handler = Callable[[StudyState, Any, ev.Recorded], StudyState]

@@ -24,7 +24,7 @@ from cluster.state.replacing import replace
 from cluster.state.staleness_transitions import STALENESS_HANDLERS
 from cluster.state.state import PersonCommit, StudyState
 from cluster.state.steps import step
-from cluster.state.study_transitions import STUDY_HANDLERS, Handler
+from cluster.state.study_transitions import OF_PEOPLE, STUDY_HANDLERS, Handler
 from cluster.state.trial_accounts import replicated, slot_freed, slot_taken
 from cluster.state.winners import is_moot, left_out, lineage_of
 from eval.judge import Verdict
@@ -47,7 +47,8 @@ def apply(state: StudyState, recorded: ev.Recorded) -> StudyState:
         raise ValueError(f"event {recorded.seq} cannot follow event {state.seq}")
     handler = _HANDLERS[type(recorded.event)]
     changed = node_runs.noted(handler(state, recorded.event, recorded), recorded)
-    return replace(changed, seq=recorded.seq, heard_at=recorded.at)
+    heard_at = state.heard_at if isinstance(recorded.event, OF_PEOPLE) else recorded.at
+    return replace(changed, seq=recorded.seq, heard_at=heard_at)
 
 
 def _proposed(state: StudyState, event: ev.ExperimentProposed, rec: ev.Recorded) -> StudyState:

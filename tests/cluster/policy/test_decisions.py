@@ -165,9 +165,11 @@ class TestAsking:
         world.now += 5 * hour
         world.happen("3", ev.ControllerStarted(epoch=2, pid=2, node="here"))
         world.now += hour
-        world.happen("4", ev.PauseRequested())  # its last word before it is killed
-        world.now += 5 * hour
-        world.happen("5", ev.ControllerStarted(epoch=3, pid=3, node="here"))
+        world.happen("4", ev.SlotClosed(slot=SlotId("cpu-0"), reason=""))  # its last word
+        world.now += 4 * hour
+        world.happen("5", ev.PauseRequested())  # by somebody who has not seen that it was killed
+        world.now += hour
+        world.happen("6", ev.ControllerStarted(epoch=3, pid=3, node="here"))
         world.now += hour
         assert world.state.running_s(world.now) == pytest.approx(3 * 3600, abs=10)
 
