@@ -10,7 +10,7 @@ from cluster.state.experiment import FROM_GIT, Status, Trial, TrialPhase
 from cluster.state.replacing import replace
 from cluster.state.state import Control, StudyState
 from cluster.state.steps import TRANSITIONS, step
-from cluster.state.trial_accounts import replicated, slot_freed, slot_taken
+from cluster.state.trial_accounts import lost_at, replicated, slot_freed, slot_taken
 from trainer.trial import Ending, ExperimentId, SlotId
 
 
@@ -71,7 +71,8 @@ def lost(state: StudyState, event: ev.TrialLost, rec: ev.Recorded) -> StudyState
     """Note that a control will never report; another one comes when it is due again."""
     control = state.controls[event.trial]
     known = state.experiments[event.experiment].trial(event.trial, event.attempt)
-    trial = replace(known, phase=TrialPhase.LOST, finished_at=rec.at)
+    until = lost_at(state, known, event, rec.at)
+    trial = replace(known, phase=TrialPhase.LOST, finished_at=until)
     state = _with_control(state, event.experiment, trial)
     state = replace(state, controls=state.controls.delete(event.trial))
     return _over(slot_freed(state, trial.slot, event.experiment, trial), control)

@@ -133,6 +133,9 @@ class StudyState:
     """When the present controller started; None while there is none."""
     ran_s: float = 0.0
     """How long earlier controllers ran, in seconds; one that was killed until its last event."""
+    away_s: float = 0.0
+    """For how long nothing was heard before the present controller started, as the one before it
+    was killed; 0 where that stopped."""
     epoch: int = 0
     head: str = ""
     """The machine that the latest controller runs on, or ran."""

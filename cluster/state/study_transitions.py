@@ -50,9 +50,12 @@ def _controller_started(
 ) -> StudyState:
     # A new controller is a new will to run: what ended the last one is past. Workers that live on
     # present themselves again.
+    heard_at = state.heard_at or rec.at
+    was_killed = state.running_since is not None
     return replace(
         state,
-        ran_s=state.running_s(state.heard_at or rec.at),
+        ran_s=state.running_s(heard_at),
+        away_s=max(0.0, (rec.at - heard_at).total_seconds()) if was_killed else 0.0,
         running_since=rec.at,
         slots=_all_closed(state),
         epoch=event.epoch,

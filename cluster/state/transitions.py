@@ -25,7 +25,7 @@ from cluster.state.staleness_transitions import STALENESS_HANDLERS
 from cluster.state.state import PersonCommit, StudyState
 from cluster.state.steps import step
 from cluster.state.study_transitions import OF_PEOPLE, STUDY_HANDLERS, Handler
-from cluster.state.trial_accounts import replicated, slot_freed, slot_taken
+from cluster.state.trial_accounts import lost_at, replicated, slot_freed, slot_taken
 from cluster.state.winners import is_moot, left_out, lineage_of
 from eval.judge import Verdict
 from trainer.trial import Ending, ExperimentId
@@ -226,9 +226,9 @@ def _trial_lost(state: StudyState, event: ev.TrialLost, rec: ev.Recorded) -> Stu
     if event.trial in state.controls:
         return controls.lost(state, event, rec)
     experiment = state.experiments[event.experiment]
-    trial = replace(
-        experiment.trial(event.trial, event.attempt), phase=TrialPhase.LOST, finished_at=rec.at
-    )
+    known = experiment.trial(event.trial, event.attempt)
+    until = lost_at(state, known, event, rec.at)
+    trial = replace(known, phase=TrialPhase.LOST, finished_at=until)
     losses = experiment.losses + (0 if event.is_given_back else 1)
     after = S.LOST if losses >= MOST_LOSSES else S.PROPOSED
     if experiment.is_cancelled:

@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from cluster.policy import commands as cmd
 from cluster.policy.study_plan import Seat
+from cluster.state import events as ev
 from cluster.state.experiment import Status
 from cluster.state.slot_time import Purpose, SlotTime
 from eval.sequential import SequentialJudge
 from tests.cluster.world import CRASHED, METRIC, World, scored
-from trainer.trial import ExperimentId
+from trainer.trial import ExperimentId, SlotId
 
 
 @pytest.fixture
@@ -40,6 +42,27 @@ def test_a_lost_replicate_is_still_time_for_proof(world: World) -> None:
     world.start(candidate)
     world.lose(candidate)
     assert world.state.spent == SlotTime(search=4.0, replicates=1.0)
+
+
+def test_a_trial_that_was_lost_with_the_machine_held_no_slot_until_somebody_came_back(
+    world: World,
+) -> None:
+    before = world.state.slot_seconds
+    candidate = world.propose()
+    world.settle()
+    world.start(candidate)
+    world.now += timedelta(minutes=5)
+    world.happen("news", ev.SlotClosed(slot=SlotId("cpu-1"), reason="gone"))
+    world.now += timedelta(hours=60)  # a power cut, on a Friday evening
+    world.restart()
+    world.now += timedelta(minutes=1)
+    world.lose(candidate)
+    assert world.state.slot_seconds - before == pytest.approx(360, abs=5)
+    world.settle()
+    world.start(candidate)
+    world.now += timedelta(minutes=5)
+    world.lose(candidate)
+    assert world.state.slot_seconds - before == pytest.approx(660, abs=10)
 
 
 def test_proof_waits_beyond_its_share_while_there_is_something_else_to_run(world: World) -> None:
