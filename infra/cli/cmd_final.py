@@ -10,7 +10,9 @@ from infra.cli.output import note, print_json, say
 from infra.cli.study_choice import JsonOption, UsageProblem
 
 if TYPE_CHECKING:
+    from infra.local.home import StudyHome
     from infra.processes.launch import Prepared
+    from trainer.trial import ExperimentId
 
 
 def final(
@@ -47,6 +49,7 @@ def final(
                 write_order(study.home, order)
                 start_final(study.home)
             else:
+                _require_the_same(study.home, process, chosen, seeds)
                 note(f"attached to the final run that is under way (process {process})")
             view.follow(presses)
         if view.reported is None:
@@ -61,6 +64,22 @@ def final(
         return
     for line in final_lines(facts, config.metric.name):
         say(line)
+
+
+def _require_the_same(
+    home: "StudyHome", process: int, experiment: "ExperimentId", seeds: int | None
+) -> None:
+    """Raise UsageProblem where another final run is under way than what is asked for."""
+    from infra.local.final_process import read_order
+
+    order = read_order(home)
+    is_other = experiment and experiment != order.experiment
+    if is_other or seeds not in {None, order.config.final.seeds}:
+        what = f"{order.experiment or 'the best'} by {order.config.final.seeds} seeds"
+        raise UsageProblem(
+            f"a final run of {what} is under way (process {process}): `incumbent final` without "
+            "these options follows it, and Ctrl-C there ends it"
+        )
 
 
 def _prepare(path: Path, seeds: int | None, sandbox: str | None) -> "Prepared":
