@@ -6,6 +6,7 @@ are for. A trial that is lost for a reason of ours ends everything: trying again
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import count
 
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
@@ -27,7 +28,8 @@ class FixedWork:
     ) -> None:
         """`finished` is told each outcome but LOST, `heard` where running trials stand.
 
-        Both are called by workers, one at a time.
+        Both are called by workers, one at a time, and may raise ConnectionError: an outcome is then
+        told again, for some minutes.
         """
         self._left = list(specs)
         self._finished = finished
@@ -67,7 +69,8 @@ class FixedWork:
         patience_s: float,  # noqa: ARG002 - here nothing is waited for
     ) -> Heartbeat:
         """See LeaseSource."""
-        with self._lock:
+        # Nobody else can take a lease over: whoever cannot be told where a trial stands ends none.
+        with self._lock, suppress(ConnectionError):
             self._heard(lease.spec, progress)
         return Heartbeat.GIVE_BACK if self._is_over else Heartbeat.GO_ON
 

@@ -1,5 +1,7 @@
 """Work without a queue: each trial is handed out once, and nothing that was scored is lost."""
 
+import pytest
+
 from tests.trainer.trials import cpu_slot
 from trainer.fixed_work import FixedWork
 from trainer.ports import Heartbeat, Lease, NoWork, Progress
@@ -63,6 +65,18 @@ def test_outcomes_and_progress_are_passed_on() -> None:
     assert answer is Heartbeat.GO_ON
     told.work.complete(SLOT, lease, SCORED, 1.0)
     assert (told.heard, told.finished) == ([lease.spec.trial], [(1, Ending.SCORED)])
+
+
+def test_who_cannot_be_told_where_a_trial_stands_ends_none() -> None:
+    def away(*_: object) -> None:
+        raise ConnectionError
+
+    work = FixedWork([spec(1)], finished=away, heard=away)
+    lease = work.lease(SLOT, 0.0)
+    assert isinstance(lease, Lease)
+    assert work.heartbeat(SLOT, lease, Progress(elapsed_s=1.0), 1.0) is Heartbeat.GO_ON
+    with pytest.raises(ConnectionError):  # the worker offers it again
+        work.complete(SLOT, lease, SCORED, 1.0)
 
 
 def test_once_it_is_to_end_what_runs_is_given_back_and_nothing_else_begins() -> None:
