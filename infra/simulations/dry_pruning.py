@@ -8,7 +8,7 @@ from cluster.config import StudyConfig
 from cluster.controller.curve_book import read_curve
 from cluster.controller.optuna_pruners import pruning_rule
 from cluster.controller.ports import CurveSource
-from cluster.state.experiment import Experiment, Kind, Status, Trial
+from cluster.state.experiment import Experiment, Kind, Trial
 from cluster.state.state import StudyState
 from eval.config import PrunerConfig
 from eval.judge import Verdict
@@ -16,10 +16,13 @@ from eval.metric import Goal
 from eval.pruning_replay import PastTrial, Stop, replay
 from eval.rung_replay import replay_rungs
 from infra.local.home import StudyProblem
+from trainer.trial import Ending
 
 KINDS = ("median", "percentile", "patient", "wilcoxon", "flat")
 RUNGS = "rungs"
 """Tried like a kind of pruner."""
+_BROKEN_OFF = frozenset({Ending.PRUNED, Ending.CANCELLED})
+"""Endings of trials of which nobody knows what their curves would have come to."""
 
 
 class StopFacts(TypedDict):
@@ -90,7 +93,7 @@ def past_trials(state: StudyState, source: CurveSource, *, number: str, budget_s
     return Record(
         trials=with_curve,
         without_curve=len(past) - len(with_curve),
-        pruned=state.count(Status.PRUNED),
+        pruned=_pruned(state),
         seconds=sum(each.ended_s - each.started_s for each in past),
     )
 
@@ -99,10 +102,17 @@ def _ended(state: StudyState) -> Iterator[tuple[Experiment, Trial]]:
     for experiment in state.experiments.values():
         in_full = (trial for trial in experiment.trials if trial.rung_s is None)
         for trial in in_full:
-            outcome = trial.outcome
-            is_whole = outcome is not None and experiment.status is not Status.CANCELLED
-            if is_whole and trial.started_at and experiment.status is not Status.PRUNED:
+            is_whole = trial.outcome is not None and trial.outcome.ending not in _BROKEN_OFF
+            if is_whole and trial.started_at:
                 yield experiment, trial
+
+
+def _pruned(state: StudyState) -> int:
+    """Count the trials that were stopped for their curves; each experiment has one at most."""
+    return sum(
+        any(t.outcome is not None and t.outcome.ending is Ending.PRUNED for t in each.trials)
+        for each in state.experiments.values()
+    )
 
 
 def _past(

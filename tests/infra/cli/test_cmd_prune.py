@@ -1,6 +1,7 @@
 """`incumbent prune --dry-run` on a study's own curves, over a real server."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,13 @@ from infra.cli.cmd_prune import prune
 from infra.cli.study_choice import UsageProblem
 from infra.local.settings import save_settings
 from infra.local.study import opened
-from tests.infra.study_factory import Study, scored
+from tests.infra.study_factory import Study, failed, scored
 from tests.infra.user import CONFIG, FAILURE, TRAIN, USAGE, User
 from trainer.ports import Progress
-from trainer.trial import CommitId, TrialId, TrialSpec
+from trainer.trial import CommitId, Ending, TrialId, TrialSpec
 
 BUDGET_S = 10.0
+BROKEN_OFF = (Ending.PRUNED, Ending.CANCELLED)
 
 
 @pytest.fixture
@@ -33,7 +35,9 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> User:
     return user
 
 
-def told(user: User, losses: dict[str, float]) -> None:
+def told(
+    user: User, losses: dict[str, float], more: Callable[[Study], object] = lambda _: None
+) -> None:
     """Let the user's study have run: e4 is far behind and ends so, e5 wins from far behind."""
     study = Study(slots=1)
     study.baseline(2.0)
@@ -44,6 +48,7 @@ def told(user: User, losses: dict[str, float]) -> None:
     study.finish(late, scored(1.0), seconds=30.0)
     study.judge(late, Verdict.KEEP)
     study.promote(late)
+    more(study)
     with opened(user.home) as found:
         found.ledger.append(
             ev.Draft(id=f"told-{recorded.seq}", at=recorded.at, event=recorded.event)
@@ -88,6 +93,24 @@ def test_each_kind_tells_what_it_would_have_saved_and_lost(user: User) -> None:
     table = user.done("prune", "--dry-run", "--kind", "median").splitlines()
     assert table[0] == "curves of loss: 6 trials; 5 might be stopped, 1 of them winners"
     assert table[2].split() == ["median", "3", "41s", "51", "%", "e5"]
+
+
+def test_what_was_stopped_and_run_again_counts_with_its_whole_run_alone(user: User) -> None:
+    def broken_off(study: Study, ending: Ending) -> None:
+        experiment = study.propose(f"was {ending}")
+        study.start(experiment)
+        study.finish(experiment, failed(ending), seconds=3.0)
+        study.tell(ev.RetryRequested(experiment=experiment))
+        study.measure(experiment, 2.4)
+        study.judge(experiment, Verdict.DISCARD)
+
+    losses = {**LOSSES, "e6": 9.0, "e7": 9.0}
+    told(user, losses, lambda study: [broken_off(study, each) for each in BROKEN_OFF])
+    facts = json.loads(user.done("prune", "--dry-run", "--json"))
+    assert (facts["trials"], facts["might_be_stopped"], facts["pruned"]) == (6, 5, 1)
+    assert facts["without_curve"] == 2, "the second runs, which told nothing in this test"
+    stopped = [stop["trial"] for stop in facts["kinds"][0]["stopped"]]
+    assert stopped == ["e3.1", "e4.1", "e5.1"]
 
 
 def test_rungs_are_tried_where_there_are_some_net_of_what_they_take(user: User) -> None:
