@@ -23,6 +23,7 @@ from trainer.safe_read import Unsafe
 
 USAGE = 2
 FAILURE = 1
+_MOST_NAME = 60
 
 _USAGE = (ConfigError, ListenProblem, SourceProblem, UsageProblem)
 _FAILURE = (
@@ -50,8 +51,18 @@ def explain(error: Exception) -> tuple[str, int] | None:
         return str(error), USAGE
     if isinstance(error, _FAILURE):
         return str(error), FAILURE
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return f"no space left on the disk: {error.filename or ''}".rstrip(": "), FAILURE
+    return _of_files(error) if isinstance(error, OSError) else None
+
+
+def _of_files(error: OSError) -> tuple[str, int] | None:
+    """Return the same of what a system call was refused; None where nobody could have known."""
+    told = {
+        errno.ENOSPC: (f"no space left on the disk: {error.filename or ''}".rstrip(": "), FAILURE),
+        errno.EROFS: (f"{error.filename}: nothing can be written to that file system", FAILURE),
+        errno.ENAMETOOLONG: (f"{str(error.filename)[:_MOST_NAME]}...: the name is too long", USAGE),
+    }
+    if found := told.get(errno.ENOSPC if error.errno == errno.EDQUOT else error.errno or 0):
+        return found
     if isinstance(error, FileNotFoundError) and error.filename is None and _is_nowhere():
         return "the folder that you are in was removed: go to another", USAGE
     if isinstance(error, PermissionError):

@@ -1,6 +1,8 @@
 """Folders that cannot be, and terminals that lack characters: one line, and no traceback."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 
@@ -69,6 +71,18 @@ def test_a_folder_that_was_removed_meanwhile(researcher: User, command: list[str
     assert done.stderr.count("\n") == 1
     if command != ["run"]:  # of which git says it
         assert done.stderr == "error: the folder that you are in was removed: go to another\n"
+
+
+@pytest.mark.parametrize("command", ["import-ledger", "export-ledger", "submit", "run", "final"])
+def test_a_name_that_is_too_long_for_a_file(studied: User, command: str) -> None:
+    said = studied.refused(USAGE, command, "x" * 300)
+    assert said.count("\n") == 1
+
+
+def test_a_disk_that_is_for_reading_alone() -> None:
+    error = OSError(errno.EROFS, os.strerror(errno.EROFS), "/backup/.x.1")
+    words = "/backup/.x.1: nothing can be written to that file system"
+    assert explain(error) == (words, FAILURE)
 
 
 def test_a_file_of_ours_that_is_missing_is_no_mistake_of_the_users() -> None:
