@@ -65,7 +65,7 @@ class FinalRun:
         """
         self._tag_all()  # a process before us may have died between the ledger and git
         final = self._begin()
-        claims = _claims(self._settings(1), len(self._missing(final)) or 1)
+        claims = slots_for(self._settings(1), len(self._missing(final)) or 1)
         try:
             parts = self._parts(claims)
             self._train(final, parts)
@@ -269,14 +269,18 @@ def _slots_of(config: StudyConfig) -> int:
     return config.cluster.slots or (0 if config.trial.gpus else default_cpu_slots())
 
 
-def _claims(settings: WorkerSettings, most: int) -> list[Claim]:
-    """Take up to so many slots; raises StudyProblem if there is none."""
+def slots_for(settings: WorkerSettings, most: int) -> list[Claim]:
+    """Take up to so many slots; raises StudyProblem if there is none.
+
+    By a name of its own: workers of one study share a card among them, and a final run with none.
+    """
     found: list[Claim] = []
     reason = "there is no card"
     for indexes in _places(settings, most):
         if len(found) == most:
             break
-        taken = claim(replace(settings, number=len(found)), indexes)
+        mine = replace(settings, study=f"{settings.study}/final", number=len(found))
+        taken = claim(mine, indexes)
         if isinstance(taken, Unavailable):
             reason = taken.reason
         else:
