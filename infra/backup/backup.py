@@ -24,6 +24,7 @@ from cluster.ledger.call_book import Replies
 from cluster.state.state import StudyState
 from infra.local.controller_process import sole_controller
 from infra.local.home import StudyHome, StudyProblem
+from infra.local.settings import save_settings
 from infra.local.study import OpenStudy, Server, join, remember_redis_url
 from trainer.trial import CommitId, number_of
 
@@ -168,6 +169,7 @@ def empty_study(source: SourceRepository, config: StudyConfig) -> Iterator[OpenS
                 raise has_events(study)
             yield study
             remember_redis_url(home, config.cluster.redis)
+            save_settings(home, config)  # of a study that has run, which commands may ask for
         finally:
             server.release(study.client)
 

@@ -75,6 +75,17 @@ def test_a_study_goes_to_another_machine_and_goes_on_there(
     assert state.incumbent_commit == grown.head
 
 
+def test_a_study_that_was_brought_back_is_none_that_was_never_run(
+    grown: GrownStudy, user: User, other: User
+) -> None:
+    user.done("export-ledger")
+    carried(user, other)
+    other.done("import-ledger", FILE)
+    assert "Revert e3" in other.done("revert", "e3")
+    said = other.refused(FAILURE, "prune", "--dry-run")
+    assert "no trial of mar5 has a curve" in said
+
+
 PLAN = CallPlan(
     proposer="claude",
     model="m",
