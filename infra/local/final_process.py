@@ -4,7 +4,6 @@ The process itself is infra.processes.final_main. It has a session and a lock of
 controller, and needs none to run: a lost terminal changes nothing, and the command line attaches.
 """
 
-import fcntl
 import json
 import os
 import signal
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 
 from cluster.config import StudyConfig
 from cluster.nodes.environment import allowed_environment
+from infra.local.file_lock import is_locked, locked_soon
 from infra.local.home import StudyHome, StudyProblem, write_atomically
 from trainer.trial import ExperimentId
 
@@ -49,9 +49,7 @@ def find_final(home: StudyHome) -> int | None:
     """Return the process of the final run that is under way; None if none is."""
     try:
         with home.final.open("r", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if is_locked(file):
                 return int(file.read() or 0)
     except FileNotFoundError:
         pass
@@ -63,14 +61,7 @@ def sole_final(home: StudyHome) -> Iterator[None]:
     """Be the one final run of a study; raises StudyProblem if there is another."""
     descriptor = os.open(home.final, os.O_RDWR | os.O_CREAT, 0o600)
     with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
-        for _ in range(20):  # whoever asks whether there is one holds the lock for a moment, too
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(0.05)
-            else:
-                break
-        else:
+        if not locked_soon(file):
             raise StudyProblem(f"a final run of {home.name} is under way already")
         file.write(f"{os.getpid()}\n")
         file.truncate()

@@ -11,24 +11,20 @@ STATE/nodes/HASH/            one study of another machine, by its address and th
 STATE/envs/                  virtual environments of trials, shared with studies of this machine
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import secrets
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import IO
 
 from cluster.nodes.ray_cluster import PrivateRay
+from infra.local.file_lock import is_locked, locked_soon
 from infra.local.home import make_folder, runtime_for, state_directory
-
-LOCK_S = 2.0
 
 
 class Standing(StrEnum):
@@ -141,9 +137,7 @@ class NodeHome:
         """Return what the node process says of itself; None if none runs."""
         try:
             with self.lock.open("r", encoding="utf-8") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                except BlockingIOError:
+                if is_locked(file):
                     return _read(file.read(), self.head)
         except (FileNotFoundError, NotADirectoryError):
             pass
@@ -168,21 +162,9 @@ class NodeHome:
         """Be the one node process of this membership, if there is no other."""
         descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o600)
         with os.fdopen(descriptor, "r+") as file:
-            # Whoever asks how things are holds the lock for a moment, too.
-            deadline = time.monotonic() + LOCK_S
-            while not (is_ours := _try_lock(file)) and time.monotonic() < deadline:
-                time.sleep(0.05)
-            if is_ours:
+            if is_ours := locked_soon(file):
                 file.truncate(0)  # what the last one said of itself is not so any more
             yield is_ours
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _read(text: str, head: str) -> NodeStatus:
