@@ -85,7 +85,3 @@ class Fleet(Protocol):
     def shutdown(self) -> None:
         """End all workers and everything that was started for them, and nothing else."""
         ...
-
-    def detach(self) -> None:
-        """Leave the workers running."""
-        ...

@@ -153,12 +153,6 @@ class FleetProcess:
             return
         self._file.unlink(missing_ok=True)
 
-    def detach(self) -> None:
-        """See Fleet."""
-        process, self._process = self._process, None
-        if process is not None:
-            _close(process)
-
 
 def _close(process: subprocess.Popen[str]) -> None:
     """Tell a fleet, if it is there, that nobody will say anything to it any more."""

@@ -88,9 +88,6 @@ class ImaginaryFleet:
         if self._process is not None:
             self._process.wait()
 
-    def detach(self) -> None:
-        """See Fleet; nothing is to outlive a measurement."""
-
     def report(self) -> FleetReport:
         """Return what the workers saw, once they have left."""
         return from_json(FleetReport, (self._folder / REPORT).read_bytes())

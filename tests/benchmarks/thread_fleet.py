@@ -106,9 +106,6 @@ class ThreadFleet:
         for thread in self._threads:
             thread.join()
 
-    def detach(self) -> None:
-        """See Fleet; threads cannot be left running."""
-
 
 def _worker(study: OpenStudy, config: StudyConfig, number: int) -> Worker:
     home = study.home

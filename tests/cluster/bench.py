@@ -81,9 +81,6 @@ class ThreadFleet:
             if thread.is_alive():
                 thread.join(timeout=10)
 
-    def detach(self) -> None:
-        """Nothing: the threads end with the queue's mode."""
-
     def node(self, _number: int) -> str:
         return "here"
 
