@@ -81,11 +81,7 @@ class ModelAnswer:
     """The answer as it goes back into the conversation."""
     tool_uses: Sequence[str]
     """Ids of the tool calls, the first of which is taken; each has to be answered."""
-    text: str
-    """What was said beside it."""
     usage: Usage
-    stop: str
-    """Why the model stopped, in the API's word."""
 
 
 @dataclass(slots=True)
@@ -318,14 +314,11 @@ def _answer(message: Any) -> ModelAnswer:  # noqa: ANN401 - a generic of the SDK
     if message.stop_reason in {"max_tokens", "model_context_window_exceeded"}:
         raise ModelTroubled("the answer was cut off: raise max_tokens", usage=usage)
     calls = [block for block in message.content if block.type == "tool_use"]
-    words = [block.text for block in message.content if block.type == "text"]
     return ModelAnswer(
         data=_input(calls[0].input) if calls else None,
         content=[_block(block) for block in message.content],
         tool_uses=[call.id for call in calls],
-        text="\n".join(words),
         usage=usage,
-        stop=message.stop_reason or "",
     )
 
 

@@ -45,6 +45,8 @@ from proposer.purse import (
 )
 from proposer.reply import BadReply, ExperimentReply, Reply, read_reply, tool
 
+_MOST_REPAIRS = 1
+"""How often an answer is sent back for what cannot be taken of it."""
 _MOST_LOST = 1
 """How often a question is asked again whose answer was lost: each loss may have cost the most."""
 
@@ -69,7 +71,6 @@ class Claude:
         purse: Purse,
         price: Price | None,
         api_key: str,
-        max_repairs: int = 1,
         likeness: float = 92.0,
         model: AnthropicModel | None = None,
     ) -> None:
@@ -77,7 +78,6 @@ class Claude:
         self._name = name
         self._purse = purse
         self._price = price
-        self._max_repairs = max_repairs
         self._likeness = likeness
         self._model = model or AnthropicModel(config, api_key)
         self._unused: list[RecordedReply] = []
@@ -113,7 +113,7 @@ class Claude:
         purpose = context.task.kind.value if context.task else "propose"
         good: list[Proposal] = []
         problems: Sequence[str] = ()
-        for turn in range(self._max_repairs + 1):
+        for turn in range(_MOST_REPAIRS + 1):
             try:
                 call, answer = self._call(prompt.static, messages, context, purpose)
             except (ProposerTroubled, ProposerDone, OverLimit):
@@ -123,7 +123,7 @@ class Claude:
             made = self._made(answer, context, call, good, is_first=not turn)
             good += made.proposals
             problems = made.problems
-            if not problems or turn == self._max_repairs:
+            if not problems or turn == _MOST_REPAIRS:
                 break
             messages += _again(answer, problems)
             purpose = "repair"

@@ -66,26 +66,15 @@ def _overridden(said: PriceConfig) -> Price:
     return Price(input=said.input, output=said.output, cache_read=read, cache_write=write)
 
 
-def as_of() -> str:
-    """Return the date of the table, as YYYY-MM-DD."""
-    return str(_document()["as_of"])
-
-
 def known_models() -> list[str]:
     """Return the names of the models in the table."""
     return sorted(_table())
 
 
 @cache
-def _document() -> dict[str, object]:
-    return tomllib.loads((files("proposer") / "prices.toml").read_text("utf-8"))
-
-
-@cache
 def _table() -> dict[str, Price]:
     found: dict[str, Price] = {}
-    entries = _document()["price"]
-    for entry in entries if isinstance(entries, list) else []:
+    for entry in tomllib.loads((files("proposer") / "prices.toml").read_text("utf-8"))["price"]:
         models = entry.pop("models")
         found |= dict.fromkeys(models, Price(**entry))
     return found
