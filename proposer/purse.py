@@ -35,6 +35,15 @@ class Usage:
         """All of them."""
         return self.input + self.cache_read + self.cache_write + self.output
 
+    def plus(self, other: "Usage") -> "Usage":
+        """Return what both calls used."""
+        return Usage(
+            input=self.input + other.input,
+            cache_read=self.cache_read + other.cache_read,
+            cache_write=self.cache_write + other.cache_write,
+            output=self.output + other.output,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPlan:

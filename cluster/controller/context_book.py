@@ -289,15 +289,13 @@ def guard_in_words(guard: Guard) -> str:
 
 def remaining(state: StudyState, plan: StudyPlan, now: datetime) -> Remaining:
     """Return what is left of each limit that is set; never below 0."""
-    reserved = sum(each.usd for each in state.reserved.values())
-    usd = sum(account.usd for account in state.accounts.values()) + reserved
     hours, slot_hours = state.running_s(now) / 3600, state.slot_seconds / 3600
     most = plan.most_experiments
     return Remaining(
         experiments=max(0, most - state.judged) if most else None,
         hours=max(0.0, plan.most_hours - hours) if plan.most_hours else None,
         gpu_hours=max(0.0, plan.most_slot_hours - slot_hours) if plan.most_slot_hours else None,
-        usd=max(0.0, plan.most_usd - usd) if plan.most_usd else None,
+        usd=max(0.0, plan.most_usd - state.usd) if plan.most_usd else None,
     )
 
 

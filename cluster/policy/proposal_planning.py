@@ -219,10 +219,7 @@ def _money_reached(state: StudyState, plan: StudyPlan) -> str:
     What is set aside for calls that are being made counts, or one that was refused for it would be
     tried again and again until they end.
     """
-    aside = state.reserved.values()
-    spent = sum(each.usd for each in state.accounts.values()) + sum(each.usd for each in aside)
-    used = sum(each.usage.total for each in state.accounts.values())
-    used += sum(each.tokens for each in aside)
+    spent, used = state.usd, state.tokens
     usd, tokens = (state.refused.usd, state.refused.tokens) if state.refused else (0.0, 0)
     if plan.most_usd and (spent >= plan.most_usd or spent + usd > plan.most_usd):
         next_one = f", and the next call may cost ${usd:.2f}" if usd else ""

@@ -7,7 +7,6 @@ from cluster.state.replacing import replace
 from cluster.state.state import ProposerAccount, StudyState, Trouble
 from cluster.state.steps import step
 from cluster.state.study_transitions import Handler
-from proposer.purse import Usage
 from trainer.trial import ExperimentId
 
 MOST_HINTS = 64
@@ -69,7 +68,7 @@ def _settled(state: StudyState, event: pe.CallSettled, _: Recorded) -> StudyStat
         account,
         calls=account.calls + 1,
         usd=account.usd + event.usd,
-        usage=_sum(account.usage, event.usage),
+        usage=account.usage.plus(event.usage),
     )
     replies = state.replies.set(event.call, plan) if event.proposals else state.replies
     return replace(
@@ -77,15 +76,6 @@ def _settled(state: StudyState, event: pe.CallSettled, _: Recorded) -> StudyStat
         reserved=state.reserved.delete(event.call),
         accounts=state.accounts.set(plan.proposer, account),
         replies=replies,
-    )
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    return Usage(
-        input=one.input + other.input,
-        cache_read=one.cache_read + other.cache_read,
-        cache_write=one.cache_write + other.cache_write,
-        output=one.output + other.output,
     )
 
 

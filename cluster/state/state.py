@@ -240,6 +240,18 @@ class StudyState:
         return self.ran_s + (max(0.0, (now - since).total_seconds()) if since else 0.0)
 
     @property
+    def usd(self) -> float:
+        """US dollars that calls have cost, and that those on their way may cost."""
+        spent = sum(account.usd for account in self.accounts.values())
+        return spent + sum(plan.usd for plan in self.reserved.values())
+
+    @property
+    def tokens(self) -> int:
+        """The same in tokens."""
+        used = sum(account.usage.total for account in self.accounts.values())
+        return used + sum(plan.tokens for plan in self.reserved.values())
+
+    @property
     def next_experiment(self) -> ExperimentId:
         """The id that the next candidate gets."""
         return ExperimentId(f"e{len(self.experiments)}")

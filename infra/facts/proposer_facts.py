@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from functools import reduce
 
 from cluster.ledger.ledger import Ledger
 from cluster.state.events import CallReserved, CallSettled, Recorded
@@ -52,16 +53,11 @@ def cost_facts(state: StudyState) -> CostFacts:
     accounts = state.accounts.values()
     usd = sum(account.usd for account in accounts)
     wins = len(confirmed_wins(state))
-    usages = [account.usage for account in accounts]
+    used = reduce(Usage.plus, (account.usage for account in accounts), Usage())
     return {
         "calls": sum(account.calls for account in accounts),
         "open_calls": len(state.reserved),
-        "tokens": {
-            "input": sum(usage.input for usage in usages),
-            "cache_read": sum(usage.cache_read for usage in usages),
-            "cache_write": sum(usage.cache_write for usage in usages),
-            "output": sum(usage.output for usage in usages),
-        },
+        "tokens": _tokens(used),
         "usd": usd,
         "reserved_usd": sum(plan.usd for plan in state.reserved.values()),
         "refused": state.refused.proposer if state.refused else "",
