@@ -368,7 +368,7 @@ class Controller:
 
     def _ended(self) -> bool:
         state = self._state
-        no_trial = not state.counts.get("running", 0)
+        no_trial = not state.count(Status.RUNNING)
         return stop_is_complete(state) or (bool(state.finished) and no_trial)
 
     def _finish(self) -> None:

@@ -36,7 +36,6 @@ def due(state: StudyState, circumstances: Circumstances) -> Iterator[Command]:
 
 def orders(state: StudyState) -> Iterator[Command]:
     """Have the workers end what was given up, until they have."""
-    for name, status in state.open.items():
-        experiment = state.experiments[name]
-        if status is Status.RUNNING and experiment.given_up and not experiment.is_cancelled:
+    for experiment in state.opened(Status.RUNNING):
+        if experiment.given_up and not experiment.is_cancelled:
             yield PruneTrial(trial=experiment.trials[-1].id)

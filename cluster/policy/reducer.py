@@ -170,16 +170,13 @@ def _is_inner(winner: Experiment, winners: list[Experiment]) -> bool:
 
 def _spent(state: StudyState) -> Iterator[Command]:
     """Drop winners whose merge ended without reaching the branch."""
-    merging = state.open.items() if state.counts.get(Status.MERGING) else ()
-    for experiment, status in merging:
-        if status is not Status.MERGING:
-            continue
-        merge = state.experiments[state.experiments[experiment].merged_as]
+    for winner in state.opened(Status.MERGING):
+        merge = state.experiments[winner.merged_as]
         if not merge.status.is_terminal or merge.id in state.chain:
             continue
         if merge.status not in {Status.KEPT, Status.MERGED} and not _is_carried(state, merge):
             reason = f"merged as {merge.id}, which was {merge.status.value.replace('_', ' ')}"
-            yield DropWinner(winner=experiment, reason=reason)
+            yield DropWinner(winner=winner.id, reason=reason)
 
 
 def _is_carried(state: StudyState, link: Experiment) -> bool:

@@ -52,12 +52,9 @@ def _affordable(
     """Return those whose replicate keeps proof within its share; one if a slot is idle else."""
     if not proofs:
         return []
-    under_way = {e: s for e, s in state.open.items() if s in {Status.QUEUED, Status.RUNNING}}
-    proving = sum(state.experiments[e].is_replicated for e in under_way)
-    others = sum(
-        status is Status.RUNNING and not state.experiments[e].is_replicated
-        for e, status in under_way.items()
-    )
+    queued, running = state.opened(Status.QUEUED), state.opened(Status.RUNNING)
+    proving = sum(experiment.is_replicated for experiment in (*queued, *running))
+    others = sum(not experiment.is_replicated for experiment in running)
     found: list[Experiment] = []
     for experiment in proofs:
         is_within = state.spent.leaves_for_proof(

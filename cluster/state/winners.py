@@ -5,20 +5,13 @@ from collections.abc import Iterable, Iterator
 from cluster.state.experiment import Experiment, Status
 from cluster.state.state import StudyState
 from eval.metric import Metric
-from trainer.trial import ExperimentId, number_of
+from trainer.trial import ExperimentId
 
 
 def ranked(state: StudyState, metric: Metric) -> list[Experiment]:
     """All open winners, best first; ties go to the older one."""
-    if not state.counts.get(Status.WINNER):
-        return []  # mostly so, and it spares a walk over all that is open
-    found = [state.experiments[e] for e, status in state.open.items() if status is Status.WINNER]
     sign = metric.improvement(1.0, 0.0)
-
-    def rank(winner: Experiment) -> tuple[float, int]:
-        return (-sign * winner.worth, number_of(winner.id))
-
-    return sorted(found, key=rank)
+    return sorted(state.opened(Status.WINNER), key=lambda winner: -sign * winner.worth)
 
 
 def lacks(state: StudyState, winner: Experiment) -> tuple[ExperimentId, ...]:

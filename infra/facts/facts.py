@@ -81,7 +81,6 @@ def status_facts(  # noqa: PLR0913 - whatever is told of a moment beside the sta
         limits: the study's limits by name; passed through.
         paths: where things are, by name; passed through.
     """
-    queued = (Status.PROPOSED, Status.QUEUED)
     latest = _latest(state)
     return {
         "study": state.study,
@@ -103,15 +102,15 @@ def status_facts(  # noqa: PLR0913 - whatever is told of a moment beside the sta
         "noise": _noise(state),
         "holdout": holdout_facts(state),
         "finals": [final_facts(state, final) for final in state.finals],
-        "experiments": {status.value: state.counts.get(status, 0) for status in Status},
+        "experiments": {status.value: state.count(status) for status in Status},
         "judged": state.judged,
         "promotions": state.promotions,
         "rate_per_hour": 3600 * verdicts_per_s(state, now) if is_running else 0.0,
         "queue": {
             "submitted": len(state.submissions),
-            "held": state.counts.get(Status.HELD, 0),
-            "ready": sum(state.counts.get(status, 0) for status in queued),
-            "running": state.counts.get(Status.RUNNING, 0),
+            "held": state.count(Status.HELD),
+            "ready": state.count(Status.PROPOSED, Status.QUEUED),
+            "running": state.count(Status.RUNNING),
         },
         "reference_class": "" if is_from_git(state) else state.reference_class,
         "rungs": rung_facts(state, rungs),
@@ -209,7 +208,7 @@ def _phase(state: StudyState, *, is_running: bool) -> str:
     if not is_running:
         return "stopped" if state.seq else "not started"
     if state.stopping:
-        running = state.counts.get(Status.RUNNING, 0)
+        running = state.count(Status.RUNNING)
         return f"stopping: {running} trial{'' if running == 1 else 's'} still running"
     if state.is_paused:
         return "paused"

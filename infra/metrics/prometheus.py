@@ -317,13 +317,12 @@ class _StudyCollector(Collector):
 
     def _gauges(self) -> dict[str, Samples]:
         state, metric = self._state, self._metric
-        ready = (state.counts.get(status, 0) for status in (Status.PROPOSED, Status.QUEUED))
         return {
             "incumbent_study_info": {(state.study, metric.name, metric.goal.value): 1},
             "incumbent_best_score": _score(state.incumbent),
             "incumbent_baseline_score": _score(state.baseline),
-            "incumbent_queue_ready": {(): sum(ready)},
-            "incumbent_queue_running": {(): state.counts.get(Status.RUNNING, 0)},
+            "incumbent_queue_ready": {(): state.count(Status.PROPOSED, Status.QUEUED)},
+            "incumbent_queue_running": {(): state.count(Status.RUNNING)},
             "incumbent_slot_shift": {(slot.slot,): slot.shift for slot in state.slots.values()},
             "incumbent_worker_up": {
                 (slot.slot, slot.node, slot.device): float(slot.is_open)
@@ -333,10 +332,10 @@ class _StudyCollector(Collector):
 
     def _slot_seconds(self, now: datetime) -> dict[str, Samples]:
         busy = self._busy.copy()
-        for experiment, status in self._state.open.items():
-            trial = self._state.experiments[experiment].trials[-1:]
-            if status is Status.RUNNING and trial[0].started_at is not None:
-                busy[trial[0].slot] += _seconds(trial[0].started_at, now)
+        for experiment in self._state.opened(Status.RUNNING):
+            trial = experiment.trials[-1]
+            if trial.started_at is not None:
+                busy[trial.slot] += _seconds(trial.started_at, now)
         for place in self._state.slots.values():
             if place.trial in self._state.controls and place.since is not None:
                 busy[place.slot] += _seconds(place.since, now)

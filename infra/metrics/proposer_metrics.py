@@ -66,5 +66,5 @@ def samples(state: StudyState) -> Mapping[str, Samples]:
         "incumbent_usd_total": {(n,): each.usd for n, each in accounts.items()},
         "incumbent_usd_reserved": {(): sum(plan.usd for plan in state.reserved.values())},
         "incumbent_proposer_troubled": {(n,): float(n in state.troubled) for n in names},
-        "incumbent_queue_held": {(): state.counts.get(Status.HELD, 0)},
+        "incumbent_queue_held": {(): state.count(Status.HELD)},
     }
