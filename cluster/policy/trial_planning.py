@@ -43,7 +43,8 @@ def _divided(state: StudyState, plan: StudyPlan) -> tuple[list[Experiment], list
     first = [experiment for experiment in waiting if not experiment.is_replicated]
     is_idle = not first and not state.count(Status.QUEUED)
     affordable = _affordable(state, plan, proofs, is_idle=is_idle)
-    return [*first, *affordable], [proof for proof in proofs if proof not in affordable]
+    known = {proof.id for proof in affordable}  # to compare experiments as a whole takes long
+    return [*first, *affordable], [proof for proof in proofs if proof.id not in known]
 
 
 def _affordable(

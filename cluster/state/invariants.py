@@ -52,8 +52,8 @@ def _indexes(state: StudyState) -> Iterator[str]:
         yield f"judged says {state.judged}"
     first: dict[str, str] = {}
     for number in range(len(everything)):
-        experiment = next((e for e in everything.values() if e.id == f"e{number}"), None)
-        if experiment is None:
+        experiment = everything.get(ExperimentId(f"e{number}"))
+        if experiment is None or experiment.id != f"e{number}":
             yield f"e{number} is missing"
             continue
         first.setdefault(experiment.tree, experiment.id)

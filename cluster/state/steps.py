@@ -100,6 +100,9 @@ TRANSITIONS: dict[type[ev.Event], dict[Status, frozenset[Status]]] = {
     },
 }
 """What an event may make of an experiment: event -> status before -> statuses after."""
+_UNJUDGED = frozenset(
+    {S.HELD, S.PROPOSED, S.QUEUED, S.RUNNING, S.MEASURED, S.REJECTED, S.CANCELLED, S.LOST}
+)
 
 
 class IllegalTransition(RuntimeError):
@@ -156,14 +159,4 @@ def _count_judged(state: StudyState, new: Experiment, before: Status, at: dateti
 
 def is_judged(kind: Kind, status: Status) -> bool:
     """Say whether an experiment counts against `--experiments`: a proposal that came to an end."""
-    unjudged = {
-        S.HELD,
-        S.PROPOSED,
-        S.QUEUED,
-        S.RUNNING,
-        S.MEASURED,
-        S.REJECTED,
-        S.CANCELLED,
-        S.LOST,
-    }
-    return kind is Kind.PROPOSAL and status not in unjudged
+    return kind is Kind.PROPOSAL and status not in _UNJUDGED
