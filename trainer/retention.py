@@ -13,7 +13,7 @@ from trainer.folder_use import FolderUse
 from trainer.limits import GB
 from trainer.paths import KINDS, WorkerPaths
 from trainer.ports import CodeAway
-from trainer.trial import ExperimentId
+from trainer.trial import ExperimentId, experiment_id
 from trainer.worktree import locked
 
 BASELINE = ExperimentId("e0")
@@ -92,7 +92,7 @@ class Keeper:
             log.unlink(missing_ok=True)
 
     def _may_go(self, name: str, spared: set[ExperimentId]) -> bool:
-        experiment = ExperimentId(name.partition(".")[0])
+        experiment = experiment_id(name)
         is_sent = not (self._paths.unsent / name).exists()
         return bool(_OF_EXPERIMENT.match(name)) and experiment not in spared and is_sent
 

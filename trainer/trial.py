@@ -28,6 +28,16 @@ def number_of(experiment: ExperimentId) -> int:
     return int(experiment[1:])
 
 
+def experiment_id(name: str) -> ExperimentId:
+    """Return the experiment that a trial is of, e42 for e42.1; of an experiment its own id."""
+    return ExperimentId(name.partition(".")[0])
+
+
+def trial_number(trial: TrialId) -> int:
+    """Return the number of a trial within its experiment: 1 for e42.1."""
+    return int(trial.rpartition(".")[2])
+
+
 class Ending(StrEnum):
     """How a trial ended. Only SCORED carries a value; a failure is never a number."""
 

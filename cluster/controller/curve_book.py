@@ -18,7 +18,7 @@ from cluster.state.experiment import Trial
 from cluster.state.state import StudyState
 from eval.curve import Curve, curve_of
 from eval.pruner import MOST_COMPARED, Finished, PruningRule
-from trainer.trial import ExperimentId, TrialId
+from trainer.trial import TrialId, experiment_id
 
 LOOK = timedelta(seconds=2)
 """How often running trials are looked at: as often as their workers tell of them."""
@@ -89,7 +89,7 @@ class CurveBook:
 
     def _look(self, state: StudyState) -> Iterator[tuple[Attempt, _Asked]]:
         for slot in state.slots.values():
-            experiment = state.experiments.get(ExperimentId(slot.trial.rpartition(".")[0]))
+            experiment = state.experiments.get(experiment_id(slot.trial))
             if experiment is not None and may_be_given_up(experiment):
                 trial = experiment.trials[-1]
                 attempt = (trial.id, trial.attempt)

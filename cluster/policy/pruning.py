@@ -11,7 +11,7 @@ from cluster.policy.commands import Command, GiveUpTrial, PruneTrial
 from cluster.policy.study_plan import Circumstances
 from cluster.state.experiment import Experiment, Kind, Status
 from cluster.state.state import StudyState
-from trainer.trial import ExperimentId
+from trainer.trial import experiment_id
 
 
 def may_be_given_up(experiment: Experiment) -> bool:
@@ -26,7 +26,7 @@ def may_be_given_up(experiment: Experiment) -> bool:
 def due(state: StudyState, circumstances: Circumstances) -> Iterator[Command]:
     """Give up the running trials whose curves are hopeless."""
     for (trial, attempt), reason in circumstances.hopeless.items():
-        experiment = state.experiments.get(ExperimentId(trial.rpartition(".")[0]))
+        experiment = state.experiments.get(experiment_id(trial))
         if experiment is None or experiment.given_up or not may_be_given_up(experiment):
             continue
         latest = experiment.trials[-1]

@@ -8,7 +8,7 @@ from cluster.policy.commands import Command, QueueTrial
 from cluster.policy.study_plan import StudyPlan
 from cluster.state.experiment import Experiment, Kind, Status, TrialPhase
 from cluster.state.state import StudyState
-from trainer.trial import ExperimentId, Place, Smoke, TrialId
+from trainer.trial import ExperimentId, Place, Smoke, TrialId, trial_number
 
 _PRIORITY = {Kind.BASELINE: 2_000_000, Kind.MERGE: 1_000_000, Kind.PROPOSAL: 0}
 MOST_PRIORITY = 900_000
@@ -81,7 +81,7 @@ def _queue_trial(state: StudyState, experiment: Experiment, plan: StudyPlan) -> 
     last = experiment.trials[-1] if experiment.trials else None
     place = device_classes.place(state, plan, experiment)
     if last is not None and last.phase in {TrialPhase.LOST, TrialPhase.WITHDRAWN}:
-        number, attempt = int(last.id.rpartition(".")[2]), last.attempt + 1
+        number, attempt = trial_number(last.id), last.attempt + 1
         place = _elsewhere(state, place, last.node)
     else:
         number, attempt = experiment.next_trial, 1
@@ -117,7 +117,7 @@ def _seed(plan: StudyPlan, experiment: Experiment, trial: TrialId, *, is_repeat:
     """Return a trial's seed, by its number; the first run in full has that of those on rungs."""
     rung_runs = {t.id for t in experiment.trials if t.rung_s is not None and t.id != trial}
     others = OTHER_SEEDS if experiment.seeds and is_repeat else 0
-    return plan.seed + int(trial.rpartition(".")[2]) - len(rung_runs) + others
+    return plan.seed + trial_number(trial) - len(rung_runs) + others
 
 
 def _smoke(state: StudyState, experiment: Experiment, plan: StudyPlan) -> Smoke | None:

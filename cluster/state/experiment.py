@@ -17,7 +17,7 @@ from eval.score import Score
 from eval.seeds import SeedHabit
 from eval.suspicion import Run
 from proposer.proposal import Scalar
-from trainer.trial import CommitId, Ending, ExperimentId, Probe, SlotId, TrialId, TrialOutcome
+from trainer.trial import CommitId, ExperimentId, Probe, SlotId, TrialId, TrialOutcome, trial_number
 
 FROM_GIT = "from git"
 """Device class of scores that were read from git when a ledger was rebuilt: on what they were
@@ -81,16 +81,6 @@ _OPEN = frozenset(
 _FAILURES = frozenset(
     {Status.REJECTED, Status.CRASHED, Status.TIMED_OUT, Status.CANCELLED, Status.LOST}
 )
-
-STATUS_OF_ENDING: Mapping[Ending, Status] = {
-    Ending.SCORED: Status.MEASURED,
-    Ending.SHORT: Status.PROPOSED,
-    Ending.PRUNED: Status.PRUNED,
-    Ending.CRASHED: Status.CRASHED,
-    Ending.TIMED_OUT: Status.TIMED_OUT,
-    Ending.CANCELLED: Status.CANCELLED,
-    Ending.LOST: Status.LOST,
-}
 
 
 class TrialPhase(StrEnum):
@@ -353,8 +343,8 @@ class Experiment:
     @property
     def next_trial(self) -> int:
         """Number of the trial that would be the next one."""
-        known = (trial.id.rpartition(".")[2] for trial in (*self.trials, *self.controls))
-        return 1 + max(map(int, known), default=0)
+        known = (trial_number(trial.id) for trial in (*self.trials, *self.controls))
+        return 1 + max(known, default=0)
 
     @property
     def seconds(self) -> float:

@@ -11,7 +11,7 @@ from cluster.state import events as ev
 from cluster.state.experiment import Experiment, Kind, Status
 from cluster.state.replacing import replace
 from cluster.state.state import StudyState
-from trainer.trial import ExperimentId
+from trainer.trial import Ending, ExperimentId
 
 RECENT = 32
 """How many verdict times are remembered for the rate."""
@@ -100,6 +100,16 @@ TRANSITIONS: dict[type[ev.Event], dict[Status, frozenset[Status]]] = {
     },
 }
 """What an event may make of an experiment: event -> status before -> statuses after."""
+STATUS_OF_ENDING = {
+    Ending.SCORED: S.MEASURED,
+    Ending.SHORT: S.PROPOSED,
+    Ending.PRUNED: S.PRUNED,
+    Ending.CRASHED: S.CRASHED,
+    Ending.TIMED_OUT: S.TIMED_OUT,
+    Ending.CANCELLED: S.CANCELLED,
+    Ending.LOST: S.LOST,
+}
+"""What the end of a trial makes of its experiment, unless somebody wants it cancelled."""
 _UNJUDGED = frozenset(
     {S.HELD, S.PROPOSED, S.QUEUED, S.RUNNING, S.MEASURED, S.REJECTED, S.CANCELLED, S.LOST}
 )

@@ -10,7 +10,7 @@ from cluster.state import events as ev
 from cluster.state import node_runs
 from cluster.state import rung_transitions as rungs
 from cluster.state.conditions import marks_of
-from cluster.state.experiment import STATUS_OF_ENDING, Experiment, Kind, Status, Trial, TrialPhase
+from cluster.state.experiment import Experiment, Kind, Status, Trial, TrialPhase
 from cluster.state.node_transitions import NODE_HANDLERS
 from cluster.state.proposing_transitions import (
     PROPOSING_HANDLERS,
@@ -23,7 +23,7 @@ from cluster.state.proposing_transitions import (
 from cluster.state.replacing import replace
 from cluster.state.staleness_transitions import STALENESS_HANDLERS
 from cluster.state.state import PersonCommit, StudyState
-from cluster.state.steps import step
+from cluster.state.steps import STATUS_OF_ENDING, step
 from cluster.state.study_transitions import OF_PEOPLE, STUDY_HANDLERS, Handler
 from cluster.state.trial_accounts import lost_at, replicated, slot_freed, slot_taken
 from cluster.state.winners import is_moot, left_out, lineage_of

@@ -48,7 +48,7 @@ from infra.facts.seed_text import CHANGES_SEED
 from infra.facts.time_facts import spent_facts, stage_facts, start_facts
 from infra.facts.trial_facts import crash_of, finite, marks_of, trial_facts
 from trainer.ports import Progress
-from trainer.trial import ExperimentId, TrialId, number_of
+from trainer.trial import ExperimentId, TrialId, experiment_id, number_of
 
 RECENT = 8
 """How many of the latest results a status holds."""
@@ -276,7 +276,7 @@ def _baseline(state: StudyState) -> BaselineFacts:
 def _slot(
     state: StudyState, slot: SlotState, progress: Mapping[TrialId, Progress], now: datetime
 ) -> SlotFacts:
-    experiment = ExperimentId(slot.trial.rpartition(".")[0])
+    experiment = experiment_id(slot.trial)
     heard = progress.get(slot.trial) or Progress(elapsed_s=0.0)
     found = state.experiments.get(experiment)
     return {

@@ -13,8 +13,9 @@ from enum import StrEnum
 from statistics import fmean
 
 from cluster.state.events import Event, Promoted, Recorded
-from cluster.state.experiment import STATUS_OF_ENDING, Experiment, Status
+from cluster.state.experiment import Experiment, Status
 from cluster.state.state import StudyState
+from cluster.state.steps import STATUS_OF_ENDING
 from trainer.trial import CommitId, Ending, ExperimentId, TrialOutcome, number_of
 
 

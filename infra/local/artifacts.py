@@ -12,7 +12,7 @@ from infra.local.home import StudyHome
 from trainer.paths import KINDS, OUT, PREDICTIONS, WorkerPaths, out_name
 from trainer.retention import is_pruned
 from trainer.safe_read import SafeFolder, Unsafe
-from trainer.trial import ExperimentId, SlotId
+from trainer.trial import SlotId, experiment_id
 
 _GONE = "it was removed here: see [keep] disk_gb"
 _BEGUN = frozenset({TrialPhase.RUNNING, TrialPhase.FINISHED, TrialPhase.LOST})
@@ -67,7 +67,7 @@ def artifacts_of(home: StudyHome, state: StudyState, name: str) -> list[TrialArt
 
     Attempts that left nothing, and of which nothing is to be said, are left out.
     """
-    experiment = state.experiments.get(ExperimentId(name.partition(".")[0]))
+    experiment = state.experiments.get(experiment_id(name))
     if experiment is None:
         return None
     trials = [*experiment.trials, *experiment.controls]

@@ -14,7 +14,7 @@ from infra.local.artifacts import is_awaited, is_on_node, paths_at
 from infra.local.home import StudyHome
 from trainer.paths import PREDICT, log_name, out_name
 from trainer.retention import is_pruned
-from trainer.trial import CrashKind, ExperimentId, Rung, TrialId
+from trainer.trial import CrashKind, ExperimentId, Rung, TrialId, experiment_id
 
 _STEP = re.compile(r"[a-z0-9-]*")
 
@@ -26,7 +26,7 @@ def find_log(home: StudyHome, state: StudyState, name: str) -> Path | None:
     were of no use, that of what made them of its model. `e42.1-predict` names a step of a trial.
     """
     name, _, step = name.partition("-")
-    experiment = state.experiments.get(ExperimentId(name.partition(".")[0]))
+    experiment = state.experiments.get(experiment_id(name))
     if experiment is None or not _STEP.fullmatch(step):
         return None
     controls = (trial for trial in experiment.controls if trial.id == name)
@@ -47,8 +47,8 @@ def _log_names(trial: Trial, step: str) -> Iterator[str]:
 def why_no_log(home: StudyHome, state: StudyState, name: str) -> str:
     """Say why there is no log of a trial, a step of one, or an experiment."""
     trial, _, step = name.partition("-")
-    number = trial.partition(".")[0]
-    experiment = state.experiments.get(ExperimentId(number))
+    number = experiment_id(trial)
+    experiment = state.experiments.get(number)
     if experiment is None:
         return f"there is no experiment {number} (see `incumbent log`)"
     if gone := _pruned(home, experiment, trial):
@@ -95,7 +95,7 @@ def is_to_come(state: StudyState, name: str) -> bool:
 
 def experiment_of(state: StudyState, name: str) -> Experiment | None:
     """Return an experiment (`e42`), or that of a trial (`e42.1`); None if there is none such."""
-    experiment = state.experiments.get(ExperimentId(name.partition(".")[0]))
+    experiment = state.experiments.get(experiment_id(name))
     if experiment is None:
         return None
     trials = (*experiment.trials, *experiment.controls)
@@ -141,7 +141,7 @@ def is_complete(home: StudyHome, state: StudyState, trial_id: TrialId) -> bool:
     """Say whether all that a trial will ever print is here: it has ended, and it has come back."""
     if is_running(state, trial_id):
         return False
-    experiment = state.experiments.get(ExperimentId(trial_id.partition(".")[0]))
+    experiment = state.experiments.get(experiment_id(trial_id))
     trials = (*experiment.trials, *experiment.controls) if experiment else ()
     last = [trial for trial in trials if trial.id == trial_id][-1:]
     return not any(trial.phase is TrialPhase.FINISHED and is_awaited(home, trial) for trial in last)
@@ -149,7 +149,7 @@ def is_complete(home: StudyHome, state: StudyState, trial_id: TrialId) -> bool:
 
 def is_running(state: StudyState, trial_id: TrialId) -> bool:
     """Say whether a trial still runs."""
-    experiment: Experiment | None = state.experiments.get(ExperimentId(trial_id.partition(".")[0]))
+    experiment = state.experiments.get(experiment_id(trial_id))
     if experiment is None:
         return False
     trials = (*experiment.trials, *experiment.controls)

@@ -20,10 +20,10 @@ import typer
 from cluster.config_keys import KIND, ConfigKey, describe_keys, toml
 from cluster.simulation.landscape import SECTIONS, landscapes, load_landscape
 from cluster.state.events import EVENT_TYPES, ExperimentProposed
-from cluster.state.experiment import STATUS_OF_ENDING, Kind, Status, TrialPhase
+from cluster.state.experiment import Kind, Status, TrialPhase
 from cluster.state.node_state import NodeStatus
 from cluster.state.node_transitions import NODE_TRANSITIONS
-from cluster.state.steps import TRANSITIONS
+from cluster.state.steps import STATUS_OF_ENDING, TRANSITIONS
 from eval.conditions import Mark
 from eval.judge import Verdict
 from eval.suspicion import Conduct

@@ -27,6 +27,7 @@ from trainer.trial import (
     SlotId,
     TrialId,
     TrialOutcome,
+    trial_number,
 )
 
 BEGIN = datetime(2026, 8, 1, 12, tzinfo=UTC)
@@ -125,7 +126,7 @@ class Study:
         name = ExperimentId(experiment)
         number, attempt = 1, 1
         for last in self.state.experiments[name].trials[-1:]:
-            number = int(last.id.rpartition(".")[2])
+            number = trial_number(last.id)
             if last.phase is TrialPhase.LOST:
                 attempt = last.attempt + 1
             else:
