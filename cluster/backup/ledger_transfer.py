@@ -102,7 +102,7 @@ def contents(
     curves = [
         Curve(curve=f"{trial.id}/{trial.attempt}", points=points)
         for experiment in state.experiments.values()
-        for trial in (*experiment.trials, *experiment.controls)
+        for trial in experiment.all_trials
         if trial.started_at and (points := progress.stored(trial.id, trial.attempt))
     ]
     header = Header(

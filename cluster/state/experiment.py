@@ -221,6 +221,11 @@ class Experiment:
     story: tuple[tuple[int, str], ...] = ()
     """Sequence number and name of every event that concerned it."""
 
+    @property
+    def all_trials(self) -> tuple[Trial, ...]:
+        """Its trials, and its controls after them."""
+        return (*self.trials, *self.controls)
+
     def scored_on(self, device_class: str) -> tuple[tuple[Trial, TrialOutcome, float], ...]:
         """Return each trial that was scored on a class and counts: its outcome, and its metric.
 
@@ -229,7 +234,7 @@ class Experiment:
         """
         scored = tuple(
             (trial, found, found.value)
-            for trial in (*self.trials, *self.controls)
+            for trial in self.all_trials
             if not trial.is_set_aside
             and (found := trial.outcome) is not None
             and found.value is not None
@@ -270,7 +275,7 @@ class Experiment:
     @property
     def classes(self) -> tuple[str, ...]:
         """Device class of each trial that was scored and counts."""
-        return tuple(_classes((*self.trials, *self.controls)))
+        return tuple(_classes(self.all_trials))
 
     @property
     def device_class(self) -> str:
@@ -343,7 +348,7 @@ class Experiment:
     @property
     def next_trial(self) -> int:
         """Number of the trial that would be the next one."""
-        known = (trial_number(trial.id) for trial in (*self.trials, *self.controls))
+        known = (trial_number(trial.id) for trial in self.all_trials)
         return 1 + max(known, default=0)
 
     @property

@@ -61,8 +61,7 @@ def is_of_machine(outcome: TrialOutcome) -> bool:
 
 def passed_beside(experiment: Experiment, node: str) -> bool:
     """Say whether an experiment ran to its end on another node."""
-    runs = (*experiment.trials, *experiment.controls)
-    elsewhere = (trial for trial in runs if trial.node not in {"", node})
+    elsewhere = (trial for trial in experiment.all_trials if trial.node not in {"", node})
     return any(trial.outcome and trial.outcome.ending in _PASSED for trial in elsewhere)
 
 

@@ -65,7 +65,7 @@ class LastResults:
         ended = [
             trial
             for experiment in state.experiments.values()
-            for trial in (*experiment.trials, *experiment.controls)
+            for trial in experiment.all_trials
             if trial.phase is TrialPhase.FINISHED and self._ended_at(trial) >= self._since
         ]
         return self._still(sorted(ended, key=self._ended_at), state)

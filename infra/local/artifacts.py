@@ -70,8 +70,7 @@ def artifacts_of(home: StudyHome, state: StudyState, name: str) -> list[TrialArt
     experiment = state.experiments.get(experiment_id(name))
     if experiment is None:
         return None
-    trials = [*experiment.trials, *experiment.controls]
-    wanted = [t for t in trials if name in {experiment.id, t.id}]
+    wanted = [t for t in experiment.all_trials if name in {experiment.id, t.id}]
     if not wanted and name != experiment.id:
         return None
     found = (_of_attempt(paths_at(home), trial) for trial in wanted if trial.phase in _BEGUN)

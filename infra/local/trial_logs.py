@@ -64,7 +64,7 @@ def _why_none_yet(experiment: Experiment, name: str) -> str:
         return f"{experiment.id} was rejected before it could run: {reason}"
     if there := _running_elsewhere(experiment, name):
         return f"the log of {there.id} has not come from {there.node} yet: try again"
-    trials = [each.id for each in (*experiment.trials, *experiment.controls)]
+    trials = [each.id for each in experiment.all_trials]
     if name not in {experiment.id, *trials}:
         known = f"its trials are {', '.join(trials)}" if trials else "no trial of it has started"
         return f"there is no trial {name} of {experiment.id}: {known}"
@@ -85,9 +85,7 @@ def is_to_come(state: StudyState, name: str) -> bool:
     experiment = experiment_of(state, name)
     if experiment is None:
         return False
-    trials = [
-        t for t in (*experiment.trials, *experiment.controls) if name in {experiment.id, t.id}
-    ]
+    trials = [t for t in experiment.all_trials if name in {experiment.id, t.id}]
     if not trials:
         return not experiment.status.is_terminal
     return trials[-1].phase in {TrialPhase.QUEUED, TrialPhase.RUNNING}
@@ -98,12 +96,12 @@ def experiment_of(state: StudyState, name: str) -> Experiment | None:
     experiment = state.experiments.get(experiment_id(name))
     if experiment is None:
         return None
-    trials = (*experiment.trials, *experiment.controls)
-    return experiment if name in {experiment.id, *(each.id for each in trials)} else None
+    names = {experiment.id, *(trial.id for trial in experiment.all_trials)}
+    return experiment if name in names else None
 
 
 def _running_elsewhere(experiment: Experiment, name: str) -> Trial | None:
-    found = (t for t in (*experiment.trials, *experiment.controls) if name in {experiment.id, t.id})
+    found = (t for t in experiment.all_trials if name in {experiment.id, t.id})
     running = (t for t in found if t.phase is TrialPhase.RUNNING and is_on_node(t.slot))
     return next(running, None)
 
@@ -142,7 +140,7 @@ def is_complete(home: StudyHome, state: StudyState, trial_id: TrialId) -> bool:
     if is_running(state, trial_id):
         return False
     experiment = state.experiments.get(experiment_id(trial_id))
-    trials = (*experiment.trials, *experiment.controls) if experiment else ()
+    trials = experiment.all_trials if experiment else ()
     last = [trial for trial in trials if trial.id == trial_id][-1:]
     return not any(trial.phase is TrialPhase.FINISHED and is_awaited(home, trial) for trial in last)
 
@@ -152,5 +150,5 @@ def is_running(state: StudyState, trial_id: TrialId) -> bool:
     experiment = state.experiments.get(experiment_id(trial_id))
     if experiment is None:
         return False
-    trials = (*experiment.trials, *experiment.controls)
-    return any(trial.id == trial_id and trial.phase is TrialPhase.RUNNING for trial in trials)
+    running = (t for t in experiment.all_trials if t.phase is TrialPhase.RUNNING)
+    return any(trial.id == trial_id for trial in running)

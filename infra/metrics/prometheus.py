@@ -230,7 +230,7 @@ class _StudyCollector(Collector):
     def _recall(self, experiment: Experiment) -> None:
         for end in ends(experiment):
             self._count_end(end)
-        for trial in (*experiment.trials, *experiment.controls):
+        for trial in experiment.all_trials:
             if trial.phase in {TrialPhase.FINISHED, TrialPhase.LOST}:
                 self._count_trial(trial)
         for _, name in experiment.story:
