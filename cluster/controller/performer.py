@@ -274,16 +274,9 @@ class Performer:
 
     @perform.register
     def _suspect(self, command: cmd.RecordSuspicion, state: StudyState) -> None:
-        experiment = state.experiments[command.experiment]
-        self.record(
-            f"{experiment.id}/suspected/{experiment.finished}",
-            ev.ExperimentSuspected(
-                experiment=experiment.id,
-                delta=command.delta,
-                reasons=command.reasons,
-                reference=command.reference,
-            ),
-        )
+        name = command.suspected.experiment
+        finished = state.experiments[name].finished
+        self.record(f"{name}/suspected/{finished}", command.suspected)
 
     @perform.register
     def _promote(self, command: cmd.Promote, state: StudyState) -> None:

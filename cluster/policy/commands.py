@@ -12,6 +12,7 @@ from cluster.state.events import (
     ControlJudged,
     Event,
     ExperimentJudged,
+    ExperimentSuspected,
     NodeQuarantined,
     RungJudged,
     SubmissionReceived,
@@ -149,10 +150,7 @@ class RecordControl(Command):
 class RecordSuspicion(Command):
     """Write down why a better score is not judged yet."""
 
-    experiment: ExperimentId
-    delta: float
-    reasons: tuple[str, ...]
-    reference: ExperimentId
+    suspected: ExperimentSuspected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

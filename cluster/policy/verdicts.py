@@ -9,6 +9,7 @@ from dataclasses import replace
 from cluster.policy import device_classes, seed_verdicts
 from cluster.policy.commands import Command, RecordJudgement, RecordSuspicion
 from cluster.policy.study_plan import StudyPlan
+from cluster.state.events import ExperimentSuspected
 from cluster.state.experiment import FROM_GIT, Experiment, Kind, Status
 from cluster.state.state import StudyState
 from cluster.state.winners import below, root
@@ -47,9 +48,7 @@ def _objections(state: StudyState, link: Experiment, plan: StudyPlan) -> Iterato
         found = Judgement(verdict=Verdict.DISCARD, delta=delta, reason="; ".join(breaches))
         yield RecordJudgement(experiment=link.id, judgement=found, reference=reference.id)
     elif not link.is_accepted and (reasons := _suspicions(state, link, plan)):
-        yield RecordSuspicion(
-            experiment=link.id, delta=delta, reasons=reasons, reference=reference.id
-        )
+        yield _suspicion(link, delta, reasons, reference)
 
 
 def _verdict(state: StudyState, experiment: Experiment, plan: StudyPlan) -> Command:
@@ -60,12 +59,7 @@ def _verdict(state: StudyState, experiment: Experiment, plan: StudyPlan) -> Comm
         objections = (*seed_verdicts.objections(experiment), *_barred_below(state, experiment))
         reasons = (*reasons, *objections)
     if reasons and found.verdict is not Verdict.DISCARD:
-        return RecordSuspicion(
-            experiment=experiment.id,
-            delta=found.delta,
-            reasons=reasons,
-            reference=reference.id,
-        )
+        return _suspicion(experiment, found.delta, reasons, reference)
     if reasons:  # it harms nobody; who reads its story should know
         words = f"{found.reason}; suspect besides: {'; '.join(reasons)}"
         found = replace(found, reason=words)
@@ -76,6 +70,16 @@ def _verdict(state: StudyState, experiment: Experiment, plan: StudyPlan) -> Comm
         reference=reference.id,
         device_class=experiment.device_class,
         reference_class=device_classes.reference(state, plan) if is_first else "",
+    )
+
+
+def _suspicion(
+    experiment: Experiment, delta: float, reasons: tuple[str, ...], reference: Experiment
+) -> RecordSuspicion:
+    return RecordSuspicion(
+        suspected=ExperimentSuspected(
+            experiment=experiment.id, delta=delta, reasons=reasons, reference=reference.id
+        )
     )
 
 

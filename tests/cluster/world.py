@@ -220,14 +220,9 @@ class World:
         self.happen(f"{command.trial}/control", command.event)
 
     def _recordsuspicion(self, command: cmd.RecordSuspicion) -> None:
-        event = ev.ExperimentSuspected(
-            experiment=command.experiment,
-            delta=command.delta,
-            reasons=command.reasons,
-            reference=command.reference,
-        )
-        n = self.state.experiments[command.experiment].finished
-        self.happen(f"{command.experiment}/suspected/{n}", event)
+        name = command.suspected.experiment
+        n = self.state.experiments[name].finished
+        self.happen(f"{name}/suspected/{n}", command.suspected)
 
     def _promote(self, command: cmd.Promote) -> None:
         winner, replaced = command.winner, command.replaces
