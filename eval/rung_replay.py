@@ -29,7 +29,6 @@ class _Rung:
     """A rung, for one device class."""
 
     step: Step
-    level: int
     reached: dict[int, float] = field(default_factory=dict)
     """By trial, in order: what it reached."""
     stopped: dict[int, Stop] = field(default_factory=dict)
@@ -69,7 +68,7 @@ def replay_rungs(
         if value is None:  # it failed by then, as it would have on the rung
             continue
         rungs_s += _wall_s(past, step, budget_s)
-        rung = rungs.setdefault((level, past.device_class), _Rung(step=step, level=level))
+        rung = rungs.setdefault((level, past.device_class), _Rung(step=step))
         rung.reached[index] = value
         rung.stopped[index] = _stop(past, step, budget_s)
         for risen in list(_going_on(rung, goal)):

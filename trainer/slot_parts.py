@@ -233,7 +233,7 @@ class SlotParts:
         return CardMemory(() if is_shared else self._slot.gpu_uuids, NvmlGpus())
 
 
-def beside(settings: WorkerSettings, name: str, *, code: CodeSource | None = None) -> SlotParts:
+def beside(settings: WorkerSettings, name: str) -> SlotParts:
     """Return the parts of a place that is no slot: it has no card, and a user of its own.
 
     Raises EnvironmentFailed, as SlotParts does, and where all users are taken.
@@ -243,4 +243,4 @@ def beside(settings: WorkerSettings, name: str, *, code: CodeSource | None = Non
     if isinstance(found, Unavailable):
         raise EnvironmentFailed(found.reason)
     slot = Slot(id=SlotId(name), incarnation="", node="", device="cpu", device_class="cpu")
-    return SlotParts(settings, slot, uid=found.uid, code=code)
+    return SlotParts(settings, slot, uid=found.uid)

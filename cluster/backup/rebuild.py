@@ -108,8 +108,6 @@ class Rebuilt:
     """Experiments whose end a table of results told."""
     unknown: int
     """Experiments of which nobody knows how they ended."""
-    is_measured: bool
-    """Whether anything has a score: else the study begins with its baseline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +141,6 @@ def rebuild(source: Source) -> Rebuilt:
         promotions=len(promotions),
         told=told,
         unknown=len(open_ones) - told,
-        is_measured=bool(story.state.lineage),
     )
 
 

@@ -35,7 +35,6 @@ class Answer:
     """What a proposer came up with, or why it did not."""
 
     proposer: str
-    asked: int
     context: Context
     proposals: Sequence[Proposal] = ()
     problem: str = ""
@@ -141,7 +140,7 @@ class ProposerDesk:
         while (question := seat.questions.get()) is not None:
             context, count = question
             start = time.monotonic()
-            answer = Answer(proposer=seat.proposer.name, asked=count, context=context)
+            answer = Answer(proposer=seat.proposer.name, context=context)
             try:
                 answer = replace(answer, proposals=seat.proposer.propose(context, count))
             except ProposerTroubled as trouble:

@@ -69,9 +69,9 @@ def lost_event(
     return Draft(id=f"{spec.trial}/{spec.attempt}/ended", at=now, event=event)
 
 
-def cancelled(reason: str = "cancelled before it started") -> TrialOutcome:
+def cancelled() -> TrialOutcome:
     """Return the outcome of a trial that never ran."""
-    return TrialOutcome(ending=Ending.CANCELLED, reason=reason)
+    return TrialOutcome(ending=Ending.CANCELLED, reason="cancelled before it started")
 
 
 def opened_event(slot: Slot, now: datetime) -> Draft:

@@ -229,7 +229,6 @@ def test_a_proposer_whose_key_is_wrong_ends_with_a_task_too_and_the_task_waits(
     controller._accept(
         Answer(
             proposer=payer.name,
-            asked=1,
             context=replace(context, task=task),
             problem="HTTP 401",
             is_done=True,
