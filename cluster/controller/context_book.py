@@ -9,6 +9,7 @@ import math
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -51,23 +52,21 @@ class ContextBook:
     Implements cluster.controller.ports.ContextSource and, to be quick, Observer: a state whose last
     event it has not seen is read from the first.
 
-    `readable` names frozen files to show; None takes the Python files at the repository's top, the
-    smallest first, within `MOST_FROZEN_FILE` and `MOST_FROZEN`. `scratchpad` returns the present
-    text of the scratchpad.
+    Frozen files that it shows are the Python files at the repository's top, the smallest first,
+    within `MOST_FROZEN_FILE` and `MOST_FROZEN`. `scratchpad` returns the present text of the
+    scratchpad.
     """
 
     def __init__(
         self,
         repository: StudyRepository,
         editable: Sequence[str],
-        readable: Sequence[str] | None = None,
-        scratchpad: Callable[[], str] = str,
         *,
+        scratchpad: Callable[[], str] = str,
         instructions: str = "",
     ) -> None:
         self._repository = repository
         self._editable = frozenset(editable)
-        self._readable = readable
         self._scratchpad = scratchpad
         self._instructions = instructions
         self._history: list[Past] = []
@@ -203,13 +202,10 @@ class ContextBook:
 
     def _frozen_files(self, base: CommitId) -> Mapping[str, str]:
         if self._frozen is None:
-            names = self._readable
             found = {}
-            for name in self._worth_reading(base) if names is None else names:
-                try:
+            for name in self._worth_reading(base):
+                with suppress(KeyError, ValueError):  # it is no text, or its name is none
                     found.update(self._repository.read_files(base, (name,)))
-                except (KeyError, ValueError):  # not there, or no text: nothing to read
-                    continue
             self._frozen = found
         return self._frozen
 

@@ -62,7 +62,9 @@ class FaultyLedger(InMemoryLedger):
 
 
 class PaperRepository:
-    """Trees are texts: a candidate's is what its edits say."""
+    """Trees are texts: a candidate's is what its edits say. No file is frozen."""
+
+    git: Any = SimpleNamespace(run=lambda *_: SimpleNamespace(stdout=b""))
 
     def commit_edits(self, *, edits: Mapping[str, str], **_: Any) -> Candidate:
         text = edits["train.py"]
@@ -187,7 +189,7 @@ class Office(World):
             proposers=list(self.voices.values()),
             observers=[],
             plan=self.plan,
-            contexts=ContextBook(PaperRepository(), ("train.py",), readable=()),
+            contexts=ContextBook(PaperRepository(), ("train.py",)),
             epoch=epoch,
             clock=lambda: self.now,
             notify=lambda _: None,
