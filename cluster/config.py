@@ -194,10 +194,9 @@ class StudyConfig(BaseModel):
     @model_validator(mode="after")
     def _hidden_labels_are_scored(self) -> "StudyConfig":
         hidden = {"[holdout]": self.holdout, "[final] labels": self.final.labels}
-        if self.score is None:
-            if named := [name for name, value in hidden.items() if value]:
-                raise ValueError(f"{named[0]} needs a section [score], which says how to score")
-            return self
+        named = [name for name, value in hidden.items() if value]
+        if self.score is None and named:
+            raise ValueError(f"{named[0]} needs a section [score], which says how to score")
         return self
 
     @model_validator(mode="after")

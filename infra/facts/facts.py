@@ -46,7 +46,7 @@ from infra.facts.proposer_records import CallFacts
 from infra.facts.rung_facts import rung_facts
 from infra.facts.seed_text import CHANGES_SEED
 from infra.facts.time_facts import spent_facts, stage_facts, start_facts
-from infra.facts.trial_facts import crash_of, finite, marks_of, trial_facts
+from infra.facts.trial_facts import crash_of, finite, iso, marks_of, trial_facts
 from trainer.ports import Progress
 from trainer.trial import ExperimentId, TrialId, experiment_id, number_of
 
@@ -92,7 +92,7 @@ def status_facts(  # noqa: PLR0913 - whatever is told of a moment beside the sta
         "stopping": state.stopping,
         "finished": state.finished,
         "failed": state.is_failed,
-        "started_at": _time(state.started_at),
+        "started_at": iso(state.started_at),
         "seconds": _since(state.started_at, now) or 0.0,
         # Nobody has recorded when a killed controller died; the last event is what is known.
         "running_seconds": max(0.0, state.running_s(now if is_running else state.heard_at or now)),
@@ -177,7 +177,7 @@ def show_facts(
         "parameters": dict(found.parameters),
         "priority": found.priority,
         "proposed_at": found.proposed_at.isoformat(),
-        "judged_at": _time(found.judged_at),
+        "judged_at": iso(found.judged_at),
         "verdict": found.verdict.value if found.verdict else None,
         "values": list(found.values),
         "standard_error": finite(score.standard_error) if score else None,
@@ -292,7 +292,7 @@ def _slot(
         "seconds": _since(slot.since, now),
         "last_line": heard.last_line,
         "shift": slot.shift,
-        "checked_at": _time(slot.checked_at),
+        "checked_at": iso(slot.checked_at),
         "points": {name: value for name, value in heard.points.items() if math.isfinite(value)},
     }
 
@@ -347,10 +347,6 @@ def _story(
             line["text"] = event_line(found[seq].event, state)
         story.append(line)
     return story
-
-
-def _time(at: datetime | None) -> str | None:
-    return at.isoformat() if at else None
 
 
 def _since(start: datetime | None, now: datetime) -> float | None:

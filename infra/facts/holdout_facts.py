@@ -63,7 +63,7 @@ def holdout_words(facts: HoldoutFacts | None) -> str:
     """Return the line of a status; empty where there is no holdout."""
     if facts is None:
         return ""
-    problem = f"{facts['problem']}" if facts["problem"] else ""
+    problem = facts["problem"]
     if facts["score"] is None or facts["gap"] is None:
         return problem
     told = f"{number(facts['score'])}, validation {number(facts['validation'])}"

@@ -33,8 +33,8 @@ def trial_facts(trial: Trial) -> TrialFacts:
         "slot": trial.slot,
         "node": trial.node,
         "queued_at": trial.queued_at.isoformat(),
-        "started_at": _time(trial.started_at),
-        "finished_at": _time(trial.finished_at),
+        "started_at": iso(trial.started_at),
+        "finished_at": iso(trial.finished_at),
         "seconds": trial.seconds,
         "rung_s": trial.rung_s,
         "marks": marks_of([trial]),
@@ -57,5 +57,6 @@ def finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _time(at: datetime | None) -> str | None:
+def iso(at: datetime | None) -> str | None:
+    """Return a time as JSON can hold it, or None."""
     return at.isoformat() if at else None

@@ -23,7 +23,7 @@ class Server:
 
     def __init__(self, home: StudyHome, url: str) -> None:
         self._embedded = None if url else EmbeddedServer(home)
-        self.url = url or EmbeddedServer(home).url
+        self.url = self._embedded.url if self._embedded else url
 
     def ensure(self) -> redis.Redis:
         """Return a client of a server that answers; starts the embedded one.
