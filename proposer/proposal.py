@@ -122,7 +122,6 @@ class Context:
     instructions: str = ""
     results: Sequence[Result] = ()
     """Results that this proposer has not been shown before, in order of their verdicts."""
-    seed: int = 0
     budget_s: float = 0.0
     """Seconds that one trial may train for."""
     frozen: Mapping[str, str] = field(default_factory=dict)

@@ -99,7 +99,6 @@ class ContextBook:
             commit=commit,
             files=files,
             instructions=self._instructions,
-            seed=plan.seed,
             budget_s=plan.budget_s,
             frozen=self._frozen_files(state.base_commit),
             guards=tuple(filter(None, map(guard_in_words, plan.guards))),

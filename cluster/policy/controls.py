@@ -30,7 +30,7 @@ def due(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
         yield from _anew(state, plan, asked)
         return
     for experiment, kind in device_classes.missing_bases(state, plan):
-        yield _control(experiment, plan, Place(device_class=kind), asked)
+        yield _control(experiment, Place(device_class=kind), asked)
     incumbent = state.incumbent
     if incumbent is None or not state.open:
         return  # without anything to measure there is nothing to check
@@ -41,7 +41,7 @@ def due(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
         is_due = state.takes_work(slot) and slot.since_control >= every
         if (is_due or slot.slot in doubted) and slot.slot not in checked:
             where = Place(device_class=slot.device_class, slot=slot.slot)
-            yield _control(incumbent, plan, where, asked)
+            yield _control(incumbent, where, asked)
 
 
 def _anew(state: StudyState, plan: StudyPlan, asked: dict[ExperimentId, int]) -> Iterator[Command]:
@@ -51,7 +51,7 @@ def _anew(state: StudyState, plan: StudyPlan, asked: dict[ExperimentId, int]) ->
         return
     is_asked = any(control.experiment == incumbent.id for control in state.controls.values())
     if not is_asked and not unmeasurable(state):
-        yield _control(incumbent, plan, Place(device_class=kind), asked)
+        yield _control(incumbent, Place(device_class=kind), asked)
 
 
 def unmeasurable(state: StudyState) -> str:
@@ -70,16 +70,14 @@ def unmeasurable(state: StudyState) -> str:
     return reasons[-1] if reasons else ""
 
 
-def _control(
-    experiment: Experiment, plan: StudyPlan, where: Place, asked: dict[ExperimentId, int]
-) -> QueueTrial:
+def _control(experiment: Experiment, where: Place, asked: dict[ExperimentId, int]) -> QueueTrial:
     number = experiment.next_trial + asked.get(experiment.id, 0)
     asked[experiment.id] = asked.get(experiment.id, 0) + 1
     return QueueTrial(
         experiment=experiment,
         trial=TrialId(f"{experiment.id}.{number}"),
         attempt=1,
-        seed=plan.seed + number,
+        seed=number,
         priority=PRIORITY,
         place=where,
         is_control=True,

@@ -56,5 +56,5 @@ def effects(
     runs = [one.scored_on(kind) for one in others if not one.seeds]
     return seed_effects(
         [[(trial.seed, value) for trial, _, value in scored] for scored in runs if len(scored) > 1],
-        first=plan.seed + 1,
+        first=1,
     )

@@ -77,7 +77,6 @@ class StudyPlan:
     """How often a candidate that crashed for a trivial reason goes back to its author."""
     approve: bool = False
     """Whether candidates of proposers wait for somebody's approval."""
-    seed: int = 0
 
     def seat(self, proposer: str) -> Seat:
         """Return the seat of a proposer; raises KeyError if it has none."""

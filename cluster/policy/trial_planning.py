@@ -92,7 +92,7 @@ def _queue_trial(state: StudyState, experiment: Experiment, plan: StudyPlan) -> 
         experiment=experiment,
         trial=trial,
         attempt=attempt,
-        seed=_seed(plan, experiment, trial, is_repeat=is_repeat),
+        seed=_seed(experiment, trial, is_repeat=is_repeat),
         priority=_PRIORITY[experiment.kind] + bounded,
         place=place,
         rung_s=ladder.next_rung(state, plan, experiment),
@@ -113,11 +113,11 @@ def _elsewhere(state: StudyState, place: Place, node: str) -> Place:
     return replace(place, avoid=node) if node and any(others) else place
 
 
-def _seed(plan: StudyPlan, experiment: Experiment, trial: TrialId, *, is_repeat: bool) -> int:
+def _seed(experiment: Experiment, trial: TrialId, *, is_repeat: bool) -> int:
     """Return a trial's seed, by its number; the first run in full has that of those on rungs."""
     rung_runs = {t.id for t in experiment.trials if t.rung_s is not None and t.id != trial}
     others = OTHER_SEEDS if experiment.seeds and is_repeat else 0
-    return plan.seed + trial_number(trial) - len(rung_runs) + others
+    return trial_number(trial) - len(rung_runs) + others
 
 
 def _smoke(state: StudyState, experiment: Experiment, plan: StudyPlan) -> Smoke | None:

@@ -175,7 +175,6 @@ class ReducerStudy(RepositoryStudy):
                 commit=commit,
                 files=files,
                 instructions="",
-                seed=0,
             )
             self.patches[self.state.next_experiment] = (place, self.changes)
             proposal = Proposal(edits={"train.py": "\n".join(lines)}, hypothesis=f"A{place}")
