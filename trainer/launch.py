@@ -129,7 +129,7 @@ def _start_confined(
         on_failure.callback(os.close, status)
         os.set_blocking(status, False)
         inherited = Descriptors(
-            seccomp=_readable(_filter(confinement, limits), stack),
+            seccomp=_readable(_filter(limits), stack),
             status=status_end,
             users=_readable(_users(confinement), stack),
             hosts=_readable(HOSTS.encode(), stack),
@@ -159,10 +159,10 @@ def _start_confined(
     return Started(pid, status)
 
 
-def _filter(confinement: Confinement, limits: RunLimits) -> bytes:
-    is_strict = confinement.strict_memory and not limits.counts_all_memory
+def _filter(limits: RunLimits) -> bytes:
+    """Return the filter of system calls; memory that is in no process's maps has to be counted."""
     try:
-        return program(os.uname().machine, strict_memory=is_strict)
+        return program(os.uname().machine, strict_memory=not limits.counts_all_memory)
     except ValueError as error:
         raise NoSandbox(str(error)) from error
 

@@ -93,8 +93,6 @@ class Confinement:
     tmp_bytes: int
     shm_bytes: int
     """Sizes of the private /tmp and /dev/shm, which are memory."""
-    strict_memory: bool = True
-    """Refuse memory that no process has mapped, where no control group counts it."""
     network: bool = False
     """Leave it this machine's network; a trial never has that."""
 

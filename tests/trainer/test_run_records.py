@@ -48,7 +48,6 @@ MESSAGES: list[Message] = [
             home_bytes=1,
             tmp_bytes=2,
             shm_bytes=3,
-            strict_memory=False,
         ),
         limits=Limits(memory_bytes=5, pids=7, folders=("/a", "/b")),
     ),

@@ -101,7 +101,6 @@ class BubblewrapSandbox:
     """What trials may read, besides the system."""
     devices: Sequence[str] = ()
     sizes: Sizes
-    strict_memory: bool = True
     network: bool = False
     """Leave what runs in it this machine's network: for agents alone, never for a trial."""
     name: str = "bubblewrap"
@@ -138,7 +137,6 @@ class BubblewrapSandbox:
             home_bytes=self.sizes.home,
             tmp_bytes=self.sizes.tmp,
             shm_bytes=self.sizes.shm,
-            strict_memory=self.strict_memory,
             network=self.network,
         )
         env = inside(request.env, home=self.home, offline=not self.network)
