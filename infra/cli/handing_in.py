@@ -104,24 +104,28 @@ def hand_in(
     from infra.local.controller_process import find_controller
     from infra.local.requests import request
 
+    before = study.state() if wait else None
     for submission in made:
         request(study, submission)
     if not wait and find_controller(study.home) is None:
         note("the study does not run: the next `incumbent run` takes it up")
-    verdicts = _wait(study, [s.submission for s in made]) if wait else {}
+    verdicts = _wait(study, before, [s.submission for s in made]) if before else {}
     _report(made, verdicts, as_json=as_json)
     if any(v.get("status") == "rejected" for v in verdicts.values()):
         raise typer.Exit(1)
 
 
-def _wait(study: "OpenStudy", names: list[str]) -> dict[str, dict[str, object]]:
+def _wait(
+    study: "OpenStudy", before: "StudyState", names: list[str]
+) -> dict[str, dict[str, object]]:
     """Wait until every submission has come to an end; return what became of each.
 
-    What has to happen first is said once, whenever it comes to that.
+    `before` is the state before they were handed in. What has to happen first is said once,
+    whenever it comes to that.
     """
     from infra.facts.submission_fate import SubmissionFates
 
-    fates, told = SubmissionFates(names), ""
+    fates, told = SubmissionFates(names, before), ""
     while True:
         fates.read(study.ledger)
         if fates.are_known():

@@ -11,13 +11,16 @@ from trainer.trial import ExperimentId
 
 
 class SubmissionFates:
-    """Follows a few submissions through the ledger."""
+    """Follows a few submissions through the ledger.
 
-    def __init__(self, submissions: Sequence[str]) -> None:
+    `state` is that before they were handed in: what follows is all that is read.
+    """
+
+    def __init__(self, submissions: Sequence[str], state: StudyState) -> None:
         self._waiting = set(submissions)
         self._experiments: dict[str, ExperimentId] = {}
         self._rejected: dict[str, str] = {}
-        self.state = StudyState()
+        self.state = state
         """As of the last event that was read."""
 
     def read(self, ledger: Ledger) -> None:

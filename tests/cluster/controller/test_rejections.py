@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.ledger.ledger import load
 from cluster.policy.proposal_planning import MOST_REJECTIONS
 from cluster.state import events as ev
 from cluster.state.experiment import Kind, Status
@@ -140,12 +141,13 @@ def test_a_restarted_proposer_is_shown_what_was_rejected(bench: Bench) -> None:
 
 def test_a_submission_with_a_typo_is_rejected_too(bench: Bench) -> None:
     patch = "--- a/train.py\n+++ b/train.py\n@@ -5,3 +5,4 @@\n \n \n B = 1\n+print(modle)\n"
+    before = load(bench.ledger)
     bench.ask(ev.SubmissionReceived(submission="mine", hypothesis="mine", patch=patch))
     script = Script([edited(A=3)])
     bench.controller(
         lambda b: ThreadFleet(b, 1), script, experiments=1, preflight=preflight(bench)
     ).run()
-    fates = SubmissionFates(["mine"])
+    fates = SubmissionFates(["mine"], before)
     fates.read(bench.ledger)
     assert fates.are_known()
     (fact,) = fates.facts().values()
