@@ -20,7 +20,7 @@ from pydantic import (
     field_validator,
 )
 
-from proposer.likeness import unified
+from proposer.hunks import unified
 from proposer.plain import cut, fenced, plain_line, plain_text
 from proposer.prompt import render
 from proposer.proposal import Context, Past, Task, TaskKind

@@ -23,7 +23,8 @@ from proposer.anthropic_model import (
 from proposer.config import ClaudeSource
 from proposer.constants import turned_constants
 from proposer.edits import EditProblem, apply_edits
-from proposer.likeness import twin, unified
+from proposer.hunks import unified
+from proposer.likeness import twin
 from proposer.prices import Price
 from proposer.prompt import most_tokens, render
 from proposer.proposal import (

@@ -5,11 +5,10 @@ The only tolerance is for white space at the ends of lines, and it is used where
 nowhere: models drop it, and no program means anything by it.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from proposer.hunks import Hunk, read_hunks
+from proposer.hunks import Hunk, lines_of, read_hunks
 
 _MOST_QUOTED = 80
 
@@ -83,7 +82,7 @@ def _replaced(text: str, search: str, replace: str, path: str) -> str:
         raise EditProblem(
             f"{path}: the text {_quoted(search)} stands there {found} times; quote more around it"
         )
-    lines, wanted = _lines(text), search.removesuffix("\n").split("\n")
+    lines, wanted = lines_of(text), search.removesuffix("\n").split("\n")
     places = _places(lines, wanted)
     if len(places) > 1:
         raise EditProblem(
@@ -125,7 +124,7 @@ def _near(text: str, search: str) -> str:
 
 
 def _patched(text: str, hunks: Sequence[Hunk], path: str) -> str:
-    lines = _lines(text)
+    lines = lines_of(text)
     done: list[str] = []
     at = 0
     for number, hunk in enumerate(hunks, start=1):
@@ -162,11 +161,6 @@ def _joined(lines: list[str], more: Sequence[str]) -> list[str]:
     if lines and more and not lines[-1].endswith("\n"):
         lines = [*lines[:-1], f"{lines[-1]}\n"]
     return [*lines, *more]
-
-
-def _lines(text: str) -> list[str]:
-    """Return lines with their ends; as for git, that is the line feed alone."""
-    return [line for line in re.split(r"(?<=\n)", text) if line]
 
 
 def _end_of(lines: Sequence[str], at: int) -> str:

@@ -1,9 +1,12 @@
-"""Unified diffs of one file, as language models write them: with line numbers that are guesses.
+"""Unified diffs: those that language models write of one file, and those that we show them.
 
-Pure. `proposer.patch` reads the patches that people hand in, which git is to apply exactly.
+Pure. The line numbers of models are guesses. `proposer.patch` reads the patches that people hand
+in, which git is to apply exactly.
 """
 
+import difflib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 _HEADER = re.compile(r"^@@(?: -(\d+)(?:,\d+)? \+\d+(?:,\d+)?)? ?@@")
@@ -58,3 +61,23 @@ def read_hunks(path: str, diff: str) -> list[Hunk]:
     if not hunks:
         raise ValueError(f"{path}: the diff has no hunk that begins with @@")
     return hunks
+
+
+def unified(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """Return the unified diff between two versions of files; empty where they are the same."""
+    return "".join(
+        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
+        for path in sorted({*before, *after})
+        if before.get(path, "") != after.get(path, "")
+        for line in difflib.unified_diff(
+            lines_of(before.get(path, "")),
+            lines_of(after.get(path, "")),
+            f"a/{path}",
+            f"b/{path}",
+        )
+    )
+
+
+def lines_of(text: str) -> list[str]:
+    """Return lines with their ends; as for git, that is the line feed alone."""
+    return [line for line in re.split(r"(?<=\n)", text) if line]

@@ -5,9 +5,7 @@ their hypotheses and their diffs are, each from 0 to 100. Where the earlier diff
 words alone decide.
 """
 
-import difflib
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from rapidfuzz import fuzz, process
 
@@ -47,25 +45,6 @@ def twin(history: Sequence[Past], *, hypothesis: str, patch: str, likeness: floa
         if degree >= likeness and (best is None or degree > best[0]):
             best = (degree, past)
     return best[1] if best else None
-
-
-def unified(before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """Return the unified diff between two versions of files; empty where they are the same."""
-    return "".join(
-        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
-        for path in sorted({*before, *after})
-        if before.get(path, "") != after.get(path, "")
-        for line in difflib.unified_diff(
-            _lines(before.get(path, "")),
-            _lines(after.get(path, "")),
-            f"a/{path}",
-            f"b/{path}",
-        )
-    )
-
-
-def _lines(text: str) -> list[str]:
-    return [line for line in re.split(r"(?<=\n)", text) if line]
 
 
 def _words(text: str) -> str:

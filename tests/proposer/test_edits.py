@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proposer.edits import Edit, EditProblem, apply_edits
-from proposer.likeness import twin, unified
+from proposer.hunks import unified
+from proposer.likeness import twin
 from proposer.syntax import digest
 from tests.proposer.study import TRAIN, past
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proposer.likeness import unified
+from proposer.hunks import unified
 from proposer.proposal import ProposerDone
 from proposer.replay import Replay, read_recorded, record
 from tests.proposer.study import TRAIN, context
