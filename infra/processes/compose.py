@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from cluster.config import StudyConfig
+from cluster.controller.context_book import ContextBook
 from cluster.controller.controller import Controller
 from cluster.controller.controller_parts import Parts
 from cluster.controller.curve_book import CurveBook
@@ -79,31 +80,7 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
     metric = config.metric.metric()
     repository = StudyRepository.open(study.home.git, study=config.study.name)
     seeds = SeedReader(pattern=config.trial.seed_pattern, command=config.trial.command)
-    pad = proposing.scratchpad(study, config, repository)
-    instructions = _instructions(repository, state, config)
-    plan = StudyPlan(
-        seeds=_habit(seeds, repository, state, config),
-        reference_class=config.judge.reference_class,
-        control_every=config.judge.control_every,
-        replicate_share=config.judge.replicate_share,
-        metric=metric,
-        judge=config.judge.judge(metric),
-        reducer=config.reducer.policy,
-        max_staleness=config.reducer.max_staleness,
-        guards=tuple(section.guard() for section in config.guard),
-        proposers=proposing.seats_of(config, list(ingredients.proposers)),
-        budget_s=config.trial.budget_s,
-        smoke_s=config.trial.smoke_s,
-        rungs=config.rungs(),
-        slots=cpu_slots(config),
-        most_experiments=config.limits.experiments,
-        most_hours=config.limits.hours,
-        most_slot_hours=config.limits.gpu_hours,
-        most_usd=config.limits.usd,
-        most_tokens=config.limits.tokens,
-        max_fixes=config.proposals.max_fixes,
-        approve=config.proposals.approve,
-    )
+    pad = Scratchpad(study.home.scratchpad, repository, config.proposals.scratchpad_chars)
     performer = Performer(
         ledger=study.ledger,
         queue=study.queue,
@@ -120,7 +97,12 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
     )
     rule = pruning_rule(config.pruner, metric.goal)
     curves = CurveBook(study.progress, rule, config.trial.budget_s) if rule else None
-    contexts = proposing.context_book(config, repository, pad, instructions)
+    contexts = ContextBook(
+        repository,
+        config.study.editable,
+        scratchpad=pad.read,
+        instructions=_instructions(repository, state, config),
+    )
     waiting = RedisStore(connect(study.server.url), study.home.id)
     last = LastResults(
         since=now(),
@@ -137,7 +119,7 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
         fleet=ingredients.fleet,
         proposers=ingredients.proposers,
         observers=[each for each in watching if each is not None],
-        plan=plan,
+        plan=_plan(config, ingredients.proposers, _habit(seeds, repository, state, config)),
         contexts=contexts,
         note=partial(_note_down, pad),
         epoch=ingredients.epoch,
@@ -149,6 +131,33 @@ def controller(ingredients: Ingredients, state: StudyState) -> Controller:
         finish=partial(_finish, last, ingredients.holdout),
     )
     return Controller(parts, state)
+
+
+def _plan(config: StudyConfig, made: Sequence[Proposer], seeds: SeedHabit) -> StudyPlan:
+    metric = config.metric.metric()
+    return StudyPlan(
+        seeds=seeds,
+        reference_class=config.judge.reference_class,
+        control_every=config.judge.control_every,
+        replicate_share=config.judge.replicate_share,
+        metric=metric,
+        judge=config.judge.judge(metric),
+        reducer=config.reducer.policy,
+        max_staleness=config.reducer.max_staleness,
+        guards=tuple(section.guard() for section in config.guard),
+        proposers=proposing.seats_of(config, made),
+        budget_s=config.trial.budget_s,
+        smoke_s=config.trial.smoke_s,
+        rungs=config.rungs(),
+        slots=cpu_slots(config),
+        most_experiments=config.limits.experiments,
+        most_hours=config.limits.hours,
+        most_slot_hours=config.limits.gpu_hours,
+        most_usd=config.limits.usd,
+        most_tokens=config.limits.tokens,
+        max_fixes=config.proposals.max_fixes,
+        approve=config.proposals.approve,
+    )
 
 
 def _finish(last: LastResults, watch: HoldoutWatch | None, look: Callable[[], StudyState]) -> None:

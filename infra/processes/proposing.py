@@ -6,8 +6,6 @@ from datetime import datetime
 from pathlib import Path
 
 from cluster.config import StudyConfig
-from cluster.controller.context_book import ContextBook
-from cluster.controller.scratchpad import Scratchpad
 from cluster.git.study_repository import StudyRepository
 from cluster.ledger.call_book import CallBook
 from cluster.policy.study_plan import Seat
@@ -186,7 +184,7 @@ class LedgerTrees:
             raise LookupError(str(error)) from error
 
 
-def seats_of(config: StudyConfig, made: list[Proposer]) -> tuple[Seat, ...]:
+def seats_of(config: StudyConfig, made: Sequence[Proposer]) -> tuple[Seat, ...]:
     """Return the proposers as decisions see them."""
     sources = dict(zip(names_of(config.proposer), config.proposer, strict=True))
     return tuple(_seat(proposer, sources.get(proposer.name)) for proposer in made)
@@ -205,19 +203,4 @@ def _seat(proposer: Proposer, source: object) -> Seat:
         batch=batch,
         tasks=proposer.tasks,
         reads_patches=isinstance(source, ClaudeSource | AgentSource),
-    )
-
-
-def scratchpad(study: OpenStudy, config: StudyConfig, repository: StudyRepository) -> Scratchpad:
-    """Return the study's scratchpad."""
-    limit = config.proposals.scratchpad_chars
-    return Scratchpad(study.home.scratchpad, repository, limit)
-
-
-def context_book(
-    config: StudyConfig, repository: StudyRepository, pad: Scratchpad, instructions: str
-) -> ContextBook:
-    """Return what puts contexts together."""
-    return ContextBook(
-        repository, config.study.editable, scratchpad=pad.read, instructions=instructions
     )
