@@ -24,7 +24,7 @@ from cluster.ledger.progress import ProgressStore
 from cluster.ledger.redis_ledger import RedisLedger
 from cluster.ledger.redis_store import RedisStore, translated
 from cluster.queue.queue_events import lost_event
-from cluster.queue.redis_queue import key_of, spec_of_lease
+from cluster.queue.redis_queue import attempt_in, spec_of_lease
 from cluster.state.events import Draft, Recorded
 from cluster.state.state import StudyState
 from cluster.state.transitions import apply
@@ -77,7 +77,7 @@ def moment(store: RedisStore) -> Moment:
 
 
 def _waiting(member: bytes, rank: float, specs: dict[bytes, bytes]) -> Waiting:
-    spec = from_json(TrialSpec, specs[key_of(member)])
+    spec = from_json(TrialSpec, specs[attempt_in(member)])
     return Waiting(rank=rank, member=member.decode(), spec=spec)
 
 
@@ -173,7 +173,7 @@ def _put_back(store: RedisStore, queue: QueueRecords) -> None:
     pipeline = store.client.pipeline(transaction=True)
     pipeline.hset(store.key("meta"), mapping={"epoch": queue.epoch, "count": queue.count})
     for one in queue.waiting:
-        pipeline.hset(store.key("specs"), key_of(one.member.encode()), to_json(one.spec))
+        pipeline.hset(store.key("specs"), attempt_in(one.member.encode()), to_json(one.spec))
         pipeline.zadd(store.key("ready"), {one.member: one.rank})
     with translated():
         pipeline.execute()

@@ -36,7 +36,7 @@ class _LeaseEntry:
     node: str
 
 
-_Of = tuple[int, str, str]
+_LeaseId = tuple[int, str, str]
 """What scripts know a lease by: token, incarnation, TRIAL|ATTEMPT."""
 CLOSED = -1
 """What lease.lua answers while the slot is to start no trial."""
@@ -53,12 +53,11 @@ class RedisTrialQueue:
     def put(self, spec: TrialSpec, *, priority: int, now: datetime, epoch: int) -> None:
         """See TrialQueue."""
         draft = queued_event(spec, now)
-        key = _key_of(spec)
         place = spec.place
         where = f"{place.slot}@{place.avoid}" if place.avoid else place.slot
         tag = "" if place == Place() else f"|{where}|{place.device_class}"
-        args = (str(epoch), draft.id, encode_draft(draft), key, to_json(spec), -priority, tag)
-        self._store.run("put", *args)
+        about = (_attempt_of(spec), to_json(spec), -priority, tag)
+        self._store.run("put", str(epoch), draft.id, encode_draft(draft), *about)
 
     def lease(
         self, slot: Slot, *, now: datetime, ttl_s: float, even_avoiding: bool = True
@@ -66,14 +65,15 @@ class RedisTrialQueue:
         """See TrialQueue."""
         choose: Choose[bytes] = chosen if even_avoiding else preferred
         while (first := self._pick(choose, slot, now)) is not None:
-            member, key, spec = first
+            member, spec = first
             entry = _LeaseEntry(
                 spec=spec, slot=slot.id, incarnation=slot.incarnation, node=slot.node
             )
             draft = started_event(spec, slot, now)
             expiry = now.timestamp() + ttl_s
-            about = (member, key, to_json(entry), expiry, slot.id, _mode_of(slot.node))
-            token = self._store.run("lease", *about, draft.id, encode_draft(draft))
+            held = (member, attempt_in(member), to_json(entry), expiry)
+            where = (slot.id, _mode_of(slot.node))
+            token = self._store.run("lease", *held, *where, draft.id, encode_draft(draft))
             if token == CLOSED:
                 return None
             if token:
@@ -86,15 +86,15 @@ class RedisTrialQueue:
         first = self._pick(to_prepare, slot, now) if is_open else None
         wish, spec = b"", None
         if first is not None:
-            member, _, spec = first
+            member, spec = first
             wish = f"{now.timestamp() + ttl_s!r}|".encode() + member
         is_kept = self._store.run("reserve", slot.id, _mode_of(slot.node), wish)
         return spec if is_kept else None
 
     def _pick(
         self, choose: Choose[bytes], slot: Slot, now: datetime
-    ) -> tuple[bytes, bytes, TrialSpec] | None:
-        """Return a waiting trial for the slot: member, TRIAL|ATTEMPT, spec; None without one."""
+    ) -> tuple[bytes, TrialSpec] | None:
+        """Return a waiting trial for the slot, as a member of `ready`; None without one."""
         while True:
             if (wished := self._wish(slot, now)) is not None:
                 return wished
@@ -102,11 +102,10 @@ class RedisTrialQueue:
             member = choose(self._waiting(reserved, slot), reserved, slot.id)
             if member is None:
                 return None
-            key = key_of(member)
-            if (spec := self._spec(key)) is not None:  # else it was leased between the commands
-                return member, key, spec
+            if (spec := self._spec(member)) is not None:  # else it was leased meanwhile
+                return member, spec
 
-    def _wish(self, slot: Slot, now: datetime) -> tuple[bytes, bytes, TrialSpec] | None:
+    def _wish(self, slot: Slot, now: datetime) -> tuple[bytes, TrialSpec] | None:
         """Return what the slot has reserved if nothing goes before it: then nothing else matters.
 
         That is the answer nearly always, and it costs the same however many slots there are.
@@ -120,9 +119,8 @@ class RedisTrialQueue:
             rank = self._store.client.zscore(self._key("ready"), member)
         if rank is None or any(before < rank for _, before in self._head(slot, 1)):
             return None
-        key = key_of(member)
-        spec = self._spec(key)
-        return None if spec is None else (member, key, spec)
+        spec = self._spec(member)
+        return None if spec is None else (member, spec)
 
     def _waiting(self, reserved: Mapping[bytes, SlotId], slot: Slot) -> list[tuple[bytes, float]]:
         """Return the head of the queue, as far as a choice depends on it, with the slot's wish."""
@@ -177,9 +175,10 @@ class RedisTrialQueue:
                 found[member] = SlotId(owner.decode())
         return found
 
-    def _spec(self, key: bytes) -> TrialSpec | None:
+    def _spec(self, member: bytes) -> TrialSpec | None:
         with translated():
-            payload = cast("bytes | None", self._store.client.hget(self._key("specs"), key))
+            found = self._store.client.hget(self._key("specs"), attempt_in(member))
+        payload = cast("bytes | None", found)
         return None if payload is None else from_json(TrialSpec, payload)
 
     def _members(self) -> list[bytes]:
@@ -192,30 +191,30 @@ class RedisTrialQueue:
     def extend(self, slot: Slot, lease: Lease, *, now: datetime, ttl_s: float) -> Heartbeat:
         """See TrialQueue."""
         expiry = now.timestamp() + ttl_s
-        answer = cast("bytes", self._store.run("extend", *_of(lease, slot.incarnation), expiry))
-        return Heartbeat(answer.decode())
+        answer = self._store.run("extend", *_lease_id(lease, slot.incarnation), expiry)
+        return Heartbeat(cast("bytes", answer).decode())
 
     def complete(self, slot: Slot, lease: Lease, outcome: TrialOutcome, *, now: datetime) -> bool:
         """See TrialQueue."""
-        return self._end(_of(lease, slot.incarnation), ended_event(lease.spec, outcome, now))
+        return self._end(_lease_id(lease, slot.incarnation), ended_event(lease.spec, outcome, now))
 
     def give_back(self, held: Held, reason: str, *, now: datetime) -> bool:
         """See TrialQueue."""
         draft = lost_event(held.spec, reason, now, is_given_back=True)
-        return self._end(_of(held, held.incarnation), draft)
+        return self._end(_lease_id(held, held.incarnation), draft)
 
-    def _end(self, of: _Of, draft: Draft, latest_expiry: float | None = None) -> bool:
+    def _end(self, lease: _LeaseId, draft: Draft, latest_expiry: float | None = None) -> bool:
         latest = "" if latest_expiry is None else repr(latest_expiry)
-        is_over = bool(self._store.run("end", *of, draft.id, encode_draft(draft), latest))
+        is_over = bool(self._store.run("end", *lease, draft.id, encode_draft(draft), latest))
         if is_over:
-            self._progress.forget(TrialId(of[2].partition("|")[0]))
+            self._progress.forget(TrialId(lease[2].partition("|")[0]))
         return is_over
 
     def cancel(self, trial: TrialId, *, now: datetime, epoch: int) -> None:
         """See TrialQueue."""
         for member in self._members():
-            key = key_of(member)
-            if key.partition(b"|")[0] == trial.encode() and self._cancel(member, key, now, epoch):
+            is_of_trial = attempt_in(member).partition(b"|")[0] == trial.encode()
+            if is_of_trial and self._cancel(member, now, epoch):
                 return
         self._answer(trial, Heartbeat.CANCEL, epoch)
 
@@ -229,18 +228,18 @@ class RedisTrialQueue:
 
     def withdraw(self, trial: TrialId, attempt: int, draft: Draft, *, epoch: int) -> bool:
         """See TrialQueue."""
-        key = f"{trial}|{attempt}".encode()
-        found = (member for member in self._members() if key_of(member) == key)
-        return any(self._take_out(member, key, draft, epoch) for member in found)
+        wanted = f"{trial}|{attempt}".encode()
+        found = (member for member in self._members() if attempt_in(member) == wanted)
+        return any(self._take_out(member, draft, epoch) for member in found)
 
-    def _cancel(self, member: bytes, key: bytes, now: datetime, epoch: int) -> bool:
-        spec = self._spec(key)
+    def _cancel(self, member: bytes, now: datetime, epoch: int) -> bool:
+        spec = self._spec(member)
         if spec is None:
             return False
-        return self._take_out(member, key, ended_event(spec, cancelled(), now), epoch)
+        return self._take_out(member, ended_event(spec, cancelled(), now), epoch)
 
-    def _take_out(self, member: bytes, key: bytes, draft: Draft, epoch: int) -> bool:
-        args = (str(epoch), member, key, draft.id, encode_draft(draft))
+    def _take_out(self, member: bytes, draft: Draft, epoch: int) -> bool:
+        args = (str(epoch), member, attempt_in(member), draft.id, encode_draft(draft))
         return bool(self._store.run("cancel", *args))
 
     def give_back_all(self, *, epoch: int) -> None:
@@ -269,7 +268,7 @@ class RedisTrialQueue:
         lost = [(int(token), from_json(_LeaseEntry, entry)) for token, entry in found if entry]
         return sum(
             self._end(
-                (token, entry.incarnation, _key_of(entry.spec)),
+                (token, entry.incarnation, _attempt_of(entry.spec)),
                 lost_event(entry.spec, f"{entry.slot} fell silent", now),
                 seconds,
             )
@@ -287,7 +286,7 @@ class RedisTrialQueue:
         for held in self._holding(slot.id):
             if held.slot == slot.id and held.incarnation != slot.incarnation:
                 reason = f"the worker on {slot.id} was replaced"
-                self._end(_of(held, held.incarnation), lost_event(held.spec, reason, now))
+                self._end(_lease_id(held, held.incarnation), lost_event(held.spec, reason, now))
 
     def close_slot(self, slot: SlotId, reason: str, *, now: datetime) -> None:
         """See TrialQueue."""
@@ -351,15 +350,15 @@ def spec_of_lease(payload: bytes) -> TrialSpec:
     return from_json(_LeaseEntry, payload).spec
 
 
-def _key_of(spec: TrialSpec) -> str:
+def _attempt_of(spec: TrialSpec) -> str:
     return f"{spec.trial}|{spec.attempt}"
 
 
-def _of(lease: Lease | Held, incarnation: str) -> _Of:
-    return lease.token, incarnation, _key_of(lease.spec)
+def _lease_id(lease: Lease | Held, incarnation: str) -> _LeaseId:
+    return lease.token, incarnation, _attempt_of(lease.spec)
 
 
-def key_of(member: bytes) -> bytes:
+def attempt_in(member: bytes) -> bytes:
     """Return TRIAL|ATTEMPT of COUNT|TRIAL|ATTEMPT, or of what says besides where it may run."""
     return b"|".join(member.split(b"|", 3)[1:3])
 
