@@ -10,7 +10,7 @@ from statistics import median
 
 from cluster.config import StudyConfig
 from cluster.state.state import StudyState
-from infra.facts.plain_text import dollars, duration
+from infra.facts.plain_text import counted, dollars, duration
 from infra.local.settings import default_cpu_slots
 from proposer.config import AgentSource, ClaudeSource
 
@@ -94,10 +94,9 @@ def night_words(config: StudyConfig, state: StudyState, *, slots: int, price: Mo
     lines = []
     if night is not None:
         how = "as measured" if night.is_measured else "assumed"
-        many = "" if night.slots == 1 else "s"
         lines.append(
             f"expect about {night.trials:.0f} trials of {duration(night.seconds)} ({how}) on "
-            f"{night.slots} slot{many}, and {night.ideas:.0f} ideas judged"
+            f"{counted(night.slots, 'slot')}, and {night.ideas:.0f} ideas judged"
         )
     if not any(isinstance(source, ClaudeSource | AgentSource) for source in config.proposer):
         return lines

@@ -26,7 +26,7 @@ from eval.metric import Goal, Metric
 from infra.display.labels import Area, Label, Placed, place
 from infra.display.picture import Order, Point
 from infra.facts.fates import Fate
-from infra.facts.plain_text import one_line
+from infra.facts.plain_text import counted, one_line
 
 INK, FAINT, GRID = "#1f2328", "#8c959f", "#eaeef2"
 KEPT, DISCARDED, CRASHED = "#1a7f37", "#b1bac4", "#cf222e"
@@ -244,9 +244,9 @@ class _Chart:
     def _title(self) -> str:
         proposals = sum(point.kind is Kind.PROPOSAL for point in self._points)
         merges = sum(point.kind is Kind.MERGE for point in self._points)
-        counts = _count(proposals, "experiment")
+        counts = counted(proposals, "experiment")
         if merges:
-            counts += f" and {_count(merges, 'merge')}"
+            counts += f" and {counted(merges, 'merge')}"
         kept = [value for _, _, value in self._kept]
         if not kept:
             return counts
@@ -326,10 +326,6 @@ _DIRECTIONS = {Goal.MINIMIZE: "lower is better", Goal.MAXIMIZE: "higher is bette
 def _forms(point: Point) -> list[str]:
     """Return a label and shorter forms of it, the longest first."""
     return list(dict.fromkeys([point.label, one_line(point.label, 24), one_line(point.label, 12)]))
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def _shortest(first: float, last: float) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from infra.facts.fact_records import StartFacts, TimeFacts, TrialFacts
-from infra.facts.plain_text import duration, one_line
+from infra.facts.plain_text import counted, duration, one_line
 from trainer.run_start import Start
 
 _STAGES = ("smoke", "start", "prepare", "steps", "evaluate", "predict")
@@ -29,8 +29,7 @@ def time_spent(facts: TimeFacts) -> str:
     share = facts["training_share"]
     if share is None:
         return ""
-    count = facts["trials"]
-    of = f"{count} trial{'' if count == 1 else 's'}"
+    of = counted(facts["trials"], "trial")
     return f"{_stages(facts['stages_s'])}; {100 * share:.0f} % is training (median of {of})"
 
 

@@ -17,7 +17,7 @@ from cluster.state.experiment import Kind
 from cluster.state.state import StudyState
 from cluster.state.winners import takes_out
 from eval.judge import Verdict
-from infra.facts.plain_text import dollars, number, one_line, signed
+from infra.facts.plain_text import counted, dollars, number, one_line, signed
 from infra.facts.probe_text import probe_words
 from infra.facts.proposer_text import task_words
 from infra.facts.seed_text import CHANGES_SEED, reseed_words
@@ -227,8 +227,8 @@ def _(event: hidden.HoldoutScored, state: StudyState) -> str:
 
 @_line.register
 def _(event: hidden.FinalBegun, _state: StudyState) -> str:
-    seeds = f"{len(event.seeds)} runs" if len(event.seeds) > 1 else "1 run"
-    return f"final-{event.final} of {event.experiment} at {event.commit[:7]}: {seeds}"
+    runs = counted(len(event.seeds), "run")
+    return f"final-{event.final} of {event.experiment} at {event.commit[:7]}: {runs}"
 
 
 @_line.register
@@ -258,8 +258,7 @@ def _(event: proposing.CallSettled, _state: StudyState) -> str:
         return f"lost {event.call}: its process died, so it counts as what was reserved ({cost})"
     if event.problem:
         return f"failed {event.call}: {event.problem} ({cost})"
-    many = "" if event.proposals == 1 else "s"
-    return f"answered {event.call}: {event.proposals} proposal{many} ({cost})"
+    return f"answered {event.call}: {counted(event.proposals, 'proposal')} ({cost})"
 
 
 @_line.register

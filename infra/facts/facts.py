@@ -41,6 +41,7 @@ from infra.facts.final_facts import final_facts
 from infra.facts.hints import NOTHING_KNOWN, Known, next_step
 from infra.facts.holdout_facts import holdout_facts
 from infra.facts.node_facts import node_facts, slot_condition, slot_note
+from infra.facts.plain_text import counted
 from infra.facts.proposer_facts import cost_facts, proposer_facts, task_facts
 from infra.facts.proposer_records import CallFacts
 from infra.facts.rung_facts import rung_facts
@@ -208,8 +209,7 @@ def _phase(state: StudyState, *, is_running: bool) -> str:
     if not is_running:
         return "stopped" if state.seq else "not started"
     if state.stopping:
-        running = state.count(Status.RUNNING)
-        return f"stopping: {running} trial{'' if running == 1 else 's'} still running"
+        return f"stopping: {counted(state.count(Status.RUNNING), 'trial')} still running"
     if state.is_paused:
         return "paused"
     return _searching(state)

@@ -8,7 +8,7 @@ from cluster.state.experiment import Experiment
 from cluster.state.final_runs import LOOKED, Final
 from cluster.state.state import StudyState
 from eval.score import Score
-from infra.facts.plain_text import number
+from infra.facts.plain_text import counted, number
 
 
 class ValueFacts(TypedDict):
@@ -124,7 +124,8 @@ def final_lines(facts: FinalFacts, metric: str) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    return [f"{metric}, {_runs(len(facts['seeds']))}", *table, *_notes(facts)]
+    runs = counted(len(facts["seeds"]), "full run")
+    return [f"{metric}, {runs}; in brackets, of how many runs", *table, *_notes(facts)]
 
 
 def _search_row(facts: FinalFacts) -> list[tuple[str, str, str, str]]:
@@ -170,7 +171,3 @@ def _words(value: ValueFacts | None) -> str:
         return "-"
     error = f" ± {value['error']:.2g}" if value["error"] is not None else ""
     return f"{number(value['mean'])}{error} ({value['runs']})"
-
-
-def _runs(count: int) -> str:
-    return f"{count} full run{'s' if count > 1 else ''}; in brackets, of how many runs"

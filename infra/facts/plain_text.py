@@ -46,6 +46,11 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.6g}"
 
 
+def counted(count: int, word: str) -> str:
+    """Return how many there are of something: 1 trial, 2 trials."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
 def rate(value: float) -> str:
     """Return how often something happens, in digits alone: 0.42, 7.1, 38, 1,240."""
     return f"{value:.2g}" if value < 10 else f"{value:,.0f}"

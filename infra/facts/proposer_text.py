@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from infra.facts.fact_records import ShowFacts, StatusFacts
-from infra.facts.plain_text import dollars, number, one_line, signed
+from infra.facts.plain_text import counted, dollars, number, one_line, signed
 from infra.facts.proposer_records import CallFacts, ProposerFacts, TaskFacts, TokenFacts
 
 _VERBS = {"fix": "mend", "compose": "compose"}
@@ -22,7 +22,7 @@ def models(facts: StatusFacts) -> str:
         return ""
     of = f" of {dollars(limits['usd'])}" if limits.get("usd") else ""
     most = f" of {limits['tokens']:,.0f}" if limits.get("tokens") else ""
-    said = f"{dollars(costs['usd'])}{of}, {_count(costs['calls'], 'call')}"
+    said = f"{dollars(costs['usd'])}{of}, {counted(costs['calls'], 'call')}"
     said += f", {_total(costs['tokens']):,} tokens{most}"
     if costs["open_calls"]:
         said += f"; {costs['open_calls']} on the way, at most {dollars(costs['reserved_usd'])}"
@@ -37,7 +37,7 @@ def per_win(facts: StatusFacts) -> str:
     if hours is None or not hours:
         return ""
     paid = f" and {dollars(usd)}" if usd else ""
-    return f"{hours:.3g} h of slots{paid}, {_count(costs['wins'], 'confirmed win')}"
+    return f"{hours:.3g} h of slots{paid}, {counted(costs['wins'], 'confirmed win')}"
 
 
 def proposers(facts: StatusFacts) -> Iterator[tuple[str, str, str]]:
@@ -84,10 +84,10 @@ def expectation(facts: ShowFacts) -> str:
 
 def _brought(one: ProposerFacts) -> str:
     said = f"{one['proposals']} proposed, {one['kept']} kept"
-    said += f", {_count(one['wins'], 'confirmed win')}" if one["wins"] else ""
+    said += f", {counted(one['wins'], 'confirmed win')}" if one["wins"] else ""
     said += f", {number(one['gpu_hours'])} h of slots" if one["gpu_hours"] else ""
     if one["calls"]:
-        said += f", {_count(one['calls'], 'call')}, {dollars(one['usd'])}"
+        said += f", {counted(one['calls'], 'call')}, {dollars(one['usd'])}"
     if one["usd_per_win"]:
         said += f" ({dollars(one['usd_per_win'])} a win)"
     return said
@@ -100,10 +100,6 @@ def _trouble(one: ProposerFacts) -> str:
     if trouble is None:
         return ""
     return f"in trouble until {trouble['until'][11:16]}: {one_line(trouble['reason'])}"
-
-
-def _count(number_of: int, word: str) -> str:
-    return f"{number_of} {word}{'' if number_of == 1 else 's'}"
 
 
 def _total(tokens: TokenFacts) -> int:

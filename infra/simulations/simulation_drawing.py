@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from cluster.simulation.setup import Step
 from cluster.simulation.summary import curve
 from infra.display.drawing import DPI, SIZE_IN, STYLE, save
+from infra.facts.plain_text import counted
 from infra.simulations.simulations import Answer, Question
 
 POINTS = 240
@@ -52,7 +53,7 @@ def _lines(axes: Axes, answer: Answer, most: float, along: Callable[[Step], floa
     at = [end * point / POINTS for point in range(POINTS + 1)]
     cell = answer.cell
     width = 0.6 + 0.4 * cell.slots.bit_length()  # wider with every doubling
-    label = f"{cell.judge}, {cell.reducer}, {cell.slots} slot{'' if cell.slots == 1 else 's'}"
+    label = f"{cell.judge}, {cell.reducer}, {counted(cell.slots, 'slot')}"
     label += f", rungs {cell.ladder}" if cell.ladder else ""
     for value, style, name in ((_true, "-", label), (_claimed, ":", None)):
         means = [estimate.mean for estimate in curve(answer.courses, at, value, along)]

@@ -6,7 +6,7 @@ from rich.text import Text
 
 from infra.display.plain_table import PlainTable
 from infra.display.tables import make_console
-from infra.facts.plain_text import one_line
+from infra.facts.plain_text import counted, one_line
 from infra.simulations.simulations import CellFacts, EstimateFacts, SimulationFacts
 
 _COLUMNS = (
@@ -29,7 +29,6 @@ _WORDS = frozenset({"judge", "reducer", "rungs"})
 def render_simulation(facts: SimulationFacts, *, about: str, file: TextIO | None = None) -> None:
     """Print the answers, one policy a line; improvements in thousandths of the metric's unit."""
     console = make_console(file)
-    n = len(facts["seeds"])
     head = Text(one_line(facts["landscape"]), style="bold")
     head.append(f"  {one_line(about)}", style="not bold")
     console.print(head)
@@ -37,7 +36,7 @@ def render_simulation(facts: SimulationFacts, *, about: str, file: TextIO | None
     console.print(
         f"{facts['hours']:g} h, noise {facts['noise']:g}{shared}, "
         f"proposer {facts['latency_s']:g} s, "
-        f"{n} seed{'' if n == 1 else 's'}; improvements x 0.001, ± 95 %",
+        f"{counted(len(facts['seeds']), 'seed')}; improvements x 0.001, ± 95 %",
         style="dim",
     )
     table = PlainTable()
