@@ -94,7 +94,7 @@ class Admission:
             self._reject(state, origin, reason, twin)
         else:
             problem = self.problem(origin.base_commit, made, files)
-            self.found(state, made, origin, problem, files)
+            self.admit(state, made, origin, problem, files)
 
     def _same_code(
         self,
@@ -162,7 +162,7 @@ class Admission:
         )
         self._record([(f"{name}/rejected", event)])
 
-    def found(
+    def admit(
         self,
         state: StudyState,
         made: Candidate,

@@ -213,7 +213,7 @@ class Performer:
             proposer="baseline",
             hypothesis="baseline",
         )
-        self._admission.found(state, made, origin)
+        self._admission.admit(state, made, origin)
 
     @perform.register
     def _queue_trial(self, command: cmd.QueueTrial, _: StudyState) -> None:

@@ -25,7 +25,7 @@ def reference(state: StudyState, plan: StudyPlan) -> str:
     if state.reference_class not in {"", FROM_GIT}:
         return state.reference_class
     measured = state.baseline.device_class if state.baseline else ""
-    if state.lineage and not is_from_git(state):  # a study of before classes were told apart
+    if state.lineage and not is_from_git(state):  # its ledger is older than classes
         return measured
     if plan.reference_class:
         return plan.reference_class

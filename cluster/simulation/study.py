@@ -200,7 +200,7 @@ class SimulatedStudy:
 
     @_perform.register
     def _create_baseline(self, _: cmd.CreateBaseline) -> None:
-        self._found(Kind.BASELINE, Tree(patches={}), ExperimentId("e0"))
+        self._admit(Kind.BASELINE, Tree(patches={}), ExperimentId("e0"))
 
     @_perform.register
     def _queue_trial(self, command: cmd.QueueTrial) -> None:
@@ -271,7 +271,7 @@ class SimulatedStudy:
         base = self.trees[root(self.state, source)]
         merged = self.terrain.carry(self.trees[source.id], base, self.trees[onto])
         if merged is not None and merged.patches.keys() != self.trees[onto].patches.keys():
-            self._found(Kind.MERGE, merged, onto, winner.id, in_chain=command.in_chain)
+            self._admit(Kind.MERGE, merged, onto, winner.id, in_chain=command.in_chain)
         elif chain:
             pass  # it waits for what comes of those before it
         elif merged is None:
@@ -339,9 +339,9 @@ class SimulatedStudy:
     def _answer(self, count: int, base: ExperimentId) -> None:
         self._asking = 0
         for _ in range(count):
-            self._found(Kind.PROPOSAL, self.terrain.propose(self.trees[base]), base)
+            self._admit(Kind.PROPOSAL, self.terrain.propose(self.trees[base]), base)
 
-    def _found(
+    def _admit(
         self,
         kind: Kind,
         tree: Tree,

@@ -285,7 +285,7 @@ class ExperimentJudged(Event):
     learnt: Learnt | None = None
     """What the verdict taught the judge (eval.beliefs.Learnt); null if nothing."""
     device_class: str = ""
-    """On which both were measured; empty in ledgers of before classes were told apart."""
+    """On which both were measured; empty in ledgers of programs that did not tell classes apart."""
     reference_class: str = ""
     """Set with the verdicts on the baseline: the class whose scores promote."""
 

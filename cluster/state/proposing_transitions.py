@@ -12,7 +12,7 @@ from trainer.trial import ExperimentId
 MOST_HINTS = 64
 """How many hints to the tuner are remembered."""
 MOST_TASKS = 64
-"""How many tasks are remembered; those that nobody took of before are forgotten."""
+"""How many tasks are remembered: the oldest that nobody has taken are forgotten."""
 
 
 def brought(state: StudyState, proposer: str) -> StudyState:

@@ -207,7 +207,7 @@ class StudyState:
     slot_seconds: float = 0.0
     """Time that trials held slots."""
     spent: SlotTime = field(default_factory=SlotTime)
-    """The same by purpose; trials of before a program that told them apart are in none."""
+    """The same by purpose, as far as the program that ran the trials told purposes apart."""
     recent: tuple[datetime, ...] = ()
     """When the last proposals were judged, oldest first; for the rate."""
 
