@@ -117,12 +117,12 @@ class ProposerDesk:
         seat = self._seats.get(proposer)
         if seat is None or seat.asking or not count:
             return
-        news = self._results[seat.shown :]
+        unseen = tuple(self._results[seat.shown :])
         seat.shown = len(self._results)
         seat.asking = count
         seat.since = now
         seat.task = context.task.key if context.task else ""
-        seat.questions.put((replace(context, results=tuple(news)), count))
+        seat.questions.put((replace(context, results=unseen), count))
 
     def answers(self) -> list[Answer]:
         """Return what has come in since the last call."""

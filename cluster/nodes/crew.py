@@ -113,9 +113,9 @@ class Crew:
         asked = self._post.slots
         if not self._trial.gpus:
             return asked
-        here = ray.get_runtime_context().get_node_id()
+        own = ray.get_runtime_context().get_node_id()
         nodes = ray.nodes()  # type: ignore[no-untyped-call]
-        gpus = sum(node["Resources"].get("GPU", 0.0) for node in nodes if node["NodeID"] == here)
+        gpus = sum(node["Resources"].get("GPU", 0.0) for node in nodes if node["NodeID"] == own)
         found = int(gpus // self._trial.gpus)
         if not found:
             raise CrewFailed(

@@ -67,7 +67,7 @@ def _shared(
     circumstances: Circumstances,
     usable: Sequence[Seat],
     missing: int,
-    room: int,
+    left: int,
 ) -> Iterator[Propose]:
     """Ask free proposers for what is missing, whoever has brought least for its weight first.
 
@@ -83,14 +83,14 @@ def _shared(
     free = [seat for seat in usable if not circumstances.of(seat.name).count]
     quick = [seat for seat in free if not seat.batch]
     for seat in sorted(free, key=brought):
-        if missing <= 0 or room <= 0:
+        if missing <= 0 or left <= 0:
             return
-        count = min(seat.batch or missing, room)
+        count = min(seat.batch or missing, left)
         if not seat.batch and any(other is not seat for other in quick):
             count = min(count, math.ceil(missing / len(quick)))
             quick = [other for other in quick if other is not seat]
         yield Propose(proposer=seat.name, count=count)
-        room -= count
+        left -= count
         if not seat.batch or len(usable) == 1:
             missing -= count
 

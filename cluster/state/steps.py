@@ -120,9 +120,9 @@ class IllegalTransition(RuntimeError):
 
     def __init__(self, event: ev.Event, experiment: Experiment, after: Status | None) -> None:
         story = ", ".join(f"{seq}:{name}" for seq, name in experiment.story)
-        step = f"{experiment.status} -> {after}" if after else experiment.status
+        tried = f"{experiment.status} -> {after}" if after else experiment.status
         super().__init__(
-            f"{type(event).__name__} cannot follow in {experiment.id} ({step}); its story: {story}"
+            f"{type(event).__name__} cannot follow in {experiment.id} ({tried}); its story: {story}"
         )
         self.event = event
         self.experiment = experiment
