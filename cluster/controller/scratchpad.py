@@ -77,13 +77,10 @@ class Scratchpad:
             kept = f"{before}\n" if before and not before.endswith("\n") else before
             after = f"{kept}{line}\n"
             if len(after) > self._limit:
-                after = self._shortened(after)
+                after = _folded(after, self._limit, self._keep_version(after))
             if self._replace(before, after):
                 self._keep_version(after)
                 return
-
-    def _shortened(self, text: str) -> str:
-        return _folded(text, self._limit, self._keep_version(text))
 
     def _replace(self, before: str, after: str) -> bool:
         """Put a text in place of the one that was read; say False if that is no longer there."""

@@ -34,7 +34,7 @@ from trainer.config import ScoreConfig
 from trainer.fixed_work import FixedWork
 from trainer.gpu import NvmlGpus
 from trainer.paths import WorkerPaths
-from trainer.ports import Progress, Slot
+from trainer.ports import Slot
 from trainer.scorer import PredictionScorer
 from trainer.slot_parts import SlotParts, WorkerSettings, claim
 from trainer.slots import Claim, Unavailable
@@ -119,10 +119,7 @@ class FinalRun:
         scored = final.scored()
         specs = [self._spec(final, seed) for seed in final.begun.seeds]
         needed = bool(self._hidden())  # what was left is scored only at the end
-        return [s for s in specs if s.seed not in scored or (needed and not self._has_left(s))]
-
-    def _has_left(self, spec: TrialSpec) -> bool:
-        return self._left(spec).is_dir()
+        return [s for s in specs if s.seed not in scored or (needed and not self._left(s).is_dir())]
 
     def _spec(self, final: Final, seed: int) -> TrialSpec:
         trial = self._config.final.trial(self._config.trial)
@@ -169,7 +166,7 @@ class FinalRun:
         work = FixedWork(
             self._missing(final),
             finished=lambda spec, outcome: self._ended(final, spec, outcome),
-            heard=self._heard,
+            heard=self._study.progress.record,
         )
         workers = [each.worker(work) for each in parts]
         threads = [threading.Thread(target=worker.run) for worker in workers]
@@ -187,9 +184,6 @@ class FinalRun:
             told = work.problem or "; ".join(ends) or "a training came to no end"
             logs = self._study.home.logs
             raise StudyProblem(f"{told} (logs are in {logs}; `incumbent final` tries that again)")
-
-    def _heard(self, spec: TrialSpec, progress: Progress) -> None:
-        self._study.progress.record(spec, progress)
 
     def _ended(self, final: Final, spec: TrialSpec, outcome: TrialOutcome) -> None:
         self._study.progress.forget(spec.trial)

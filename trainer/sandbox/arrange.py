@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from trainer.environment import Environment, EnvironmentFailed, user_path
+from trainer.limit_defaults import machine_memory
 from trainer.paths import WorkerPaths
 from trainer.run_records import Bind
 from trainer.sandbox.choose import choose
@@ -57,12 +58,8 @@ def arrange(
         home=home,
         shown=(*shown, *paths_shown(data, hidden, program.uid)),
         devices=devices,
-        sizes=Sizes.of_memory(memory_bytes or _machine_bytes()),
+        sizes=Sizes.of_memory(memory_bytes or machine_memory()),
     )
-
-
-def _machine_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _have_unified_memory(devices: Sequence[str]) -> None:
