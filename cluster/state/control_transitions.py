@@ -5,26 +5,20 @@ judged. What it measured on a slot counts once it was compared with what was exp
 """
 
 from cluster.state import events as ev
-from cluster.state.conditions import marks_of
-from cluster.state.experiment import FROM_GIT, Status, Trial, TrialPhase
+from cluster.state import trial_records as records
+from cluster.state.experiment import FROM_GIT, Status, Trial
 from cluster.state.replacing import replace
 from cluster.state.state import Control, StudyState
 from cluster.state.steps import TRANSITIONS, step
-from cluster.state.trial_accounts import lost_at, replicated, slot_freed, slot_taken
+from cluster.state.trial_accounts import replicated, slot_freed, slot_taken
 from trainer.trial import Ending, ExperimentId, SlotId
 
 
 def queued(state: StudyState, event: ev.TrialQueued, rec: ev.Recorded) -> StudyState:
     """Add a control that waits."""
-    trial = Trial(
-        id=event.trial,
-        attempt=event.attempt,
-        seed=event.seed,
-        phase=TrialPhase.QUEUED,
-        queued_at=rec.at,
-    )
     experiment = state.experiments[event.experiment]
-    changed = replace(experiment, controls=(*experiment.controls, trial))
+    controls = (*experiment.controls, records.queued(event, rec.at))
+    changed = replace(experiment, controls=controls)
     state = replace(state, experiments=state.experiments.set(changed.id, changed))
     state = _told(state, rec, changed.id)
     control = Control(experiment=event.experiment, place=event.place)
@@ -33,14 +27,7 @@ def queued(state: StudyState, event: ev.TrialQueued, rec: ev.Recorded) -> StudyS
 
 def started(state: StudyState, event: ev.TrialStarted, rec: ev.Recorded) -> StudyState:
     """Note that a control is on a slot."""
-    trial = replace(
-        state.experiments[event.experiment].trial(event.trial, event.attempt),
-        phase=TrialPhase.RUNNING,
-        slot=event.slot,
-        node=event.node,
-        started_at=rec.at,
-    )
-    state = _with_control(state, event.experiment, trial)
+    state = _with_control(state, event.experiment, records.started(state, event, rec.at))
     return slot_taken(state, event.slot, event.trial, rec.at, counts=False)
 
 
@@ -48,14 +35,7 @@ def finished(state: StudyState, event: ev.TrialFinished, rec: ev.Recorded) -> St
     """Note what a control scored; what it says of its slot counts once it was compared."""
     control = state.controls[event.trial]
     is_compared = bool(control.place.slot) and event.outcome.ending is Ending.SCORED
-    trial = replace(
-        state.experiments[event.experiment].trial(event.trial, event.attempt),
-        phase=TrialPhase.FINISHED,
-        finished_at=rec.at,
-        outcome=event.outcome,
-        marks=marks_of(event.outcome, state.incumbent),
-        is_set_aside=is_compared,
-    )
+    trial = replace(records.finished(state, event, rec.at), is_set_aside=is_compared)
     state = _with_control(state, event.experiment, trial)
     controls = state.controls.delete(event.trial)
     if is_compared:
@@ -70,9 +50,7 @@ def finished(state: StudyState, event: ev.TrialFinished, rec: ev.Recorded) -> St
 def lost(state: StudyState, event: ev.TrialLost, rec: ev.Recorded) -> StudyState:
     """Note that a control will never report; another one comes when it is due again."""
     control = state.controls[event.trial]
-    known = state.experiments[event.experiment].trial(event.trial, event.attempt)
-    until = lost_at(state, known, event, rec.at)
-    trial = replace(known, phase=TrialPhase.LOST, finished_at=until)
+    trial = records.lost(state, event, rec.at)
     state = _with_control(state, event.experiment, trial)
     state = replace(state, controls=state.controls.delete(event.trial))
     return _over(slot_freed(state, trial.slot, event.experiment, trial), control)

@@ -9,6 +9,7 @@ from cluster.state.experiment import Experiment, Trial, TrialPhase
 from cluster.state.node_state import MOST_RUNS, NodeRun
 from cluster.state.replacing import replace
 from cluster.state.state import StudyState
+from cluster.state.trial_records import known
 from trainer.trial import UNEXPLAINED, CrashKind, Ending, TrialOutcome
 
 _PASSED = frozenset({Ending.SCORED, Ending.SHORT})
@@ -23,7 +24,7 @@ def noted(state: StudyState, rec: Recorded) -> StudyState:
     event = rec.event
     if not isinstance(event, TrialFinished | TrialLost):
         return state
-    trial = state.experiments[event.experiment].trial(event.trial, event.attempt)
+    trial = known(state, event)
     failure, is_machine = "", True
     if isinstance(event, TrialLost):
         if event.is_given_back:

@@ -9,8 +9,8 @@ from cluster.state import control_transitions as controls
 from cluster.state import events as ev
 from cluster.state import node_runs
 from cluster.state import rung_transitions as rungs
-from cluster.state.conditions import marks_of
-from cluster.state.experiment import Experiment, Kind, Status, Trial, TrialPhase
+from cluster.state import trial_records as records
+from cluster.state.experiment import Experiment, Kind, Status, Trial
 from cluster.state.node_transitions import NODE_HANDLERS
 from cluster.state.proposing_transitions import (
     PROPOSING_HANDLERS,
@@ -25,7 +25,7 @@ from cluster.state.staleness_transitions import STALENESS_HANDLERS
 from cluster.state.state import PersonCommit, StudyState
 from cluster.state.steps import STATUS_OF_ENDING, step
 from cluster.state.study_transitions import OF_PEOPLE, STUDY_HANDLERS, Handler
-from cluster.state.trial_accounts import lost_at, replicated, slot_freed, slot_taken
+from cluster.state.trial_accounts import replicated, slot_freed, slot_taken
 from cluster.state.winners import is_moot, left_out, lineage_of
 from eval.judge import Verdict
 from trainer.trial import Ending, ExperimentId
@@ -147,15 +147,7 @@ def _exhausted(state: StudyState, event: ev.ProposerExhausted, _: ev.Recorded) -
 def _trial_queued(state: StudyState, event: ev.TrialQueued, rec: ev.Recorded) -> StudyState:
     if event.is_control:
         return controls.queued(state, event, rec)
-    trial = Trial(
-        id=event.trial,
-        attempt=event.attempt,
-        seed=event.seed,
-        phase=TrialPhase.QUEUED,
-        queued_at=rec.at,
-        rung_s=event.rung_s,
-    )
-    trials = (*state.experiments[event.experiment].trials, trial)
+    trials = (*state.experiments[event.experiment].trials, records.queued(event, rec.at))
     state = step(state, rec, event.experiment, S.QUEUED, trials=trials)
     return replace(state, rejections_in_a_row=0)
 
@@ -163,13 +155,7 @@ def _trial_queued(state: StudyState, event: ev.TrialQueued, rec: ev.Recorded) ->
 def _trial_started(state: StudyState, event: ev.TrialStarted, rec: ev.Recorded) -> StudyState:
     if event.trial in state.controls:
         return controls.started(state, event, rec)
-    trial = replace(
-        state.experiments[event.experiment].trial(event.trial, event.attempt),
-        phase=TrialPhase.RUNNING,
-        slot=event.slot,
-        node=event.node,
-        started_at=rec.at,
-    )
+    trial = records.started(state, event, rec.at)
     state = _with_trial(state, rec, event.experiment, trial, S.RUNNING)
     counts = trial.rung_s is None  # controls are runs in full: as many of these pay for one
     return slot_taken(state, event.slot, event.trial, rec.at, counts=counts)
@@ -202,13 +188,7 @@ def _given_up(state: StudyState, event: ev.TrialGivenUp, rec: ev.Recorded) -> St
 def _trial_finished(state: StudyState, event: ev.TrialFinished, rec: ev.Recorded) -> StudyState:
     if event.trial in state.controls:
         return controls.finished(state, event, rec)
-    trial = replace(
-        state.experiments[event.experiment].trial(event.trial, event.attempt),
-        phase=TrialPhase.FINISHED,
-        finished_at=rec.at,
-        outcome=event.outcome,
-        marks=marks_of(event.outcome, state.incumbent),
-    )
+    trial = records.finished(state, event, rec.at)
     ending, reason = event.outcome.ending, event.outcome.reason
     if ending is Ending.PRUNED:  # the worker does not know why
         reason = state.experiments[event.experiment].given_up or reason
@@ -226,9 +206,7 @@ def _trial_lost(state: StudyState, event: ev.TrialLost, rec: ev.Recorded) -> Stu
     if event.trial in state.controls:
         return controls.lost(state, event, rec)
     experiment = state.experiments[event.experiment]
-    known = experiment.trial(event.trial, event.attempt)
-    until = lost_at(state, known, event, rec.at)
-    trial = replace(known, phase=TrialPhase.LOST, finished_at=until)
+    trial = records.lost(state, event, rec.at)
     losses = experiment.losses + (0 if event.is_given_back else 1)
     after = S.LOST if losses >= MOST_LOSSES else S.PROPOSED
     if experiment.is_cancelled:

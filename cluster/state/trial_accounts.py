@@ -5,9 +5,8 @@ accounts.
 """
 
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from cluster.state.events import TrialLost
 from cluster.state.experiment import Trial
 from cluster.state.replacing import replace
 from cluster.state.state import StudyState
@@ -27,18 +26,6 @@ def slot_taken(
     since_control = known.since_control + (1 if counts else 0)
     busy = replace(known, trial=trial, since=at, since_control=since_control)
     return replace(state, slots=state.slots.set(slot, busy))
-
-
-def lost_at(state: StudyState, trial: Trial, event: TrialLost, at: datetime) -> datetime:
-    """Return until when a trial that was lost is taken to have held its slot.
-
-    Without the time between two controllers, unless its worker gave it back: nobody knows of others
-    how much of that they ran, and after a power cut it is none.
-    """
-    begun, since = trial.started_at, state.running_since
-    if event.is_given_back or begun is None or since is None or begun >= since:
-        return at
-    return max(begun, at - timedelta(seconds=state.away_s))
 
 
 def slot_freed(
