@@ -40,7 +40,13 @@ def materialise(
         return made, None
     if submission.branch:
         branch = repository.import_branch(
-            source, submission.branch, base=base, editable=editable, message=message, author="user"
+            source,
+            submission.branch,
+            tip=submission.tip,
+            base=base,
+            editable=editable,
+            message=message,
+            author="user",
         )
         return branch, None
     if submission.commit:

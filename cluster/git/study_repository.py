@@ -174,6 +174,7 @@ class StudyRepository:
         source: Path,
         branch: str,
         *,
+        tip: CommitId = CommitId(""),
         base: CommitId,
         editable: Sequence[str],
         message: str,
@@ -181,17 +182,18 @@ class StudyRepository:
     ) -> Candidate | Rejected:
         """Make the candidate that is `base` with the changes of a branch in the user's repository.
 
-        Its changes are those since its merge base with `base`. Raises SourceProblem if there is no
-        such repository.
+        Its changes are those since its merge base with `base`, up to `tip` or else to where it is
+        now. Raises SourceProblem if there is no such repository.
         """
         origin = SourceRepository.find(source)
         try:
-            tip = origin.resolve(f"refs/heads/{branch}")
+            found = origin.resolve(tip or f"refs/heads/{branch}")
         except SourceProblem:
-            return Rejected(reason=f"there is no branch {branch} in {origin.toplevel}")
-        self._bare.fetch(origin, tip)
+            what = f"commit {tip[:10]}, where {branch} was," if tip else f"branch {branch}"
+            return Rejected(reason=f"there is no {what} in {origin.toplevel}")
+        self._bare.fetch(origin, found)
         return self.import_commit(
-            tip, f"branch {branch}", base=base, editable=editable, message=message, author=author
+            found, f"branch {branch}", base=base, editable=editable, message=message, author=author
         )
 
     def bring(self, source: Path, commit: CommitId) -> None:

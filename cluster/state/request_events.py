@@ -16,6 +16,8 @@ class SubmissionReceived(Event):
     priority: int = 0
     patch: str = ""
     branch: str = ""
+    tip: CommitId = CommitId("")
+    """Where the branch was; older ledgers do not say."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Constants by name, as `--set NAME=VALUE` spells them."""
     in_full: bool = False

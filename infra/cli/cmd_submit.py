@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cluster.config import StudyConfig
     from cluster.state.events import SubmissionReceived
     from infra.local.study import OpenStudy
+    from trainer.trial import CommitId
 
 _FIRST_FILE = re.compile(rb"^(?:diff --git |--- .*\n\+\+\+ )", re.MULTILINE)
 
@@ -32,7 +33,9 @@ def submit(
     patch: Annotated[
         Path | None, typer.Option("--patch", help="A patch file; - reads standard input.")
     ] = None,
-    branch: Annotated[str, typer.Option("--branch", help="A branch of your repository.")] = "",
+    branch: Annotated[
+        str, typer.Option("--branch", help="A branch of your repository, as it is now.")
+    ] = "",
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A constant: NAME=VALUE; may be repeated.")
     ] = None,
@@ -99,11 +102,23 @@ def _submissions(
             raise UsageProblem(f"the patch is refused: {error}") from error
         return [received(patch=text, hypothesis=message or f"patch of {', '.join(paths)}")]
     if branch:
-        return [received(branch=branch, hypothesis=message or f"branch {branch}")]
+        tip = _tip(study, branch)
+        return [received(branch=branch, tip=tip, hypothesis=message or f"branch {branch}")]
     try:
         return _of_settings(study, config, settings, grid, received, message)
     except ValueError as error:
         raise UsageProblem(str(error)) from error
+
+
+def _tip(study: "OpenStudy", branch: str) -> "CommitId":
+    """Return where a branch is now: what is added to it later was not handed in."""
+    from cluster.git.source_repository import SourceProblem, SourceRepository
+
+    origin = SourceRepository.find(study.home.repository)
+    try:
+        return origin.resolve(f"refs/heads/{branch}")
+    except SourceProblem as error:
+        raise UsageProblem(f"there is no branch {branch} in {origin.toplevel}") from error
 
 
 def _of_settings(

@@ -111,10 +111,11 @@ class Study(Repository):
             author="Ada Lovelace <ada@example.org>",
         )
 
-    def submit(self, branch: str, base: str = "") -> Candidate | Rejected:
+    def submit(self, branch: str, base: str = "", tip: str = "") -> Candidate | Rejected:
         return self.repository.import_branch(
             self.source.path,
             branch,
+            tip=CommitId(tip),
             base=CommitId(base or self.base),
             editable=self.editable,
             message="Try",

@@ -147,6 +147,23 @@ def test_a_branch_becomes_a_candidate_with_its_changes_since_the_fork(study) -> 
     assert source.fingerprint() == before
 
 
+def test_a_branch_is_taken_as_it_was_when_it_was_handed_in(study) -> None:
+    source = study.source
+    source.git("checkout", "--quiet", "-b", "idea")
+    tip = source.commit({"train.py": "LR = 1\nDEPTH = 2\nA = 1\n"}, "One")
+    source.commit({"train.py": "LR = 1\nDEPTH = 2\nA = 1\nB = 1\n"}, "Two")
+    source.git("checkout", "--quiet", "main")
+    made = study.submit("idea", tip=tip)
+    assert isinstance(made, Candidate), made
+    assert made.lines == 3
+    source.git("branch", "--delete", "--force", "idea")
+    again = study.submit("idea", tip=tip)
+    assert isinstance(again, Candidate), again
+    assert again.tree == made.tree
+    never = study.submit("idea", tip="0123456789" * 4)
+    assert reason(never).startswith("there is no commit 0123456789, where idea was, in ")
+
+
 def test_a_branch_on_an_old_base_is_brought_up_to_the_new_one(study) -> None:
     text = "".join(f"line {number}\n" for number in range(20))
     old = study.candidate(text)

@@ -130,3 +130,15 @@ def test_an_experiment_that_does_not_exist(refusals: User, command: str) -> None
 def test_another_study_than_there_is(refusals: User) -> None:
     assert "no study mar6" in refusals.refused(USAGE, "status", "--study", "mar6")
     assert "does not run" in refusals.refused(USAGE, "watch")
+
+
+def test_a_branch_is_handed_in_as_it_is(user: User) -> None:
+    user.commit({"train.py": TRAIN})
+    user.write({"incumbent.toml": CONFIG})
+    user.git("checkout", "--quiet", "-b", "idea")
+    user.commit({"train.py": TRAIN.replace("0.1", "0.3")})
+    tip = user.git("rev-parse", "idea").strip()
+    user.git("checkout", "--quiet", "-")
+    user.done("submit", "--branch", "idea")
+    with opened(user.home) as study:
+        assert [(one.branch, one.tip) for one in study.state().submissions] == [("idea", tip)]
