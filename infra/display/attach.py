@@ -21,6 +21,9 @@ from infra.local.requests import request_stop
 from infra.local.study import OpenStudy
 
 LOOK_S = 0.25
+ALONE = 9
+"""For so many times as long as a look took, a study is left alone: of thousands of experiments one
+takes a tenth of a second, and whoever watches shares the machine with them."""
 _STOPPING = {
     1: "stopping when what runs has finished; Ctrl-C again gives it back at once",
     2: "giving back what runs, and stopping",
@@ -164,12 +167,14 @@ def follow(
             break
         if process is None:
             deadline = float("inf") if follower.is_running() else deadline
+        begun = time.monotonic()
         follower.look()
+        took_s = time.monotonic() - begun
         if (count := presses()) > (2 if may_stop else 0):
             return Left.DETACHED
         if count:
             follower.ask_to_stop(count)
-        time.sleep(LOOK_S)
+        time.sleep(max(LOOK_S, ALONE * took_s))
     return Left.ENDED if follower.ended_well(epoch) else Left.DIED
 
 
