@@ -38,6 +38,17 @@ from trainer.trial import CommitId, ExperimentId
 NOTHING = "changes nothing"
 
 
+class NoRepository(FileNotFoundError):
+    """A study whose repository is gone; the message holds the cure."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} is gone, which holds all experiments' code: bring it back from a backup, "
+            f"or move {path.parent} away, and `incumbent rebuild` makes a study of what your "
+            "repository mirrors"
+        )
+
+
 class StudyRepository:
     """The bare repository of one study, at `path`."""
 
@@ -76,9 +87,9 @@ class StudyRepository:
 
     @classmethod
     def open(cls, path: Path, *, study: str, clock: Callable[[], float] = time.time) -> Self:
-        """Return the repository made earlier; raise FileNotFoundError if there is none."""
+        """Return the repository made earlier; raise NoRepository if there is none."""
         if not (path / "objects").is_dir():
-            raise FileNotFoundError(f"no study repository at {path}")
+            raise NoRepository(path)
         repository = cls(path, study=study, clock=clock)
         repository._bare.drop_stale_locks()
         return repository

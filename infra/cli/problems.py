@@ -8,6 +8,7 @@ from cluster.backup.rebuild import CannotRebuild
 from cluster.backup.study_copy import BundleProblem
 from cluster.config_file import ConfigError
 from cluster.git.source_repository import SourceProblem
+from cluster.git.study_repository import NoRepository
 from cluster.ledger.codec import SchemaError
 from cluster.ledger.ledger import Fenced, LedgerAway
 from cluster.ledger.redis_store import WrongServer
@@ -36,6 +37,7 @@ _FAILURE = (
     GitTooOld,
     LedgerAway,
     LedgerFileProblem,
+    NoRepository,
     SchemaError,
     ServerFailed,
     Shadowed,

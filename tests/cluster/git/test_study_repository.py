@@ -10,7 +10,7 @@ import pytest
 
 from cluster.git.code_outcomes import Candidate, Rejected
 from cluster.git.source_repository import SourceProblem, SourceRepository
-from cluster.git.study_repository import StudyRepository
+from cluster.git.study_repository import NoRepository, StudyRepository
 from trainer.git_command import GitCommand, GitError
 from trainer.trial import CommitId, ExperimentId
 
@@ -66,7 +66,7 @@ def test_a_creation_that_was_killed_half_way_is_completed(
 
 
 def test_opening_what_was_never_created_fails(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no study repository at .*nothing\.git"):
+    with pytest.raises(NoRepository, match=r"nothing\.git is gone"):
         StudyRepository.open(tmp_path / "nothing.git", study="mar5")
 
 

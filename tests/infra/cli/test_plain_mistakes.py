@@ -107,3 +107,11 @@ def test_what_a_terminal_lacks_is_a_question_mark_and_json_says_it_all(studied: 
 
     assert "1 - better ?1 ? ?" in shown("scratchpad")
     assert json.loads(shown("scratchpad", "--json"))["text"].strip() == text
+
+
+def test_a_study_whose_repository_is_gone(studied: User) -> None:
+    studied.home.git.rename(studied.home.git.with_name("gone.git"))
+    for command in (["submit", "--set", "LR=0.4"], ["run"], ["export-ledger", "a.gz"]):
+        said = studied.refused(FAILURE, *command)
+        assert f"{studied.home.git} is gone" in said
+        assert "`incumbent rebuild`" in said
