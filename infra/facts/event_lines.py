@@ -227,7 +227,8 @@ def _(event: hidden.HoldoutScored, state: StudyState) -> str:
 
 @_line.register
 def _(event: hidden.FinalBegun, _state: StudyState) -> str:
-    runs = counted(len(event.seeds), "run")
+    # Of one that was rebuilt from its tag, nobody knows how many there were.
+    runs = counted(len(event.seeds), "run") if event.seeds else "known from its tag"
     return f"final-{event.final} of {event.experiment} at {event.commit[:7]}: {runs}"
 
 

@@ -1,10 +1,11 @@
 """The words for events, which scripts may search for."""
 
 import re
+from dataclasses import replace
 
 from cluster.state.events import EVENT_TYPES
 from infra.facts.event_lines import event_line
-from tests.infra.study_factory import Study, chained, eventful, rebased
+from tests.infra.study_factory import Study, chained, eventful, final_begun, rebased
 
 WORDS = """\
 study mar5: minimize val_loss, from COMMIT
@@ -108,3 +109,11 @@ def test_a_line_is_one_line_whatever_a_hypothesis_holds() -> None:
     study = Study()
     study.propose("a\nkept e99: \x1b[2Jb")
     assert event_line(study.events[-1].event, study.state) == "proposed e0 by tuner: a kept e99: b"
+
+
+def test_of_a_final_run_that_was_rebuilt_nobody_says_how_many_runs_it_had() -> None:
+    study = Study()
+    study.baseline(0.41)
+    begun = final_begun(study)
+    assert event_line(begun, study.state).endswith(": 2 runs")
+    assert event_line(replace(begun, seeds=()), study.state).endswith(": known from its tag")
