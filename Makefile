@@ -1,8 +1,9 @@
 # `make demo` and `make test` need nothing but Python >= 3.11, make and git >= 2.38: they set up the rest.
 PYTHON ?= python3
 VENV ?= .venv
-JOBS ?= 2
 TESTS ?= not slow
+# Most of the quick ones wait for something half of their time; the slow ones want their core.
+JOBS ?= $(if $(TESTS),3,2)
 SEEDS ?= 1,2,3,4,5,6,7,8,9,10
 EXPERIMENTS ?= 200
 BIN := $(VENV)/bin
