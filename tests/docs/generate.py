@@ -31,6 +31,7 @@ from infra.cli.main import app
 from infra.display import results_tsv
 from infra.facts import fates
 from infra.metrics.prometheus import describe_metrics
+from tests.docs.dashboard import dashboard
 from tests.security.attempt import Attempt, Category, Control
 from tests.security.attempts import ATTEMPTS, BOUNDARIES
 from trainer.run_start import Start
@@ -66,15 +67,18 @@ def rendered(text: str, sections: Mapping[str, Callable[[], str]]) -> str:
 
 
 def main() -> int:
-    """Rewrite the pages that are stale, and name them."""
+    """Rewrite the pages and files that are stale, and name them."""
     for page, sections in PAGES.items():
-        path = DOCS / page
-        before = path.read_text("utf-8")
-        after = rendered(before, sections)
-        if after != before:
-            path.write_text(after, "utf-8")
-            sys.stdout.write(f"wrote {path.relative_to(ROOT)}\n")
+        _rewrite(DOCS / page, rendered((DOCS / page).read_text("utf-8"), sections))
+    for name, render in FILES.items():
+        _rewrite(DOCS / name, render())
     return 0
+
+
+def _rewrite(path: Path, after: str) -> None:
+    if not path.exists() or path.read_text("utf-8") != after:
+        path.write_text(after, "utf-8")
+        sys.stdout.write(f"wrote {path.relative_to(ROOT)}\n")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -363,6 +367,8 @@ PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     },
 }
 """Which generated sections each page has, and what renders them."""
+FILES: Mapping[str, Callable[[], str]] = {"monitoring/grafana.json": dashboard}
+"""What is generated as a whole."""
 
 
 if __name__ == "__main__":

@@ -13,7 +13,16 @@ from cluster.state.experiment import Kind, Status, TrialPhase
 from eval.conditions import Mark
 from eval.judge import Verdict
 from infra.metrics.prometheus import describe_metrics
-from tests.docs.generate import DOCS, PAGES, ROOT, MissingSection, fields, rendered, verbs
+from tests.docs.generate import (
+    DOCS,
+    FILES,
+    PAGES,
+    ROOT,
+    MissingSection,
+    fields,
+    rendered,
+    verbs,
+)
 from trainer.telemetry import ThrottleReason
 from trainer.trial import CrashKind, Ending
 
@@ -42,6 +51,11 @@ def section(text: str, heading: str) -> str:
 @pytest.mark.parametrize("name", PAGES)
 def test_no_generated_section_is_stale(name: str) -> None:
     assert rendered(page(name), PAGES[name]) == page(name), "run: make docs"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_generated_file_is_stale(name: str) -> None:
+    assert FILES[name]() == page(name), "run: make docs"
 
 
 def test_every_verb_with_every_option_is_in_the_command_reference() -> None:
