@@ -22,6 +22,7 @@ from pathlib import Path
 
 from trainer.config import TrialConfig
 from trainer.git_command import GitCommand, GitError
+from trainer.growing_log import anew, cut
 from trainer.paths import WorkerPaths
 from trainer.process_tree import MARK_VARIABLE, sweep
 from trainer.removal import remove_tree
@@ -289,7 +290,7 @@ def _run_logged(
     """Run a command, its output going to `log` and line by line to `show`; return its status."""
     log.parent.mkdir(parents=True, exist_ok=True)
     # Through the file rather than a pipe: a daemon that the command leaves would hold a pipe open.
-    with log.open("wb") as sink, log.open(encoding="utf-8", errors="replace") as source:
+    with anew(log) as sink, log.open(encoding="utf-8", errors="replace") as source:
         process = subprocess.Popen(
             argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT
         )
@@ -301,6 +302,8 @@ def _run_logged(
                 *lines, rest = (rest + source.read()).split("\n")
                 for line in lines:
                     show(line)
+                if cut(log):
+                    source.seek(0, os.SEEK_END)
             if rest:
                 show(rest)
         finally:

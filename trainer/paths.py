@@ -66,6 +66,11 @@ class WorkerPaths:
         """Output of the last run of the `setup` command."""
         return self.study / "logs" / "setup.log"
 
+    @property
+    def preparation_logs(self) -> tuple[Path, ...]:
+        """Both: what a command leaves running may go on to write there."""
+        return self.environment_log, self.setup_log
+
     def setup_stamp(self, key: str) -> Path:
         """Return the file that says that this very setup has succeeded."""
         return self.study / f"setup-{key}"

@@ -24,6 +24,7 @@ import psutil
 
 from cluster.nodes.environment import allowed_environment
 from cluster.nodes.ray_ports import RayPorts
+from trainer.growing_log import anew
 
 START_S = 60.0
 GRACE_S = 0.6
@@ -172,7 +173,7 @@ class PrivateRay:
         self.stop()  # one that somebody was killed while starting
         address_file = self._temporary / "ray_current_cluster"
         shutil.rmtree(self._temporary, ignore_errors=True)  # sessions that have ended, with logs
-        with self._log.open("wb") as log:
+        with anew(self._log) as log:
             process = self._process = subprocess.Popen(
                 self._command(),
                 stdin=subprocess.DEVNULL,

@@ -18,6 +18,7 @@ from cluster.config import StudyConfig
 from cluster.nodes.environment import allowed_environment
 from infra.local.file_lock import is_locked, locked_soon
 from infra.local.home import StudyHome, StudyProblem, write_atomically
+from trainer.growing_log import anew
 from trainer.trial import ExperimentId
 
 PROGRAM = "from infra.processes.final_main import main; raise SystemExit(main())"
@@ -71,7 +72,7 @@ def sole_final(home: StudyHome) -> Iterator[None]:
 
 def start_final(home: StudyHome) -> subprocess.Popen[bytes]:
     """Start the process in its own session, from an empty directory and a clean environment."""
-    with home.final_log.open("wb") as log:
+    with anew(home.final_log) as log:
         process = subprocess.Popen(
             [sys.executable, "-I", "-c", PROGRAM, str(home.directory)],
             stdin=subprocess.DEVNULL,

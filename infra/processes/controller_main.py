@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 from cluster.config import StudyConfig
@@ -28,6 +29,7 @@ from infra.processes.holdout_watch import HoldoutWatch
 from infra.processes.proposing import call_book
 from proposer.proposal import Proposer
 from trainer.environment import Environment, EnvironmentFailed, prepare
+from trainer.growing_log import keep_short
 from trainer.paths import WorkerPaths
 from trainer.sandbox.arrange import arrange
 
@@ -45,6 +47,7 @@ def main() -> int:
     try:
         with sole_controller(home):
             announce(home)
+            keep_short(lambda: growing_logs(home))
             code = _run(home)
             logging.shutdown()
             # Under the lock: who waits for it then finds nothing left of this process.
@@ -52,6 +55,13 @@ def main() -> int:
     except (*_FAILURES, StudyProblem) as error:
         log.error("%s", error)  # noqa: TRY400 - an expected failure, told in one line
         return 1
+
+
+def growing_logs(home: StudyHome) -> list[Path]:
+    """Return the logs that are written to for as long as the study runs."""
+    paths = WorkerPaths(study=home.directory, environments=home.environments)
+    own = chain(home.directory.glob("*.log"), home.redis.glob("*.log"))
+    return [*own, *paths.preparation_logs]
 
 
 def _run(home: StudyHome) -> int:

@@ -13,6 +13,7 @@ from infra.local.study import opened
 from infra.processes.final_run import FinalRun
 from trainer.environment import EnvironmentFailed
 from trainer.git_command import GitError
+from trainer.growing_log import keep_short
 
 _FAILURES = (EnvironmentFailed, GitError, LedgerAway, StudyProblem)
 
@@ -23,6 +24,7 @@ def main() -> int:
     home = StudyHome.read(Path(sys.argv[1]))
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    keep_short(lambda: [home.final_log])
     try:
         with sole_final(home), opened(home) as study:
             FinalRun(study, read_order(home), stop).carry_out()

@@ -131,6 +131,7 @@ def _signal(status: NodeStatus) -> bool:
 
 def _tell_news(home: NodeHome, tell: Callable[[str], None], offset: int) -> int:
     """Tell what was reported after `offset`; return how far that was."""
+    offset = min(offset, home.reports.stat().st_size)  # it is cut when it is long
     for kind, text, end in _reports(home, offset):
         offset = end
         status = home.last_status()

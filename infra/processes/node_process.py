@@ -15,6 +15,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import IO
 
 from cluster.ledger.codec import to_json
@@ -25,6 +26,8 @@ from cluster.ours import assert_ours
 from infra.local.home import StudyProblem
 from infra.local.node_home import NodeHome, NodeStatus, Standing, memberships
 from infra.local.port_blocks import reserve
+from trainer.growing_log import keep_short
+from trainer.paths import WorkerPaths
 
 PROGRAM = "from infra.processes.node_process import main; raise SystemExit(main())"
 _DRIVER = "from cluster.nodes.node import main; raise SystemExit(main())"
@@ -248,6 +251,14 @@ def left_memberships(own: NodeHome) -> tuple[str, ...]:
     )
 
 
+def growing_logs(home: NodeHome) -> list[Path]:
+    """Return the logs that are written to for as long as the machine is a node."""
+    own = [home.reports, *home.directory.glob("*.log")]
+    stores = home.directory.glob("study-*")
+    paths = [WorkerPaths(study=store, environments=home.environments) for store in stores]
+    return [*own, *(log for each in paths for log in each.preparation_logs)]
+
+
 def main() -> int:
     """Run the node process that is named by the arguments: head, node, slots."""
     assert_ours()
@@ -256,6 +267,7 @@ def main() -> int:
     with home.held() as is_ours:
         if not is_ours:
             return 1
+        keep_short(lambda: growing_logs(home))
         return NodeProcess(home, node=node, slots=int(slots)).run()
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from trainer.config import TrialConfig
 from trainer.environment import Environment, EnvironmentFailed, prepare
+from trainer.log_capture import HEAD_BYTES, TAIL_BYTES
 from trainer.paths import WorkerPaths
 from trainer.process_tree import sweep
 from trainer.trial import CommitId, ExperimentId, TrialId, TrialSpec
@@ -309,6 +310,21 @@ def test_commands_that_cannot_run_are_named(
     commit = research.commit({"train.py": ""})
     with pytest.raises(EnvironmentFailed, match=message):
         ready(commit, **config)
+
+
+def test_a_setup_that_prints_without_end_is_kept_in_bounds(
+    ready: Ready, research: Any, paths: WorkerPaths
+) -> None:
+    script = "print('first'); [print('x' * 99) for _ in range(90_000)]; print('last')"
+    commit = research.commit({"prepare.py": script})
+    shown: list[str] = []
+    ready(commit, setup="python prepare.py", show=shown.append)
+    log = paths.setup_log.read_text("utf-8")
+    assert len(log) < HEAD_BYTES + 2 * TAIL_BYTES
+    assert log.startswith("first\n")
+    assert log.endswith("x\nlast\n")
+    assert "bytes dropped" in log
+    assert shown[1] == "first"
 
 
 def test_a_daemon_that_setup_leaves_holds_nothing_up(

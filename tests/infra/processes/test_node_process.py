@@ -11,7 +11,7 @@ import pytest
 
 from infra.local.node_home import NodeHome
 from infra.processes import node_process
-from infra.processes.node_process import NodeProcess
+from infra.processes.node_process import NodeProcess, growing_logs
 
 HEAD = "127.0.0.1:9"
 AWAY = 3
@@ -61,6 +61,15 @@ def reported(
 
 
 LEFT = Drive((("left", "drained"),), 0)
+
+
+def test_what_a_node_writes_for_as_long_as_it_lives_is_known(home: NodeHome) -> None:
+    setup = home.directory / "study-0123456789" / "logs" / "setup.log"
+    setup.parent.mkdir(parents=True)
+    written = [home.reports, home.driver_log, home.directory / "ray.log", setup]
+    for log in written:
+        log.touch()
+    assert set(written) <= set(growing_logs(home))
 
 
 def test_a_study_that_stopped_is_waited_for_in_silence_until_it_is_up(
