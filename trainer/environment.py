@@ -8,7 +8,6 @@ package is not: an installed copy would be that of the base commit, whatever a c
 Its `src` folder, if it has one, is put on PYTHONPATH of each trial instead.
 """
 
-import hashlib
 import os
 import shlex
 import shutil
@@ -26,6 +25,7 @@ from trainer.growing_log import anew, cut
 from trainer.paths import WorkerPaths
 from trainer.process_tree import MARK_VARIABLE, sweep
 from trainer.removal import remove_tree
+from trainer.stored_environments import LOCK_FILES, STAMP, digest, environment_key, lock_of
 from trainer.trial import CommitId, TrialSpec
 from trainer.variables import allowed_variables, network_variables
 from trainer.worktree import SlotWorktree, locked
@@ -35,8 +35,6 @@ LineSink = Callable[[str], None]
 
 _LAST_LINES = 15
 _LOOK_S = 0.1
-_LOCK_FILES = ("pyproject.toml", "uv.lock", ".python-version")
-_STAMP = "incumbent-synced"
 _DATA = "[trial] data"
 _FILLED_ON_USE = frozenset({"~/.cache/huggingface", "~/.cache/torch"})
 """Caches of models, which hold nothing on a machine that has not needed any."""
@@ -189,7 +187,7 @@ class _Preparation:
         return {**allowed, "PATH": path, **activated}
 
     def _activate_uv(self) -> tuple[dict[str, str], str, bool]:
-        files = {name: self._read(name) for name in _LOCK_FILES}
+        files = {name: self._read(name) for name in LOCK_FILES}
         missing = [name for name in ("pyproject.toml", "uv.lock") if files[name] is None]
         if missing:
             raise EnvironmentFailed(
@@ -197,7 +195,7 @@ class _Preparation:
                 f"{self.base[:12]}. Run `uv lock` in the repository and commit the files, or use "
                 'environment = "current", or the path of a virtual environment.'
             )
-        key = _hash(*(name.encode() + (text or b"") for name, text in files.items()))
+        key = environment_key(files)
         root = self.paths.virtual_environment(key)
         variables = self._with_python(root / "bin", root)
         variables |= {"UV_PROJECT_ENVIRONMENT": os.fspath(root), "UV_NO_SYNC": "1"}
@@ -216,9 +214,9 @@ class _Preparation:
     def _synchronise(self, root: Path, variables: Mapping[str, str]) -> None:
         """Install the lock file's packages into `root`, unless that was done to the end before."""
         self.paths.environments.mkdir(parents=True, exist_ok=True)
-        stamp = root / _STAMP
+        stamp = root / STAMP
         # Another study may want the same one; its workers hold another preparation lock.
-        with locked(root.with_name(f"{root.name}.lock")):
+        with locked(lock_of(root)):
             if stamp.exists() and (root / "bin" / "python").exists():
                 return
             remove_tree(root)
@@ -233,7 +231,7 @@ class _Preparation:
     def _set_up(self, variables: Mapping[str, str], key: str) -> None:
         setup = self.config.setup
         identity = (setup, self.config.environment, key, self.base)
-        stamp = self.paths.setup_stamp(_hash(*map(str.encode, identity)))
+        stamp = self.paths.setup_stamp(digest(*map(str.encode, identity)))
         if not stamp.exists():
             cure = "Repair [trial] setup, or what it needs, and run again."
             self._run_in_base(setup, "[trial] setup", variables, self.paths.setup_log, cure)
@@ -333,10 +331,3 @@ def _split(command: str, name: str) -> tuple[str, ...]:
     if not argv:
         raise EnvironmentFailed(f"{name} {command!r} is empty.")
     return argv
-
-
-def _hash(*parts: bytes) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "big") + part)
-    return digest.hexdigest()[:20]

@@ -15,6 +15,7 @@ from infra.cli import (
     cmd_approve,
     cmd_artifacts,
     cmd_cancel,
+    cmd_clean,
     cmd_demo,
     cmd_diff,
     cmd_doctor,
@@ -108,6 +109,7 @@ app.command("demo")(cmd_demo.demo)
 app.command("simulate")(cmd_simulate.simulate)
 app.command("prune")(cmd_prune.prune)
 app.command("ls")(cmd_ls.list_studies)
+app.command("clean")(cmd_clean.clean)
 app.command("join")(cmd_join.join)
 app.command("leave")(cmd_join.leave)
 app.command("doctor")(cmd_doctor.doctor)

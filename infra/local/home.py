@@ -50,6 +50,11 @@ def state_directory() -> Path:
         raise StudyProblem(f"INCUMBENT_HOME = {override}: there is no such home folder") from error
 
 
+def environments_directory() -> Path:
+    """Return where virtual environments of trials are, for all studies of this machine."""
+    return state_directory() / "envs"
+
+
 def make_folder(path: Path) -> None:
     """Make a folder of ours, and those above it; raises StudyProblem where that cannot be."""
     try:

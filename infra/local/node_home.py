@@ -24,7 +24,7 @@ from pathlib import Path
 
 from cluster.nodes.ray_cluster import PrivateRay
 from infra.local.file_lock import is_locked, locked_soon
-from infra.local.home import make_folder, runtime_for, state_directory
+from infra.local.home import environments_directory, make_folder, runtime_for, state_directory
 
 
 class Standing(StrEnum):
@@ -100,7 +100,7 @@ class NodeHome:
     @property
     def environments(self) -> Path:
         """Virtual environments of trials."""
-        return state_directory() / "envs"
+        return environments_directory()
 
     @property
     def lock(self) -> Path:

@@ -17,6 +17,7 @@ from trainer.environment import Environment, EnvironmentFailed, prepare
 from trainer.log_capture import HEAD_BYTES, TAIL_BYTES
 from trainer.paths import WorkerPaths
 from trainer.process_tree import sweep
+from trainer.stored_environments import keys_in
 from trainer.trial import CommitId, ExperimentId, TrialId, TrialSpec
 from trainer.worktree import SlotWorktree
 
@@ -205,6 +206,14 @@ def test_another_lock_gets_another_environment(ready: Ready, tiny: str, research
     first = ready(tiny, environment="uv").variables["VIRTUAL_ENV"]
     changed = research.commit({"pyproject.toml": PYPROJECT + "# changed\n"})
     assert ready(changed, environment="uv").variables["VIRTUAL_ENV"] != first
+
+
+def test_git_tells_which_environment_a_study_may_use(
+    ready: Ready, tiny: str, research: Any, as_user_git: Any
+) -> None:
+    made = ready(tiny, environment="uv").variables["VIRTUAL_ENV"]
+    as_user_git(research.bare, "update-ref", f"refs/source/{tiny}", tiny)
+    assert keys_in(research.bare) == {Path(made).name}
 
 
 @pytest.mark.parametrize("missing", ["pyproject.toml", "uv.lock"])
