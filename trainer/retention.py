@@ -39,23 +39,26 @@ class Keeper:
         `promoted` says what has to stay, and may raise CodeAway: then nothing goes. `throw` removes
         a folder, and may raise OSError.
         """
+        self.most_gb = most_gb
         self._paths = paths
-        self._most_bytes = most_gb * GB
         self._promoted = promoted
         self._throw = throw
         self._index = paths.study / "kept"
+        self._has_looked = False
 
     def note(self, name: str) -> tuple[str, ...]:
         """Take in what one attempt has left; return whose outputs went for it. Raises OSError."""
-        if not self._most_bytes:
+        if not self.most_gb:
             return ()
         size = self._measure(name, self._paths.logs_of(name))
         with locked(self._index.with_suffix(".lock")):
             sizes = self._sizes()
+            missed = self._missed(sizes)
+            sizes.update(missed)
             sizes.pop(name, None)  # to the end, as the newest
             sizes[name] = size
             gone = self._make_room(sizes, name)
-            if gone:
+            if gone or missed:
                 self._write(sizes)
             else:
                 with self._index.open("a", encoding="utf-8") as file:
@@ -64,7 +67,7 @@ class Keeper:
 
     def _make_room(self, sizes: dict[str, int], newest: str) -> tuple[str, ...]:
         """Remove the oldest that may go, until the rest is little enough."""
-        excess = sum(sizes.values()) - self._most_bytes
+        excess = sum(sizes.values()) - self.most_gb * GB
         if excess <= 0:
             return ()
         try:
@@ -95,6 +98,17 @@ class Keeper:
         experiment = experiment_id(name)
         is_sent = not (self._paths.unsent / name).exists()
         return bool(_OF_EXPERIMENT.match(name)) and experiment not in spared and is_sent
+
+    def _missed(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """Return, once, what there is of attempts of which nobody took note.
+
+        Their workers were killed, as this one's predecessor may have been, or are still at them.
+        """
+        if self._has_looked:
+            return {}
+        self._has_looked = True
+        logs = self._paths.logs()
+        return {name: self._measure(name, logs[name]) for name in logs if name not in sizes}
 
     def _sizes(self) -> dict[str, int]:
         """Return what is kept, the oldest first, by the index, or by a look where there is none."""

@@ -79,14 +79,18 @@ class DepotActor:
         self._packer = Packer(self._paths.repository, study / "depot")
         self._code = LocalCode(self._paths.repository, base)
         self._shelf = Shelf(self._paths, room)
-        self._trash = Trash(study / "returning" / "trash")
-        self._keep_gb = keep_gb
+        self._keeper = Keeper(
+            self._paths,
+            most_gb=keep_gb,
+            promoted=self._code.promoted,
+            throw=Trash(study / "returning" / "trash").throw,
+        )
         self._keeping = threading.Lock()
 
     def adopt(self, room: Room, keep_gb: float) -> None:
         """Serve a new controller: what may come back of one trial, and be kept of all."""
         self._shelf.room = room
-        self._keep_gb = keep_gb
+        self._keeper.most_gb = keep_gb
 
     def bundle(self, commit: CommitId, have: Sequence[CommitId]) -> Parcel | Packing | None:
         """See Depot."""
@@ -120,10 +124,4 @@ class DepotActor:
         """See Depot."""
         self._shelf.finish(name, token, manifest)
         with self._keeping, suppress(OSError):  # it has come, whether there is room made or not
-            keeper = Keeper(
-                self._paths,
-                most_gb=self._keep_gb,
-                promoted=self._code.promoted,
-                throw=self._trash.throw,
-            )
-            keeper.note(name)
+            self._keeper.note(name)

@@ -122,6 +122,18 @@ def test_logs_from_before_there_was_an_index_count(make: Make, paths: WorkerPath
     assert len(make().note(leave(paths, "e6.1-1"))) == 2
 
 
+def test_logs_of_a_worker_that_was_killed_count_for_the_next(
+    make: Make, paths: WorkerPaths
+) -> None:
+    make().note(leave(paths, "e1.1-1"))
+    print_much(paths, "", "e2.1.log", "e2.1-score.log")
+    print_much(paths, "", "e3.1.log")
+    keeper = make()
+    assert keeper.note(leave(paths, "e4.1-1")) == ("e1.1-1",)
+    assert keeper.note(leave(paths, "e5.1-1")) == ("e2.1-1",)
+    assert kept(paths, "logs") == ["e3.1.log"]
+
+
 def test_what_was_there_before_there_was_an_index_counts(make: Make, paths: WorkerPaths) -> None:
     for number in range(1, 6):
         leave(paths, f"e{number}.1-1")
