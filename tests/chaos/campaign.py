@@ -19,7 +19,7 @@ from tests.chaos.study import NAME, Study
 
 STUCK_S = 150.0
 """A study that brings no result for so long will not."""
-_FIELDS = ("Experiment", "Proposer")
+_FIELDS = ("Experiment", "Proposer", "Replaces")
 _LINE = "%H%x00%P%x00%T%x00" + "%x00".join(
     f"%(trailers:key={key},valueonly,separator=;)" for key in _FIELDS
 )

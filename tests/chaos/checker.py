@@ -237,21 +237,24 @@ def explained(evidence: Evidence) -> Iterator[str]:
 
 
 def agreed(evidence: Evidence) -> Iterator[str]:
-    """The branch is the promotions, one upon the other, from the base commit."""
+    """The branch is the promotions, one upon the other, from the base commit.
+
+    Below one that names what it replaces lies what the ledger had lost when that was promoted.
+    """
     expected: list[tuple[str, str]] = []
     for _, event in of_kind(evidence.recorded, ev.Promoted):
         expected += [(each.experiment, each.commit) for each in event.carried]
         expected.append((event.experiment, event.commit))
     base = next((e.base_commit for _, e in of_kind(evidence.recorded, ev.StudyStarted)), "")
-    chain = list(reversed(evidence.branch))
+    for commit, below in pairwise(evidence.branch):
+        if commit.parents != (below.id,):
+            yield f"{commit.id[:7]} is not upon {below.id[:7]} alone"
+    chain = _without_lost(evidence.branch)
     found = [commit.id for commit in chain]
     if found != [base, *(commit for _, commit in expected)]:
         wanted = [base, *(commit for _, commit in expected)]
         yield f"the branch is {_short(found)}, the ledger says {_short(wanted)}"
         return
-    for below, commit in pairwise(chain):
-        if commit.parents != (below.id,):
-            yield f"{commit.id[:7]} is not upon {below.id[:7]} alone"
     proposed = {e.experiment: e for _, e in of_kind(evidence.recorded, ev.ExperimentProposed)}
     measured = _trees(evidence.recorded)
     for (name, _), commit in zip(expected, chain[1:], strict=True):
@@ -261,6 +264,17 @@ def agreed(evidence: Evidence) -> Iterator[str]:
         said = {key: commit.trailers.get(key, "") for key in trailers}
         if said != trailers:
             yield f"the trailers of {commit.id[:7]} say {said}, the ledger {trailers}"
+
+
+def _without_lost(branch: Sequence[Commit]) -> list[Commit]:
+    """Return the branch, the oldest first, without what a later promotion says was lost."""
+    found: list[Commit] = []
+    at = branch[0].id if branch else ""
+    for commit in branch:
+        if commit.id == at:
+            found.append(commit)
+            at = commit.trailers.get("Replaces") or "".join(commit.parents[:1])
+    return found[::-1]
 
 
 def _trees(recorded: Iterable[Recorded]) -> Mapping[str, set[str]]:

@@ -1,6 +1,6 @@
 """The checker finds what it is there to find: each rule is broken once, and names what broke it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -104,6 +104,19 @@ def after(place: ev.Event, *events: ev.Event) -> Evidence:
     return told(*STORY[:index], *events, *STORY[index:])
 
 
+def replacing(commit: str) -> dict[str, str]:
+    return {"Experiment": "e1", "Proposer": "tuner", "Replaces": commit}
+
+
+def above_a_lost_one(trailers: Mapping[str, str]) -> Evidence:
+    """The same study, of which the ledger had lost a promotion when e1 was promoted."""
+    lost_one = Commit(
+        id="p-old", parents=("c-e0",), tree="t-old", trailers={"Experiment": "e1", "Replaces": ""}
+    )
+    head = replace(HEAD, parents=("p-old",), trailers=trailers)
+    return replace(SOUND, branch=(head, lost_one, BASE))
+
+
 BROKEN: dict[str, tuple[str, Callable[[], Evidence]]] = {
     "an event is missing": ("numbered", lambda: replace(SOUND, recorded=SOUND.recorded[1:])),
     "an event is there twice": (
@@ -176,6 +189,14 @@ BROKEN: dict[str, tuple[str, Callable[[], Evidence]]] = {
         "agreed",
         lambda: replace(SOUND, branch=(replace(HEAD, trailers={"Experiment": "e2"}), BASE)),
     ),
+    "a promotion above what nobody said was lost": (
+        "agreed",
+        lambda: above_a_lost_one({"Experiment": "e1", "Proposer": "tuner"}),
+    ),
+    "a promotion that replaces what is not there": (
+        "agreed",
+        lambda: above_a_lost_one(replacing("c-e7")),
+    ),
     "a branch that stands elsewhere": ("heads", lambda: replace(SOUND, branch=(BASE,))),
     "a commit that was lost": (
         "referred",
@@ -193,6 +214,10 @@ BROKEN: dict[str, tuple[str, Callable[[], Evidence]]] = {
 
 def test_it_has_nothing_to_say_of_a_sound_study() -> None:
     assert check(SOUND) == []
+
+
+def test_what_the_ledger_had_lost_may_lie_below_the_promotion_that_says_so() -> None:
+    assert check(above_a_lost_one(replacing("c-e0"))) == []
 
 
 @pytest.mark.parametrize("name", BROKEN)
