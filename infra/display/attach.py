@@ -3,13 +3,13 @@
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Protocol
 
-from cluster.ledger.ledger import LedgerAway
+from cluster.ledger.ledger import LedgerAway, following
 from cluster.state import events as ev
 from cluster.state.state import StudyState
 from cluster.state.transitions import apply
@@ -93,12 +93,16 @@ class Follower:
         self._asked = 0
         self._is_away = False
         self.state = study.state()
+        self._last = study.ledger.get([self.state.seq])[0] if self.state.seq else None
 
     def look(self) -> None:
-        """Show what is new; a server that is away is waited for, which is said once."""
+        """Show what is new; a server that is away is waited for, which is said once.
+
+        Raises what `following` raises of a ledger that is not what was read of it any more.
+        """
         try:
-            for recorded in self._study.ledger.read(self.state.seq):
-                self.state = apply(self.state, recorded)
+            for recorded in self._unseen():
+                self.state, self._last = apply(self.state, recorded), recorded
                 self._view.observe(recorded, self.state)
             self._view.update(gather(self._study, self.state, self._bounds))
         except LedgerAway as error:
@@ -109,6 +113,10 @@ class Follower:
         if self._is_away:
             self._view.notice("the ledger's server answers again")
         self._is_away = False
+
+    def _unseen(self) -> Sequence[ev.Recorded]:
+        ledger = self._study.ledger
+        return following(ledger, self._last) if self._last else ledger.read(0)
 
     def ask_to_stop(self, presses: int) -> None:
         """Have the study stop: cleanly after one press of Ctrl-C, at once after two."""

@@ -53,6 +53,7 @@ from trainer.trial import ExperimentId, TrialId, experiment_id, number_of
 
 RECENT = 8
 """How many of the latest results a status holds."""
+_DIED = "not in good order; controller.log may tell why, `incumbent run` carries on"
 TIMED = 50
 """Over how many of the latest experiments it is told how trials spend their time."""
 
@@ -207,12 +208,18 @@ def _phase(state: StudyState, *, is_running: bool) -> str:
     if state.finished:
         return f"{'failed' if state.is_failed else 'finished'}: {state.finished}"
     if not is_running:
-        return "stopped" if state.seq else "not started"
+        return _rest(state)
     if state.stopping:
         return f"stopping: {counted(state.count(Status.RUNNING), 'trial')} still running"
     if state.is_paused:
         return "paused"
     return _searching(state)
+
+
+def _rest(state: StudyState) -> str:
+    if state.running_since is not None:  # its controller never said goodbye
+        return f"stopped: {_DIED}"
+    return "stopped" if state.seq else "not started"
 
 
 def _searching(state: StudyState) -> str:

@@ -1,11 +1,21 @@
-"""How often a study is looked at by whoever follows it."""
+"""How often a study is looked at by whoever follows it, and what if it is not what it was."""
 
+from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
+from cluster.ledger.ledger import RolledBack
+from cluster.state import events as ev
 from infra.display import attach
-from infra.display.attach import LOOK_S, Left, follow
+from infra.display.attach import LOOK_S, Follower, Left, follow
+from infra.local.bounds import Bounds
+from infra.local.study import opened
+from tests.cluster.controller.test_controller_losses import roll_back
+from tests.infra.study_factory import Study
+from tests.infra.user import CONFIG, TRAIN, User
 
 
 class Slow:
@@ -40,3 +50,31 @@ def test_what_takes_long_to_look_at_is_looked_at_less_often(
     monkeypatch.setattr(attach, "time", time)
     assert follow(Slow(clock, look_s), presses=lambda: 0) is Left.ENDED
     assert pauses == pytest.approx([pause_s] * 3)
+
+
+def test_who_follows_is_told_of_a_ledger_that_has_lost_its_latest_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1. It reads an event. 2. The server loses that. 3. Somebody's next one gets its number."""
+    user = User.at(tmp_path)
+    monkeypatch.setenv("INCUMBENT_HOME", user.variables["INCUMBENT_HOME"])
+    user.commit({"train.py": TRAIN})
+    user.write({"incumbent.toml": CONFIG})
+    user.done("submit", "--set", "LR=0.3")
+    told = Study(slots=2)
+    told.baseline(1.0)
+    drafts = [
+        ev.Draft(id=f"told-{recorded.seq}", at=recorded.at, event=recorded.event)
+        for recorded in told.events[1:]
+    ]
+    with opened(user.home) as study:
+        study.ledger.append(drafts)
+        follower = Follower(study, Mock(), Bounds())
+        follower.look()
+        roll_back(study.store, to=follower.state.seq - 2)
+        for number in range(3):
+            paused = ev.PauseRequested() if number % 2 else ev.ResumeRequested()
+            study.ledger.append([ev.Draft(id=f"new-{number}", at=datetime.now(UTC), event=paused)])
+        with pytest.raises(RolledBack, match="`incumbent run` goes on"):
+            follower.look()
+        assert Follower(study, Mock(), Bounds()).state.seq == follower.state.seq + 1

@@ -175,6 +175,8 @@ def test_the_phase_follows_the_study() -> None:
     study.tell(ev.StopRequested())
     phases.append(status(study)["phase"])
     phases.append(status(study, is_running=False)["phase"])
+    study.tell(ev.ControllerStopped(epoch=1, reason="stopped"))
+    phases.append(status(study, is_running=False)["phase"])
     study.tell(ev.StudyFinished(reason="the baseline crashed", failed=True))
     phases.append(status(study)["phase"])
     assert phases == [
@@ -184,6 +186,7 @@ def test_the_phase_follows_the_study() -> None:
         "searching",
         "paused",
         "stopping: 1 trial still running",
+        "stopped: not in good order; controller.log may tell why, `incumbent run` carries on",
         "stopped",
         "failed: the baseline crashed",
     ]
