@@ -17,6 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.ledger.codec import to_json
 from cluster.nodes.ray_cluster import RayFailed
+from cluster.nodes.relapses import FIRST_PAUSE_S, Relapses, is_told, pause_s, times
 from cluster.nodes.worker_actor import WorkerActor
 from cluster.queue.brief import Terms, Versions
 from trainer.config import KeepConfig, ScoreConfig, TrialConfig
@@ -24,11 +25,11 @@ from trainer.paths import WorkerPaths
 from trainer.slot_parts import WorkerSettings
 from trainer.trial import CommitId
 
-BACKOFF_S = 2.0
 MOST_FAILURES = 5
 WINDOW_S = 120.0
 """A worker that says `MOST_FAILURES` times within this many seconds that it cannot work is reported
-as fatal. One that dies is not: candidates and people can kill it, and it is made anew."""
+as fatal. One that dies is not: candidates and people can kill it, and it is made anew, if ever
+later."""
 
 Say = Callable[[str, str], None]
 """Takes what there is to report: `problem` or `fatal`, and a line."""
@@ -76,6 +77,7 @@ class Crew:
         self._workers: dict[str, Any] = {}
         self._runs: dict[Any, str] = {}
         self._failures: dict[str, list[float]] = {}
+        self._relapses = Relapses()
         self._due: dict[str, float] = {}
 
     @property
@@ -125,6 +127,7 @@ class Crew:
         return min(found, asked) if asked else found
 
     def _run(self, name: str) -> None:
+        self._relapses.begin(name, time.monotonic())
         self._runs[self._workers[name].run.remote()] = name
 
     def tend(self, *, is_leaving: bool = False) -> None:
@@ -141,16 +144,24 @@ class Crew:
     def _see(self, name: str, run: Any) -> None:  # noqa: ANN401 - Ray's own reference
         """Look at a run that has ended: drained, or ended badly and to be run again."""
         now = time.monotonic()
-        self._due[name] = now + BACKOFF_S
+        self._due[name] = now + FIRST_PAUSE_S
         try:
             ray.get(run)
         except ray.exceptions.RayActorError:
-            self._say("problem", f"{name} died; it is started again")
+            died = self._relapses.count(name, now)
+            self._due[name] = now + pause_s(died)
+            if is_told(died):
+                self._say("problem", f"{name} died{times(died)}; it is started again")
         except Exception as error:  # noqa: BLE001 - whatever ended it, the study is to go on
             recent = [at for at in self._failures.get(name, []) if now - at < WINDOW_S]
             self._failures[name] = [*recent, now]
             is_hopeless = len(recent) + 1 >= MOST_FAILURES
-            self._say("fatal" if is_hopeless else "problem", f"{name} failed: {cause(error)}")
+            failed = self._relapses.count(name, now)
+            if is_hopeless or is_told(failed):
+                words = f"{name} failed{times(failed)}: {cause(error)}"
+                self._say("fatal" if is_hopeless else "problem", words)
+        else:
+            self._relapses.forget(name)
 
     def end(self) -> None:
         """End the workers of this node for good."""
