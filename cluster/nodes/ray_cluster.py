@@ -84,7 +84,7 @@ class PrivateRay:
         """Without `listen` and `head` it is reached from this machine alone.
 
         Args:
-            runtime: Where sockets may be: a short path.
+            runtime: Where sockets may be: a short path. It is there while Ray is.
             directory: Where its token, its log, the record of its process and its ports are.
             empty: An empty folder to run in.
             listen: Where other machines may join it, HOST:PORT.
@@ -173,6 +173,7 @@ class PrivateRay:
         self.stop()  # one that somebody was killed while starting
         address_file = self._temporary / "ray_current_cluster"
         shutil.rmtree(self._temporary, ignore_errors=True)  # sessions that have ended, with logs
+        self._temporary.parent.mkdir(mode=0o700, exist_ok=True)
         with anew(self._log) as log:
             process = self._process = subprocess.Popen(
                 self._command(),

@@ -261,7 +261,6 @@ def sockets() -> Finding:
         except StudyProblem as error:
             problem, _, cure = str(error).partition(": ")
             return Finding(Level.FAILURE, problem, cure)
-        runtime.rmdir()
     length = len(os.fsencode(runtime / RAY_SOCKET))
     found = f"sockets in {runtime.parent}, their paths up to {length} of {MOST_SOCKET_BYTES} bytes"
     if length <= MOST_SOCKET_BYTES:

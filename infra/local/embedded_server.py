@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -88,6 +88,8 @@ class EmbeddedServer:
                 pass  # it is gone already, which is what was wanted
             finally:
                 self._close(client)
+                with suppress(OSError):  # what is in use holds something
+                    self.socket.parent.rmdir()
 
     def _close(self, client: redis.Redis) -> None:
         client.close()
@@ -115,6 +117,7 @@ class EmbeddedServer:
         with self._life.open("w") as life:
             if not try_lock(life):
                 return False
+            self.socket.parent.mkdir(mode=0o700, exist_ok=True)
             command = [str(get_binary_path())]
             for name, value in self._arguments().items():
                 command += [f"--{name}", value]

@@ -82,11 +82,12 @@ def _runtime_directory() -> Path:
 
 
 def runtime_for(directory: Path) -> Path:
-    """Return (and make) the short-pathed folder for sockets of what lives in `directory`."""
+    """Return the short-pathed folder for sockets of what lives in `directory`.
+
+    Whoever puts something there makes it, with mode 0700, and removes it when nothing is left.
+    """
     digest = hashlib.sha256(os.fsencode(directory)).hexdigest()[:10]
-    path = _runtime_directory() / digest
-    path.mkdir(mode=0o700, exist_ok=True)
-    return path
+    return _runtime_directory() / digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,7 +274,7 @@ class StudyHome:
         return self.directory.parent.parent / "envs"
 
     def runtime(self) -> Path:
-        """Return (and make) the short-pathed directory for sockets and Ray's files, mode 0700."""
+        """Return the short-pathed directory for sockets and Ray's files: see `runtime_for`."""
         return runtime_for(self.directory)
 
 

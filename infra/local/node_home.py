@@ -118,7 +118,7 @@ class NodeHome:
         return path.read_text("ascii")
 
     def runtime(self) -> Path:
-        """Return (and make) a short-pathed folder for Ray's sockets."""
+        """Return the short-pathed folder for Ray's sockets: see `runtime_for`."""
         return runtime_for(self.directory)
 
     def ray(self) -> PrivateRay:

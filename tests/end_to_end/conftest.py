@@ -278,6 +278,13 @@ def make_study(tmp_path: Path, environment: dict[str, str]) -> Iterator[MakeStud
         if study.home.exists():
             study.incumbent("stop", "--now")
     left = [line for study in made for line in study.processes().values()]
-    for study in made:
-        shutil.rmtree(study.home.runtime())
+    left += [path for study in made for path in cleared(study.home.runtime())]
     assert not left
+
+
+def cleared(runtime: Path) -> list[str]:
+    """Remove a folder of sockets, and say so if there was one."""
+    if not runtime.exists():
+        return []
+    shutil.rmtree(runtime)
+    return [str(runtime)]

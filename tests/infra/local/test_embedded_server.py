@@ -70,6 +70,23 @@ def test_the_last_user_stops_it_and_the_next_finds_everything_again(home: StudyH
     server.release(again)
 
 
+def test_the_folder_of_its_socket_goes_with_it(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["folder"] * 20)
+    home = StudyHome(name="s", repository=tmp_path, directory=deep)
+    home.create()
+    server = EmbeddedServer(home)
+    runtime = home.runtime()
+    assert not runtime.exists(), "who only looks makes none"
+    first, second = server.ensure(), server.ensure()
+    assert server.socket.parent == runtime
+    assert runtime.stat().st_mode & 0o777 == 0o700
+    assert run_with_a_server(home, "server.release(server.ensure())") == 0
+    assert server.socket.exists()
+    second.close()
+    server.release(first)
+    assert not runtime.exists()
+
+
 def test_a_process_that_ends_without_closing_closes_at_its_exit(home: StudyHome) -> None:
     assert run_with_a_server(home, "server.ensure(); sys.exit(3)") == 3
     psutil.wait_procs(servers(home), timeout=10)
