@@ -9,8 +9,9 @@ import errno
 import os
 import re
 import stat
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cluster.ledger.codec import from_json, to_json
@@ -23,6 +24,8 @@ from trainer.removal import remove_tree
 ROOM = Room(bytes=1 << 30)
 MOST_LOG_BYTES = HEAD_BYTES + TAIL_BYTES + 4096
 """What the supervisor keeps of a log, and the line that says what was dropped."""
+BROKEN_OFF_S = 3600.0
+"""When nothing more has come of a delivery for so long, its sender is gone, or begins it anew."""
 _LOG = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,80}\.log")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,80}-[0-9]{1,6}")
 _FOR_A_WHILE = frozenset(
@@ -54,6 +57,7 @@ class Shelf:
         self.room = room
         self._used: dict[Path, int] = {}
         """Bytes of each delivery that is under way."""
+        self._cleared_at = -BROKEN_OFF_S
 
     def append_log(self, name: str, offset: int, data: bytes) -> int:
         """Go on with a log at `offset`, if it is as long as that; return how long it is now."""
@@ -88,6 +92,7 @@ class Shelf:
         """Begin a delivery in the place of any earlier one; return how much of it is taken."""
         folder = self._delivery(name, token)
         folder.mkdir(mode=0o700, parents=True)
+        self._clear(folder.parent.parent)
         for other in folder.parent.iterdir():
             if other != folder:
                 remove_tree(other)
@@ -95,6 +100,20 @@ class Shelf:
         self._used[folder] = 0
         lack = lack_of_room(folder)
         return Room(lack=lack) if lack else self.room
+
+    def _clear(self, deliveries: Path) -> None:
+        """Remove, now and then, what nodes that are gone for good have broken off."""
+        if time.monotonic() - self._cleared_at < BROKEN_OFF_S:
+            return
+        self._cleared_at = time.monotonic()
+        for path in deliveries.iterdir():
+            is_ours = _NAME.fullmatch(path.name) or _LOG.fullmatch(path.name)
+            with suppress(OSError):  # it is finished at this moment
+                if is_ours and time.time() - _changed_at(path) > BROKEN_OFF_S:
+                    remove_tree(path)
+                    for folder in [*self._used]:
+                        if folder.parent == path:
+                            self._used.pop(folder, None)
 
     def put(self, delivery: tuple[str, str], place: str, offset: int, data: bytes) -> None:
         """Write a part of a file, the parts in their order.
@@ -155,6 +174,11 @@ class Shelf:
         if not (_NAME.fullmatch(name) and _TOKEN.fullmatch(token)):
             raise Refused(f"{name!r} {token!r} is no delivery of what a trial left")
         return self._paths.returning(name) / token
+
+
+def _changed_at(path: Path) -> float:
+    """Return when something was last written to a file, or to anything in a folder."""
+    return max(each.lstat().st_mtime for each in (path, *path.rglob("*")))
 
 
 def _keep_whole(folder: Path, files: Iterable[Left]) -> bool:

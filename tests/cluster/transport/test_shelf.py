@@ -1,11 +1,13 @@
 """What the head takes of what nodes send, and where it puts it."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 
 from cluster.transport.manifest import Left, Manifest, Room
-from cluster.transport.shelf import MOST_LOG_BYTES, Overtaken, Refused, Shelf
+from cluster.transport.shelf import BROKEN_OFF_S, MOST_LOG_BYTES, Overtaken, Refused, Shelf
 from trainer.paths import WorkerPaths
 
 NAME = "e4.1-1"
@@ -58,6 +60,46 @@ def test_no_node_fills_the_head_s_disk(shelf: Shelf) -> None:
     with pytest.raises(Refused):
         shelf.put_log("e4.1.log", b"1" * (MOST_LOG_BYTES + 1))
     assert shelf.append_log("e4.1.log", 0, b"1" * (MOST_LOG_BYTES + 1)) == 0
+
+
+def age(path: Path) -> None:
+    """Let a delivery have been broken off a while ago."""
+    past = time.time() - BROKEN_OFF_S - 1
+    for each in (*path.rglob("*"), path):
+        os.utime(each, (past, past))
+
+
+def test_what_nodes_that_are_gone_have_broken_off_goes(head: WorkerPaths) -> None:
+    before = Shelf(head)
+    for name in ("e1.1-1", "e2.1-1"):
+        before.begin(name, TOKEN)
+        before.put((name, TOKEN), "out/a/b", 0, b"1" * 900)
+        age(head.returning(name))
+    os.utime(head.returning("e2.1-1") / TOKEN / "out/a/b")  # it goes on
+    trash = head.returning("trash")
+    trash.mkdir()
+    age(trash)
+    shelf = Shelf(head)
+    shelf.begin("e3.1-1", TOKEN)
+    found = sorted(path.name for path in trash.parent.iterdir())
+    assert found == ["e2.1-1", "e3.1-1", "trash"]
+    with pytest.raises(Overtaken):
+        shelf.put(("e1.1-1", TOKEN), "out/a/b", 900, b"1")
+    shelf.put(("e2.1-1", TOKEN), "out/a/b", 900, b"1")
+
+
+def test_it_is_not_looked_for_with_each_delivery(
+    head: WorkerPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = Shelf(head)
+    shelf.begin("e1.1-1", TOKEN)
+    age(head.returning("e1.1-1"))
+    shelf.begin("e2.1-1", TOKEN)
+    assert head.returning("e1.1-1").is_dir()
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + BROKEN_OFF_S + 1)
+    shelf.begin("e3.1-1", TOKEN)
+    assert not head.returning("e1.1-1").exists()
 
 
 def test_a_node_that_begins_again_and_again_fills_no_disk_either(
