@@ -77,6 +77,7 @@ def arrange_predictor(
         for section, score in scores.items()
     }
     for section, score in scores.items():
+        is_there(score.labels, f"{section} labels")  # raises where nobody can look
         labels = user_path(score.labels, f"{section} labels").resolve()
         check_apart(labels, _places((*shown, *inputs.values())), section)
     return Predictor(

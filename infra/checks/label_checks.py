@@ -42,4 +42,10 @@ def _seen(config: StudyConfig) -> Mapping[str, Path]:
         *(("[final] data", path) for path in config.final.data),
         *((f"{section} inputs", each.inputs) for section, each in config.scores().items()),
     )
-    return {f"{key}, {path}": user_path(path, key) for key, path in named if path}
+    return {f"{key}, {path}": _place(path, key) for key, path in named if path}
+
+
+def _place(path: str, key: str) -> Path:
+    """Return where that is, or will be; raises EnvironmentFailed where nobody can look."""
+    is_there(path, key)
+    return user_path(path, key)

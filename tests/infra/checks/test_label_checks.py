@@ -68,6 +68,20 @@ def test_paths_that_nobody_can_resolve_are_told_with_what_names_them(
         require_hidden_labels(config(folder / ("x" * 300)), tmp_path / "repository")
 
 
+def test_links_that_go_in_a_circle_are_told_with_what_names_them(
+    folder: Path, tmp_path: Path
+) -> None:
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    for found, key in (
+        (config(circle), r"\[score\] labels"),
+        (config(folder, data=circle), r"\[final\] data"),
+        (asked(folder, circle / "x"), r"\[score\] inputs"),
+    ):
+        with pytest.raises(StudyProblem, match=f"^{key}: {circle}.* cannot be looked at .*links"):
+            require_hidden_labels(found, tmp_path / "repository")
+
+
 def test_without_a_sandbox_nothing_is_hidden(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(StudyProblem, match="needs a sandbox"):
         require_hidden_labels(config(folder, sandbox="none"), tmp_path)
