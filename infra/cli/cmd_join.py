@@ -148,6 +148,8 @@ def _read_token(home: "NodeHome", file: Path | None) -> str:
             raise UsageProblem(f"cannot read the token from {file}: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise UsageProblem(f"cannot read the token from {file}: it is no text") from error
+        except RuntimeError as error:
+            raise UsageProblem(f"--token-file {file}: there is no such home folder") from error
         if is_open:
             note(f"{file} can be read by others, and whoever has it can join: chmod 600 {file}")
     elif home.token.exists():

@@ -69,6 +69,8 @@ def test_a_token_file_that_cannot_be_read_is_said(user: User) -> None:
     (user.folder / "binary").write_bytes(b"\xff")
     said = user.refused(USAGE, "join", NOWHERE, "--token-file", "binary")
     assert "cannot read the token from binary: it is no text" in said
+    said = user.refused(USAGE, "join", NOWHERE, "--token-file", "~no-one/token")
+    assert said == "error: --token-file ~no-one/token: there is no such home folder\n"
 
 
 def test_a_first_joining_does_not_wait_for_a_head_that_is_not_there(
