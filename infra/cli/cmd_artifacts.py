@@ -23,7 +23,7 @@ def artifacts(
     as_json: JsonOption = False,
 ) -> None:
     """List the files that trials left, and where each lies: here, or on the node that ran it."""
-    from infra.local.artifacts import artifacts_of
+    from infra.local.artifacts import artifacts_of, is_to_begin
     from infra.local.study import opened
 
     home = choose_study(study)
@@ -39,7 +39,8 @@ def artifacts(
     for trial in listed:
         _show(trial)
     if not listed:
-        say(f"{name} left nothing in $INCUMBENT_OUT")
+        is_early = is_to_begin(state, name)
+        say(f"{name} has not begun" if is_early else f"{name} left nothing in $INCUMBENT_OUT")
 
 
 def _show(trial: "TrialArtifacts") -> None:

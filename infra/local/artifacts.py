@@ -15,6 +15,7 @@ from trainer.safe_read import SafeFolder, Unsafe
 from trainer.trial import SlotId, experiment_id
 
 _GONE = "it was removed here: see [keep] disk_gb"
+_RUNS = "it runs: what it leaves lies here once it has ended"
 _BEGUN = frozenset({TrialPhase.RUNNING, TrialPhase.FINISHED, TrialPhase.LOST})
 
 
@@ -77,6 +78,13 @@ def artifacts_of(home: StudyHome, state: StudyState, name: str) -> list[TrialArt
     return [each for each in found if each["files"] or each["unlisted"] or each["note"]]
 
 
+def is_to_begin(state: StudyState, name: str) -> bool:
+    """Say whether an experiment, or one trial, may still leave something and has not begun."""
+    experiment = state.experiments[experiment_id(name)]
+    wanted = [t for t in experiment.all_trials if name in {experiment.id, t.id}]
+    return not (experiment.status.is_terminal or any(t.phase in _BEGUN for t in wanted))
+
+
 def _of_attempt(paths: WorkerPaths, trial: Trial) -> TrialArtifacts:
     name = out_name(trial.id, trial.attempt)
     manifest = read_manifest(paths.returned(name))
@@ -90,6 +98,8 @@ def _of_attempt(paths: WorkerPaths, trial: Trial) -> TrialArtifacts:
             notes.append(shown(str(error)))
     if is_pruned(paths, name):
         notes.append(_GONE)
+    if trial.phase is TrialPhase.RUNNING:
+        notes.append(_RUNS)
     is_remote = is_on_node(trial.slot)
     if is_remote:
         notes = [_waiting(trial)]

@@ -6,7 +6,7 @@ import pytest
 
 from cluster.transport.manifest import Left, Manifest
 from cluster.transport.shelf import Shelf
-from infra.local.artifacts import artifacts_of, is_awaited, paths_at
+from infra.local.artifacts import artifacts_of, is_awaited, is_to_begin, paths_at
 from infra.local.home import StudyHome
 from infra.local.trial_logs import is_complete, paths_of, why_no_log
 from tests.infra.study_factory import Study, scored
@@ -93,6 +93,20 @@ def test_what_has_not_come_back_is_said_to_be_awaited(home: StudyHome) -> None:
     returned(home)
     assert artifacts_of(home, study.state, "e0") == []
     assert is_complete(home, study.state, "e0.1")
+
+
+def test_of_what_runs_or_waits_nobody_says_that_it_left_nothing(home: StudyHome) -> None:
+    study = Study(slots=1)
+    waiting = study.propose("unmodified")
+    assert artifacts_of(home, study.state, waiting) == []
+    assert is_to_begin(study.state, waiting)
+    study.start(waiting)
+    (running,) = artifacts_of(home, study.state, f"{waiting}.1") or ()
+    assert running["note"] == "it runs: what it leaves lies here once it has ended"
+    study.finish(waiting, scored(1.0))
+    assert artifacts_of(home, study.state, waiting) == []
+    assert not is_to_begin(study.state, waiting)
+    assert not is_to_begin(study.state, f"{waiting}.1")
 
 
 def test_of_an_attempt_that_was_given_back_nobody_says_that_it_was_lost(home: StudyHome) -> None:
