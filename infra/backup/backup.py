@@ -6,7 +6,7 @@ cluster.backup.ledger_file's and cluster.backup.study_copy's to know.
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -27,6 +27,10 @@ from infra.local.home import StudyHome, StudyProblem
 from infra.local.settings import save_settings
 from infra.local.study import OpenStudy, Server, join, remember_redis_url
 from trainer.trial import CommitId, number_of
+
+
+class HasEvents(StudyProblem):
+    """A study that is there already, where one was to be made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,11 +161,13 @@ def _check_study(state: StudyState, config: StudyConfig) -> None:
 def empty_study(source: SourceRepository, config: StudyConfig) -> Iterator[OpenStudy]:
     """Open a study that has no events, creating what is missing, and keep others away meanwhile.
 
-    Raises StudyProblem if there are events, ControllerRuns if it runs.
+    What was created goes again where nothing came of it. Raises HasEvents if there are events,
+    ControllerRuns if it runs.
     """
     home = StudyHome.locate(source.toplevel, config.study.name)
+    is_new = not home.directory.exists()
     home.create()
-    with sole_controller(home):
+    with sole_controller(home), _taken_back(home) if is_new else nullcontext():
         server = Server(home, config.cluster.redis)
         study = join(home, server, server.ensure())
         try:
@@ -174,10 +180,22 @@ def empty_study(source: SourceRepository, config: StudyConfig) -> Iterator[OpenS
             server.release(study.client)
 
 
-def has_events(study: OpenStudy) -> StudyProblem:
+@contextmanager
+def _taken_back(home: StudyHome) -> Iterator[None]:
+    """Remove a study's folder where an error comes, unless a `submit` began it meanwhile."""
+    try:
+        yield
+    except HasEvents:
+        raise
+    except BaseException:
+        home.discard()
+        raise
+
+
+def has_events(study: OpenStudy) -> HasEvents:
     """Return what is to be said of a study that is there already."""
     home = study.home
-    return StudyProblem(
+    return HasEvents(
         f"the study {home.name} has a ledger already, and nothing is overwritten. To replace it: "
         f"`incumbent export-ledger` keeps what there is; then `incumbent stop` and move "
         f"{home.directory} away (with a Redis of your own, name another database in "

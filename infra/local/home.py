@@ -20,6 +20,7 @@ RUNTIME/HASH/                sockets and Ray's temporary files: a socket's path 
 import hashlib
 import json
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -153,6 +154,11 @@ class StudyHome:
         free = next(p for p in chain([self.directory.with_name(name)], taken) if not p.exists())
         self.directory.rename(free)
         return replace(self, directory=free, begun_as=self.ledger_id)
+
+    def discard(self) -> None:
+        """Remove it with all that it holds. Its server must have stopped."""
+        (self.directory / "study.json").unlink(missing_ok=True)  # first: a half is no study
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def _write(self, more: Mapping[str, str]) -> None:
         facts = {"name": self.name, "repository": str(self.repository), "schema": SCHEMA_VERSION}

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from cluster.config_file import load_config
 from cluster.ledger.call_book import CallBook, CallRecord, Replies
 from cluster.state import events as ev
 from cluster.state.invariants import check
+from infra.backup.backup import HasEvents, empty_study, has_events
 from infra.local.controller_process import sole_controller
 from infra.local.home import StudyHome
 from infra.local.study import OpenStudy, opened
+from infra.processes.launch import find_config
 from proposer.purse import CallId, CallPlan, Settlement, Usage
 from tests.infra.study_of_git import GrownStudy, grow, now, user
 from tests.infra.user import CONFIG, FAILURE, PROGRAM, USAGE, User
@@ -43,6 +46,10 @@ def elsewhere(user: User, tmp_path: Path) -> User:
 def other(user: User, tmp_path: Path) -> User:
     (tmp_path / "other").mkdir()
     return elsewhere(user, tmp_path)
+
+
+def studies_of(user: User) -> Path:
+    return Path(user.variables["INCUMBENT_HOME"], "studies")
 
 
 def carried(user: User, other: User, *, with_code: bool = True) -> Path:
@@ -225,6 +232,39 @@ def test_code_that_is_not_to_be_had_is_asked_for(
     said = other.refused(FAILURE, "import-ledger", FILE)
     assert "the code of the study is neither in" in said
     assert f"{FILE}.bundle" in said
+    assert not list(studies_of(other).iterdir()), "of a study that nobody has begun"
+    carried(user, other)
+    assert other.done("import-ledger", FILE).startswith("mar5: ")
+
+
+def test_what_was_there_before_a_failed_import_stays(
+    grown: GrownStudy, user: User, other: User
+) -> None:
+    user.done("export-ledger")
+    carried(user, other, with_code=False)
+    other.refused(FAILURE, "import-ledger", FILE)
+    place = studies_of(other) / StudyHome.locate(other.folder, "mar5").id
+    place.mkdir()
+    (place / "scratchpad.md").write_text("mine")
+    other.refused(FAILURE, "import-ledger", FILE)
+    assert (place / "scratchpad.md").read_text() == "mine"
+
+
+def test_a_study_that_somebody_began_during_an_import_stays(
+    user: User, other: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INCUMBENT_HOME", other.variables["INCUMBENT_HOME"])
+    source, file = find_config(other.folder)
+
+    def find_it_begun() -> None:
+        with empty_study(source, load_config(file)) as study:
+            other.done("submit", "--set", "LR=0.3")
+            raise has_events(study)
+
+    with pytest.raises(HasEvents):
+        find_it_begun()
+    with opened(other.home) as study:
+        assert study.state().submissions
 
 
 def test_a_new_server_on_the_same_machine_needs_no_bundle(grown: GrownStudy, user: User) -> None:
