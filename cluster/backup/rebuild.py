@@ -42,6 +42,10 @@ class CannotRebuild(RuntimeError):
     """Git does not hold what a ledger needs; the message says what is missing."""
 
 
+class OtherConfiguration(CannotRebuild):
+    """The study in git is not of this configuration; the message says what to set."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
     """A candidate under its ref."""
@@ -155,7 +159,7 @@ def _understood(source: Source) -> list[_Promotion]:
                 "somebody else has put it there"
             )
         if line["name"] != source.metric.name:
-            raise CannotRebuild(
+            raise OtherConfiguration(
                 f"the branch was measured by {line['name']}, and incumbent.toml says "
                 f"{source.metric.name}: name the metric that it was"
             )

@@ -18,6 +18,7 @@ from cluster.backup.ledger_file import Contents, LedgerFileProblem
 from cluster.backup.ledger_transfer import NotEmpty, Show
 from cluster.backup.study_copy import bring_study, kept_experiments, trim, write_bundle
 from cluster.config import StudyConfig
+from cluster.config_file import ConfigError
 from cluster.git.source_repository import SourceRepository
 from cluster.git.study_repository import StudyRepository
 from cluster.ledger.call_book import Replies
@@ -111,7 +112,8 @@ def import_study(source: SourceRepository, config: StudyConfig, file: Path, show
     """Make the study that a file holds that of a repository.
 
     Raises:
-        LedgerFileProblem: the file is not whole, or of another study.
+        LedgerFileProblem: the file is not whole.
+        ConfigError: it is of another study than the repository's.
         StudyProblem: there is a ledger already, or the code is not to be had.
         ControllerRuns: the study runs.
     """
@@ -120,7 +122,7 @@ def import_study(source: SourceRepository, config: StudyConfig, file: Path, show
             ledger_file.check(lines)
             found = ledger_file.read(lines)
             state = ledger_transfer.fold(found.events)
-            _check_study(state, config)
+            _check_study(file, state, config)
             with empty_study(source, config) as study:
                 _bring_code(study.home, state, bundle_of(file))
                 return _take_in(study, found, state, show)
@@ -149,11 +151,11 @@ def _take_in(study: OpenStudy, found: Contents, state: StudyState, show: Show) -
     )
 
 
-def _check_study(state: StudyState, config: StudyConfig) -> None:
+def _check_study(file: Path, state: StudyState, config: StudyConfig) -> None:
     if state.study != config.study.name:
-        raise LedgerFileProblem(
-            f"it holds the study {state.study}, and incumbent.toml here names {config.study.name}: "
-            f'say [study] name = "{state.study}"'
+        raise ConfigError(
+            f"{file} holds the study {state.study}, and incumbent.toml here names "
+            f'{config.study.name}: say [study] name = "{state.study}"'
         )
 
 

@@ -9,7 +9,15 @@ from pathlib import Path
 from cluster.backup import ledger_transfer
 from cluster.backup.branch_history import branch, kept_candidates, reported_finals
 from cluster.backup.ledger_transfer import Show
-from cluster.backup.rebuild import CannotRebuild, Kept, OnBranch, Rebuilt, Source, rebuild
+from cluster.backup.rebuild import (
+    CannotRebuild,
+    Kept,
+    OnBranch,
+    OtherConfiguration,
+    Rebuilt,
+    Source,
+    rebuild,
+)
 from cluster.backup.study_copy import bring_study
 from cluster.config import StudyConfig
 from cluster.git.git_objects import count_lines
@@ -129,7 +137,7 @@ def _files(repository: StudyRepository, kept: Kept, editable: Sequence[str]) -> 
     try:
         return repository.read_files(kept.commit, editable)
     except KeyError as error:
-        raise CannotRebuild(
+        raise OtherConfiguration(
             f"{kept.experiment} has no {error.args[0]}: [study] editable is another than it was"
         ) from error
     except ValueError as error:

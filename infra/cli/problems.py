@@ -4,7 +4,7 @@ import errno
 from pathlib import Path
 
 from cluster.backup.ledger_file import LedgerFileProblem
-from cluster.backup.rebuild import CannotRebuild
+from cluster.backup.rebuild import CannotRebuild, OtherConfiguration
 from cluster.backup.study_copy import BundleProblem
 from cluster.config_file import ConfigError
 from cluster.git.source_repository import SourceProblem
@@ -26,7 +26,7 @@ USAGE = 2
 FAILURE = 1
 _MOST_NAME = 60
 
-_USAGE = (ConfigError, ListenProblem, SourceProblem, UsageProblem)
+_USAGE = (ConfigError, ListenProblem, OtherConfiguration, SourceProblem, UsageProblem)
 _FAILURE = (
     BundleProblem,
     CannotRebuild,

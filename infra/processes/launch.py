@@ -42,7 +42,8 @@ def prepare_study(source: SourceRepository, config: StudyConfig) -> Prepared:
 
     Raises:
         SourceProblem: the repository cannot be studied.
-        StudyProblem: the study exists and measures something else, or its mirror is all there is.
+        ConfigError: the study exists and measures something else.
+        StudyProblem: its mirror is all there is of it.
         LedgerAway, WrongServer, ServerFailed: there is no server to keep the ledger.
     """
     require_git()
@@ -202,12 +203,12 @@ def _begin(study: OpenStudy, config: StudyConfig, base: str) -> None:
 def _check_metric(state: StudyState, config: StudyConfig) -> None:
     asked = (config.metric.name, config.metric.goal)
     if (state.metric, state.goal) != asked:
-        raise StudyProblem(
+        raise ConfigError(
             f"the study {state.study} was begun to {state.goal} {state.metric}; {CONFIG} now says "
             f"{asked[1]} {asked[0]}: give [study] name another name to begin a new study"
         )
     if state.source != config.metric.source:
-        raise StudyProblem(
+        raise ConfigError(
             f"the metric of the study {state.study} was {state.source}, and {CONFIG} now says "
             f'source = "{config.metric.source}", which compares with nothing that was measured: '
             "give [study] name another name to begin a new study"

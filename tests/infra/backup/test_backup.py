@@ -332,7 +332,7 @@ def test_another_study_is_refused(grown: GrownStudy, user: User, other: User) ->
     user.done("export-ledger")
     carried(user, other)
     other.write({"incumbent.toml": CONFIG.replace('"mar5"', '"april"')})
-    said = other.refused(FAILURE, "import-ledger", FILE)
+    said = other.refused(USAGE, "import-ledger", FILE)
     assert 'say [study] name = "mar5"' in said
 
 

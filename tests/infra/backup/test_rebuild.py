@@ -249,7 +249,9 @@ def test_run_names_the_ways_back(grown: GrownStudy, user: User) -> None:
 def test_what_git_lacks_is_named(grown: GrownStudy, user: User) -> None:
     git = ("git", "-C", str(user.home.git))
     user.write({"incumbent.toml": CONFIG.replace('"loss"', '"val_bpb"')})
-    assert "was measured by loss" in user.refused(FAILURE, "rebuild")
+    assert "was measured by loss" in user.refused(USAGE, "rebuild")
+    user.write({"incumbent.toml": CONFIG.replace("[metric]", 'editable = ["x.py"]\n[metric]')})
+    assert "[study] editable is another than it was" in user.refused(USAGE, "rebuild")
     user.write({"incumbent.toml": CONFIG.replace('"mar5"', '"april"')})
     assert "there is nothing to rebuild" in user.refused(FAILURE, "rebuild")
     user.write({"incumbent.toml": CONFIG})

@@ -70,9 +70,10 @@ def test_an_editable_file_that_a_study_that_was_begun_does_not_have(studied: Use
 
 def test_another_metric_for_a_study_that_was_begun(studied: User) -> None:
     studied.write({"incumbent.toml": CONFIG.replace('"loss"', '"accuracy"')})
-    said = studied.refused(FAILURE, "run")
-    assert "was begun to minimize loss" in said
-    assert "give [study] name another name" in said
+    for verb in (["run"], ["submit", "--set", "LR=0.4"]):
+        said = studied.refused(USAGE, *verb)
+        assert "was begun to minimize loss" in said
+        assert "give [study] name another name" in said
 
 
 def test_a_machine_that_makes_no_sandbox_runs_nothing_until_told_to(researcher: User) -> None:
