@@ -70,7 +70,9 @@ class PlainView:
         """
         at = facts["phase"].partition(":")[0]
         has_slots = any(slot["state"] != "closed" for slot in facts["slots"])
-        if facts["running"] and not has_slots and at not in self._begun:
+        # Until a controller has said that it started, what ended the one before it still stands.
+        is_early = not (has_slots or facts["stopping"] or facts["finished"])
+        if facts["running"] and is_early and at not in self._begun:
             self._begun.add(at)
             self.notice(facts["phase"])
         if facts["notice"] not in {"", self._noticed}:

@@ -211,6 +211,8 @@ def _phase(state: StudyState, *, is_running: bool) -> str:
         return _rest(state)
     if state.stopping:
         return f"stopping: {counted(state.count(Status.RUNNING), 'trial')} still running"
+    if state.running_since is None:
+        return "starting"  # its process is there, and has not said so yet
     if state.is_paused:
         return "paused"
     return _searching(state)

@@ -73,6 +73,7 @@ def _run(home: StudyHome) -> int:
     client = server.ensure()
     study = join(home, server, client)
     try:
+        study.progress.set_phase("preparing the environment")  # before it counts as running
         epoch = study.ledger.begin_epoch()
         started = ev.ControllerStarted(epoch=epoch, pid=os.getpid(), node=socket.gethostname())
         _record(study, f"controller/{epoch}", started, epoch)
@@ -150,7 +151,6 @@ def _prepared(study: OpenStudy, config: StudyConfig) -> tuple[Environment | None
 
     A stop that is asked for meanwhile ends the preparation: it can take minutes.
     """
-    study.progress.set_phase("preparing the environment")
     done = threading.Event()
     signal.signal(signal.SIGTERM, _interrupt)
     threading.Thread(target=_interrupt_on_stop, args=(study.server, study, done)).start()

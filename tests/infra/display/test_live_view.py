@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from rich.live import Live
 
+from cluster.state import events as ev
 from cluster.state.state import StudyState
 from infra.display.live_view import JsonLinesView, LiveView, PlainView, make_view
 from infra.facts.facts import status_facts
@@ -119,16 +120,28 @@ def test_what_comes_before_the_first_slot_is_told_step_by_step() -> None:
     def update(state: StudyState, phase: str) -> None:
         view.update(status_facts(state, now=study.now, is_running=True, progress={}, phase=phase))
 
+    update(StudyState(), "")
     steps = ("preparing: torch", "preparing: numpy", "starting Ray", "starting Ray", "")
     for phase in steps:
-        update(StudyState(), phase)
+        update(Study(slots=0).state, phase)
     study.baseline(0.41)
     update(study.state, "")
     assert stream.getvalue().splitlines() == [
+        "starting",
         "preparing: torch",
         "starting Ray",
         "waiting for workers",
     ]
+
+
+def test_what_ended_an_earlier_controller_is_no_step_of_the_next_one() -> None:
+    study, stream = Study(slots=0), io.StringIO()
+    view = PlainView(stream)
+    study.tell(ev.StopRequested(), ev.ControllerStopped(epoch=1, reason="asked"))
+    view.update(status_facts(study.state, now=study.now, is_running=True, progress={}))
+    study.tell(ev.StudyFinished(reason="100 experiments", failed=False))
+    view.update(status_facts(study.state, now=study.now, is_running=True, progress={}))
+    assert not stream.getvalue()
 
 
 def test_a_terminal_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
