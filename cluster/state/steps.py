@@ -58,12 +58,20 @@ TRANSITIONS: dict[type[ev.Event], dict[Status, frozenset[Status]]] = {
     ev.ControlJudged: {S.DISCARDED: frozenset({S.PROPOSED}), S.PROPOSED: frozenset({S.PROPOSED})},
     ev.ExperimentSuspected: {S.MEASURED: frozenset({S.SUSPECT})},
     ev.AcceptRequested: {S.SUSPECT: frozenset({S.MEASURED})},
-    ev.Promoted: {S.WINNER: frozenset({S.KEPT}), S.MERGING: frozenset({S.MERGED})},
+    # A merge that was suspect may be accepted when the winner that it carries was given up.
+    ev.Promoted: {
+        S.WINNER: frozenset({S.KEPT}),
+        S.MERGING: frozenset({S.MERGED}),
+        S.DROPPED: frozenset({S.MERGED}),
+        S.CONFLICTED: frozenset({S.MERGED}),
+    },
     ev.ExperimentProposed: {S.WINNER: frozenset({S.MERGING}), S.KEPT: frozenset({S.KEPT})},
     ev.MergeConflicted: {S.WINNER: frozenset({S.CONFLICTED}), S.KEPT: frozenset({S.KEPT})},
     ev.MergeRedundant: {
         S.WINNER: frozenset({S.MERGED}),
         S.MERGING: frozenset({S.MERGED}),
+        S.DROPPED: frozenset({S.MERGED}),
+        S.CONFLICTED: frozenset({S.MERGED}),
         S.KEPT: frozenset({S.KEPT}),
     },
     ev.WinnerRequeued: {S.MERGING: frozenset({S.WINNER}), S.KEPT: frozenset({S.KEPT})},

@@ -34,6 +34,8 @@ MOST_LOSSES = 3
 """An experiment whose attempts were lost this often is given up."""
 
 S = Status
+_BY_WAY = frozenset({S.MERGING, S.DROPPED, S.CONFLICTED})
+"""What a winner may be whose patch comes onto the branch by way of a merge: given up, too."""
 
 
 def apply(state: StudyState, recorded: ev.Recorded) -> StudyState:
@@ -301,8 +303,9 @@ def _carried(state: StudyState, carried: ev.Carried, rec: ev.Recorded) -> StudyS
 def _sources_merged(state: StudyState, merge: ExperimentId, rec: ev.Recorded) -> StudyState:
     """Mark the winners whose patches a promoted merge carries, down to the proposal."""
     source = state.experiments.get(state.experiments[merge].merge_of)
-    while source is not None and source.status is S.MERGING:
+    while source is not None and source.status in _BY_WAY:
         state = step(state, rec, source.id, S.MERGED, reason=f"on the branch by way of {merge}")
+        state = without_task(state, f"compose/{source.id}")
         source = state.experiments.get(source.merge_of)
     return state
 

@@ -3,8 +3,8 @@
 `results.tsv`, the progress picture and the metrics are written event by event while a controller
 runs, and as a whole when it starts again. Both ways read from here, so that they agree. An end
 never changes; an experiment that is retried, accepted though suspect, or judged again as its slot
-had shifted, that a node at fault has broken, or that rises from the rung on which it was stopped,
-comes to a further one.
+had shifted, that a node at fault has broken, that rises from the rung on which it was stopped, or
+that is on the branch by a merge that was accepted after it was given up, comes to a further one.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from statistics import fmean
 
-from cluster.state.events import Event, Promoted, Recorded
+from cluster.state.events import Event, MergeRedundant, Promoted, Recorded
 from cluster.state.experiment import Experiment, Status
 from cluster.state.state import StudyState
 from cluster.state.steps import STATUS_OF_ENDING
@@ -110,7 +110,8 @@ def ends(experiment: Experiment) -> Iterator[End]:
         before = experiment.story[index - 1][1]
         is_taken_back = name == "ControlJudged" and before == _JUDGED
         has_risen = name == before == _RUNG_JUDGED  # it had been stopped there
-        if name in _GOES_ON or is_taken_back or has_risen:
+        is_back = before in _GIVEN_UP and experiment.status is Status.MERGED
+        if name in _GOES_ON or is_taken_back or has_risen or is_back:
             part = experiment.story[begin:index]
             status = _status_after(part, finished)
             yield End(seq=part[-1][0], experiment=experiment, status=status, outcomes=finished)
@@ -139,6 +140,8 @@ def end_seq(experiment: Experiment) -> int:
 
 _GOES_ON = frozenset({"RetryRequested", "AcceptRequested", "NodeQuarantined"})
 """Events after which an experiment that had ended goes on."""
+_GIVEN_UP = frozenset({"WinnerDropped", "MergeConflicted"})
+"""Ends of a winner that comes onto the branch all the same where a merge of it is accepted."""
 _ENDS = {
     "ExperimentSuspected": Status.SUSPECT,
     _JUDGED: Status.DISCARDED,
@@ -146,6 +149,8 @@ _ENDS = {
     "RejectRequested": Status.REJECTED,
     _RUNG_JUDGED: Status.PRUNED,
     "ExperimentReturned": Status.CANCELLED,
+    "WinnerDropped": Status.DROPPED,
+    "MergeConflicted": Status.CONFLICTED,
 }
 """Events that tell by themselves what an experiment had ended as."""
 
@@ -171,11 +176,12 @@ def _concerned(event: Event, state: StudyState) -> Iterator[Experiment]:
     names: list[ExperimentId] = [getattr(event, "experiment", _NONE)]
     if isinstance(event, Promoted):
         names += [link.experiment for link in event.carried]
+    is_on_branch = isinstance(event, Promoted | MergeRedundant)
     for name in names:
         while (experiment := state.experiments.get(name)) is not None:
             yield experiment
-            # A promotion ends the winners whose patches it carries as well.
-            name = experiment.merge_of if isinstance(event, Promoted) else _NONE  # noqa: PLW2901
+            # What comes onto the branch ends the winners whose patches it carries as well.
+            name = experiment.merge_of if is_on_branch else _NONE  # noqa: PLW2901
 
 
 def _order(end: End) -> tuple[int, int]:

@@ -88,6 +88,8 @@ def test_a_suspect_merge_ends_what_it_merges_and_can_be_accepted(world: World) -
     assert world.status(stale) is Status.DROPPED
     assert "which was suspect" in world.state.experiments[ExperimentId(stale)].reason
     assert accept(world, merge) is Status.KEPT
+    assert world.status(stale) is Status.MERGED
+    assert world.state.experiments[ExperimentId(stale)].reason == f"on the branch by way of {merge}"
 
 
 def test_a_stopping_study_still_says_what_is_suspect(world: World) -> None:

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.state.events import Event, RetryRequested
+from cluster.state.events import Event, MergeRedundant, RetryRequested, WinnerDropped
 from cluster.state.experiment import Status
+from cluster.state.invariants import check
 from eval.judge import Verdict
 from eval.seeds import SeedHabit
 from infra.facts.experiment_facts import score_of
@@ -18,12 +19,33 @@ def fates_of(study: Study) -> list[tuple[str, str]]:
     return [(end.experiment.id, end.fate.value) for end in all_ends(study.state)]
 
 
+def accepted_late(*, is_redundant: bool) -> Study:
+    """A winner was dropped, as its merge was suspect; then that is accepted."""
+    study = Study()
+    study.baseline(0.4)
+    stale = study.win("patch", 0.3)
+    other = study.keep("other", 0.35)
+    merge = study.merge(stale)
+    study.measure(merge, 0.2)
+    study.doubt(merge)
+    study.tell(WinnerDropped(experiment=stale, reason=f"merged as {merge}, which was suspect"))
+    study.accept(merge)
+    study.judge(merge, Verdict.KEEP)
+    if is_redundant:
+        study.tell(MergeRedundant(experiment=merge, against=other))
+    else:
+        study.promote(merge)
+    return study
+
+
 @pytest.mark.parametrize(
     ("events", "least"),
     [
         (eventful(), 20),
         ([r.event for r in chained().events], 8),
         ([r.event for r in rebased().events], 3),
+        ([r.event for r in accepted_late(is_redundant=False).events], 5),
+        ([r.event for r in accepted_late(is_redundant=True).events], 5),
     ],
 )
 def test_ends_seen_one_by_one_are_those_told_at_once(events: list[Event], least: int) -> None:
@@ -55,6 +77,18 @@ def test_a_promotion_settles_the_winners_that_it_carries_before_itself() -> None
     study.judge(merge, Verdict.KEEP)
     study.promote(merge)
     assert fates_of(study) == [("e0", "keep"), ("e2", "keep"), ("e1", "merged"), ("e3", "keep")]
+
+
+@pytest.mark.parametrize("is_redundant", [False, True])
+def test_a_dropped_winner_is_merged_once_its_merge_is_accepted(*, is_redundant: bool) -> None:
+    study = accepted_late(is_redundant=is_redundant)
+    last = "merged" if is_redundant else "keep"
+    assert fates_of(study) == [
+        ("e0", "keep"), ("e2", "keep"), ("e3", "discard"), ("e1", "discard"), ("e1", "merged"),
+        ("e3", last),
+    ]  # fmt: skip
+    assert study.state.experiments[ExperimentId("e1")].reason.endswith("e3")
+    check(study.state)
 
 
 def test_a_chain_settles_its_winners_and_a_link_that_crashed_stays_a_crash() -> None:
