@@ -174,7 +174,7 @@ class Agent:
                 outcome.usd, outcome.usage = 0.0, Usage()
                 self._check(report)
             with SafeFolder(self._runner.folder) as folder:
-                self._count(claim(folder, report.tail), outcome)
+                self._count(claim(folder, self._runner.last_line(call)), outcome)
                 self._check(report)
                 return self._taken(folder, context)
         except FileNotFoundError:

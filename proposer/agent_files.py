@@ -208,9 +208,9 @@ def words(folder: SafeFolder) -> Words:
     return replace(said, hypothesis=plain_line(first.partition("\n")[0], _MOST_TEXT))
 
 
-def claim(folder: SafeFolder, tail: str) -> Claim:
+def claim(folder: SafeFolder, last_line: str) -> Claim:
     """Return what an agent says it has cost: in usage.json, else in the last line it printed."""
-    for text in (_left(folder, "usage.json"), tail.strip().rpartition("\n")[2]):
+    for text in (_left(folder, "usage.json"), last_line):
         if text:
             with suppress(ValidationError):
                 said = _Spent.model_validate_json(text).claim()

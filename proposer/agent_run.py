@@ -23,6 +23,7 @@ from trainer.frozen import check_folder
 from trainer.hidden_labels import check_hidden, place_of
 from trainer.limit_defaults import limits_for, machine_memory
 from trainer.limits import GB
+from trainer.log_capture import TAIL_BYTES, as_shown
 from trainer.paths import WorkerPaths
 from trainer.process_tree import sweep
 from trainer.removal import Trash, remove_tree
@@ -114,7 +115,7 @@ class AgentRunner:
 
     def run(self, call: str) -> RunReport:
         """Run the agent to its end, or to the end of its time; nothing of it is alive then."""
-        log = self._workspace.logs / f"{call}.log"
+        log = self._log(call)
         log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         log.unlink(missing_ok=True)
         log.touch(0o600)
@@ -124,6 +125,15 @@ class AgentRunner:
                 pass
         self._clean(log)
         return replace(report, tail=self.without_secrets(report.tail))
+
+    def last_line(self, call: str) -> str:
+        """Return the last line that the agent printed: one of JSON may hold all that it has said.
+
+        Empty if there is none, or the log cannot be read.
+        """
+        with suppress(OSError):
+            return as_shown(self._log(call).read_bytes()[-TAIL_BYTES:]).strip().rpartition("\n")[2]
+        return ""
 
     def frozen_changes(self, commit: CommitId) -> tuple[str, ...]:
         """Return in words what the agent did to files that it may not change."""
@@ -260,6 +270,9 @@ class AgentRunner:
         if owner is not None:
             for each in (place, *place.rglob("*")):
                 os.chown(each, owner, owner)
+
+    def _log(self, call: str) -> Path:
+        return self._workspace.logs / f"{call}.log"
 
     def _clean(self, log: Path) -> None:
         """Take the values of variables out of what the agent has printed."""

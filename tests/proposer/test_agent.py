@@ -333,9 +333,10 @@ def test_what_it_leaves_running_ends_with_it(agency: Agency) -> None:
         ("echo '{\"usd\": NaN}' > .incumbent/usage.json", 0.5, 0),
         ("mkfifo .incumbent/usage.json", 0.5, 0),
         ('echo \'{"total_cost_usd": 0.2, "usage": {"output_tokens": 9}, "x": 1}\'', 0.2, 9),
+        ('printf \'{"usd": 0.2, "result": "%050000d"}\\n\\033[?25h\' 0', 0.2, 0),
         ('echo \'{"usd": 0.1, "output_tokens": 999999999999}\' > .incumbent/usage.json', 0.5, 0),
     ],
-    ids=["nothing", "file", "too-much", "negative", "nan", "pipe", "printed", "tokens"],
+    ids=["nothing", "file", "too-much", "negative", "nan", "pipe", "printed", "long", "tokens"],
 )
 def test_what_it_says_it_cost_is_taken_up_to_what_was_reserved(
     agency: Agency, said: str, usd: float, tokens: int
