@@ -13,9 +13,11 @@ import tomllib
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from eval.seeds import VARIABLE, suggested_pattern
+from infra.detection.detect_budget import budgets
 from infra.detection.detect_metric import Hints, PrintedMetric, find_metric
 from infra.detection.source import (
     Source,
@@ -23,7 +25,6 @@ from infra.detection.source import (
     code_named_in,
     home_path,
     imported,
-    number,
     read_source,
     read_with_imports,
 )
@@ -34,13 +35,6 @@ _VIRTUAL_ENVIRONMENTS = (".venv", "venv", "env")
 _JUDGES = re.compile(r"(?:prepare|eval|score|test|check|measure|bench)", re.IGNORECASE)
 """Names of files that measure: a candidate that may change them need not get any better."""
 
-_BUDGET_NAME = (
-    r"(?:TIME_BUDGET|TIME_LIMIT|BUDGET|MAX_TIME|MAX_SECONDS|TRAIN(?:ING)?_(?:TIME|SECONDS))"
-    r"(?P<unit>_S|_SEC|_SECONDS|_MIN|_MINUTES|_H|_HOURS)?"
-)
-_BUDGET = re.compile(_BUDGET_NAME)
-_SHELL_BUDGET = re.compile(rf"^(?:export\s+)?{_BUDGET_NAME}=[\"']?(?P<value>\d+)", re.MULTILINE)
-_UNITS: Mapping[str | None, float] = {"_MIN": 60, "_MINUTES": 60, "_H": 3600, "_HOURS": 3600}
 _DEFAULT_BUDGET_S = 300.0
 _LEAST_SPARE_S = 60.0
 """Start-up and evaluation take this long even where training is short."""
@@ -269,27 +263,13 @@ def _is_project(repository: Path) -> bool:
 
 
 def _budget(sources: Iterable[Source]) -> Iterator[Finding]:
-    budget_s, why = next(_budgets(sources), (_DEFAULT_BUDGET_S, "assumed: no time budget found"))
+    found = chain.from_iterable(map(budgets, sources))
+    budget_s, why = next(found, (_DEFAULT_BUDGET_S, "assumed: no time budget found"))
     yield Finding(section="trial", key="budget_s", value=budget_s, why=why)
     timeout_s = max(2 * budget_s, budget_s + _LEAST_SPARE_S)
     why = "twice the budget" if timeout_s == 2 * budget_s else "the budget and a minute"
     why += ": a run is ended then"
     yield Finding(section="trial", key="timeout_s", value=timeout_s, why=why)
-
-
-def _budgets(sources: Iterable[Source]) -> Iterator[tuple[float, str]]:
-    for source in sources:
-        for name, node in assignments(source).items():
-            value = number(node)
-            found = _BUDGET.fullmatch(name)
-            told = "INCUMBENT_BUDGET_S" in ast.unparse(node)
-            if (found or told) and value and 0 < value < 1e7:
-                unit = _UNITS.get(found["unit"], 1) if found else 1
-                yield value * unit, f"{source.at(node)} {name}"
-        for found in () if source.tree else _SHELL_BUDGET.finditer(source.text):
-            value = float(found["value"]) * _UNITS.get(found["unit"], 1)
-            if 0 < value < 1e7:
-                yield value, source.at(found.start())
 
 
 def _gpus(sources: Iterable[Source], *, has_gpu: bool) -> Finding:

@@ -8,7 +8,7 @@ import ast
 import operator
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,8 +89,13 @@ def code_named_in(source: Source, repository: Path) -> list[str]:
 
 def assignments(source: Source) -> dict[str, ast.expr]:
     """Return what the module-level names of a Python file are set to; the first value counts."""
+    return assigned(source.tree.body if source.tree else ())
+
+
+def assigned(body: Iterable[ast.stmt]) -> dict[str, ast.expr]:
+    """Return what statements set names to, nested ones aside; the first value counts."""
     found: dict[str, ast.expr] = {}
-    for node in source.tree.body if source.tree else ():
+    for node in body:
         if isinstance(node, ast.Assign):
             for target in node.targets:
                 if isinstance(target, ast.Name):

@@ -358,6 +358,18 @@ def test_data_and_model_caches_are_those_that_the_code_names(
     assert found == ((expected,) if expected else None)
 
 
+IN_CLASS = """
+import os
+class Hyperparameters:
+    max_wallclock_seconds = float(os.environ.get("MAX_WALLCLOCK_SECONDS", 240.0))
+"""
+AS_OPTION = """
+import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument("-t", "--time-limit", type=float, default=90)
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "budget_s", "timeout_s"),
     [
@@ -367,6 +379,13 @@ def test_data_and_model_caches_are_those_that_the_code_names(
         ('import os\nB = float(os.environ.get("INCUMBENT_BUDGET_S", "3"))\n', 3, 63),
         ("TIME_BUDGET = compute()\nMAX_SECONDS = 100\n", 100, 200),
         ("TIME_BUDGET = 0\n", 300, 600),
+        ("time_budget = 120\n", 120, 240),
+        ("max_train_seconds = 120\n", 120, 240),
+        ("MAX_TRAINING_MINUTES = 10\n", 600, 1200),
+        (IN_CLASS, 240, 480),
+        (AS_OPTION, 90, 180),
+        ("def main():\n    s = os.environ.get('INCUMBENT_BUDGET_S', 80)\n", 80, 160),
+        ("training_time = 7\nmax_time = 7\nMAX_AUDIO_SECONDS = 7\nMAX_TIME_MS = 7\n", 300, 600),
         ("BATCH = 8\n", 300, 600),
     ],
 )
