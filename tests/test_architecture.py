@@ -20,8 +20,9 @@ from cluster.state import events as ev
 from cluster.state.experiment import Kind
 from eval.judge import Verdict
 from infra.demo_study import create_demo_repository
+from infra.local.checkout import CONFIG
 from infra.local.study import OpenStudy
-from infra.processes.launch import CONFIG, prepare_study
+from infra.processes.launch import prepare_study
 from trainer.trial import CommitId, Ending, ExperimentId, SlotId, TrialId, TrialOutcome
 
 ROOT = Path(__file__).parent.parent

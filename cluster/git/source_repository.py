@@ -57,10 +57,7 @@ class SourceRepository:
         Raises SourceProblem if there is none that a study can start from, GitTooOld.
         """
         require_git()
-        if not path.is_dir():
-            what = "is not a directory" if path.exists() else "does not exist"
-            raise SourceProblem(f"{path} {what}: give the directory of a git repository")
-        git = GitCommand(path, user_config=True)
+        git = GitCommand(_folder(path), user_config=True)
         try:
             facts = git.text(
                 "rev-parse", "--is-bare-repository", "--is-inside-git-dir", "--show-object-format"
@@ -76,6 +73,20 @@ class SourceRepository:
                 f"{source.toplevel} has no commit yet: a study starts from one. "
                 f"Run: {_first_commit(source.toplevel)}"
             )
+        return source
+
+    @classmethod
+    def origin(cls, path: Path) -> Self:
+        """Return the repository at `path` as one that commits come from: it may have no checkout.
+
+        Raises SourceProblem if there is none, GitTooOld.
+        """
+        require_git()
+        source = cls(_folder(path))
+        try:
+            source.git.run("rev-parse", "--git-dir")
+        except GitError as error:
+            raise _explain(path, error) from error
         return source
 
     def head(self) -> Head:
@@ -141,6 +152,13 @@ class SourceRepository:
         drivers = {key.rpartition(".")[0] for key in keys}
         off = {"clean": "", "process": "", "required": "false"}
         return {f"{driver}.{key}": value for driver in drivers for key, value in off.items()}
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        what = "is not a directory" if path.exists() else "does not exist"
+        raise SourceProblem(f"{path} {what}: give the directory of a git repository")
+    return path
 
 
 def _check(path: Path, *, bare: bool, inside: bool, object_format: str) -> None:

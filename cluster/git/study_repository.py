@@ -196,7 +196,7 @@ class StudyRepository:
         Its changes are those since its merge base with `base`, up to `tip` or else to where it is
         now. Raises SourceProblem if there is no such repository.
         """
-        origin = SourceRepository.find(source)
+        origin = SourceRepository.origin(source)
         try:
             found = origin.resolve(tip or f"refs/heads/{branch}")
         except SourceProblem:
@@ -209,7 +209,7 @@ class StudyRepository:
 
     def bring(self, source: Path, commit: CommitId) -> None:
         """Bring a commit over from the user's repository; raises SourceProblem, GitError."""
-        self._bare.fetch(SourceRepository.find(source), commit)
+        self._bare.fetch(SourceRepository.origin(source), commit)
 
     def problem_between(self, old: CommitId, new: CommitId, editable: Sequence[str]) -> str:
         """Return what is wrong with the first path that may not differ so; empty if none is."""

@@ -166,7 +166,7 @@ def empty_study(source: SourceRepository, config: StudyConfig) -> Iterator[OpenS
     What was created goes again where nothing came of it. Raises HasEvents if there are events,
     ControllerRuns if it runs.
     """
-    home = StudyHome.locate(source.toplevel, config.study.name)
+    home = StudyHome.of(source.toplevel, config.study.name)
     is_new = not home.directory.exists()
     home.create()
     with sole_controller(home), _taken_back(home) if is_new else nullcontext():

@@ -78,7 +78,7 @@ def rebuild_study(
         ControllerRuns: the study runs.
     """
     name = config.study.name
-    if not _has_refs(StudyHome.locate(source.toplevel, name), source, name):
+    if not _has_refs(StudyHome.of(source.toplevel, name), source, name):
         raise StudyProblem(
             f"there is nothing to rebuild: neither the study's folder nor {source.toplevel} holds "
             f"refs/incumbent/{name}/e0 (`incumbent run` starts a study)"

@@ -12,7 +12,7 @@ from trainer.environment import EnvironmentFailed, is_there, user_path
 from trainer.hidden_labels import NEEDS_SANDBOX, check_apart, place_of
 
 
-def require_hidden_labels(config: StudyConfig, repository: Path, *, is_final: bool = False) -> None:
+def require_hidden_labels(config: StudyConfig, *checkouts: Path, is_final: bool = False) -> None:
     """Raise StudyProblem, with the cure, where trials could see the labels or nobody can.
 
     So it does where there are no inputs to ask a model about. Test labels, and their inputs, that
@@ -24,7 +24,7 @@ def require_hidden_labels(config: StudyConfig, repository: Path, *, is_final: bo
         raise StudyProblem(NEEDS_SANDBOX)
     scores = config.scores()
     try:
-        places = {f"the repository, {repository}": repository, **_seen(config)}
+        places = dict(_seen(config)) | {f"the repository, {each}": each for each in checkouts}
         for section, score in scores.items():
             is_due = is_final or section != "[final]"
             if is_due or is_there(score.labels, f"{section} labels"):

@@ -32,8 +32,9 @@ def demo(
     from infra.display.tables import render_log
     from infra.facts.facts import log_facts
     from infra.local.bounds import bounds_of
+    from infra.local.checkout import CONFIG
     from infra.local.settings import overridden
-    from infra.processes.launch import CONFIG, prepare_study, require_sandbox
+    from infra.processes.launch import prepare_study, require_sandbox
 
     _check_installed()
     target = folder or Path(tempfile.mkdtemp(prefix="incumbent-demo-")) / "digits"

@@ -86,6 +86,7 @@ def _prepare(path: Path, seeds: int | None, sandbox: str | None) -> "Prepared":
     """Return the study, which must have been run, after looking at what would fail late."""
     from cluster.config_file import load_config
     from infra.checks.label_checks import require_hidden_labels
+    from infra.local.checkout import main_checkout
     from infra.local.home import StudyHome
     from infra.local.settings import overridden
     from infra.processes.launch import find_config, prepare_study, require_sandbox
@@ -99,8 +100,9 @@ def _prepare(path: Path, seeds: int | None, sandbox: str | None) -> "Prepared":
     if seeds is not None:
         changed = config.final.model_copy(update={"seeds": seeds})
         config = config.model_copy(update={"final": changed})
-    if not StudyHome.locate(source.toplevel, config.study.name).exists():
+    if not StudyHome.of(source.toplevel, config.study.name).exists():
         raise UsageProblem(f"there is no study {config.study.name} yet: `incumbent run` starts it")
     require_sandbox(config)
-    require_hidden_labels(config, source.toplevel, is_final=True)
+    checkouts = (source.toplevel, main_checkout(source.toplevel))
+    require_hidden_labels(config, *checkouts, is_final=True)
     return prepare_study(source, config)

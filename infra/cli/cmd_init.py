@@ -16,13 +16,15 @@ def init(
 ) -> None:
     """Write incumbent.toml for a repository, by looking at it."""
     from cluster.config_keys import toml
+    from cluster.git.source_repository import SourceRepository
     from infra.detection.config_writer import render
     from infra.detection.detect import detect
+    from infra.local.checkout import CONFIG
     from infra.local.home import write_atomically
-    from infra.processes.launch import find_config
     from trainer.gpu import NvmlGpus
 
-    source, file = find_config(path)
+    source = SourceRepository.find(path)
+    file = source.toplevel / CONFIG
     if file.exists() and not force:
         raise UsageProblem(f"{file} exists already (--force overwrites it)")
     detected = detect(source.toplevel, has_gpu=bool(NvmlGpus().look()))

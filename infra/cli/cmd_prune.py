@@ -6,13 +6,13 @@ import typer
 
 from infra.cli.output import print_json, say
 from infra.cli.study_choice import JsonOption, StudyOption, UsageProblem, choose_study
+from infra.local.checkout import CONFIG
 
 if TYPE_CHECKING:
     from cluster.config import StudyConfig
     from infra.local.home import StudyHome
     from infra.simulations.dry_pruning import DryPruningFacts
 
-CONFIG = "incumbent.toml"
 MOST_SHOWN = 8
 RUNGS_NOTE = (
     "rungs: as if a run on one reached what the curve of the full run shows after that time, which "

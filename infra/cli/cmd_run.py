@@ -101,7 +101,7 @@ def _prepare(
         cluster={"slots": slots, "address": address, "listen": listen},
         sandbox=sandbox,
     )
-    config = placed(config, StudyHome.locate(source.toplevel, config.study.name))
+    config = placed(config, StudyHome.of(source.toplevel, config.study.name))
     if needs_models(config):
         from infra.checks.model_checks import require_prices
 

@@ -114,7 +114,7 @@ def _tip(study: "OpenStudy", branch: str) -> "CommitId":
     """Return where a branch is now: what is added to it later was not handed in."""
     from cluster.git.source_repository import SourceProblem, SourceRepository
 
-    origin = SourceRepository.find(study.home.repository)
+    origin = SourceRepository.origin(study.home.repository)
     try:
         return origin.resolve(f"refs/heads/{branch}")
     except SourceProblem as error:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from infra.local.checkout import CONFIG, config_file, main_checkout
 from infra.local.home import StudyHome, studies
 
 StudyOption = Annotated[
@@ -26,6 +27,7 @@ def choose_study(name: str = "", *, to_act: bool = False) -> StudyHome:
     """
     here = Path.cwd().resolve()
     repository, configured = _configured(here)
+    nearby_at = {repository, main_checkout(repository)} if repository else set()
     everything = studies()
     for home in everything:
         if home.id == name:
@@ -33,12 +35,12 @@ def choose_study(name: str = "", *, to_act: bool = False) -> StudyHome:
     known = [home for home in everything if not home.is_set_aside]
     wanted = name or configured
     found = [home for home in known if wanted in {home.name, home.id}] if wanted else known
-    nearby = [home for home in found if home.repository == repository]
+    nearby = [home for home in found if home.repository in nearby_at]
     if len(nearby) == 1 or (len(found) == 1 and (name or not to_act)):
         return (nearby or found)[0]
     if not found:
         if repository and wanted:
-            _complain_of(StudyHome.locate(repository, wanted))
+            _complain_of(StudyHome.of(repository, wanted))
         cure = "`incumbent run` starts it" if repository else "go to its repository"
         raise UsageProblem(f"there is no study{f' {wanted}' if wanted else ''} yet: {cure}")
     names = ", ".join(home.id for home in found)
@@ -54,13 +56,14 @@ def _complain_of(home: StudyHome) -> None:
 def _configured(here: Path) -> tuple[Path | None, str]:
     """Return the repository that holds `here`, and the study that its incumbent.toml names."""
     for folder in (here, *here.parents):
-        path = folder / "incumbent.toml"
-        if path.is_file():
-            try:
-                name = tomllib.loads(path.read_text("utf-8")).get("study", {}).get("name", "")
-            except (ValueError, AttributeError, OSError):
-                name = ""  # `incumbent run` says what is wrong with it
-            return folder, name if isinstance(name, str) else ""
-        if (folder / ".git").exists():
-            return folder, ""
+        if (folder / CONFIG).is_file() or (folder / ".git").exists():
+            return folder, _name_in(config_file(folder))
     return None, ""
+
+
+def _name_in(path: Path) -> str:
+    try:
+        name = tomllib.loads(path.read_text("utf-8")).get("study", {}).get("name", "")
+    except (ValueError, AttributeError, OSError):
+        return ""  # there is none, or `incumbent run` says what is wrong with it
+    return name if isinstance(name, str) else ""

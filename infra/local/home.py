@@ -33,6 +33,7 @@ from typing import IO
 from platformdirs import user_config_path, user_state_path
 
 from cluster.ledger.codec import SCHEMA_VERSION
+from infra.local.checkout import main_checkout
 
 
 class StudyProblem(RuntimeError):
@@ -97,7 +98,7 @@ class StudyHome:
 
     name: str
     repository: Path
-    """Top level of the user's repository."""
+    """Top level of the user's repository: that of its main checkout."""
     directory: Path
     begun_as: str = ""
     """Id under which its ledger was begun, if it was set aside since; empty: its own."""
@@ -108,6 +109,16 @@ class StudyHome:
         digest = hashlib.sha256(os.fsencode(repository)).hexdigest()[:8]
         directory = state_directory() / "studies" / f"{name}-{digest}"
         return cls(name=name, repository=repository, directory=directory)
+
+    @classmethod
+    def of(cls, checkout: Path, name: str) -> "StudyHome":
+        """Return the home of the study of a checkout; linked worktrees are of one repository.
+
+        One that an earlier version began in a linked worktree stays that worktree's own.
+        """
+        shared = cls.locate(main_checkout(checkout), name)
+        own = cls.locate(checkout, name)
+        return own if own.exists() and not shared.exists() else shared
 
     @classmethod
     def read(cls, directory: Path) -> "StudyHome":

@@ -14,6 +14,7 @@ from cluster.state import events as ev
 from cluster.state.proposing_events import NoteGiven
 from cluster.state.state import StudyState
 from infra.checks.label_checks import require_hidden_labels
+from infra.local.checkout import CONFIG, config_file, main_checkout
 from infra.local.controller_process import find_controller
 from infra.local.home import StudyHome, StudyProblem
 from infra.local.requests import request
@@ -23,8 +24,6 @@ from trainer.git_command import require_git
 from trainer.sandbox.choose import choose
 from trainer.sandbox.diagnosis import Diagnosis
 from trainer.trial import CommitId, ExperimentId
-
-CONFIG = "incumbent.toml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +46,8 @@ def prepare_study(source: SourceRepository, config: StudyConfig) -> Prepared:
         LedgerAway, WrongServer, ServerFailed: there is no server to keep the ledger.
     """
     require_git()
-    config = _placed(config, source.toplevel)
-    home = StudyHome.locate(source.toplevel, config.study.name)
+    config = _placed(config, config_file(source.toplevel).parent)
+    home = StudyHome.of(source.toplevel, config.study.name)
     base = source.resolve(config.study.base)
     _require_no_mere_mirror(home, source)
     if not home.exists():
@@ -82,7 +81,7 @@ def prepare_run(source: SourceRepository, config: StudyConfig) -> Prepared:
     are to be hidden are not.
     """
     require_sandbox(config)
-    require_hidden_labels(config, source.toplevel)
+    require_hidden_labels(config, source.toplevel, main_checkout(source.toplevel))
     prepared = prepare_study(source, config)
     study = prepared.study
     state = study.state()
@@ -98,7 +97,9 @@ def prepare_run(source: SourceRepository, config: StudyConfig) -> Prepared:
             f"the baseline of {state.study} failed, and there is a newer commit: give [study] name "
             "another name to begin a study from that"
         )
-    Mirror(StudyRepository.open(study.home.git, study=study.home.name), source.toplevel).withdraw()
+    Mirror(
+        StudyRepository.open(study.home.git, study=study.home.name), study.home.repository
+    ).withdraw()
     aside = study.home.set_aside(f"failed-{state.base_commit[:10]}")
     begun = prepare_study(source, config)
     note = (
@@ -130,15 +131,15 @@ def require_sandbox(config: StudyConfig) -> None:
         raise StudyProblem(found.text())
 
 
-def _placed(config: StudyConfig, toplevel: Path) -> StudyConfig:
-    """Take a relative path of a virtual environment as one in the repository."""
+def _placed(config: StudyConfig, folder: Path) -> StudyConfig:
+    """Take a relative path of a virtual environment as one beside the configuration."""
     named = config.trial.environment
     if named in {"uv", "current"}:
         return config
     try:
-        path = toplevel / user_path(named, "[trial] environment")
+        path = folder / user_path(named, "[trial] environment")
     except EnvironmentFailed as error:
-        raise ConfigError(f"{toplevel / CONFIG}: {error}") from error
+        raise ConfigError(f"{folder / CONFIG}: {error}") from error
     return config.model_copy(
         update={"trial": config.trial.model_copy(update={"environment": str(path)})}
     )
@@ -232,4 +233,4 @@ def _notes(source: SourceRepository, state: StudyState, base: str) -> list[str]:
 def find_config(path: Path) -> tuple[SourceRepository, Path]:
     """Return the repository at `path` and where its configuration is (or would be)."""
     source = SourceRepository.find(path)
-    return source, source.toplevel / CONFIG
+    return source, config_file(source.toplevel)

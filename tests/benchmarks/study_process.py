@@ -19,10 +19,11 @@ from cluster.git.source_repository import SourceRepository
 from cluster.ledger.codec import from_json, to_json
 from cluster.state import events as ev
 from cluster.state.state import StudyState
+from infra.local.checkout import CONFIG
 from infra.local.settings import overridden
 from infra.local.study import OpenStudy
 from infra.processes import compose
-from infra.processes.launch import CONFIG, prepare_study
+from infra.processes.launch import prepare_study
 from proposer.config import ClaudeSource, TunerSource, names_of
 from proposer.proposal import Proposer
 from tests.benchmarks.imaginary_fleet import FleetOrder, FleetReport, ImaginaryFleet
