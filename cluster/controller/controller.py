@@ -37,6 +37,7 @@ from proposer.purse import CallPlan, call_number
 from trainer.trial import CommitId, TrialId
 
 log = logging.getLogger("incumbent")
+_CURE = "proposers need text, so make it that by hand and `incumbent submit --branch` it"
 
 MIRROR_S = 3.0
 """How often new refs are brought into the user's repository."""
@@ -168,7 +169,11 @@ class Controller:
         paid, task = self._asked_before(proposer, task)
         commit = paid.commit if paid else state.incumbent_commit or state.base_commit
         now = self._parts.clock()
-        files = self._parts.performer.files_at(commit)
+        try:
+            files = self._parts.performer.files_at(commit)
+        except ValueError as error:  # it was promoted by a version that let it pass
+            self._put_off(proposer, f"commit {commit[:10]}: {error}: {_CURE}")
+            return
         context = self._parts.contexts.context(
             state,
             self._parts.plan,
@@ -248,22 +253,29 @@ class Controller:
         """Note that a proposer is in trouble, gives a task up, or has run dry."""
         task = answer.context.task
         if answer.is_passing:
-            event = ev.ProposerFailed(
-                proposer=answer.proposer,
-                reason=answer.problem,
-                retry_at=retry_at(
-                    self._state, answer.proposer, self._parts.clock(), answer.retry_after_s
-                ),
-                is_idle=answer.is_idle,
+            self._put_off(
+                answer.proposer, answer.problem, answer.retry_after_s, is_idle=answer.is_idle
             )
-            name = f"{self._parts.epoch}/{answer.proposer}/failed/{self._state.seq}"
-            self._parts.performer.record(name, event)
         elif task is not None and not answer.is_done:
             self._close_task(task.key, answer.proposer, answer.problem or "nothing came of it")
         else:
             reason = answer.problem or "has nothing more to suggest"
             done = ev.ProposerExhausted(proposer=answer.proposer, reason=reason)
             self._parts.performer.record(f"{self._parts.epoch}/{answer.proposer}/exhausted", done)
+        self._catch_up()
+
+    def _put_off(
+        self, proposer: str, reason: str, at_least_s: float = 0.0, *, is_idle: bool = False
+    ) -> None:
+        """Note that a proposer cannot answer now; it is asked again later."""
+        event = ev.ProposerFailed(
+            proposer=proposer,
+            reason=reason,
+            retry_at=retry_at(self._state, proposer, self._parts.clock(), at_least_s),
+            is_idle=is_idle,
+        )
+        name = f"{self._parts.epoch}/{proposer}/failed/{self._state.seq}"
+        self._parts.performer.record(name, event)
         self._catch_up()
 
     def _catch_up(self) -> StudyState:

@@ -319,7 +319,6 @@ class Performer:
                 submission,
                 state=state,
                 repository=self._repository,
-                files=self.files_at(base_commit),
                 editable=self._editable,
                 source=self._source,
             )

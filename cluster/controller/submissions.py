@@ -1,6 +1,6 @@
 """Turns what a user handed in (patch, branch, commit, settings, revert) into a candidate."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.git.code_outcomes import Candidate, Rejected
@@ -24,13 +24,11 @@ def materialise(
     state: StudyState,
     repository: StudyRepository,
     source: Path,
-    files: Mapping[str, str],
     editable: Sequence[str],
 ) -> tuple[Candidate | Rejected, Proposal | None]:
     """Return the candidate on `base_of(state)`, or why there is none; and what settings propose.
 
-    `source` is the user's repository, from which a branch is fetched; `files` are the editable
-    ones of the base, which settings are applied to.
+    `source` is the user's repository, from which a branch is fetched.
     """
     base, message = base_of(state), submission.hypothesis
     if submission.patch:
@@ -62,6 +60,7 @@ def materialise(
     if submission.reverts:
         return _revert(submission, state, repository, editable), None
     try:
+        files = repository.read_files(base, editable)
         proposal = apply_settings(files, submission.settings)
     except ValueError as error:
         return Rejected(reason=str(error)), None

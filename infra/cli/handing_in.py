@@ -47,20 +47,18 @@ def refuse_impossible(
     it, as git takes a while for each.
     """
     from cluster.controller.admission import twin_of
-    from cluster.controller.submissions import base_of, materialise
+    from cluster.controller.submissions import materialise
     from cluster.git.code_outcomes import Rejected
     from cluster.git.study_repository import StudyRepository
 
     state = study.state()
     repository = StudyRepository.open(study.home.git, study=study.home.name)
-    files = repository.read_files(base_of(state), editable)
     for submission in made if len(made) == 1 else ():
         candidate, _ = materialise(
             submission,
             state=state,
             repository=repository,
             source=study.home.repository,
-            files=files,
             editable=editable,
         )
         if isinstance(candidate, Rejected):
