@@ -79,8 +79,15 @@ def load_config(path: Path) -> StudyConfig:
     Raises:
         ConfigError: whatever is wrong with it; one line for each problem found.
     """
-    document = _parse(path, _read(path))
-    if problems := [f"{path}: {problem}" for problem in _not_json(document, ())]:
+    return checked(_parse(path, _read(path)), str(path))
+
+
+def checked(document: dict[str, Any], source: str) -> StudyConfig:
+    """Return the configuration that tables and values make; `source` says where they are from.
+
+    Raises ConfigError, as `load_config` does.
+    """
+    if problems := [f"{source}: {problem}" for problem in _not_json(document, ())]:
         raise ConfigError(*problems)
     try:
         # Strict models take a list for a tuple, and an int for a float, from JSON alone.
@@ -88,7 +95,7 @@ def load_config(path: Path) -> StudyConfig:
     except ValidationError as error:
         # An error in a union comes once for each of its members: dict keeps the first of each.
         told = dict.fromkeys(_tell(detail) for detail in error.errors(include_url=False))
-        raise ConfigError(*(f"{path}: {problem}" for problem in told)) from None
+        raise ConfigError(*(f"{source}: {problem}" for problem in told)) from None
 
 
 def _read(path: Path) -> str:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 
 from cluster.config import StudyConfig
+from cluster.config_file import checked
 from infra.local.home import StudyHome, StudyProblem, write_atomically
 
 _NOTHING: Mapping[str, None] = {}
@@ -46,7 +47,10 @@ def overridden(
     cluster: Mapping[str, int | str | None] = _NOTHING,
     sandbox: str | None = None,
 ) -> StudyConfig:
-    """Return the configuration with what the command line says instead; None: it says nothing."""
+    """Return the configuration with what the command line says instead; None: it says nothing.
+
+    Raises ConfigError where what it says is not possible.
+    """
     changed = config.model_copy(
         update={
             "limits": config.limits.model_copy(update=_said(limits)),
@@ -55,7 +59,7 @@ def overridden(
         }
     )
     # Copies are not validated, and the command line may say nonsense.
-    return StudyConfig.model_validate_json(changed.model_dump_json())
+    return checked(changed.model_dump(), "the command line")
 
 
 def _said(changes: Mapping[str, float | str | None]) -> dict[str, float | str]:

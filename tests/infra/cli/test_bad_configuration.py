@@ -76,6 +76,13 @@ def test_another_metric_for_a_study_that_was_begun(studied: User) -> None:
         assert "give [study] name another name" in said
 
 
+@pytest.mark.parametrize(("option", "value"), [("hours", "nan"), ("hours", "inf"), ("usd", "nan")])
+def test_a_limit_that_is_no_number(studied: User, option: str, value: str) -> None:
+    said = studied.refused(USAGE, "run", f"--{option}", value)
+    words = f"the command line: [limits] {option}: must be a finite number, not {value}"
+    assert said == f"error: {words}\n"
+
+
 def test_a_machine_that_makes_no_sandbox_runs_nothing_until_told_to(researcher: User) -> None:
     # Root of a user namespace that has no other user, as whom trials could run.
     without = ("unshare", "--user", "--map-root-user", str(PROGRAM))
