@@ -50,7 +50,7 @@ def reseed(folder: Path, editable: Sequence[str], *, pattern: str, seed: int) ->
 
 def literals(texts: Mapping[str, str], pattern: str) -> tuple[SeedLiteral, ...]:
     """Return what eval.seeds.find_literals does; nothing where that takes too long."""
-    if not pattern or not texts:
+    if not pattern or not any(texts.values()):
         return ()
     question = {"texts": dict(texts), "pattern": pattern}
     try:

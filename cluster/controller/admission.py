@@ -5,6 +5,7 @@ Repeated trees and what preflight finds hopeless are refused here, before they c
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from cluster.git.code_outcomes import Candidate, Rejected
 from cluster.git.study_repository import StudyRepository
@@ -12,7 +13,6 @@ from cluster.policy.reverts import reverted_by
 from cluster.state import events as ev
 from cluster.state.experiment import Kind
 from cluster.state.state import StudyState
-from eval.seeds import SeedHabit
 from proposer.proposal import Scalar
 from proposer.syntax import digest
 from trainer.preflight import Preflight
@@ -44,6 +44,19 @@ class Origin:
     is_held: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Texts:
+    """The editable files of a candidate and of its base; none where they are no text."""
+
+    before: Mapping[str, str] = field(default_factory=dict)
+    after: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def syntax(self) -> str:
+        """Digest of the candidate's, which takes a parser; empty where there are none."""
+        return digest(self.after) if self.after else ""
+
+
 class Admission:
     """Gives candidates their refs and numbers.
 
@@ -65,8 +78,6 @@ class Admission:
         self._seeds = seeds
         self._record = record
         self._files: tuple[CommitId, Mapping[str, str]] = (CommitId(""), {})
-        self._digest: tuple[CommitId, str] = (CommitId(""), "")
-        """Of the last candidate: it is asked for twice, and takes a parser."""
 
     def files_at(self, commit: CommitId) -> Mapping[str, str]:
         """Return the text of all editable files at a commit."""
@@ -87,59 +98,39 @@ class Admission:
         """
         if isinstance(made, Rejected):
             self._reject(state, origin, made.reason)
-        elif twin := twin_of(state, made.tree, origin.reverts):
+            return
+        if twin := twin_of(state, made.tree, origin.reverts):
             self._reject(state, origin, f"the same tree as {twin}", twin)
-        elif twin := self._same_code(state, made, origin, files):
+            return
+        texts = self._texts(origin.base_commit, made.commit, files)
+        twin = state.syntaxes.get(texts.syntax, ExperimentId(""))
+        if twin and not origin.reverts:
             reason = f"the same code as {twin} but for comments or formatting"
             self._reject(state, origin, reason, twin)
-        else:
-            problem = self.problem(origin.base_commit, made, files)
-            self.admit(state, made, origin, problem, files)
+            return
+        self._admit(state, made, origin, texts)
 
-    def _same_code(
-        self,
-        state: StudyState,
-        made: Candidate,
-        origin: Origin,
-        files: Mapping[str, str] | None,
-    ) -> ExperimentId:
-        """Return the experiment whose code differs in nothing that is run; "" if there is none."""
-        if origin.reverts:
-            return ExperimentId("")
-        return state.syntaxes.get(self._syntax(origin.base_commit, made, files), ExperimentId(""))
+    def admit(self, state: StudyState, made: Candidate, origin: Origin) -> None:
+        """Give a candidate its ref and its number; what is hopeless about it is also its end."""
+        self._admit(state, made, origin, self._texts(origin.base_commit, made.commit))
 
-    def _syntax(self, base: CommitId, made: Candidate, files: Mapping[str, str] | None) -> str:
-        if self._digest[0] != made.commit:
-            sources = self._sources(base, made, files)
-            self._digest = (made.commit, digest(sources[1]) if sources else "")
-        return self._digest[1]
-
-    def problem(
-        self, base: CommitId, made: Candidate, files: Mapping[str, str] | None = None
-    ) -> str:
+    def problem(self, base: CommitId, commit: CommitId) -> str:
         """Return why a candidate can only fail; empty if nothing says so, or nothing is asked."""
-        sources = self._sources(base, made, files) if self._preflight else None
-        if self._preflight is None or sources is None:
+        return self._problem(base, self._texts(base, commit))
+
+    def _problem(self, base: CommitId, texts: _Texts) -> str:
+        if self._preflight is None:
             return ""
-        before, after = sources
-        return self._preflight.problem(base=base, before=before, after=after)
+        return self._preflight.problem(base=base, before=texts.before, after=texts.after)
 
-    def _sources(
-        self, base: CommitId, made: Candidate, files: Mapping[str, str] | None
-    ) -> tuple[Mapping[str, str], Mapping[str, str]] | None:
-        """Return the editable files of a base and of its candidate; None if they are no text."""
+    def _texts(
+        self, base: CommitId, commit: CommitId, files: Mapping[str, str] | None = None
+    ) -> _Texts:
         try:
-            after = files or self._repository.read_files(made.commit, self._editable)
-            return self.files_at(base), after
+            after = files or self._repository.read_files(commit, self._editable)
+            return _Texts(before=self.files_at(base), after=after)
         except (KeyError, ValueError):
-            return None
-
-    def _seed_change(
-        self, base: CommitId, made: Candidate, files: Mapping[str, str] | None
-    ) -> SeedHabit | None:
-        """Return what a candidate does about its seed, if its patch changes that."""
-        sources = self._sources(base, made, files) if made.commit != base else None
-        return self._seeds.change(*sources) if sources else None
+            return _Texts()
 
     def _reject(
         self,
@@ -162,18 +153,8 @@ class Admission:
         )
         self._record([(f"{name}/rejected", event)])
 
-    def admit(
-        self,
-        state: StudyState,
-        made: Candidate,
-        origin: Origin,
-        problem: str = "",
-        files: Mapping[str, str] | None = None,
-    ) -> None:
-        """Give a candidate its ref and its number; with a `problem`, that is also its end.
-
-        `files` is as for `enter`.
-        """
+    def _admit(self, state: StudyState, made: Candidate, origin: Origin, texts: _Texts) -> None:
+        problem = self._problem(origin.base_commit, texts)
         experiment = state.next_experiment
         self._repository.keep_ref(experiment, made.commit)
         proposed = ev.ExperimentProposed(
@@ -192,12 +173,12 @@ class Admission:
             merge_of=origin.merge_of,
             chain=origin.chain,
             reverts=origin.reverts,
-            seeds=self._seed_change(origin.base_commit, made, files),
+            seeds=self._seeds.change(texts.before, texts.after),
             category=origin.category,
             expected_effect=origin.expected_effect,
             origin=origin.part,
             task=origin.task,
-            syntax=self._syntax(origin.base_commit, made, files),
+            syntax=texts.syntax,
             hints=origin.hints,
             is_held=origin.is_held,
         )

@@ -157,7 +157,7 @@ class Integration:
             merge_of=winner.id,
             chain=first if command.in_chain else ExperimentId(""),
         )
-        self._admission.admit(state, merged, origin, self._admission.problem(base_commit, merged))
+        self._admission.admit(state, merged, origin)
 
     def _outcome(
         self, state: StudyState, winner: Experiment, merged: Conflict | Redundant

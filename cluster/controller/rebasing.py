@@ -102,7 +102,7 @@ class Rebasing:
             from_commit=candidate.commit,
             parameters=self._parameters(candidate, onto),
         )
-        problem = self._admission.problem(onto, made)
+        problem = self._admission.problem(onto, made.commit)
         if not self._tell(candidate, f"{candidate.id}/rebased/{onto}", event):
             return
         self._repository.move_refs({candidate.id: made.commit})
