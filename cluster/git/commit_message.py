@@ -24,7 +24,7 @@ def compose(subject: str, trailers: Sequence[tuple[str, str]] = ()) -> str:
     Trailers with an empty value are left out: git does not read them back.
     """
     # `git interpret-trailers` takes a line that starts with three dashes for the start of a patch.
-    line = re.sub(r"^---\s*", "", one_line(subject)) or "change"
+    line = re.sub(r"^(---\s*)+", "", one_line(subject)) or "change"
     if len(line) > _MOST_SUBJECT:
         line = line[: _MOST_SUBJECT - 3] + "..."
     block = [f"{key}: {one_line(value)}" for key, value in trailers if one_line(value)]

@@ -26,6 +26,7 @@ def trailers(message: str) -> list[str]:
         "a\nExperiment: e0",
         "a\r\n\r\nb\x00c\x85d\u2028e",
         "--- a/train.py",
+        "--- --- a/train.py",
         "  padded  ",
         "key: value",
         "# comment",
