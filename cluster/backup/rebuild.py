@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from cluster.git.code_outcomes import OnBranch
 from cluster.state import events as ev
 from cluster.state import hidden_label_events as hidden
 from cluster.state.experiment import FROM_GIT, Kind
@@ -57,17 +58,6 @@ class Kept:
     author: str
     subject: str
     at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OnBranch:
-    """A commit of the best-so-far branch, above the base."""
-
-    commit: CommitId
-    tree: str
-    subject: str
-    at: datetime
-    trailers: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,9 +141,8 @@ def rebuild(source: Source) -> Rebuilt:
 def _understood(source: Source) -> list[_Promotion]:
     found = []
     for on in source.branch:
-        experiment = ExperimentId(on.trailers.get("Experiment", ""))
         line = _METRIC.fullmatch(on.trailers.get("Metric", ""))
-        if not experiment or line is None:
+        if not on.experiment or line is None:
             raise CannotRebuild(
                 f"commit {on.commit[:10]} of the branch has no trailers Experiment and Metric: "
                 "somebody else has put it there"
@@ -164,7 +153,7 @@ def _understood(source: Source) -> list[_Promotion]:
                 f"{source.metric.name}: name the metric that it was"
             )
         new, old = _number(line["new"]), _number(line["old"])
-        found.append(_Promotion(experiment=experiment, on=on, value=new, was=old))
+        found.append(_Promotion(experiment=on.experiment, on=on, value=new, was=old))
     if found and found[-1].value is None:
         raise CannotRebuild(f"commit {found[-1].on.commit[:10]}, the branch's head, has no score")
     return found

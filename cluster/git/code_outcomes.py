@@ -1,7 +1,8 @@
 """What becomes of code in a study's repository: candidates, refusals, promotions. Plain data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from trainer.trial import CommitId, ExperimentId
 
@@ -52,12 +53,21 @@ class Promotion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Landed:
-    """A promotion that is on the branch."""
+class OnBranch:
+    """A commit of the best-so-far branch, above the base."""
 
-    experiment: ExperimentId
-    tree: str
     commit: CommitId
+    tree: str
+    upon: CommitId
+    """What it came upon: its parent, or below that the last of which the ledger then knew."""
+    subject: str
+    at: datetime
+    trailers: Mapping[str, str]
+
+    @property
+    def experiment(self) -> ExperimentId:
+        """What it promotes; empty for a commit of somebody else."""
+        return ExperimentId(self.trailers.get("Experiment", ""))
 
 
 class BranchMoved(RuntimeError):

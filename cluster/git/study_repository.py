@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Self
 
 from cluster.git.bare_repository import BareRepository
+from cluster.git.branch_log import on_branch
 from cluster.git.code_outcomes import (
     BranchMoved,
     Candidate,
     Conflict,
-    Landed,
+    OnBranch,
     Promotion,
     Redundant,
     Rejected,
@@ -325,30 +326,14 @@ class StudyRepository:
             raise BranchMoved(actual) from error
         return tuple(commits[1:])
 
-    def landed(self, head: CommitId | None, *, parent: CommitId) -> tuple[Landed, ...]:
+    def landed(self, head: CommitId | None, *, parent: CommitId) -> tuple[OnBranch, ...]:
         """Return the promotions from one commit of the branch to another, oldest first.
 
         Without those that a later one names as lost; () if anything else is between the two.
         """
-        if head is None:
-            return ()
-        trailer = "%(trailers:key={},valueonly,separator=%x2C)".format
-        style = "%x00".join(("%H", "%T", "%P", trailer("Experiment"), trailer("Replaces")))
-        shown = self.git.text("log", "--reverse", f"--format={style}", f"{parent}..{head}")
-        steps: dict[str, tuple[Landed, str]] = {}
-        before = str(parent)
-        for line in shown.splitlines():
-            commit, tree, parents, experiment, replaced = line.split("\0")
-            if parents != before or not experiment:
-                return ()
-            one = Landed(experiment=ExperimentId(experiment), tree=tree, commit=CommitId(commit))
-            steps[commit] = one, replaced or before
-            before = commit
-        found, at = [], str(head)
-        while at in steps:
-            one, at = steps[at]
-            found.append(one)
-        return tuple(reversed(found)) if at == parent else ()
+        found = on_branch(self.git, parent, head) if head else []
+        is_ours = found and found[0].upon == parent and all(one.experiment for one in found)
+        return tuple(found) if is_ours else ()
 
     def is_ahead(self, head: CommitId, of: CommitId) -> bool:
         """Say whether a commit has another below it."""

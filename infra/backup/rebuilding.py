@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.backup import ledger_transfer
-from cluster.backup.branch_history import branch, kept_candidates, reported_finals
+from cluster.backup.kept_refs import kept_candidates, reported_finals
 from cluster.backup.ledger_transfer import Show
 from cluster.backup.rebuild import (
     CannotRebuild,
     Kept,
-    OnBranch,
     OtherConfiguration,
     Rebuilt,
     Source,
@@ -20,6 +19,8 @@ from cluster.backup.rebuild import (
 )
 from cluster.backup.study_copy import bring_study
 from cluster.config import StudyConfig
+from cluster.git.branch_log import on_branch
+from cluster.git.code_outcomes import OnBranch
 from cluster.git.git_objects import count_lines
 from cluster.git.source_repository import SourceRepository
 from cluster.git.study_repository import StudyRepository
@@ -86,9 +87,11 @@ def rebuild_study(
     with empty_study(source, config) as study:
         repository = _repository(study.home, source)
         kept = kept_candidates(repository)
-        on_branch = branch(repository, kept[0].commit) if repository.has_branch() else []
+        base = kept[0].commit
+        head = repository.branch_ref if repository.has_branch() else base
+        steps = on_branch(repository.git, base, head)
         metric = config.metric.metric()
-        results, words = _results(study.home.results, metric, kept, on_branch)
+        results, words = _results(study.home.results, metric, kept, steps)
         texts = {}
         for done, one in enumerate(kept, start=1):
             texts[one.experiment] = _files(repository, one, config.study.editable)
@@ -98,9 +101,9 @@ def rebuild_study(
                 study=name,
                 metric=metric,
                 metric_source=config.metric.source,
-                base=kept[0].commit,
+                base=base,
                 kept=kept,
-                branch=on_branch,
+                branch=steps,
                 lines={
                     e: sum(count_lines(text.encode()) for text in files.values())
                     for e, files in texts.items()
@@ -172,7 +175,7 @@ def _facts(study: OpenStudy, made: Rebuilt, words: str) -> RebuiltFacts:
 
 
 def _results(
-    path: Path, metric: Metric, kept: Sequence[Kept], on_branch: Sequence[OnBranch]
+    path: Path, metric: Metric, kept: Sequence[Kept], steps: Sequence[OnBranch]
 ) -> tuple[Mapping[ExperimentId, float | None], str]:
     """Return what a table tells of experiments that were not promoted, if it agrees with git."""
     try:
@@ -181,7 +184,7 @@ def _results(
         return {}, "there is none"
     except ValueError as error:
         return {}, f"left out: {error}"
-    known = {on.commit[:7]: on.trailers.get("Metric", "") for on in on_branch}
+    known = {on.commit[:7]: on.trailers.get("Metric", "") for on in steps}
     for row in rows:
         is_promoted = row.status == "keep" and row.commit != kept[0].commit[:7]
         if is_promoted and not _agrees(row, known.get(row.commit)):

@@ -18,8 +18,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from cluster.backup.branch_history import branch, kept_candidates
+from cluster.backup.kept_refs import kept_candidates
 from cluster.backup.rebuild import Source, rebuild
+from cluster.git.branch_log import on_branch
 from cluster.ledger.ledger import load
 from cluster.policy.decisions import decide
 from cluster.policy.study_plan import Circumstances, Policy
@@ -260,7 +261,9 @@ class ReducerMachine(ReducerStudy, RuleBasedStateMachine):
                 metric_source="printed",
                 base=self.state.base_commit,
                 kept=kept,
-                branch=branch(self.repository, self.state.base_commit),
+                branch=on_branch(
+                    self.repository.git, self.state.base_commit, self.repository.branch_ref
+                ),
                 lines={one.experiment: 1 for one in kept},
                 syntaxes={one.experiment: one.tree for one in kept},
                 results={},

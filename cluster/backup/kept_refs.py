@@ -1,4 +1,4 @@
-"""What a study's repository tells of it: its candidates, what was promoted, and final runs.
+"""What the refs of a study tell: its candidates and its final runs.
 
 An edge to git. What follows from it is cluster.backup.rebuild's to say.
 """
@@ -6,7 +6,7 @@ An edge to git. What follows from it is cluster.backup.rebuild's to say.
 import re
 from datetime import UTC, datetime
 
-from cluster.backup.rebuild import Kept, OnBranch, Tagged
+from cluster.backup.rebuild import Kept, Tagged
 from cluster.git.study_repository import StudyRepository
 from cluster.state.final_runs import LOOKED
 from trainer.trial import CommitId, ExperimentId, number_of
@@ -36,33 +36,6 @@ def kept_candidates(repository: StudyRepository) -> list[Kept]:
             )
             found.append(kept)
     return sorted(found, key=lambda kept: number_of(kept.experiment))
-
-
-def branch(repository: StudyRepository, base: CommitId) -> list[OnBranch]:
-    """Return what was promoted, the oldest first; without what the ledger had lost since."""
-    trailers = "%(trailers:only,unfold,separator=%x01,key_value_separator=%x02)"
-    style = f"%H%x00%T%x00%ct%x00%s%x00{trailers}"
-    span = f"{base}..{repository.branch_ref}"
-    arguments = ("--reverse", "--first-parent", f"--format={style}", span)
-    steps: dict[str, tuple[OnBranch, str]] = {}
-    before = str(base)
-    for line in repository.git.text("log", *arguments).splitlines():
-        commit, tree, seconds, subject, block = line.split("\0", 4)
-        pairs = (pair.partition("\2") for pair in block.split("\1") if pair)
-        one = OnBranch(
-            commit=CommitId(commit),
-            tree=tree,
-            subject=subject,
-            at=_time(seconds),
-            trailers={key: value for key, _, value in pairs},
-        )
-        steps[commit] = one, one.trailers.get("Replaces", before)
-        before = commit
-    found, at = [], before
-    while at in steps:
-        one, at = steps[at]
-        found.append(one)
-    return found[::-1]
 
 
 def reported_finals(repository: StudyRepository) -> list[Tagged]:
