@@ -21,7 +21,7 @@ def kept_candidates(repository: StudyRepository) -> list[Kept]:
     prefix = repository.experiments_prefix
     shown = repository.git.text("for-each-ref", f"--format={style}", prefix)
     found = []
-    for line in shown.splitlines():
+    for line in filter(None, shown.split("\n")):  # people may have any other break in a subject
         ref, commit, tree, parents, author, seconds, subject = line.split("\0", 6)
         name = ref.removeprefix(prefix)
         if name[:1] == "e" and name[1:].isdigit():

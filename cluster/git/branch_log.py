@@ -17,7 +17,7 @@ def on_branch(git: GitCommand, base: str, head: str) -> list[OnBranch]:
     `Replaces`. Raises GitError.
     """
     shown = git.text("log", "--first-parent", f"--format={_STYLE}", f"{base}..{head}")
-    newest_first = [_read(line) for line in shown.splitlines()]
+    newest_first = [_read(line) for line in filter(None, shown.split("\n"))]
     steps = {one.commit: one for one in newest_first}
     found = newest_first[:1]
     while found and (below := steps.get(found[-1].upon)):
