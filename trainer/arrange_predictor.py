@@ -11,20 +11,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eval.metric import Metric
-from trainer.arrange_scorer import ScorerPlace, most_bytes
 from trainer.compile_caches import CacheSeed
 from trainer.config import ScoreConfig
 from trainer.environment import Environment, EnvironmentFailed, is_there, user_path
 from trainer.hidden_labels import NEEDS_SANDBOX, SCORE, LabelsShown, check_apart
 from trainer.ports import CodeSource, Slot
 from trainer.predictor import INPUTS, PredictCommand, Predictor, Question
-from trainer.removal import Trash
 from trainer.run_folder import RunFolder
 from trainer.run_records import Bind, Limits
 from trainer.sandbox.arrange import paths_shown
 from trainer.sandbox.confine import BubblewrapSandbox
 from trainer.sandbox.port import Sandbox
 from trainer.sandbox.python_paths import Hidden, needed
+from trainer.scorer import most_bytes
+from trainer.slot_place import SlotPlace
 from trainer.trial import TrialSpec
 
 
@@ -53,7 +53,7 @@ class TrialPlace:
 
 
 def arrange_predictor(
-    scores: Mapping[str, ScoreConfig], *, trial: TrialPlace, place: ScorerPlace
+    scores: Mapping[str, ScoreConfig], *, trial: TrialPlace, place: SlotPlace
 ) -> Predictor:
     """Return what asks models by `[score] predict`, all that could go wrong looked at.
 
@@ -81,7 +81,7 @@ def arrange_predictor(
         labels = user_path(score.labels, f"{section} labels").resolve()
         check_apart(labels, _places((*shown, *inputs.values())), section)
     return Predictor(
-        command=PredictCommand(
+        PredictCommand(
             line=config.predict,
             argv=argv,
             variables=trial.variables,
@@ -89,7 +89,7 @@ def arrange_predictor(
             most_bytes=most_bytes(config),
             metric=trial.metric,
         ),
-        questions=[
+        [
             Question(
                 name="" if section == SCORE else section.strip("[]"),
                 inputs=inputs[section],
@@ -101,11 +101,7 @@ def arrange_predictor(
         seed=trial.seed,
         sandbox=replace(trial.sandbox, shown=shown),
         limits=trial.limits,
-        paths=place.paths,
-        folder=RunFolder.at(place.paths.predicting(place.slot)),
-        worktree=place.paths.predicting_worktree(place.slot),
-        trash=Trash(place.paths.predicting_trash(place.slot)),
-        mark_prefix=f"{place.study}/{place.slot}/",
+        place=place,
     )
 
 

@@ -7,7 +7,7 @@ look at the labels once before any trial has run, and to ask an interpreter for 
 import os
 import shlex
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from eval.metric import Goal, Metric
@@ -17,14 +17,12 @@ from trainer.environment import Environment, EnvironmentFailed
 from trainer.hidden_labels import SCORE, check_hidden, place_of
 from trainer.limits import GB
 from trainer.paths import WorkerPaths
-from trainer.removal import Trash
-from trainer.run_folder import RunFolder
 from trainer.run_records import Bind, Limits
 from trainer.sandbox.confine import BubblewrapSandbox, Sizes
 from trainer.sandbox.port import Sandbox
 from trainer.sandbox.python_paths import Hidden, needed
-from trainer.scorer import PredictionScorer, ScoreCommand
-from trainer.trial import CommitId, SlotId
+from trainer.scorer import PredictionScorer, ScoreCommand, most_bytes
+from trainer.slot_place import SlotPlace
 from trainer.worktree import SlotWorktree
 
 _PACKAGES = Path(__file__).resolve().parents[1]
@@ -34,18 +32,6 @@ _BOOT = f"import sys; sys.path.append({_OURS!r}); from trainer.score_process imp
 _LABELS = "/labels"
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """A trial runs beside it."""
-_MOST_SHARE = 4
-"""Predictions are held packed, unpacked, as 64-bit floats, and sorted: a quarter of the memory."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScorerPlace:
-    """Where a scorer is to be: the slot's, on this node."""
-
-    study: str
-    slot: SlotId
-    base: CommitId
-    paths: WorkerPaths
 
 
 def arrange_scorer(
@@ -55,7 +41,7 @@ def arrange_scorer(
     environment: Environment,
     trial_sandbox: Sandbox,
     limits: Limits,
-    place: ScorerPlace,
+    place: SlotPlace,
     section: str = SCORE,
 ) -> PredictionScorer:
     """Return the scorer, its labels looked at.
@@ -76,44 +62,24 @@ def arrange_scorer(
     labels = place_of(config.labels, section)
     seen = Path(_LABELS, Path(config.labels).name)  # what a link leads to may have any name
     outer = check_hidden(labels, trial_sandbox, section)
-    memory_bytes = round(config.memory_gb * GB)
     if config.metric:
         command = _our_command(config.metric, most_bytes(config))
     else:
         command = _own_command(config.command, metric, environment, place)
-    folder = RunFolder.at(place.paths.scoring(place.slot))
+    memory_bytes = round(config.memory_gb * GB)
+    shown = Bind(source=os.fspath(labels), place=os.fspath(seen))
     scorer = PredictionScorer(
-        command=command,
-        predictions=config.predictions,
+        config,
+        command,
         labels=seen,
-        timeout_s=config.timeout_s,
-        most_bytes=most_bytes(config),
-        sandbox=_confined(
-            outer,
-            command,
-            labels=Bind(source=os.fspath(labels), place=os.fspath(seen)),
-            paths=place.paths,
-            memory_bytes=memory_bytes,
-        ),
-        limits=replace(
-            limits,
-            memory_bytes=memory_bytes,
-            folders=(os.fspath(folder.src), os.fspath(folder.out)),
-        ),
-        paths=place.paths,
-        folder=folder,
-        trash=Trash(place.paths.scoring_trash(place.slot)),
-        mark_prefix=f"{place.study}/{place.slot}/",
+        sandbox=_confined(outer, command, shown, place.paths, memory_bytes),
+        limits=replace(limits, memory_bytes=memory_bytes),
+        place=place,
     )
     if config.metric and (problem := scorer.problem()):
         scorer.close()
         raise EnvironmentFailed(problem.replace(SCORE, section))
     return scorer
-
-
-def most_bytes(config: ScoreConfig) -> int:
-    """Return what a file of predictions may hold."""
-    return round(config.memory_gb * GB) // _MOST_SHARE
 
 
 def _our_command(name: str, most: int) -> ScoreCommand:
@@ -128,7 +94,7 @@ def _our_command(name: str, most: int) -> ScoreCommand:
 
 
 def _own_command(
-    line: str, metric: Metric, environment: Environment, place: ScorerPlace
+    line: str, metric: Metric, environment: Environment, place: SlotPlace
 ) -> ScoreCommand:
     try:
         argv = tuple(shlex.split(line))
@@ -149,7 +115,6 @@ def _own_command(
 def _confined(
     trial_sandbox: BubblewrapSandbox,
     command: ScoreCommand,
-    *,
     labels: Bind,
     paths: WorkerPaths,
     memory_bytes: int,

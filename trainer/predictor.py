@@ -17,7 +17,6 @@ from pathlib import Path
 from eval.metric import Metric
 from trainer.compile_caches import CacheSeed
 from trainer.endings import has_ended_well, why_it_failed
-from trainer.paths import WorkerPaths
 from trainer.ports import CodeSource
 from trainer.removal import Trash
 from trainer.run_folder import RunFolder
@@ -26,6 +25,7 @@ from trainer.safe_read import SafeFolder, Unsafe
 from trainer.sandbox.confine import BubblewrapSandbox
 from trainer.score_report import ScoreReport
 from trainer.scorer import OURS
+from trainer.slot_place import SlotPlace
 from trainer.supervisor_client import Supervisor
 from trainer.trial import Rung, TrialSpec
 from trainer.worktree import SlotWorktree
@@ -81,20 +81,16 @@ class Predicted:
 class Predictor:
     """Asks one model at a time."""
 
-    def __init__(  # noqa: PLR0913 - all that the asking of a slot's models has in common, by name
+    def __init__(
         self,
-        *,
         command: PredictCommand,
         questions: Sequence[Question],
+        *,
         code: CodeSource,
         seed: CacheSeed | None,
         sandbox: BubblewrapSandbox,
         limits: Limits,
-        paths: WorkerPaths,
-        folder: RunFolder,
-        worktree: Path,
-        trash: Trash,
-        mark_prefix: str,
+        place: SlotPlace,
     ) -> None:
         """Take what is asked, first of all what a score needs; `sandbox` shows what trials see."""
         self._command = command
@@ -102,14 +98,12 @@ class Predictor:
         self._code = code
         self._seed = seed
         self._sandbox = sandbox
+        self._place = place
+        self._folder = folder = RunFolder.at(place.paths.predicting(place.slot))
         folders = (folder.src, folder.out, folder.cache)
         self._limits = replace(limits, folders=tuple(map(os.fspath, folders)))
-        self._paths = paths
-        self._folder = folder
-        self._place = worktree
         self._worktree: SlotWorktree | None = None
-        self._trash = trash
-        self._mark_prefix = mark_prefix
+        self._trash = Trash(place.paths.predicting_trash(place.slot))
         self._supervisor = Supervisor()
         self._asked: tuple[TrialSpec, Path] | None = None
         self._left: list[Question] = []
@@ -121,7 +115,7 @@ class Predictor:
         nothing is kept. Raises what the code source raises, GitError, RuntimeError, and OSError,
         with ENOSPC where the disk is full.
         """
-        self._trash.throw(self._paths.predictions(run))
+        self._trash.throw(self._place.paths.predictions(run))
         self._asked = (run, model)
         if problem := _problem_with(model):
             return self._told(problem)
@@ -161,7 +155,7 @@ class Predictor:
     def _told(self, problem: ScoreReport | None) -> Predicted:
         run, _ = self._current()
         return Predicted(
-            folder=self._paths.predictions(run), report=problem or ScoreReport(value=0.0)
+            folder=self._place.paths.predictions(run), report=problem or ScoreReport(value=0.0)
         )
 
     def _current(self) -> tuple[TrialSpec, Path]:
@@ -183,12 +177,13 @@ class Predictor:
 
     def _worktree_in(self, repository: Path) -> SlotWorktree:
         if self._worktree is None or self._worktree.repository != repository:
-            self._worktree = SlotWorktree(repository=repository, path=self._place)
+            path = self._place.paths.predicting_worktree(self._place.slot)
+            self._worktree = SlotWorktree(repository=repository, path=path)
         return self._worktree
 
     def _request(self, run: TrialSpec, question: Question) -> RunRequest:
         seen = self._sandbox.seen(self._folder)
-        log = self._paths.predict_log(run, question.name)
+        log = self._place.paths.predict_log(run, question.name)
         log.parent.mkdir(parents=True, exist_ok=True)
         variables = {
             **self._command.variables(run, seen),
@@ -203,7 +198,7 @@ class Predictor:
             log_path=os.fspath(log),
             timeout_s=self._command.timeout_s,
             metric=self._command.metric,
-            mark=f"{self._mark_prefix}predict/{run.trial}",
+            mark=f"{self._place.mark_prefix}predict/{run.trial}",
             limits=self._limits,
         )
 
@@ -215,7 +210,7 @@ class Predictor:
             return self._failure(report)
         run, _ = self._current()
         name = question.predictions
-        kept = self._paths.predictions(run) / name
+        kept = self._place.paths.predictions(run) / name
         try:
             with SafeFolder(self._folder.out) as out:
                 out.size(name)

@@ -11,12 +11,13 @@ The labels are joined here and nowhere else: no sandbox of a trial ever shows th
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from eval.metric import Metric, Reading
-from trainer.paths import WorkerPaths
+from trainer.config import ScoreConfig
+from trainer.limits import GB
 from trainer.removal import Trash
 from trainer.run_folder import RunFolder
 from trainer.run_records import EndedBy, Limits, RunReport, RunRequest
@@ -24,12 +25,15 @@ from trainer.safe_read import SafeFolder, Unsafe
 from trainer.sandbox.port import Sandbox
 from trainer.score_exit import ScoreExit
 from trainer.score_report import ScoreReport
+from trainer.slot_place import SlotPlace
 from trainer.supervisor_client import Supervisor
 from trainer.trial import TrialSpec
 
 OURS = frozenset({EndedBy.NO_SANDBOX, EndedBy.SUPERVISOR_LOST, EndedBy.DISK_FULL})
 """Endings of a run that say nothing of what it was given."""
 _LOOK_S = 1.0
+_MOST_SHARE = 4
+"""Predictions are held packed, unpacked, as 64-bit floats, and sorted: a quarter of the memory."""
 _MEANT = frozenset(ScoreExit)
 
 
@@ -78,36 +82,33 @@ class ScoreCommand:
     """Folder in that tree which is to be put on PYTHONPATH."""
 
 
+def most_bytes(config: ScoreConfig) -> int:
+    """Return what a file of predictions may hold."""
+    return round(config.memory_gb * GB) // _MOST_SHARE
+
+
 class PredictionScorer:
     """trainer.scorer.Scorer with the labels of `[score]`."""
 
-    def __init__(  # noqa: PLR0913 - all that the scoring of a slot's trials has in common, by name
+    def __init__(
         self,
-        *,
+        config: ScoreConfig,
         command: ScoreCommand,
-        predictions: str,
+        *,
         labels: Path,
-        timeout_s: float,
-        most_bytes: int,
         sandbox: Sandbox,
         limits: Limits,
-        paths: WorkerPaths,
-        folder: RunFolder,
-        trash: Trash,
-        mark_prefix: str,
+        place: SlotPlace,
     ) -> None:
-        """`labels` is where the scorer finds them; `most_bytes` is what predictions may hold."""
+        """`labels` is where the scorer finds them."""
+        self._config = config
         self._command = command
-        self._predictions = predictions
         self._labels = labels
-        self._timeout_s = timeout_s
-        self._most_bytes = most_bytes
         self._sandbox = sandbox
-        self._limits = limits
-        self._paths = paths
-        self._folder = folder
-        self._trash = trash
-        self._mark_prefix = mark_prefix
+        self._place = place
+        self._folder = folder = RunFolder.at(place.paths.scoring(place.slot))
+        self._limits = replace(limits, folders=(os.fspath(folder.src), os.fspath(folder.out)))
+        self._trash = Trash(place.paths.scoring_trash(place.slot))
         self._supervisor = Supervisor()
 
     def begin(self, spec: TrialSpec, out: Path) -> ScoreReport | None:
@@ -115,14 +116,14 @@ class PredictionScorer:
         self._clean()
 
         def copy(folder: SafeFolder) -> None:
-            folder.copy(self._predictions, self._taken, self._most_bytes)
+            folder.copy(self._config.predictions, self._taken, most_bytes(self._config))
 
         if problem := self._problem_with(out, copy):
             return ScoreReport(reason=problem)
         self._taken.chmod(0o644)
         if self._sandbox.owner is not None:
             os.chown(self._taken, self._sandbox.owner, self._sandbox.owner)
-        log = self._paths.score_log(spec)
+        log = self._place.paths.score_log(spec)
         log.parent.mkdir(parents=True, exist_ok=True)
         seen = self._sandbox.seen(self._folder).out / self._taken.name
         self._supervisor.start(self._request(spec.trial, log, seen))
@@ -130,7 +131,7 @@ class PredictionScorer:
 
     def glance(self, out: Path) -> ScoreReport:
         """See Scorer."""
-        problem = self._problem_with(out, lambda folder: folder.size(self._predictions))
+        problem = self._problem_with(out, lambda folder: folder.size(self._config.predictions))
         return ScoreReport(reason=problem) if problem else ScoreReport(value=0.0)
 
     def poll(self, timeout_s: float) -> ScoreReport | None:
@@ -145,7 +146,7 @@ class PredictionScorer:
     def problem(self) -> str:
         """Look at the labels alone; return what is wrong with them. For our own command."""
         self._clean()
-        log = self._paths.labels_log
+        log = self._place.paths.labels_log
         log.parent.mkdir(parents=True, exist_ok=True)
         self._supervisor.start(self._request("labels", log, None))
         while not isinstance(report := self._supervisor.poll(_LOOK_S), RunReport):
@@ -162,11 +163,11 @@ class PredictionScorer:
 
     @property
     def _taken(self) -> Path:
-        return self._folder.out / PurePosixPath(self._predictions).name
+        return self._folder.out / PurePosixPath(self._config.predictions).name
 
     def _problem_with(self, out: Path, look: Callable[[SafeFolder], object]) -> str:
         """Return why what a trial left cannot be looked at; empty if it can."""
-        name = self._predictions
+        name = self._config.predictions
         try:
             with SafeFolder(out) as folder:
                 look(folder)
@@ -202,10 +203,10 @@ class PredictionScorer:
             env=variables,
             cwd=os.fspath(seen.src),
             log_path=os.fspath(log),
-            timeout_s=self._timeout_s,
+            timeout_s=self._config.timeout_s,
             metric=command.metric,
             # As if it were a slot: its processes and control groups are told from those of trials.
-            mark=f"{self._mark_prefix}score/{name}",
+            mark=f"{self._place.mark_prefix}score/{name}",
             limits=self._limits,
         )
         return self._sandbox.confine(request, self._folder)
@@ -223,7 +224,7 @@ class PredictionScorer:
     def _verdict(self, report: RunReport) -> tuple[float | None, str]:
         name = self._command.name
         if report.ended_by is EndedBy.TIMEOUT:
-            return None, f"{name} took longer than [score] timeout_s = {self._timeout_s:g}"
+            return None, f"{name} took longer than [score] timeout_s = {self._config.timeout_s:g}"
         if report.ended_by is EndedBy.MEMORY:
             return None, f"{name} took more memory than [score] memory_gb"
         if report.ended_by is not EndedBy.EXIT:

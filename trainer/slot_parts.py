@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from eval.metric import Metric
 from trainer.arrange_predictor import TrialPlace, arrange_predictor
-from trainer.arrange_scorer import ScorerPlace, arrange_scorer
+from trainer.arrange_scorer import arrange_scorer
 from trainer.card_memory import CardMemory
 from trainer.compile_caches import CacheSeed
 from trainer.config import KeepConfig, ScoreConfig, TrialConfig
@@ -27,6 +27,7 @@ from trainer.ports import CodeSource, LeaseSource, ResultSink, Slot
 from trainer.predictor import Predictor
 from trainer.sandbox.arrange import arrange
 from trainer.scorer import PredictionScorer
+from trainer.slot_place import SlotPlace
 from trainer.slots import Claim, Unavailable, claim_cpu, claim_gpus, with_user
 from trainer.supervisor_client import Supervisor
 from trainer.trial import CommitId, SlotId
@@ -179,9 +180,9 @@ class SlotParts:
         scores = {SCORE: score, **settings.further}
         return arrange_predictor(scores, trial=trial, place=self._place())
 
-    def _place(self) -> ScorerPlace:
+    def _place(self) -> SlotPlace:
         settings = self._settings
-        return ScorerPlace(
+        return SlotPlace(
             study=settings.study, slot=self._slot.id, base=settings.base, paths=settings.paths
         )
 

@@ -33,8 +33,8 @@ from cluster.queue.brief import Brief, Versions
 from cluster.queue.queue_actor import QUEUE, QueueActor
 from cluster.transport.depot import DEPOT, THREADS, DepotActor
 from cluster.transport.manifest import Room
-from trainer.arrange_scorer import most_bytes
 from trainer.paths import WorkerPaths
+from trainer.scorer import most_bytes
 
 CHECK_S = 0.25
 PING_S = 5.0

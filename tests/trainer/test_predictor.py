@@ -17,7 +17,6 @@ from eval.metric import Goal, Metric
 from tests.trainer.conftest import Research
 from tests.trainer.trials import cpu_slot
 from trainer.arrange_predictor import TrialPlace, arrange_predictor
-from trainer.arrange_scorer import ScorerPlace
 from trainer.config import ScoreConfig
 from trainer.environment import Environment, EnvironmentFailed
 from trainer.local_code import LocalCode
@@ -27,6 +26,7 @@ from trainer.run_records import Limits
 from trainer.sandbox.arrange import arrange
 from trainer.sandbox.none import NoneSandbox
 from trainer.sandbox.port import Sandbox
+from trainer.slot_place import SlotPlace
 from trainer.trial import CommitId, ExperimentId, Rung, TrialId, TrialSpec
 
 PREDICT = """
@@ -108,7 +108,7 @@ class Desk:
                 seed=None,
                 metric=Metric(name="loss", goal=Goal.MINIMIZE, pattern=r"^loss: (\S+)"),
             ),
-            place=ScorerPlace(
+            place=SlotPlace(
                 study=f"study-{self.folder.name}",
                 slot=SLOT.id,
                 base=CommitId("0" * 40),

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from eval.metric import Goal, Metric
-from trainer.arrange_scorer import ScorerPlace, arrange_scorer
+from trainer.arrange_scorer import arrange_scorer
 from trainer.config import ScoreConfig
 from trainer.environment import Environment, EnvironmentFailed
 from trainer.paths import WorkerPaths
@@ -25,6 +25,7 @@ from trainer.sandbox.none import NoneSandbox
 from trainer.sandbox.port import Sandbox
 from trainer.score_report import ScoreReport
 from trainer.scorer import PredictionScorer
+from trainer.slot_place import SlotPlace
 from trainer.trial import CommitId, ExperimentId, SlotId, TrialId, TrialSpec
 
 LABELS = np.array([1, 0, 2, 2, 1, 0, 1, 2])
@@ -80,7 +81,7 @@ class Desk:
             environment=Environment(argv=("python", "train.py"), variables=VARIABLES),
             trial_sandbox=sandbox or self.sandbox(),
             limits=LIMITS,
-            place=ScorerPlace(
+            place=SlotPlace(
                 study=f"study-{self.folder.name}",
                 slot=SlotId("cpu-0"),
                 base=self.base,
