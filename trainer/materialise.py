@@ -75,7 +75,7 @@ class Materialiser:
         self._keeper = Keeper(
             paths, most_gb=keep_gb, promoted=code.promoted, throw=self._trash.throw
         )
-        self._worktree: SlotWorktree | None = None
+        self._worktree = SlotWorktree(repository=paths.repository, path=paths.worktree(slot.id))
         self._runs: dict[TrialSpec, RunFolder] = {}
         self._reseeds: dict[TrialSpec, tuple[Reseed, ...]] = {}
 
@@ -88,7 +88,8 @@ class Materialiser:
         full.
         """
         repository = self._code.fetch(spec.commit, is_ahead=is_ahead)
-        tree = self._worktree_in(repository).checkout(spec.commit)
+        self._worktree = self._worktree.of(repository)
+        tree = self._worktree.checkout(spec.commit)
         run = self._free_folder()
         run.discard(self._trash)  # what an earlier worker has left, or could not move away
         seed = self._seed.path() if self._seed else None
@@ -203,9 +204,3 @@ class Materialiser:
             return None
         folders = (run.src, run.out, run.cache)
         return replace(self._limits, folders=tuple(map(os.fspath, folders)))
-
-    def _worktree_in(self, repository: Path) -> SlotWorktree:
-        if self._worktree is None or self._worktree.repository != repository:
-            path = self._paths.worktree(self._slot.id)
-            self._worktree = SlotWorktree(repository=repository, path=path)
-        return self._worktree

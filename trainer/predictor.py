@@ -102,7 +102,9 @@ class Predictor:
         self._folder = folder = RunFolder.at(place.paths.predicting(place.slot))
         folders = (folder.src, folder.out, folder.cache)
         self._limits = replace(limits, folders=tuple(map(os.fspath, folders)))
-        self._worktree: SlotWorktree | None = None
+        self._worktree = SlotWorktree(
+            repository=place.paths.repository, path=place.paths.predicting_worktree(place.slot)
+        )
         self._trash = Trash(place.paths.predicting_trash(place.slot))
         self._supervisor = Supervisor()
         self._asked: tuple[TrialSpec, Path] | None = None
@@ -168,18 +170,13 @@ class Predictor:
         run, model = self._current()
         question = self._left[0]
         self._folder.discard(self._trash)
-        tree = self._worktree_in(self._code.fetch(run.commit)).checkout(run.commit)
+        self._worktree = self._worktree.of(self._code.fetch(run.commit))
+        tree = self._worktree.checkout(run.commit)
         seed = self._seed.path() if self._seed else None
         self._folder.fill(tree, owner=self._sandbox.owner, seed=seed)
         shown = (Bind(source=os.fspath(model), place=MODEL), question.inputs)
         sandbox = replace(self._sandbox, shown=(*self._sandbox.shown, *shown))
         self._supervisor.start(sandbox.confine(self._request(run, question), self._folder))
-
-    def _worktree_in(self, repository: Path) -> SlotWorktree:
-        if self._worktree is None or self._worktree.repository != repository:
-            path = self._place.paths.predicting_worktree(self._place.slot)
-            self._worktree = SlotWorktree(repository=repository, path=path)
-        return self._worktree
 
     def _request(self, run: TrialSpec, question: Question) -> RunRequest:
         seen = self._sandbox.seen(self._folder)

@@ -39,6 +39,12 @@ class SlotWorktree:
         self._registration = repository / "worktrees" / path.name
         self._seal: _Seal = ()
 
+    def of(self, repository: Path) -> "SlotWorktree":
+        """Return what is at the same place as a worktree of that repository."""
+        if repository == self.repository:
+            return self
+        return SlotWorktree(repository=repository, path=self.path)
+
     def checkout(self, commit: str) -> Path:
         """Make the directory show `commit` and nothing else, and return it.
 
