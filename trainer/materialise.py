@@ -187,7 +187,7 @@ class Materialiser:
             timeout_s=spec.timeout_s,
             metric=self._metric,
             mark=f"{self.mark_prefix}{spec.trial}",
-            limits=self._limits_in(run),
+            limits=run.limits(self._limits) if self._limits else None,
         )
 
     def inspect(self, spec: TrialSpec) -> FrozenCheck:
@@ -198,9 +198,3 @@ class Materialiser:
         """
         folder = self._runs[spec].src
         return check_folder(self._code.fetch(spec.commit), spec.commit, folder, self._editable)
-
-    def _limits_in(self, run: RunFolder) -> Limits | None:
-        if self._limits is None:
-            return None
-        folders = (run.src, run.out, run.cache)
-        return replace(self._limits, folders=tuple(map(os.fspath, folders)))

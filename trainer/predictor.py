@@ -99,9 +99,8 @@ class Predictor:
         self._seed = seed
         self._sandbox = sandbox
         self._place = place
-        self._folder = folder = RunFolder.at(place.paths.predicting(place.slot))
-        folders = (folder.src, folder.out, folder.cache)
-        self._limits = replace(limits, folders=tuple(map(os.fspath, folders)))
+        self._folder = RunFolder.at(place.paths.predicting(place.slot))
+        self._limits = self._folder.limits(limits)
         self._worktree = SlotWorktree(
             repository=place.paths.repository, path=place.paths.predicting_worktree(place.slot)
         )

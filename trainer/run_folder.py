@@ -9,10 +9,11 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainer.removal import Trash
+from trainer.run_records import Limits
 
 _GIT = ".git"
 _MOST_AT_ONCE = 1 << 30
@@ -69,6 +70,11 @@ class RunFolder:
         if not place.is_symlink():
             place.chmod(0o755)  # the run may have made it anybody's, or nobody's
         return True
+
+    def limits(self, most: Limits) -> Limits:
+        """Return what a run may take, all that it writes here counted."""
+        folders = (self.src, self.out, self.cache)
+        return replace(most, folders=tuple(map(os.fspath, folders)))
 
     def discard(self, trash: Trash) -> None:
         """Throw its folders away; nothing of the run may be alive any more."""

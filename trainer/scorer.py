@@ -11,7 +11,7 @@ The labels are joined here and nowhere else: no sandbox of a trial ever shows th
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -106,8 +106,8 @@ class PredictionScorer:
         self._labels = labels
         self._sandbox = sandbox
         self._place = place
-        self._folder = folder = RunFolder.at(place.paths.scoring(place.slot))
-        self._limits = replace(limits, folders=(os.fspath(folder.src), os.fspath(folder.out)))
+        self._folder = RunFolder.at(place.paths.scoring(place.slot))
+        self._limits = self._folder.limits(limits)
         self._trash = Trash(place.paths.scoring_trash(place.slot))
         self._supervisor = Supervisor()
 

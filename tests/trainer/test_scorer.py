@@ -21,6 +21,7 @@ from trainer.paths import WorkerPaths
 from trainer.removal import remove_tree
 from trainer.run_records import Limits
 from trainer.sandbox.arrange import arrange
+from trainer.sandbox.bubblewrap import CACHE
 from trainer.sandbox.none import NoneSandbox
 from trainer.sandbox.port import Sandbox
 from trainer.score_report import ScoreReport
@@ -40,7 +41,7 @@ SPEC = TrialSpec(
 )
 METRIC = Metric(name="hits", goal=Goal.MAXIMIZE, pattern=r"^hits:\s+(\S+)")
 VARIABLES = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}/usr/bin:/bin", "HOME": "/home/ada"}
-LIMITS = Limits(pids=64, open_files=256, disk_bytes=10**9)
+LIMITS = Limits(pids=64, open_files=256, disk_bytes=10**8)
 
 
 @dataclass
@@ -362,6 +363,14 @@ def test_predictions_that_take_too_much_memory(own: Desk) -> None:
     report = own.score(command=hungry, memory_gb=0.2)
     assert report.value is None
     assert report.reason.endswith(("took more memory than [score] memory_gb", "MemoryError"))
+
+
+def test_what_a_scorer_writes_to_its_cache_counts_as_well(own: Desk) -> None:
+    np.save(own.predictions, LABELS)
+    write = f"open('{CACHE}/large', 'wb').write(bytes(2 * 10**8))"
+    report = own.score(command=f'python -c "import time; {write}; time.sleep(60)"', timeout_s=30.0)
+    assert report.value is None
+    assert "disk" in report.reason
 
 
 def test_a_scorer_that_was_lost_says_nothing_of_the_predictions(own: Desk) -> None:
