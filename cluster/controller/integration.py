@@ -5,6 +5,7 @@ what it did before the ledger heard of it is found again on the branch itself.
 """
 
 import logging
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 from cluster.controller.admission import Admission, Origin
@@ -173,13 +174,18 @@ class Integration:
         )
 
     def _in_the_way(self, state: StudyState, winner: Experiment) -> ExperimentId:
-        """Return the oldest promoted experiment since whose promotion a winner cannot be merged."""
+        """Return the promoted experiment since whose promotion a winner cannot be merged.
+
+        What is in its way stays there, so a few of them are asked, however many there are.
+        """
         patch = carrier(state, winner)
-        for name in state.lineage:
+
+        def is_in_the_way(name: ExperimentId) -> bool:
             promoted = state.experiments[name].promoted
-            if promoted and not self._merging.merges(patch, promoted):
-                return name
-        return state.lineage[-1]
+            return bool(promoted) and not self._merging.merges(patch, promoted)
+
+        earlier = state.lineage[:-1]  # the last one is, or nobody would ask
+        return state.lineage[bisect_left(earlier, True, key=is_in_the_way)]
 
     def settle(self, command: cmd.SettleChain, state: StudyState) -> None:
         """Record what came of a chain, all at once."""
