@@ -48,6 +48,7 @@ def drain(
 ) -> None:
     """Have a node finish what it runs, then leave."""
     from cluster.state.events import DrainRequested
+    from infra.facts.plain_text import counted
     from infra.local.requests import request
     from infra.local.study import opened
 
@@ -65,7 +66,7 @@ def drain(
         print_json({"node": node, "requested": "drain", "running": running})
         return
     begun = "drains already" if facts["state"] == "draining" else "is to drain"
-    what = f"what it runs ({running} trial{'' if running == 1 else 's'})" if running else "nothing"
+    what = f"what it runs ({counted(running, 'trial')})" if running else "nothing"
     say(f"{node} {begun}: it finishes {what}, then leaves; `incumbent join` there brings it back")
 
 

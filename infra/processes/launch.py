@@ -14,6 +14,7 @@ from cluster.state import events as ev
 from cluster.state.proposing_events import NoteGiven
 from cluster.state.state import StudyState
 from infra.checks.label_checks import require_hidden_labels
+from infra.facts.plain_text import counted
 from infra.local.checkout import CONFIG, config_file, main_checkout
 from infra.local.controller_process import find_controller
 from infra.local.home import StudyHome, StudyProblem
@@ -119,7 +120,7 @@ def _hand_on(state: StudyState, study: OpenStudy) -> str:
         request(study, submission)
     if not waiting:
         return ""
-    return f", with {len(waiting)} submission{'s' if waiting[1:] else ''} that waited"
+    return f", with {counted(len(waiting), 'submission')} that waited"
 
 
 def require_sandbox(config: StudyConfig) -> None:
