@@ -62,6 +62,14 @@ class ProposerFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProposerExhausted(Event):
+    """A proposer has nothing more to suggest, or failed."""
+
+    proposer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskClosed(Event):
     """A proposer was asked to mend or to compose something, and nothing came of it."""
 
