@@ -1,8 +1,8 @@
 """Metrics of a study for Prometheus. The only edge to prometheus_client.
 
 All of them follow from the ledger's events and the state after each, in one place. A controller
-that starts again resumes what the state remembers, to the digit; rejected proposals and idle time,
-which it does not remember, begin at 0. (A counter that came back a little lower would look like a
+that starts again resumes what the state remembers, to the digit; idle time, which it does not
+remember, begins at 0. (A counter that came back a little lower would look like a
 reset followed by a jump.) Served on the loopback address alone.
 """
 
@@ -19,13 +19,14 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from cluster.state.events import ProposalRejected, Recorded, TrialFinished, TrialLost
+from cluster.state.events import Recorded, TrialFinished, TrialLost
 from cluster.state.experiment import Experiment, Kind, Status, Trial, TrialPhase
 from cluster.state.slot_time import Purpose
 from cluster.state.state import StudyState
 from eval.metric import Metric
 from infra.facts.fates import End, ends, ends_by
 from infra.facts.node_facts import slot_condition
+from infra.facts.refused import refused_count
 from infra.metrics.holdout_metrics import METRICS as _HOLDOUT
 from infra.metrics.holdout_metrics import samples as holdout_samples
 from infra.metrics.metric_description import MetricDescription, Samples
@@ -212,7 +213,6 @@ class _StudyCollector(Collector):
         self._state = state
         self._counts: Counter[tuple[str, str]] = Counter()
         """By the middle of the metric's name and the label."""
-        self._rejected = 0
         self._busy: defaultdict[SlotId, float] = defaultdict(float)
         """Seconds of trials that have ended."""
         self._idle: defaultdict[SlotId, float] = defaultdict(float)
@@ -246,7 +246,6 @@ class _StudyCollector(Collector):
                 experiment = state.experiments[event.experiment]
                 self._count_trial(experiment.trial(event.trial, event.attempt))
             self._count_unmeasured_merge(type(event).__name__)
-            self._rejected += isinstance(event, ProposalRejected)
             if before.slots is not state.slots or before.nodes is not state.nodes:
                 self._time_idleness(recorded.at)
 
@@ -309,7 +308,7 @@ class _StudyCollector(Collector):
             "incumbent_experiments_total": counts["experiments"],
             "incumbent_trials_total": counts["trials"],
             "incumbent_merges_total": counts["merges"],
-            "incumbent_rejected_proposals_total": {(): self._rejected},
+            "incumbent_rejected_proposals_total": {(): refused_count(self._state)},
             "incumbent_trial_seconds_total": {
                 (purpose.value,): getattr(self._state.spent, purpose.value) for purpose in Purpose
             },

@@ -17,7 +17,7 @@ from tests.infra.study_factory import Study, eventful, measured, metric, scored
 from trainer.telemetry import Telemetry
 from trainer.trial import ExperimentId, SlotId
 
-NOT_REMEMBERED = ("incumbent_rejected_proposals_total", "incumbent_slot_idle_seconds_total")
+NOT_REMEMBERED = "incumbent_slot_idle_seconds_total"
 
 
 def watched(study: Study) -> MetricsObserver:
