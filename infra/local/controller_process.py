@@ -20,6 +20,7 @@ class ControllerFacts:
     """Who the controller is."""
 
     pid: int
+    """0 while it has not said so."""
     node: str
     metrics: str = ""
     """Address of /metrics; empty if it is not served."""
@@ -29,16 +30,16 @@ def find_controller(home: StudyHome) -> ControllerFacts | None:
     """Return the controller that runs; None if none does."""
     try:
         with home.controller.open("r", encoding="utf-8") as file:
-            if is_locked(file):
-                text = file.read()
-                return ControllerFacts(**json.loads(text)) if text else _unnamed()
-    except (FileNotFoundError, ValueError, TypeError):
-        pass
-    return None
+            return _read(file.read()) if is_locked(file) else None
+    except FileNotFoundError:
+        return None
 
 
-def _unnamed() -> ControllerFacts:
-    return ControllerFacts(pid=0, node=socket.gethostname())
+def _read(text: str) -> ControllerFacts:
+    try:
+        return ControllerFacts(**json.loads(text))
+    except (ValueError, TypeError):  # it is only being written
+        return ControllerFacts(pid=0, node=socket.gethostname())
 
 
 @contextmanager
@@ -47,11 +48,12 @@ def sole_controller(home: StudyHome) -> Iterator[None]:
     descriptor = os.open(home.controller, os.O_RDWR | os.O_CREAT, 0o600)
     with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
         if not locked_soon(file):
-            other = find_controller(home) or _unnamed()
+            other = find_controller(home) or _read("")
             raise ControllerRuns(
                 f"the study {home.name} has a controller already: process {other.pid} on "
                 f"{other.node} (`incumbent stop` ends it)"
             )
+        file.truncate(0)  # what the last one said of itself is not so any more
         yield
 
 
