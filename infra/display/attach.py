@@ -142,16 +142,7 @@ class Follower:
     def ended_well(self, epoch_before: int) -> bool:
         """Say whether the latest controller said goodbye."""
         self.look()
-        return self.state.epoch > epoch_before and not _lives(self._study, self.state)
-
-
-def _lives(study: OpenStudy, state: StudyState) -> bool:
-    """Say whether the latest epoch has no ControllerStopped yet."""
-    last = study.ledger.read(max(0, state.seq - 5))
-    return not any(
-        isinstance(recorded.event, ev.ControllerStopped) and recorded.event.epoch == state.epoch
-        for recorded in last
-    )
+        return self.state.epoch > epoch_before and self.state.running_since is None
 
 
 def follow(

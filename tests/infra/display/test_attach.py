@@ -1,4 +1,4 @@
-"""How often a study is looked at by whoever follows it, and what if it is not what it was."""
+"""How often a study is looked at by whoever follows it, and how they know how it has ended."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,8 +7,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from cluster.ledger.ledger import RolledBack
+from cluster.ledger.ledger import InMemoryLedger, RolledBack
 from cluster.state import events as ev
+from cluster.state.state import StudyState
 from infra.display import attach
 from infra.display.attach import LOOK_S, Follower, Left, follow
 from infra.local.bounds import Bounds
@@ -78,3 +79,19 @@ def test_who_follows_is_told_of_a_ledger_that_has_lost_its_latest_events(
         with pytest.raises(RolledBack, match="`incumbent run` goes on"):
             follower.look()
         assert Follower(study, Mock(), Bounds()).state.seq == follower.state.seq + 1
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_study_has_ended_well_if_its_controller_said_so(
+    monkeypatch: pytest.MonkeyPatch, *, stops: bool
+) -> None:
+    monkeypatch.setattr(attach, "gather", lambda *_: None)
+    stopped = [ev.ControllerStopped(epoch=1, reason="stopped")] if stops else []
+    since = [ev.NoteGiven(text="said since by somebody") for _ in range(8)]
+    ledger = InMemoryLedger()
+    events = [ev.ControllerStarted(epoch=1, pid=1, node="box"), *stopped, *since]
+    now = datetime.now(UTC)
+    ledger.append([ev.Draft(id=str(n), at=now, event=each) for n, each in enumerate(events)])
+    study = SimpleNamespace(ledger=ledger, state=StudyState)
+    view = SimpleNamespace(observe=lambda *_: None, update=lambda _: None)
+    assert Follower(study, view, Bounds()).ended_well(epoch_before=0) is stops
