@@ -28,7 +28,7 @@ from cluster.transport.last_results import LastResults
 from eval.seeds import SeedHabit
 from infra.display.picture import PictureObserver
 from infra.display.results_tsv import ResultsTsv
-from infra.local.artifacts import is_awaited
+from infra.local.artifacts import is_awaited, paths_at
 from infra.local.settings import default_cpu_slots
 from infra.local.study import OpenStudy
 from infra.metrics.prometheus import MetricsObserver
@@ -39,7 +39,6 @@ from proposer.purse import Purse
 from trainer.environment import Environment
 from trainer.git_command import GitError
 from trainer.interpreter import interpreter_of
-from trainer.paths import WorkerPaths
 from trainer.preflight import Preflight
 from trainer.reseed import SeedReader
 from trainer.slot_parts import WorkerSettings, beside
@@ -286,7 +285,7 @@ def holdout(study: OpenStudy, config: StudyConfig, epoch: int) -> HoldoutWatch |
     if score is None or config.holdout is None:
         return None
     home, metric = study.home, config.metric.metric()
-    paths = WorkerPaths(study=home.directory, environments=home.environments)
+    paths = paths_at(home)
     settings = WorkerSettings(
         study=home.id,
         base=study.state().base_commit,

@@ -18,6 +18,7 @@ from cluster.ledger.redis_ledger import RedisLedger
 from cluster.ledger.redis_store import RedisStore, WrongServer, connect
 from cluster.ours import assert_ours
 from cluster.state import events as ev
+from infra.local.artifacts import paths_at
 from infra.local.controller_process import ControllerRuns, announce, sole_controller
 from infra.local.home import StudyHome, StudyProblem
 from infra.local.keys import check_keys, key_names, keyless, read_keys
@@ -30,7 +31,6 @@ from infra.processes.proposing import call_book
 from proposer.proposal import Proposer
 from trainer.environment import Environment, EnvironmentFailed, prepare
 from trainer.growing_log import keep_short
-from trainer.paths import WorkerPaths
 from trainer.sandbox.arrange import arrange
 
 _FAILURES = (BranchMoved, ControllerRuns, Fenced, LedgerAway, WrongServer)
@@ -59,7 +59,7 @@ def main() -> int:
 
 def growing_logs(home: StudyHome) -> list[Path]:
     """Return the logs that are written to for as long as the study runs."""
-    paths = WorkerPaths(study=home.directory, environments=home.environments)
+    paths = paths_at(home)
     own = chain(home.directory.glob("*.log"), home.redis.glob("*.log"))
     return [*own, *paths.preparation_logs]
 
@@ -155,7 +155,7 @@ def _prepared(study: OpenStudy, config: StudyConfig) -> tuple[Environment | None
     signal.signal(signal.SIGTERM, _interrupt)
     threading.Thread(target=_interrupt_on_stop, args=(study.server, study, done)).start()
     home = study.home
-    paths = WorkerPaths(study=home.directory, environments=home.environments)
+    paths = paths_at(home)
     try:
         environment = prepare(
             config.trial,

@@ -25,6 +25,7 @@ from cluster.state import hidden_label_events as hidden
 from cluster.state.final_runs import Final, looks, next_number, numbered, to_carry_on
 from cluster.state.state import StudyState
 from infra.facts.final_facts import tag_message
+from infra.local.artifacts import paths_at
 from infra.local.controller_process import find_controller
 from infra.local.final_process import FinalOrder
 from infra.local.home import StudyProblem
@@ -33,7 +34,6 @@ from infra.local.study import OpenStudy
 from trainer.config import ScoreConfig
 from trainer.fixed_work import FixedWork
 from trainer.gpu import NvmlGpus
-from trainer.paths import WorkerPaths
 from trainer.ports import Slot
 from trainer.scorer import PredictionScorer
 from trainer.slot_parts import SlotParts, WorkerSettings, claim
@@ -54,7 +54,7 @@ class FinalRun:
         self._stop = stop
         self._config = order.config
         self._incarnation = uuid.uuid4().hex[:12]
-        self._paths = WorkerPaths(study=study.home.directory, environments=study.home.environments)
+        self._paths = paths_at(study.home)
 
     def carry_out(self) -> None:
         """Train, score, record, and tag.

@@ -11,6 +11,7 @@ from cluster.ledger.call_book import CallBook
 from cluster.policy.study_plan import Seat
 from cluster.state.experiment import Experiment
 from cluster.state.state import StudyState
+from infra.local.artifacts import paths_at
 from infra.local.keys import api_key, keyless
 from infra.local.study import OpenStudy
 from proposer.agent import Agent
@@ -29,7 +30,6 @@ from proposer.purse import Purse
 from proposer.replay import Replay, read_recorded
 from proposer.tuner import Tuner
 from trainer.git_command import GitError
-from trainer.paths import WorkerPaths
 from trainer.trial import CommitId, ExperimentId
 
 
@@ -116,7 +116,7 @@ def _agent(makings: Makings, name: str, source: AgentSource) -> Proposer:
     workspace = Workspace(
         study=study.home.id,
         base=study.state().base_commit,
-        paths=WorkerPaths(study=study.home.directory, environments=study.home.environments),
+        paths=paths_at(study.home),
         trial=config.trial,
         editable=config.study.editable,
         logs=study.home.calls,
