@@ -149,7 +149,7 @@ def _is_note(line: str) -> bool:
 
 def _folded(text: str, limit: int, version: CommitId) -> str:
     """Return a text whose oldest notes gave way to one line, at most half the limit long."""
-    lines = text.splitlines()
+    lines = text.removesuffix("\n").split("\n")
     gone, size, count, place = set(), len(text), 0, len(lines)
     for index, line in enumerate(lines):
         if size <= limit // 2:

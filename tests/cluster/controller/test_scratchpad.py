@@ -27,13 +27,14 @@ def test_a_note_is_one_dated_printable_line_and_a_version_in_git(make_pad, study
 
 
 def test_old_notes_fold_into_one_line_and_peoples_lines_stay(make_pad, tmp_path: Path) -> None:
-    (tmp_path / "scratchpad.md").write_text("Never touch the tokenizer.")
+    path, line = tmp_path / "scratchpad.md", "Never touch\x0c the tokenizer.\r\n"
+    path.write_bytes(line.encode())
     pad = make_pad(600)
     for number in range(40):
         pad.add("claude", f"note number {number}")
     text = pad.read()
     assert len(text) <= 600
-    assert text.splitlines()[0] == "Never touch the tokenizer."
+    assert path.read_bytes().startswith(line.encode())
     assert text.count("older notes of proposers are in version") == 1
     assert "note number 39" in text
 
