@@ -5,11 +5,8 @@ controller that takes over sets what the last one would have.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
 
 from cluster.queue.queue_mode import QueueMode
-from cluster.state.events import Draft
-from cluster.state.node_events import NodeJoined, NodeLeft, NodeRefused
 from cluster.state.node_state import NodeStatus
 from cluster.state.state import StudyState
 
@@ -23,12 +20,3 @@ def modes(state: StudyState) -> Mapping[str, QueueMode]:
         study = QueueMode.DRAINING
     of_nodes = {name: _MODES.get(node.status, QueueMode.OPEN) for name, node in state.nodes.items()}
     return {"": study, **of_nodes}
-
-
-def node_event(event: NodeJoined | NodeRefused | NodeLeft, session: str, now: datetime) -> Draft:
-    """Return what a node did, as it is appended.
-
-    `session` names the node process and tells its sessions apart: each joins, is refused and leaves
-    at most once, however often that is repeated.
-    """
-    return Draft(id=f"node/{event.node}/{session}/{type(event).__name__}", at=now, event=event)

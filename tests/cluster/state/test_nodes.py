@@ -6,8 +6,7 @@ import msgspec
 import pytest
 
 from cluster.ledger.codec import decode_state, encode_state
-from cluster.ledger.ledger import catch_up
-from cluster.queue.nodes import modes, node_event
+from cluster.queue.nodes import modes
 from cluster.queue.queue_mode import QueueMode
 from cluster.state import events as ev
 from cluster.state.node_state import NodeStatus
@@ -167,15 +166,6 @@ def test_a_pause_or_a_stop_is_the_studys_own_mode_and_leaves_nodes_theirs(world:
     assert modes(world.state) == {"": QueueMode.HELD, "alpha": QueueMode.OPEN}
     happen(world, ev.StopRequested())
     assert modes(world.state) == {"": QueueMode.DRAINING, "alpha": QueueMode.OPEN}
-
-
-def test_what_a_session_of_a_node_tells_twice_is_recorded_once(world: World) -> None:
-    for session in ("first", "first", "second"):
-        for event in (joined(), LEFT):
-            world.ledger.append([node_event(event, session, world.now)])
-    told = [recorded.event for recorded in world.ledger.read(world.state.seq)]
-    world.state = catch_up(world.ledger, world.state)
-    assert told == [joined(), LEFT, joined(), LEFT]
 
 
 def test_a_snapshot_of_before_nodes_were_known_is_read(world: World) -> None:
