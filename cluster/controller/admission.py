@@ -77,13 +77,6 @@ class Admission:
         self._preflight = preflight
         self._seeds = seeds
         self._record = record
-        self._files: tuple[CommitId, Mapping[str, str]] = (CommitId(""), {})
-
-    def files_at(self, commit: CommitId) -> Mapping[str, str]:
-        """Return the text of all editable files at a commit."""
-        if self._files[0] != commit:
-            self._files = (commit, self._repository.read_files(commit, self._editable))
-        return self._files[1]
 
     def enter(
         self,
@@ -126,9 +119,10 @@ class Admission:
     def _texts(
         self, base: CommitId, commit: CommitId, files: Mapping[str, str] | None = None
     ) -> _Texts:
+        read = self._repository.read_files
         try:
-            after = files or self._repository.read_files(commit, self._editable)
-            return _Texts(before=self.files_at(base), after=after)
+            after = files or read(commit, self._editable)
+            return _Texts(before=read(base, self._editable), after=after)
         except (KeyError, ValueError):
             return _Texts()
 

@@ -119,7 +119,7 @@ class Performer:
 
     def files_at(self, commit: CommitId) -> Mapping[str, str]:
         """Return the text of all editable files at a commit."""
-        return self._admission.files_at(commit)
+        return self._repository.read_files(commit, self._editable)
 
     # --- candidates ------------------------------------------------------------------------------
 
@@ -172,8 +172,8 @@ class Performer:
         outcomes = [trial.outcome for trial in experiment.trials if trial.outcome]
         told = [experiment.reason, outcomes[-1].tail if outcomes else ""]
         try:
-            files = self._repository.read_files(experiment.commit, self._editable)
-            before = self._repository.read_files(experiment.base_commit, self._editable)
+            files = self.files_at(experiment.commit)
+            before = self.files_at(experiment.base_commit)
         except (KeyError, ValueError):
             return None
         return Task(

@@ -117,6 +117,7 @@ class Rebasing:
             return {}
         try:
             before = self._repository.read_files(candidate.base_commit, self._editable)
-            return merged_values(candidate.parameters, before, self._admission.files_at(onto))
+            after = self._repository.read_files(onto, self._editable)
+            return merged_values(candidate.parameters, before, after)
         except (KeyError, ValueError):
             return {}
