@@ -5,10 +5,14 @@ Pure. Knows the spelling `NAME=VALUE` and what a grid is. Does not know where fi
 
 from collections.abc import Mapping, Sequence
 from itertools import product
+from math import prod
 
 from proposer.constants import change, read_constants
 from proposer.knob import Knob, unknown
 from proposer.proposal import Proposal, Scalar
+
+MOST_POINTS = 10_000
+"""Of one grid: a slip of the hand makes millions, and each is an experiment that waits."""
 
 
 def parse_settings(texts: Sequence[str]) -> dict[str, str]:
@@ -32,13 +36,15 @@ def parse_grid(texts: Sequence[str]) -> list[dict[str, str]]:
     """Read `NAME=VALUE,VALUE` texts; return every combination, the last name varying fastest.
 
     Raises:
-        ValueError: as `parse_settings`, or an empty or repeated value.
+        ValueError: as `parse_settings`, an empty or repeated value, or more than `MOST_POINTS`.
     """
     axes = {name: values.split(",") for name, values in parse_settings(texts).items()}
     for name, values in axes.items():
         axes[name] = stripped = [value.strip() for value in values]
         if not all(stripped) or len(set(stripped)) < len(stripped):
             raise ValueError(f"{name}={','.join(values)} has an empty or a repeated value")
+    if (points := prod(map(len, axes.values()))) > MOST_POINTS:
+        raise ValueError(f"that makes {points:,} experiments, of at most {MOST_POINTS:,} at a time")
     return [dict(zip(axes, values, strict=True)) for values in product(*axes.values()) if values]
 
 

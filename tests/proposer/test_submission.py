@@ -39,6 +39,13 @@ def test_an_empty_or_repeated_value_is_refused(text: str) -> None:
         parse_grid([text])
 
 
+def test_a_grid_of_millions_is_refused_before_it_is_made() -> None:
+    axis = ",".join(map(str, range(10)))
+    assert len(parse_grid([f"{name}={axis}" for name in "ABCD"])) == 10_000
+    with pytest.raises(ValueError, match="makes 10,000,000,000 experiments, of at most 10,000"):
+        parse_grid([f"{name}={axis}" for name in "ABCDEFGHIJ"])
+
+
 def test_settings_become_a_proposal_in_the_style_of_the_files() -> None:
     proposal = apply_settings(FILES, {"LR": "0.03", "DEPTH": "10", "BATCH": "64", "SEED": "2"})
     assert proposal.edits == {
