@@ -60,6 +60,7 @@ def _of_files(error: OSError) -> tuple[str, int] | None:
     """Return the same of what a system call was refused; None where nobody could have known."""
     told = {
         errno.ENOSPC: (f"no space left on the disk: {error.filename or ''}".rstrip(": "), FAILURE),
+        errno.EISDIR: (f"{error.filename2 or error.filename} is a folder", USAGE),
         errno.EROFS: (f"{error.filename}: nothing can be written to that file system", FAILURE),
         errno.ENAMETOOLONG: (f"{str(error.filename)[:_MOST_NAME]}...: the name is too long", USAGE),
     }

@@ -85,6 +85,16 @@ def test_a_disk_that_is_for_reading_alone() -> None:
     assert explain(error) == (words, FAILURE)
 
 
+def test_a_folder_in_the_place_of_a_file(studied: User) -> None:
+    (studied.folder / "a.jsonl.bundle").mkdir()
+    said = studied.refused(USAGE, "export-ledger", "a.jsonl", "--force")
+    assert said == f"error: {studied.folder / 'a.jsonl.bundle'} is a folder\n"
+    (studied.folder / "incumbent.toml").unlink()
+    (studied.folder / "incumbent.toml").mkdir()
+    said = studied.refused(USAGE, "init", "--force")
+    assert said == f"error: {studied.folder / 'incumbent.toml'} is a folder\n"
+
+
 def test_a_file_of_ours_that_is_missing_is_no_mistake_of_the_users() -> None:
     assert explain(FileNotFoundError(2, "No such file or directory", "x")) is None
     assert explain(FileNotFoundError("x")) is None
