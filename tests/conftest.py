@@ -1,6 +1,7 @@
 """Shared by all tests: a private home, and a real server."""
 
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,3 +47,13 @@ def incumbent_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("INCUMBENT_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("INCUMBENT_LOCK_DIR", str(tmp_path / "locks"))
     return tmp_path / "state"
+
+
+@pytest.fixture
+def in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A clock on the wall nine hours ahead of UTC."""
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "JST-9")
+        time.tzset()
+        yield
+    time.tzset()

@@ -21,7 +21,15 @@ from infra.facts.fact_records import ExperimentFacts, ShowFacts, SlotFacts, Stat
 from infra.facts.final_facts import final_words
 from infra.facts.holdout_facts import holdout_words
 from infra.facts.node_text import node_troubles, nodes_words
-from infra.facts.plain_text import duration, number, one_line, printable_lines, rate, signed
+from infra.facts.plain_text import (
+    duration,
+    number,
+    on_the_clock,
+    one_line,
+    printable_lines,
+    rate,
+    signed,
+)
 from infra.facts.probe_text import smoke_words
 from infra.facts.proposer_text import (
     asked_words,
@@ -337,7 +345,7 @@ def _story(facts: ShowFacts) -> Table:
     table.flexible("what")
     table.may_miss("at", least_flexible=24)
     for line in facts["story"]:
-        at = line.get("at", "")[:19].replace("T", " ")
+        at = on_the_clock(line.get("at", ""))
         what = line.get("text", line["event"])
         table.add_row(Text(str(line["seq"])), Text(at, style="dim"), Text(one_line(what)))
     return table

@@ -7,6 +7,7 @@ reading direction or start a new line is gone afterwards.
 
 import json
 import re
+from datetime import datetime
 
 _ESCAPE = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # control sequences, e.g. colours
@@ -72,6 +73,11 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours}h{minutes:02}m"
     return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
+
+
+def on_the_clock(at: str, style: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """Return a moment, as JSON holds it, by the time of where it is read; empty for none."""
+    return datetime.fromisoformat(at).astimezone().strftime(style) if at else ""
 
 
 def dollars(usd: float) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from infra.facts.fact_records import ShowFacts, StatusFacts
-from infra.facts.plain_text import counted, dollars, number, one_line, signed
+from infra.facts.plain_text import counted, dollars, number, on_the_clock, one_line, signed
 from infra.facts.proposer_records import CallFacts, ProposerFacts, TaskFacts, TokenFacts
 
 _VERBS = {"fix": "mend", "compose": "compose"}
@@ -99,7 +99,8 @@ def _trouble(one: ProposerFacts) -> str:
     trouble = one["trouble"]
     if trouble is None:
         return ""
-    return f"in trouble until {trouble['until'][11:16]}: {one_line(trouble['reason'])}"
+    until = on_the_clock(trouble["until"], "%H:%M")
+    return f"in trouble until {until}: {one_line(trouble['reason'])}"
 
 
 def _total(tokens: TokenFacts) -> int:

@@ -158,6 +158,14 @@ def test_a_winner_that_could_not_be_merged_is_told_as_one(narrow: io.StringIO) -
     assert "won, but merged as e15" in dropped
 
 
+@pytest.mark.usefixtures("in_tokyo")
+def test_a_story_has_the_times_of_where_it_is_read(study: Study, narrow: io.StringIO) -> None:
+    facts = show_facts(study.state, ExperimentId("e1"), study.events)
+    tables.render_show(facts, metric="val_loss", file=narrow)
+    begun = study.state.experiments[ExperimentId("e1")].proposed_at.astimezone()
+    assert f"{begun:%Y-%m-%d %H:%M:%S}" in narrow.getvalue()
+
+
 @pytest.mark.parametrize("experiment", [f"e{n}" for n in range(19)])
 def test_everything_of_any_experiment_can_be_shown(experiment: str, narrow: io.StringIO) -> None:
     study = Study(slots=0)

@@ -4,7 +4,15 @@ import json
 
 import pytest
 
-from infra.facts.plain_text import duration, json_text, number, one_line, printable_lines, signed
+from infra.facts.plain_text import (
+    duration,
+    json_text,
+    number,
+    on_the_clock,
+    one_line,
+    printable_lines,
+    signed,
+)
 
 
 @pytest.mark.parametrize(
@@ -74,3 +82,10 @@ def test_numbers_have_at_most_six_significant_digits() -> None:
 )
 def test_durations_have_two_units(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+@pytest.mark.usefixtures("in_tokyo")
+def test_a_moment_is_told_by_the_clock_of_where_it_is_read() -> None:
+    assert on_the_clock("2026-08-01T22:30:05.5+00:00") == "2026-08-02 07:30:05"
+    assert on_the_clock("2026-08-01T22:30:05.5+00:00", "%H:%M") == "07:30"
+    assert on_the_clock("") == ""

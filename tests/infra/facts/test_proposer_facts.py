@@ -81,6 +81,7 @@ def test_a_patch_that_was_taken_out_again_is_no_confirmed_win(study: Study) -> N
     assert status(study)["models"]["usd_per_win"] is None
 
 
+@pytest.mark.usefixtures("in_tokyo")
 def test_a_status_says_what_it_cost_of_which_limit_and_who_is_in_trouble(study: Study) -> None:
     out = io.StringIO()
     render_status(status(study, limits={"usd": 25.0}), file=out)
@@ -88,7 +89,8 @@ def test_a_status_says_what_it_cost_of_which_limit_and_who_is_in_trouble(study: 
     assert "models    $0.80 of $25.00, 3 calls, 10,800 tokens; a limit holds claude back" in said
     assert "and $0.80, 1 confirmed win" in said
     assert "proposer  claude: 0 proposed, 0 kept, 3 calls, $0.80" in said
-    assert "529 overloaded" in said
+    until = study.state.troubled["claude"].until
+    assert f"in trouble until {until.astimezone():%H:%M}: 529 overloaded" in said
 
 
 def test_an_experiment_is_shown_with_its_call_and_what_was_expected(study: Study) -> None:
