@@ -104,7 +104,7 @@ def _standing(known: PersonCommit, tip: CommitId, state: StudyState) -> Standing
     if not known.experiment:
         return _WAITING
     status = state.experiments[known.experiment].status
-    words = f"{known.experiment} is {status.value.replace('_', ' ')}"
+    words = f"{known.experiment} is {status.words}"
     if status.is_terminal:
         return Standing(words=words, keep_as=known.experiment)
     return Standing(words=f"measured as {known.experiment}: {_STAYS}")

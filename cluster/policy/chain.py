@@ -116,7 +116,7 @@ def _given_up(
     if link.status is not Status.MEASURED and not _is_unknown(link):
         if place and _has_failed(links[place - 1]):
             return ""  # what was below it is to blame
-        return f"{merged}was {link.status.value.replace('_', ' ')}"
+        return f"{merged}was {link.status.words}"
     if source.merges + 1 >= MOST_MERGES and not _is_unknown(link):
         return f"not on the branch after {MOST_MERGES} merges"
     if found.effects[place].mean <= 0 and not _is_upon_broken(found, place):

@@ -111,7 +111,7 @@ def _ending(state: StudyState, plan: StudyPlan, circumstances: Circumstances) ->
         cure = "correct that and `incumbent retry e0`, or `incumbent accept e0`; then run again"
         yield FinishStudy(reason=f"the baseline is suspect: {baseline.reason}: {cure}", failed=True)
     elif baseline is not None and baseline.status.is_failure:
-        words = baseline.status.value.replace("_", " ")
+        words = baseline.status.words
         reason = f"the baseline {'was ' if words in ('lost', 'cancelled') else ''}{words}"
         yield FinishStudy(reason=f"{reason}: {baseline.reason}", failed=True)
     elif why := controls.unmeasurable(state):

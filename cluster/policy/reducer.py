@@ -175,7 +175,7 @@ def _spent(state: StudyState) -> Iterator[Command]:
         if not merge.status.is_terminal or merge.id in state.chain:
             continue
         if merge.status not in {Status.KEPT, Status.MERGED} and not _is_carried(state, merge):
-            reason = f"merged as {merge.id}, which was {merge.status.value.replace('_', ' ')}"
+            reason = f"merged as {merge.id}, which was {merge.status.words}"
             yield DropWinner(winner=winner.id, reason=reason)
 
 

@@ -32,7 +32,7 @@ def to_undo(state: StudyState, name: ExperimentId) -> Experiment:
 
 
 def _why_not(state: StudyState, experiment: Experiment) -> str:
-    name, status = experiment.id, experiment.status.value.replace("_", " ")
+    name, status = experiment.id, experiment.status.words
     if by := taken_out_by(state, experiment):
         return f"{name} was taken out of the branch by {by} already"
     if experiment.status is Status.MERGED:

@@ -157,7 +157,7 @@ def _guarded(found: Judgement, experiment: Experiment, plan: StudyPlan) -> Judge
 def _barred_below(state: StudyState, link: Experiment) -> tuple[str, ...]:
     """Return why a link of a chain that is over, and was run again, holds what must not be kept."""
     return tuple(
-        f"it holds the patch of {one.id}, which is {one.status.value}"
+        f"it holds the patch of {one.id}, which is {one.status.words}"
         for one in below(state, link)
         if not one.promoted and (one.status is Status.SUSPECT or one.is_cancelled)
     )

@@ -61,6 +61,11 @@ class Status(StrEnum):
         return self not in _OPEN
 
     @property
+    def words(self) -> str:
+        """What people are told, as in "timed out"."""
+        return self.value.replace("_", " ")
+
+    @property
     def is_failure(self) -> bool:
         """Say whether its trial failed, or never began, so that there is no number."""
         return self in _FAILURES

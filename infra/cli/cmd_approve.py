@@ -45,7 +45,9 @@ def _decide(verb: str, name: str, study_name: str, as_json: bool, reason: str) -
         if held.status is not Status.HELD:
             others = ", ".join(each.id for each in state.opened(Status.HELD))
             cure = f"held are {others}" if others else "no experiment is held"
-            raise UsageProblem(f"{held.id} is {held.status}: there is nothing to {verb}; {cure}")
+            raise UsageProblem(
+                f"{held.id} is {held.status.words}: there is nothing to {verb}; {cure}"
+            )
         repository = StudyRepository.open(home.git, study=home.name)
         patch = repository.diff(held.base_commit, held.commit)
         if not as_json:

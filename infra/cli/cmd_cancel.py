@@ -43,7 +43,7 @@ def _ask(verb: str, name: str, study_name: str, as_json: bool) -> None:
     with opened(choose_study(study_name, to_act=True)) as study:
         found = experiment_named(study, study.state(), name)
         if found.status not in TRANSITIONS[kind]:
-            raise UsageProblem(f"{found.id} is {found.status}: there is nothing to {verb}")
+            raise UsageProblem(f"{found.id} is {found.status.words}: there is nothing to {verb}")
         request(study, kind(experiment=found.id))
     if as_json:
         print_json({"experiment": found.id, "requested": verb})

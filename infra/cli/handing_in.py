@@ -75,7 +75,7 @@ def _repetition(state: "StudyState", name: "ExperimentId", submission: "Submissi
     from infra.facts.plain_text import number
 
     twin = state.experiments[name]
-    status = twin.status.value.replace("_", " ")
+    status = twin.status.words
     if submission.reverts:
         return f"{name} takes {submission.reverts} out already: it is {status}"
     score = score_of(twin)

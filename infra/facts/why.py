@@ -175,7 +175,7 @@ def _fate(state: StudyState, name: ExperimentId) -> str:
     later = [m for m in state.experiments.values() if m.merge_of == name]
     if later:
         last = max(later, key=lambda merge: number_of(merge.id))
-        return f"merged again as {last.id}: {last.status.value.replace('_', ' ')}"
+        return f"merged again as {last.id}: {last.status.words}"
     ends = {event for _, event in experiment.story}
     if "MergeConflicted" in ends:
         return "could not be merged again: it conflicts"
