@@ -6,13 +6,17 @@ import pytest
 
 from cluster.controller.context_book import MOST_REASON, ContextBook, guard_in_words, past_of
 from cluster.state import events as ev
+from cluster.state import hidden_label_events as hidden
 from cluster.state.experiment import Kind, Status
 from cluster.state.state import StudyState
 from cluster.state.transitions import apply
 from eval.guard import Guard
+from proposer import agent_files, prompt
 from proposer.proposal import Past
 from tests.cluster.world import CRASHED, World, scored
-from trainer.trial import ExperimentId, number_of
+from trainer.trial import ExperimentId, TrialId, number_of
+
+START = World().now
 
 
 def test_a_crash_is_told_with_the_end_of_its_traceback_within_bounds() -> None:
@@ -124,3 +128,38 @@ def test_an_event_about_several_has_only_those_told_anew_that_it_changed(make_st
     after = shown()
     assert after[one] is before[one]
     assert after[two].hypothesis == "another"
+
+
+def test_what_hidden_labels_say_changes_nothing_that_a_proposer_is_shown(make_study) -> None:
+    """Neither the holdout's, scored at each promotion, nor the test's after a final run."""
+    study = make_study()
+    world = World()
+    world.baseline(1.0)
+    winner = world.propose()
+    world.run(winner, scored(0.5))
+    book = ContextBook(study.repository, ("train.py",))
+
+    def shown() -> tuple[object, ...]:
+        state = replace(world.state, base_commit=study.base)
+        files = {"train.py": "LR = 1\n"}
+        context = book.context(state, world.plan, commit=study.base, files=files, now=START)
+        asked = prompt.render(context, tokens=50_000, count=3)
+        return context, asked, agent_files.context_files(context)
+
+    before = shown()
+    about = {"experiment": winner, "commit": world.state.incumbent_commit}
+    for event in (
+        hidden.HoldoutScored(
+            experiment=winner, trial=TrialId(f"{winner}.1"), validation=0.5, reported=0.8125
+        ),
+        hidden.HoldoutScored(
+            experiment=winner, trial=TrialId(f"{winner}.1"), validation=0.5, problem="no rows"
+        ),
+        hidden.FinalBegun(final=1, **about, seeds=(1,), settings="{}"),
+        hidden.FinalRunEnded(final=1, seed=1, outcome=scored(0.4375)),
+        hidden.FinalReported(final=1, holdout=(0.8125,), test=(0.9375,), labels="0f", looks=1),
+    ):
+        world.happen(str(world.state.seq), event)
+        assert shown() == before, event
+    assert world.state.holdouts
+    assert world.state.finals
