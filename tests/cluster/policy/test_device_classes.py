@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from statistics import stdev
 
 import pytest
 
 from cluster.policy import commands as cmd
+from cluster.policy.verdicts import noise
 from cluster.state.experiment import Status, TrialPhase
+from eval.bayes import BayesJudge
 from eval.judge import Verdict
-from tests.cluster.world import CRASHED, World, scored
+from tests.cluster.world import CRASHED, METRIC, World, scored
 from trainer.trial import ExperimentId, Place, TrialOutcome
 
 E0 = ExperimentId("e0")
@@ -92,6 +95,24 @@ def test_scores_of_two_classes_are_never_compared(world: World) -> None:
     world.settle()
     assert world.status(candidate) is Status.DISCARDED
     assert world.state.experiments[candidate].delta == pytest.approx(-0.5)
+
+
+def test_a_class_has_the_noise_of_the_one_that_promotes_until_it_knows_its_own() -> None:
+    """It learns by controls: what is screened is not repeated there."""
+    world = World(slots=2, judge=BayesJudge(metric=METRIC))
+    world.plan = replace(world.plan, control_every=1)
+    for slot, kind in (("gpu-1", LARGE), ("gpu-2", SMALL)):
+        world.open_slot(slot, kind)
+    for value in (1.0, 1.001, 0.999):
+        world.run(E0, on(LARGE, value))
+    for value in (2.0, 2.006, 1.994, 2.005):
+        assert noise(world.state, SMALL) == noise(world.state, LARGE)
+        screen(world, 3.0, base=value)
+    runs = world.state.experiments[E0].values_on(SMALL)
+    assert runs == (2.0, 2.0, 2.006, 1.994, 2.005)  # at first as a base, and as a control
+    assert noise(world.state, LARGE).sigma == pytest.approx(0.001)
+    assert noise(world.state, SMALL).sigma == pytest.approx(stdev(runs))
+    world.verify()
 
 
 def test_further_runs_ask_for_the_class_that_promotes_and_first_ones_for_none(
