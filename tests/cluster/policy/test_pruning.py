@@ -1,6 +1,7 @@
 """Which trials are given up for their curves, and what becomes of them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,7 +10,7 @@ from cluster.controller.curve_book import LOOK, CurveBook
 from cluster.controller.proposer_desk import ProposerDesk
 from cluster.ledger.progress import Point
 from cluster.state import events as ev
-from cluster.state.experiment import Status
+from cluster.state.experiment import Status, TrialPhase
 from eval.curve import Curve
 from eval.judge import Judge
 from eval.pruner import MOST_COMPARED, Finished, PruningRule
@@ -125,6 +126,24 @@ def test_a_replicate_is_never_given_up() -> None:
     world.settle()
     world.start(experiment)
     world.despair(experiment)
+    assert world.decide() == ()
+
+
+def test_a_control_is_never_given_up() -> None:
+    """Neither is the run by which its experiment was promoted, whatever curves say of the two."""
+    world = World()
+    world.open_slot("cpu-0")
+    world.baseline(1.0)
+    winner = world.propose()
+    world.run(winner, scored(0.5))
+    world.plan = replace(world.plan, control_every=1)
+    world.propose()
+    world.settle()
+    ((experiment, trial),) = world.controls(TrialPhase.QUEUED)
+    assert experiment == winner
+    world.start(winner, "cpu-0", trial)
+    world.despair(winner)
+    world.hopeless[trial, 1] = "hopeless: loss 9"
     assert world.decide() == ()
 
 
