@@ -10,7 +10,7 @@ import pytest
 from cluster.ledger.codec import decode_event
 from cluster.policy import commands as cmd
 from cluster.policy.chain import MOST_MERGES
-from cluster.policy.reducer import Chained, Queue
+from cluster.policy.reducer import MOST_LINKS, Chained, Queue
 from cluster.state import events as ev
 from cluster.state.experiment import Status
 from eval.bayes import BayesJudge
@@ -69,6 +69,14 @@ def test_stale_winners_are_merged_one_onto_the_other_best_first(world: World) ->
     assert (one.merge_of, one.base) == (large, first)
     assert (two.merge_of, two.base) == (small, one.id)
     assert status(world, [one.id, two.id]) == ["queued", "queued"]
+
+
+def test_a_chain_has_sixteen_links_and_the_worst_of_more_winners_wait(world: World) -> None:
+    _, *stale = wave(world, 0.7, *(0.8 + 0.005 * index for index in range(MOST_LINKS + 2)))
+    carried = [world.state.experiments[link].merge_of for link in links(world)]
+    assert len(carried) == MOST_LINKS == 16
+    assert carried == stale[:MOST_LINKS]
+    assert status(world, stale[MOST_LINKS:]) == ["winner", "winner"]
 
 
 def test_a_chain_that_adds_up_is_promoted_at_one_go(world: World) -> None:
