@@ -1,7 +1,7 @@
 """Tells studies event by event, through the real transitions, with a clock of its own."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -452,26 +452,34 @@ def _nodes(study: Study) -> None:
     study.judge(broken, Verdict.DISCARD)
 
 
+def control(study: Study, slot: str, shift: float, reopened: Sequence[ExperimentId] = ()) -> None:
+    """Run the incumbent again on a slot, which reads better by so much; beyond 0.1 it has shifted.
+
+    The verdicts on `reopened` are taken back.
+    """
+    incumbent = study.state.experiments[study.state.lineage[-1]]
+    trial = TrialId(f"{incumbent.id}.{incumbent.next_trial}")
+    about = {"trial": trial, "experiment": incumbent.id}
+    where = Place(slot=SlotId(slot), device_class="cpu")
+    study.tell(
+        ev.TrialQueued(**about, attempt=1, seed=1, place=where, is_control=True),
+        ev.TrialStarted(**about, attempt=1, slot=SlotId(slot), node="box"),
+        ev.TrialFinished(**about, attempt=1, outcome=scored(0.2)),
+        ev.ControlJudged(
+            **about,
+            slot=SlotId(slot),
+            shift=shift,
+            surprise=20 * shift,
+            is_shifted=abs(shift) > 0.1,
+            reopened=tuple(reopened),
+        ),
+    )
+
+
 def _controls(study: Study, discarded: ExperimentId) -> None:
     """Check a slot twice; the second time it has shifted, and a verdict is given again."""
-    incumbent = study.state.lineage[-1]
-    for number, (shift, reopened) in enumerate([(0.01, ()), (-0.2, (discarded,))], start=11):
-        trial, slot = TrialId(f"{incumbent}.{number}"), SlotId("cpu-0")
-        about = {"trial": trial, "experiment": incumbent}
-        where = Place(slot=slot, device_class="cpu")
-        study.tell(
-            ev.TrialQueued(**about, attempt=1, seed=1, place=where, is_control=True),
-            ev.TrialStarted(**about, attempt=1, slot=slot, node="box"),
-            ev.TrialFinished(**about, attempt=1, outcome=scored(0.2)),
-            ev.ControlJudged(
-                **about,
-                slot=slot,
-                shift=shift,
-                surprise=20 * shift,
-                is_shifted=bool(reopened),
-                reopened=reopened,
-            ),
-        )
+    control(study, "cpu-0", 0.01)
+    control(study, "cpu-0", -0.2, (discarded,))
     study.measure(discarded, 0.5)
     study.judge(discarded, Verdict.DISCARD)
 

@@ -14,6 +14,7 @@ from infra.facts.facts import log_facts, show_facts, status_facts
 from tests.infra.study_factory import (
     Study,
     believed,
+    control,
     crashed,
     eventful,
     measured,
@@ -408,6 +409,19 @@ def test_what_a_script_claimed_stands_beside_what_it_is_worth(narrow: io.StringI
     lines = [line.split() for line in narrow.getvalue().splitlines()]
     assert ["accuracy", "0.5"] in lines
     assert ["claimed", "1"] in lines
+
+
+def test_a_status_names_the_slots_that_have_shifted_until_they_read_well_again(
+    study: Study, narrow: io.StringIO
+) -> None:
+    for slot, shift in (("cpu-1", -0.2), ("cpu-2", 0.01)):
+        control(study, slot, shift)
+    tables.render_status(status(study), file=narrow)
+    assert re.search(r"^shifted +cpu-1 by -0\.2$", narrow.getvalue(), re.MULTILINE)
+    narrow.truncate(0)
+    control(study, "cpu-1", 0.01)
+    tables.render_status(status(study), file=narrow)
+    assert "shifted" not in narrow.getvalue()
 
 
 def test_status_says_what_the_time_of_slots_went_into_once_it_was_more_than_search(

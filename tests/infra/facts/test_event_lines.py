@@ -35,9 +35,9 @@ dropped e10: merged as e15, which crashed
 kept e16: val_loss 0.25, replaces e14, which leaves behind e11, e13, e14, \
 as COMMIT: a better start
 retry e3
-control e3.12, seed 1, on cpu-0
-checked cpu-0 by e3.11: as expected
-shifted cpu-0: -0.2 in e3.12; judged again: e5
+control e3.4, seed 1, on cpu-0
+checked cpu-0 by e3.3: as expected
+shifted cpu-0: -0.2 in e3.4; judged again: e5
 submitted s1: mine
 rejected s1: mine: the same tree as e1
 rejected tuner: LR 0.2 -> 0.1: known
