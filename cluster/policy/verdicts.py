@@ -3,7 +3,7 @@
 Knows what a judge is shown and when a score is looked at twice. What is better is eval's to say.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from cluster.policy import device_classes, seed_verdicts
@@ -174,16 +174,24 @@ def _breaches(experiment: Experiment, plan: StudyPlan) -> tuple[str, ...]:
 
 
 def noise(state: StudyState, device_class: str) -> Noise:
-    """Return by how much runs of the same code differ on slots of one class.
+    """Return by how much runs of the same code differ on slots of one class."""
+    return pooled_noise(repeats(state, device_class).values())
+
+
+def repeats(state: StudyState, device_class: str) -> Mapping[ExperimentId, tuple[float, ...]]:
+    """Return the runs that the noise on a class is estimated from, by experiment.
 
     Until a class that screens knows of its own, it is taken to be as on the reference class.
     """
-    known = [state.experiments[experiment] for experiment in state.replicated]
-    found = pooled_noise(e.values_on(device_class) for e in known)
-    if found.dof >= KNOWN_THERE or device_class == state.reference_class:
-        return found
-    there = pooled_noise(e.values_on(state.reference_class) for e in known)
-    return there if there.dof else found
+    own = _repeats_on(state, device_class)
+    if device_class == state.reference_class or pooled_noise(own.values()).dof >= KNOWN_THERE:
+        return own
+    return _repeats_on(state, state.reference_class) or own
+
+
+def _repeats_on(state: StudyState, device_class: str) -> dict[ExperimentId, tuple[float, ...]]:
+    found = {name: state.experiments[name].values_on(device_class) for name in state.replicated}
+    return {name: values for name, values in found.items() if len(values) > 1}
 
 
 def _suspicions(state: StudyState, experiment: Experiment, plan: StudyPlan) -> tuple[str, ...]:

@@ -32,6 +32,8 @@ class NoiseFacts(TypedDict):
     """Standard deviation of a run, in the metric's unit."""
     dof: int
     """Degrees of freedom it rests on; its relative error is about 1 / sqrt(2 dof)."""
+    runs: dict[str, int]
+    """What it was estimated from: of each experiment that was run again, how many runs."""
     outlier: bool
     """One experiment's runs were left out, as they differ far more than all others."""
     device_class: str

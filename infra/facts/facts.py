@@ -11,13 +11,14 @@ from datetime import datetime
 
 from cluster.policy.device_classes import is_from_git, open_classes
 from cluster.policy.proposal_planning import verdicts_per_s
-from cluster.policy.verdicts import noise
+from cluster.policy.verdicts import noise, repeats
 from cluster.state.events import Recorded
 from cluster.state.experiment import Experiment, Status
 from cluster.state.state import SlotState, StudyState
 from cluster.state.winners import takes_out
 from eval.ladder import Step
 from eval.metric import Goal
+from eval.noise import without_outlier
 from infra.facts.event_lines import event_line
 from infra.facts.experiment_facts import (
     belief_facts,
@@ -265,9 +266,12 @@ def _noise(state: StudyState) -> NoiseFacts | None:
     found = noise(state, device_class)
     if not found.dof:
         return None
+    told = sorted(repeats(state, device_class).items(), key=lambda one: number_of(one[0]))
+    kept = without_outlier(told, lambda one: one[1])
     return {
         "sigma": found.sigma,
         "dof": found.dof,
+        "runs": {name: len(values) for name, values in kept},
         "outlier": found.has_outlier,
         "device_class": device_class,
     }

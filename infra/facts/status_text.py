@@ -1,5 +1,7 @@
 """Lines of `status`, in words. Pure."""
 
+from collections.abc import Mapping
+
 from infra.facts.fact_records import StatusFacts
 from infra.facts.plain_text import duration, number
 
@@ -11,12 +13,22 @@ def believed(facts: StatusFacts) -> str:
 
 
 def noise(facts: StatusFacts) -> str:
-    """Say how much two runs of one tree differ, and how well that is known."""
+    """Say how much two runs of one tree differ, how well that is known, and from what."""
     found = facts["noise"]
     if found is None:
         return ""
     sure = f"{found['sigma']:.2g} a run, known within {100 / (2 * found['dof']) ** 0.5:.0f} %"
-    return sure + (", one outlier left out" if found["outlier"] else "")
+    left_out = ", one outlier left out" if found["outlier"] else ""
+    return f"{sure}, from {_repeats(facts, found['runs'])}{left_out}"
+
+
+def _repeats(facts: StatusFacts, runs: Mapping[str, int]) -> str:
+    """Count the runs that tell of noise, and those of the baseline and of the incumbent apart."""
+    if len(runs) == 1:
+        return f"{sum(runs.values())} runs of {next(iter(runs))}"
+    ends = dict.fromkeys((facts["baseline"]["experiment"], facts["incumbent"]["experiment"]))
+    named = "".join(f", {runs[name]} of {name}" for name in ends if name in runs)
+    return f"{sum(runs.values())} runs of {len(runs)} experiments{named}"
 
 
 def queue(facts: StatusFacts) -> str:

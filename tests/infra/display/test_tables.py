@@ -101,7 +101,28 @@ def test_a_status_shows_noise_and_what_the_best_is_believed_to_score(narrow: io.
     facts = status_facts(study.state, now=study.now, is_running=True, progress={})
     tables.render_status(facts, file=narrow)
     assert "believed  0.31 ± 0.01" in narrow.getvalue()
-    assert "0.04 a run, known within 50 %" in narrow.getvalue()
+    assert "0.04 a run, known within 50 %, from 3 runs of e0" in narrow.getvalue()
+
+
+def test_a_status_says_from_which_repeats_the_noise_is_known(narrow: io.StringIO) -> None:
+    """Those of what differs by far more than all others are not counted."""
+    study = believed()
+    for values in ((0.5, 0.52), (0.5, 9.0), (0.51, 0.49, 0.5)):
+        again = study.propose("WD 0 -> 0.1")
+        for number, value in enumerate(values, start=1):
+            study.measure(again, value)
+            is_last = number == len(values)
+            study.judge(again, Verdict.DISCARD if is_last else Verdict.REPLICATE)
+    control(study, "cpu-1", 0.01)
+    facts = status_facts(study.state, now=study.now, is_running=True, progress={})
+    assert facts["noise"]["runs"] == {"e0": 3, "e1": 2, "e2": 2, "e4": 3}
+    assert facts["noise"]["dof"] == 2 + 1 + 1 + 2
+    tables.render_status(facts, file=narrow)
+    said = " ".join(narrow.getvalue().split())
+    assert (
+        "known within 29 %, from 10 runs of 4 experiments, 3 of e0, 2 of e1, one outlier left"
+        in said
+    )
 
 
 def test_a_log_has_a_line_for_each_experiment(study: Study, narrow: io.StringIO) -> None:

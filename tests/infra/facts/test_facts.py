@@ -48,7 +48,8 @@ def test_noise_and_beliefs_are_told_where_there_are_some() -> None:
     study = believed()
     facts = status(study)
     assert facts["noise"] == {
-        "sigma": pytest.approx(0.04), "dof": 2, "outlier": False, "device_class": "cpu",
+        "sigma": pytest.approx(0.04), "dof": 2, "runs": {"e0": 3}, "outlier": False,
+        "device_class": "cpu",
     }  # fmt: skip
     assert facts["incumbent"]["belief"] == {"mean": 0.31, "sd": pytest.approx(0.01)}
     shown = show_facts(study.state, ExperimentId("e1"), study.events)
