@@ -18,6 +18,7 @@ from cluster.controller.curve_book import CurveBook
 from cluster.controller.optuna_pruners import pruning_rule
 from cluster.controller.performer import Performer
 from cluster.controller.ports import FleetProblem
+from cluster.controller.scratchpad import FILE, Scratchpad
 from cluster.git.mirror import Mirror
 from cluster.git.study_repository import StudyRepository
 from cluster.ledger.ledger import load
@@ -198,6 +199,7 @@ class Bench:
         )
         rule = pruning_rule(pruner, METRIC.goal) if pruner else None
         curves = CurveBook(ProgressStore(self.store()), rule, 1.0) if rule else None
+        pad = Scratchpad(self.repository.path.parent / FILE, self.repository, limit_chars=10_000)
         parts = Parts(
             ledger=ledger,
             waiting_ledger=self.ledger,
@@ -208,7 +210,8 @@ class Bench:
             proposers=proposers,
             observers=[curves] if curves else [],
             plan=study_plan,
-            contexts=ContextBook(self.repository, ("train.py",)),
+            contexts=ContextBook(self.repository, ("train.py",), scratchpad=pad.read),
+            note=pad.add,
             epoch=epoch,
             clock=now,
             notify=self.notices.append,
