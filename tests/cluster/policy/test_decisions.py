@@ -12,6 +12,7 @@ from cluster.policy.study_plan import Asked, Circumstances, seats
 from cluster.state import events as ev
 from cluster.state.experiment import Status
 from cluster.state.steps import IllegalTransition
+from proposer.purse import CallId, CallPlan, Usage
 from tests.cluster.policy.waves import world
 from tests.cluster.world import BASE, CRASHED, TIMED_OUT, World, scored
 from trainer.trial import ExperimentId, SlotId
@@ -146,15 +147,54 @@ class TestAsking:
         assert world.decide() == ()
         assert not world.state.finished
 
-    def test_hours_end_a_study(self) -> None:
-        world = self.ready(slots=1)
-        world.asked = 0
-        world.run(ExperimentId("e0"), scored(1.0))
-        world.plan = replace(world.plan, most_hours=1.0)
+    @pytest.mark.parametrize(
+        ("limit", "words"),
+        [
+            ({"most_hours": 1.0}, "it has run for 1 hours"),
+            ({"most_slot_hours": 0.5}, "0.5 GPU-hours were used"),
+            ({"most_usd": 2.0}, "$2.00 of $2.00 were spent"),
+            ({"most_tokens": 3005}, "3,000 of 3,005 tokens were used, and the next call may use 9"),
+        ],
+    )
+    def test_a_limit_that_is_reached_lets_what_runs_end_and_be_judged(
+        self, limit: dict[str, float], words: str
+    ) -> None:
+        world = World(proposers=("model",))
+        world.baseline(1.0)
+        last, ended = world.propose(), world.propose()
+        world.settle()
+        world.start(last)
+        world.start(ended, "cpu-1")
         world.asked = 0
         world.now += timedelta(hours=1)
+        world.end(ended, scored(2.0))
+        self.spend(world, usd=2.0, tokens=3000)
+        world.happen("refused", ev.CallRefused(proposer="model", usd=0.0, tokens=9))
+        assert self.asked(world), "nothing is limited yet"
+        world.plan = replace(world.plan, **limit)
         world.settle()
-        assert world.state.finished == "it has run for 1 hours"
+        assert not world.asked
+        assert not world.state.finished
+        assert world.status(last) is Status.RUNNING
+        world.end(last, scored(0.5))
+        world.settle()
+        assert (world.status(last), world.state.lineage) == (Status.KEPT, ("e0", last))
+        assert world.state.finished == words
+
+    def spend(self, world: World, *, usd: float, tokens: int) -> None:
+        call = CallId("c1")
+        plan = CallPlan(
+            proposer="model",
+            model="m",
+            purpose="propose",
+            commit=BASE,
+            incumbent=ExperimentId("e0"),
+            usd=usd,
+            tokens=tokens,
+        )
+        world.happen("c1", ev.CallReserved(call=call, plan=plan))
+        usage = Usage(input=tokens)
+        world.happen("c1/settled", ev.CallSettled(call=call, usd=usd, usage=usage))
 
     def test_hours_between_two_runs_do_not_count(self) -> None:
         world = World()
