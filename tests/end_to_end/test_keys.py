@@ -1,6 +1,7 @@
 """An API key is with the controller, and with nothing and nobody else of a study."""
 
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,6 +35,25 @@ def test_a_key_is_in_no_file_argument_or_variable_of_a_study(make_study: MakeStu
     assert "no key for" not in done.stderr  # it was found, and handed on
     study.wait_for_status("e0", "kept")
     look(study, study.processes())
+
+
+def test_without_a_key_the_tuner_goes_on_alone_and_a_run_says_so_before_it_starts(
+    make_study: MakeStudy,
+) -> None:
+    study = make_study(config=CONFIG + MODEL)
+    done = study.incumbent("run", "-n", "2", "--hours", "1", "--usd", "5")
+    said = done.stderr.splitlines()
+    night = "expect about 6545 trials of 1.1 s (assumed) on 2 slots, and 2 ideas judged"
+    begin = said.index(night)
+    assert said[begin + 1] == "models may cost $5.00 in all ([limits] usd)"
+    assert re.fullmatch(
+        r"no key for claude: it goes on with tuner alone; export ANTHROPIC_API_KEY, or write it to "
+        r"\S+/keys\.toml \(mode 0600\), and run again",
+        said[begin + 2],
+    )
+    state = study.state()
+    assert state.finished == "2 experiments were judged"
+    assert {e.proposer for e in state.experiments.values()} == {"baseline", "tuner"}
 
 
 def look(study: Study, processes: dict[psutil.Process, str]) -> None:
