@@ -137,20 +137,21 @@ def _task_files(task: Task) -> dict[str, str]:
     title = plain_line(task.hypothesis, _MOST_TEXT)
     if task.kind is TaskKind.FIX:
         told = (
-            f"{task.experiment} ({title}) failed for what looks like a slip. Do on the files here "
-            "what it was meant to do, without the slip. How it failed:"
+            f"{task.experiment} failed for what looks like a slip. Do on the files here what it "
+            "was meant to do, without the slip. What that was, and how it failed:"
         )
     else:
         told = (
-            f"{task.experiment} ({title}) won, and conflicts with the files here, which won too. "
-            "Change them so that they do what both do. What conflicts:"
+            f"{task.experiment} won, and conflicts with the files here, which won too. Change them "
+            "so that they do what both do. What it does, and what conflicts:"
         )
+    about = fenced(f"{title}\n{task.problem}")
     where = (
         f"Its files are below {FOLDER}/theirs/, and what it was made from below {FOLDER}/base/: "
         "their difference is its patch."
     )
     return {
-        "task.md": f"{told}\n\n{fenced(task.problem)}\n\n{where}\n",
+        "task.md": f"{told}\n\n{about}\n\n{where}\n",
         **{f"theirs/{path}": text for path, text in task.files.items()},
         **{f"base/{path}": text for path, text in task.base_files.items()},
     }

@@ -25,6 +25,7 @@ from proposer.constants import turned_constants
 from proposer.edits import EditProblem, apply_edits
 from proposer.hunks import unified
 from proposer.likeness import twin
+from proposer.plain import fenced
 from proposer.prices import Price
 from proposer.prompt import most_tokens, render
 from proposer.proposal import (
@@ -331,10 +332,11 @@ class Claude:
 
 
 def _told_twin(past: Past) -> str:
-    came = f"{past.status}: {past.reason}" if past.reason else past.status
+    said = fenced("\n".join(filter(None, [past.hypothesis[:120], past.reason[:300]])))
     return (
-        f"it is much like {past.experiment} ({past.hypothesis[:120]}), which was {came[:300]}; "
-        f"hand in something else, or the same again if you know why it should differ"
+        f"it is much like {past.experiment}, which was {past.status}; hand in something else, or "
+        f"the same again if you know why it should differ. What that was, and what came of it:\n"
+        f"{said}"
     )
 
 

@@ -174,13 +174,13 @@ def _task(task: Task) -> str:
     title = plain_line(task.hypothesis, 300)
     if task.kind is TaskKind.FIX:
         told = (
-            f"{task.experiment} ({title}) failed for what looks like a slip. Mend it: hand in one "
-            f"experiment that does on the incumbent what it was meant to do. How it failed:"
+            f"{task.experiment} failed for what looks like a slip. Mend it: hand in one experiment "
+            f"that does on the incumbent what it was meant to do. What that was, and how it failed:"
         )
     else:
         told = (
-            f"{task.experiment} ({title}) won, and conflicts with the incumbent, which won too. "
-            f"Hand in one experiment that does on the incumbent what both do. What conflicts:"
+            f"{task.experiment} won, and conflicts with the incumbent, which won too. Hand in one "
+            f"experiment that does on the incumbent what both do. What it does, and what conflicts:"
         )
-    parts = ["# What is asked", told, fenced(task.problem), _files("Its sources", task.files)]
-    return "\n\n".join(parts)
+    about = fenced(f"{title}\n{task.problem}")
+    return "\n\n".join(["# What is asked", told, about, _files("Its sources", task.files)])
