@@ -163,6 +163,20 @@ def test_identical_trees_are_refused_before_they_cost_anything(bench: Bench) -> 
     ]
 
 
+def test_what_differs_in_comments_or_form_alone_is_refused_by_the_name_of_its_twin(
+    bench: Bench,
+) -> None:
+    two = edited(A=2)
+    script = Script([two], [f"{two}# bolder\n"], [START.replace("\n\n\n", "\n")], [edited(A=3)])
+    bench.controller(lambda b: ThreadFleet(b, 1), script, experiments=2).run()
+    told = [recorded.event for recorded in bench.ledger.read(0)]
+    refused = [event for event in told if isinstance(event, ev.ProposalRejected)]
+    assert [(event.reason, event.duplicate_of) for event in refused] == [
+        (f"the same code as {twin} but for comments or formatting", twin) for twin in ("e1", "e0")
+    ]
+    assert [e.experiment for e in told if isinstance(e, ev.TrialQueued)] == ["e0", "e1", "e2"]
+
+
 def test_a_proposer_sees_each_result_once_and_failures_too(bench: Bench) -> None:
     script = Script([edited(A=2)], ["A = 1\n"], [edited(A=9)])
     # None is merged onto e1, with which all of them conflict, while it waits.
