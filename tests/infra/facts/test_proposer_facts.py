@@ -71,6 +71,18 @@ def test_calls_of_all_endings_are_added_up_by_proposer(study: Study) -> None:
     assert facts["models"]["usd_per_win"] == pytest.approx(0.8)
 
 
+def test_what_a_win_costs_is_what_all_cost_shared_among_the_wins(study: Study) -> None:
+    study.keep("DEPTH 2 -> 3", 0.3)
+    facts = status(study)
+    assert facts["models"]["usd_per_win"] == pytest.approx(0.4)
+    hours = facts["models"]["gpu_hours_per_win"]
+    assert hours == pytest.approx(study.state.slot_seconds / 3600 / 2)
+    assert hours > 0
+    out = io.StringIO()
+    render_status(facts, file=out)
+    assert f"{hours:.3g} h of slots and $0.40, 2 confirmed wins" in out.getvalue()
+
+
 def test_a_patch_that_was_taken_out_again_is_no_confirmed_win(study: Study) -> None:
     assert [win.id for win in confirmed_wins(study.state)] == ["e1"]
     revert = proposed(study, reverts=ExperimentId("e1"), hypothesis="without e1", origin="")
@@ -87,7 +99,6 @@ def test_a_status_says_what_it_cost_of_which_limit_and_who_is_in_trouble(study: 
     render_status(status(study, limits={"usd": 25.0}), file=out)
     said = out.getvalue()
     assert "models    $0.80 of $25.00, 3 calls, 10,800 tokens; a limit holds claude back" in said
-    assert "and $0.80, 1 confirmed win" in said
     assert "proposer  claude: 0 proposed, 0 kept, 3 calls, $0.80" in said
     until = study.state.troubled["claude"].until
     assert f"in trouble until {until.astimezone():%H:%M}: 529 overloaded" in said
