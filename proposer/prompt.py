@@ -145,6 +145,7 @@ def _left(remaining: Remaining) -> str:
         f"{remaining.hours:.1f} hours" if remaining.hours is not None else "",
         f"{remaining.gpu_hours:.1f} GPU-hours" if remaining.gpu_hours is not None else "",
         f"{remaining.usd:.2f} dollars" if remaining.usd is not None else "",
+        f"{remaining.tokens:,} tokens" if remaining.tokens is not None else "",
     ]
     told = [text for text in told if text]
     return f" Left until the study ends: {', '.join(told)}." if told else ""

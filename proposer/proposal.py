@@ -105,6 +105,7 @@ class Remaining:
     hours: float | None = None
     gpu_hours: float | None = None
     usd: float | None = None
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -291,6 +291,7 @@ def remaining(state: StudyState, plan: StudyPlan, now: datetime) -> Remaining:
         hours=max(0.0, plan.most_hours - hours) if plan.most_hours else None,
         gpu_hours=max(0.0, plan.most_slot_hours - slot_hours) if plan.most_slot_hours else None,
         usd=max(0.0, plan.most_usd - state.usd) if plan.most_usd else None,
+        tokens=max(0, plan.most_tokens - state.tokens) if plan.most_tokens else None,
     )
 
 

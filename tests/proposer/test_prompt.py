@@ -74,7 +74,7 @@ def test_everything_that_is_known_is_in_it() -> None:
             scratchpad="a note",
             notes=["prefer simple"],
             advice=["LR matters most"],
-            remaining=Remaining(experiments=7, usd=1.5),
+            remaining=Remaining(experiments=7, gpu_hours=2.0, usd=1.5, tokens=9000),
         ),
         tokens=8000,
         count=3,
@@ -88,7 +88,7 @@ def test_everything_that_is_known_is_in_it() -> None:
         "a note",
         "prefer simple",
         "LR matters most",
-        "7 experiments, 1.50 dollars",
+        "7 experiments, 2.0 GPU-hours, 1.50 dollars, 9,000 tokens",
         "up to 3 experiments",
     ):
         assert text in shown.dynamic, text

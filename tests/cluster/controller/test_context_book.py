@@ -1,18 +1,26 @@
 """What proposers are shown is what the state says."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
-from cluster.controller.context_book import MOST_REASON, ContextBook, guard_in_words, past_of
+from cluster.controller.context_book import (
+    MOST_REASON,
+    ContextBook,
+    guard_in_words,
+    past_of,
+    remaining,
+)
 from cluster.state import events as ev
 from cluster.state import hidden_label_events as hidden
 from cluster.state.experiment import Kind, Status
-from cluster.state.state import StudyState
+from cluster.state.state import ProposerAccount, StudyState
 from cluster.state.transitions import apply
 from eval.guard import Guard
 from proposer import agent_files, prompt
-from proposer.proposal import Past
+from proposer.proposal import Past, Remaining
+from proposer.purse import Usage
 from tests.cluster.world import CRASHED, World, scored
 from trainer.trial import ExperimentId, TrialId, number_of
 
@@ -47,6 +55,28 @@ def test_what_is_open_is_pending_and_frozen_python_is_shown(make_repository, mak
     assert [each.experiment for each in shown.pending] == ["e0"]
     assert shown.remaining.usd == 3.0
     assert shown.remaining.experiments == 5
+
+
+def test_what_is_left_of_each_limit_is_told_and_is_never_less_than_nothing() -> None:
+    world = World()
+    world.baseline(1.0)
+    world.run(world.propose(), scored(2.0))
+    account = ProposerAccount(usd=1.0, usage=Usage(input=300, output=100))
+    state = replace(
+        world.state, slot_seconds=1800.0, accounts=world.state.accounts.set("model", account)
+    )
+    assert remaining(state, world.plan, world.now) == Remaining()
+    limits = {"most_experiments": 5, "most_hours": 2.0, "most_slot_hours": 1.5}
+    plan = replace(world.plan, **limits, most_usd=3.0, most_tokens=1000)
+    ran = timedelta(seconds=state.running_s(world.now))
+    assert remaining(state, plan, world.now - ran + timedelta(minutes=30)) == Remaining(
+        experiments=4, hours=1.5, gpu_hours=1.0, usd=2.0, tokens=600
+    )
+    used = {"most_experiments": 1, "most_hours": 0.1, "most_slot_hours": 0.1}
+    plan = replace(world.plan, **used, most_usd=0.5, most_tokens=100)
+    assert remaining(state, plan, world.now + timedelta(hours=1)) == Remaining(
+        experiments=0, hours=0, gpu_hours=0, usd=0, tokens=0
+    )
 
 
 def test_a_guard_is_told_in_words() -> None:
