@@ -31,6 +31,7 @@ from infra.cli.main import app
 from infra.display import results_tsv
 from infra.facts import fates
 from infra.metrics.prometheus import describe_metrics
+from tests.docs.call_costs import call_costs
 from tests.docs.dashboard import dashboard
 from tests.security.attempt import Attempt, Category, Control
 from tests.security.attempts import ATTEMPTS, BOUNDARIES
@@ -344,6 +345,7 @@ PAGES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "configuration.md": {"keys": configuration_keys},
     "judging.md": {"landscape": landscape},
     "metrics.md": {"metrics": metrics},
+    "proposers.md": {"costs": call_costs},
     "security.md": {"attempts": attempts, "boundaries": boundaries},
     "states-and-events.md": {
         "statuses": statuses,
