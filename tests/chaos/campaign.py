@@ -92,7 +92,7 @@ class Campaign:
             self.say(f"{self.state.judged:>4} judged: {planned}")
             machine = self.rack.machines[planned.machine]
             try:
-                slots, is_over = self.slots(machine), lambda: self.study.is_over
+                slots, is_over = self.slots(planned), lambda: self.study.is_over
                 self.faults.append(inject(planned, machine, slots=slots, is_over=is_over))
             except NotThere:
                 if self.wait_for(self.state.judged + 1):
@@ -100,11 +100,19 @@ class Campaign:
                 return  # the study came to its end meanwhile
         self.wait_for(self.study.experiments + 1)
 
-    def slots(self, machine: Machine) -> frozenset[str] | None:
-        """Return the slots of a machine; None for the head, whose parts serve all."""
-        if machine is self.study.head:
+    def slots(self, planned: Planned) -> frozenset[str] | None:
+        """Return the slots that a fault hits; None where it is of the head, whose parts serve all.
+
+        A head that is cut off goes on with its own.
+        """
+        is_head = planned.machine == self.study.head.name
+        if is_head and planned.part != "partition":
             return None
-        return frozenset(s for s, found in self.state.slots.items() if found.node == machine.name)
+        return frozenset(
+            name
+            for name, slot in self.state.slots.items()
+            if (slot.node == planned.machine) is not is_head
+        )
 
     def look(self) -> None:
         """Read what was recorded since."""

@@ -101,9 +101,10 @@ class Machine:
         spaces = ("--pid", "--fork", "--kill-child", "--mount-proc", "--uts")
         init = (sys.executable, "-ISc", _INIT, self.name)
         inside = ("nsenter", f"--target={self._anchor.pid}", "--mount", "--net")
-        self._init = _hold([*inside, "unshare", *spaces, *init])
-        self._init_pid = _only_child(self._init.pid)
+        booting = _hold([*inside, "unshare", *spaces, *init])
+        self._init_pid = _only_child(booting.pid)
         _wait(lambda: self.run("hostname").stdout.strip() == self.name, f"{self.name} to boot")
+        self._init = booting  # who waits for it to be on starts something at once
 
     def power_off(self) -> None:
         """Kill everything on it at once."""

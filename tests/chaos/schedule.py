@@ -54,11 +54,11 @@ def plan(seed: int, *, faults: int, head: str, nodes: Sequence[str] = ()) -> lis
     chance = random.Random(seed)
     planned: list[Planned] = []
     while len(planned) < faults:
-        kinds = [(part, head) for part in HEAD_PARTS] + [("pause", head)]
+        kinds = [(part, head) for part in (*HEAD_PARTS, *LASTING)]
         if nodes:
             kinds += [(part, chance.choice(nodes)) for part in (*NODE_PARTS, *LASTING)]
         else:
-            kinds += [("full disk", head)]
+            kinds.remove(("partition", head))  # there is nobody to be cut off from
         chance.shuffle(kinds)
         planned += [_planned(chance, part, machine) for part, machine in kinds]
     return planned[:faults]

@@ -12,11 +12,16 @@ def test_a_seed_is_a_schedule() -> None:
 
 
 def test_every_part_comes_once_before_any_comes_again() -> None:
-    kinds = {*HEAD_PARTS, *NODE_PARTS, *LASTING}
-    planned = plan(1, faults=len(kinds) + 1, head="head", nodes=("node1",))
-    assert {each.part for each in planned} == kinds
-    alone = {*HEAD_PARTS, "pause", "full disk"}
-    assert {each.part for each in plan(1, faults=len(alone), head="head")} == alone
+    head = {(part, "head") for part in (*HEAD_PARTS, *LASTING)}
+    node = {(part, "node1") for part in (*NODE_PARTS, *LASTING)}
+    assert drawn(len(head | node), nodes=("node1",)) == head | node
+    alone = head - {("partition", "head")}
+    assert drawn(len(alone)) == alone
+
+
+def drawn(faults: int, nodes: tuple[str, ...] = ()) -> set[tuple[str, str]]:
+    planned = plan(1, faults=faults, head="head", nodes=nodes)
+    return {(each.part, each.machine) for each in planned}
 
 
 def test_what_lasts_ends_and_the_study_makes_progress_between() -> None:
