@@ -5,6 +5,7 @@ TESTS ?= not slow
 # Most of the quick ones wait for something half of their time; the slow ones want their core.
 JOBS ?= $(if $(TESTS),3,2)
 SEEDS ?= 1,2,3,4,5,6,7,8,9,10
+NODES ?= 2
 EXPERIMENTS ?= 200
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -32,7 +33,7 @@ bench: $(READY)
 
 # Studies under faults, on machines made of namespaces (root, Linux), one a seed.
 chaos: $(READY)
-	$(BIN)/python -m tests.chaos --seeds $(SEEDS) --experiments $(EXPERIMENTS) $(ARGS)
+	$(BIN)/python -m tests.chaos --seeds $(SEEDS) --experiments $(EXPERIMENTS) --nodes $(NODES) $(ARGS)
 
 docs: $(READY)
 	$(BIN)/python -m tests.docs.generate
