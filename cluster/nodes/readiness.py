@@ -41,7 +41,7 @@ def require_machine(trial: TrialConfig, directory: Path) -> None:
         raise NodeRefused(problem)
     found = choose() if trial.sandbox != "none" else None
     if isinstance(found, Diagnosis):
-        raise NodeRefused(f"no sandbox for trials: {found.text()}")
+        raise NodeRefused(found.text())
 
 
 def make_ready(settings: WorkerSettings, code: CodeSource) -> None:

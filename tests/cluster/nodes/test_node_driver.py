@@ -1,17 +1,23 @@
 """What the driver of a node does before it knows Ray: its slots, its orders, what a board says."""
 
+import json
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ray.exceptions import AuthenticationError
 
 from cluster.ledger.codec import to_json
 from cluster.nodes.board import Board, BoardAway, StudyStopped, WrongToken
-from cluster.nodes.node import ANYWAY_S, ASKED_S, NotLetGo, unanswered
+from cluster.nodes.driver import Orders
+from cluster.nodes.node import ANYWAY_S, ASKED_S, REFUSED, NotLetGo, _be, unanswered
+from cluster.nodes.node_settings import NodeSettings
+from cluster.nodes.ray_cluster import RayFailed
 from cluster.nodes.readiness import cpu_slots, slots_asked, study_folder
 from cluster.queue.brief import Brief, Refusal, Terms, Versions
 from eval.metric import Goal, Metric
@@ -149,6 +155,76 @@ def test_a_study_that_stopped_is_told_from_one_that_is_not_there(store: FakeGcs)
         board.post(brief)
         ask()
         store.kept.clear()
+
+
+@pytest.fixture
+def told_by_join(
+    store: FakeGcs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., str]:
+    """Join a study of these trials as far as Ray; return what is said last, on both sides."""
+    monkeypatch.setattr("cluster.nodes.node.PrivateRay.ensure", begin_no_ray)
+    metric = Metric(name="loss", goal=Goal.MINIMIZE, pattern="loss=(.*)")
+    places = {name: str(tmp_path) for name in ("directory", "runtime", "empty", "environments")}
+    settings = NodeSettings(head="127.0.0.1:9", node="rig", id="a", slots=1, **places)
+
+    def join(*, versions: Versions | None = None, **trial: object) -> str:
+        asked = {**TRIAL, "gpus": 0, "sandbox": "none", **trial}
+        terms = Terms(base="c" * 40, gpu_busy_mb=0.0, metric=metric, trial=asked)
+        ours = versions or Versions.ours()
+        brief = Brief(study="s", name="mar5", versions=ours, ray="1-2.0", terms=terms)
+        board = Board(settings.head)
+        board.post(brief)
+        code = _be(settings, Orders())
+        said = json.loads(capsys.readouterr().out.splitlines()[-1])
+        refusals = [(each.node, each.reason) for each in board.take_refusals()]
+        assert refusals == ([("rig", said["text"])] if code == REFUSED else [])
+        return f"{said['kind']}: {said['text']}"
+
+    return join
+
+
+def begin_no_ray(_: object) -> None:
+    raise RayFailed("it went so far")
+
+
+def test_a_machine_that_fits_goes_on_to_start_ray(told_by_join: Callable[..., str]) -> None:
+    assert told_by_join() == "away: it went so far"
+
+
+def test_a_machine_of_other_versions_is_refused_and_says_which(
+    told_by_join: Callable[..., str],
+) -> None:
+    ours = Versions.ours()
+    said = told_by_join(versions=replace(ours, ray="3.1"))
+    assert said.startswith(f"fatal: Ray 3.1 there, {ours.ray} here: all machines of a study need")
+
+
+def test_a_machine_without_the_cards_that_trials_need_is_refused(
+    told_by_join: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.nodes.readiness.NvmlGpus.look", lambda _: ())
+    said = told_by_join(gpus=0.5)
+    assert said.startswith("fatal: a trial needs 0.5 GPU, and the driver shows none on this")
+
+
+def test_a_machine_whose_disk_is_nearly_full_is_refused(
+    told_by_join: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nearly_full = SimpleNamespace(free=1_000_000)
+    monkeypatch.setattr("trainer.disk_room.shutil.disk_usage", lambda _: nearly_full)
+    assert told_by_join().startswith("fatal: the disk is nearly full: 0.0 GB free at ")
+
+
+def test_a_machine_without_a_sandbox_is_refused_where_the_study_wants_one(
+    told_by_join: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.sandbox.choose.candidates", lambda _: [])
+    said = told_by_join(sandbox="bubblewrap")
+    assert said.startswith("fatal: no sandbox can be made: ")
+    assert "cure: " in said
 
 
 def test_word_that_cannot_be_read_keeps_nobody_from_the_rest(store: FakeGcs) -> None:
