@@ -219,6 +219,9 @@ class KeepConfig(BaseModel):
     return_mb: Annotated[float, Field(ge=0)] = 64.0
     """Most that comes back of one trial from a node that joined, in MB: the smallest files first.
     The others stay on the node."""
+    first: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Patterns of files that come back before the smallest, as `["best*.pt", "*.json"]`: those of
+    the first pattern before those of the next. `*` is any text, also over several folders."""
 
 
 class FinalConfig(BaseModel):

@@ -5,6 +5,7 @@ Knows names and sizes. Sends nothing: it says which file goes, and of every othe
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from cluster.transport.manifest import MOST_LISTED, Left, Room, problem_with, shown
@@ -28,8 +29,8 @@ class Plan:
     """What is left of the head's room for other folders."""
 
 
-def plan(folder: Path, room: Room, *, needed: Sequence[str]) -> Plan:
-    """Look into a folder; those files go first that are needed, then the smallest.
+def plan(folder: Path, room: Room, *, needed: Sequence[str], first: Sequence[str] = ()) -> Plan:
+    """Look into a folder; what is needed goes first, then what `first` names, then the smallest.
 
     For what is needed there is room of its own. A folder that is not there holds nothing.
     """
@@ -40,7 +41,7 @@ def plan(folder: Path, room: Room, *, needed: Sequence[str]) -> Plan:
         return Plan(rest=room)
     except (Unsafe, OSError) as error:
         return Plan(problem=shown(str(error)), rest=room)
-    found.sort(key=lambda each: (each.name not in needed, each.size, each.name))
+    found.sort(key=lambda each: (each.name not in needed, _rank(each, first), each.size, each.name))
     going: list[Found] = []
     staying: list[Left] = []
     left = {True: room.needed_bytes, False: room.bytes}
@@ -62,4 +63,11 @@ def plan(folder: Path, room: Room, *, needed: Sequence[str]) -> Plan:
         staying=tuple(staying[:most]),
         unlisted=len(staying[most:]),
         rest=Room(bytes=left[False], needed_bytes=left[True]),
+    )
+
+
+def _rank(found: Found, patterns: Sequence[str]) -> int:
+    """Return the place of the first pattern that a file's name is of; after all of them if none."""
+    return next(
+        (n for n, each in enumerate(patterns) if fnmatchcase(found.name, each)), len(patterns)
     )

@@ -50,19 +50,21 @@ class RemoteResults:
         node: str,
         base: CommitId,
         needed: tuple[str, ...] = (),
+        first: tuple[str, ...] = (),
         others_s: float = OTHERS_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Send what trials left of a study that began at `base`.
 
-        `needed` are files that the head scores; what others left is taken over when it is
-        `others_s` seconds old. The clock is that of files.
+        `needed` are files that the head scores, `first` patterns of others that it wants most; what
+        others left is taken over when it is `others_s` seconds old. The clock is that of files.
         """
         self._depot = depot
         self._paths = paths
         self._node = node
         self._base = base
         self._needed = needed
+        self._first = first
         self._others_s = others_s
         self._clock = clock
         self._lock = threading.Lock()
@@ -89,6 +91,7 @@ class RemoteResults:
             node=settings.node,
             base=settings.base,
             needed=settings.needed,
+            first=settings.keep.first,
             others_s=others_s,
         )
 
@@ -261,7 +264,8 @@ class RemoteResults:
         room = self._depot.begin(name, token)
         plans, sent, lack = {}, {}, room.lack
         for kind in reversed(KINDS):  # predictions first: they are ours, not the candidate's
-            plans[kind] = plan(self._paths.kept(kind, name), room, needed=self._needed)
+            folder = self._paths.kept(kind, name)
+            plans[kind] = plan(folder, room, needed=self._needed, first=self._first)
             room = plans[kind].rest
             sent[kind] = self._send_files(kind, (name, token), plans[kind])
         self._depot.finish(

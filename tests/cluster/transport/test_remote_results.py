@@ -9,9 +9,12 @@ from dataclasses import replace
 import pytest
 
 from cluster.transport.manifest import Room
+from cluster.transport.remote_results import RemoteResults
 from cluster.transport.shelf import Refused
+from eval.metric import Goal, Metric
 from tests.cluster.fake_depot import FakeDepot
 from tests.cluster.transport.two_folders import (
+    BASE,
     NAME,
     SPEC,
     Make,
@@ -23,8 +26,10 @@ from tests.cluster.transport.two_folders import (
     node,
     stayed,
 )
+from trainer.config import KeepConfig, TrialConfig
 from trainer.paths import WorkerPaths
 from trainer.safe_read import SafeFolder
+from trainer.slot_parts import WorkerSettings
 from trainer.trial import TrialId
 
 __all__ = ["depot", "head", "make", "node"]  # the fixtures
@@ -92,6 +97,30 @@ def test_what_is_too_large_stays_on_the_node_the_smallest_come(
     assert told == {"small": "", "middle": "", "big": "it would be more than [keep] return_mb"}
     assert {path.name for path in head.kept("out", NAME).iterdir()} == {"small", "middle"}
     assert (node.kept("out", NAME) / "big").exists()
+
+
+def test_what_is_asked_for_first_comes_before_the_smallest(
+    depot: FakeDepot, head: WorkerPaths, node: WorkerPaths
+) -> None:
+    settings = WorkerSettings(
+        study="mar5-1f2e3d4c",
+        base=BASE,
+        paths=node,
+        trial=TrialConfig(command="./bench.sh"),
+        metric=Metric(name="loss", goal=Goal.MINIMIZE, pattern=""),
+        slots=1,
+        gpu_busy_mb=0.0,
+        node="n1",
+        keep=KeepConfig(first=("best*", "*.json")),
+    )
+    depot.adopt(Room(bytes=700), 0.0)
+    sizes = {"a.log": 100, "best/model.pt": 500, "last.pt": 150, "notes.json": 40}
+    leave(node, {name: b"x" * size for name, size in sizes.items()})
+    results = RemoteResults.of(settings, depot)
+    results.left(SPEC)
+    results.step()
+    told = stayed(delivered(head))
+    assert told == dict.fromkeys(sizes, "") | {"last.pt": "it would be more than [keep] return_mb"}
 
 
 def test_what_is_scored_on_the_head_has_room_of_its_own(
