@@ -2,6 +2,9 @@
 
 import fcntl
 import json
+import os
+import pty
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,7 +22,7 @@ from infra.local.home import StudyProblem
 from infra.local.node_home import NodeHome, NodeStatus, Standing, memberships
 from infra.processes.joining import ask_to_leave, require_head
 from infra.processes.node_process import NodeProcess, left_memberships
-from tests.infra.user import FAILURE, USAGE, User
+from tests.infra.user import FAILURE, PROGRAM, USAGE, User
 
 NOWHERE = "127.0.0.1:9"
 
@@ -61,6 +64,29 @@ def test_a_name_is_one_that_slots_can_be_called_for(user: User, name: str) -> No
 
 def test_without_a_token_nothing_is_tried(user: User) -> None:
     assert "there is no token: say --token-file" in user.refused(USAGE, "join", NOWHERE)
+
+
+@pytest.mark.skipif(shutil.which("setsid") is None, reason="no setsid")
+def test_at_a_terminal_the_token_is_asked_for_and_not_shown(user: User) -> None:
+    token, (terminal, inner) = "5ec2e7" * 10, pty.openpty()
+    join = subprocess.Popen(
+        ["setsid", "--ctty", PROGRAM, "join", NOWHERE],
+        cwd=user.folder,
+        env=user.variables,
+        stdin=inner,
+        stdout=inner,
+        stderr=inner,
+    )
+    os.close(inner)
+    shown = ""
+    with suppress(OSError), os.fdopen(terminal, "r+b", buffering=0) as screen:
+        while words := screen.read(1000):  # until the other end is closed, which is an OSError
+            shown += words.decode()
+            if shown.endswith("token of the study: "):
+                screen.write(f"{token}\n".encode())
+    assert join.wait(30) == FAILURE
+    assert f"nobody answers at {NOWHERE}" in shown
+    assert token not in shown
 
 
 def test_a_token_file_that_cannot_be_read_is_said(user: User) -> None:
