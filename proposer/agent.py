@@ -29,9 +29,11 @@ from proposer.agent_files import (
 from proposer.agent_run import AgentRunner, Workspace
 from proposer.config import AgentSource
 from proposer.constants import turned_constants
+from proposer.likeness import told_twin, twin_of
 from proposer.plain import cut, plain_line
 from proposer.proposal import (
     Context,
+    Past,
     Proposal,
     ProposerDone,
     ProposerTroubled,
@@ -79,11 +81,18 @@ class Agent:
     """
 
     def __init__(
-        self, config: AgentSource, *, name: str, purse: Purse, workspace: Workspace
+        self,
+        config: AgentSource,
+        *,
+        name: str,
+        purse: Purse,
+        workspace: Workspace,
+        likeness: float = 92.0,
     ) -> None:
         self._config = config
         self._name = name
         self._purse = purse
+        self._likeness = likeness
         self._runner = AgentRunner(config, name=name, workspace=workspace)
         self._lock = threading.Lock()
         self._unused: list[RecordedReply] = []
@@ -104,7 +113,10 @@ class Agent:
         return ""
 
     def propose(self, context: Context, count: int) -> Sequence[Proposal]:  # noqa: ARG002 - one run, one proposal
-        """Run the agent once, and return what it proposes.
+        """Run the agent, and return what it proposes.
+
+        What is much like an earlier proposal is thrown away once: it runs again, told of that. Who
+        insists has a reason.
 
         Raises:
             ProposerTroubled: it failed, took too long or changed nothing; another run may not.
@@ -116,11 +128,23 @@ class Agent:
             if found := self._recorded(context):
                 return found
             try:
-                self._make_ready(context)
-                call = self._purse.reserve(self._plan(context))
-                return [_proposal(self._paid(call, context), context, call)]
+                proposal = self._run(context)
+                likely = self._twin(context, proposal)
+                return [self._run(context, told_twin(likely)) if likely else proposal]
             finally:
                 self._runner.tidy()
+
+    def _run(self, context: Context, again: str = "") -> Proposal:
+        self._make_ready(context, again)
+        call = self._purse.reserve(self._plan(context))
+        return _proposal(self._paid(call, context), context, call)
+
+    def _twin(self, context: Context, proposal: Proposal) -> Past | None:
+        if context.task is not None:
+            return None  # what mends is like what it mends
+        return twin_of(
+            context, proposal.edits, hypothesis=proposal.hypothesis, likeness=self._likeness
+        )
 
     def _paid(self, call: CallId, context: Context) -> Answer:
         """Run it; a task of which nothing has come would be paid for anew, again and again."""
@@ -131,9 +155,9 @@ class Agent:
                 raise
             raise TaskGivenUp(str(trouble)) from None
 
-    def _make_ready(self, context: Context) -> None:
+    def _make_ready(self, context: Context, again: str) -> None:
         try:
-            self._runner.make_ready(context.commit, context_files(context))
+            self._runner.make_ready(context.commit, context_files(context, again))
         except EnvironmentFailed as error:
             raise ProposerDone(str(error)) from None
         except (GitError, OSError) as error:

@@ -55,6 +55,7 @@ the best candidate so far has it. Change it so that the metric improves: edit th
   what later proposers should know"}}}}. Of what you do not write, nothing is known.
 - There is nobody to ask. Do not train here: the study does that.
 """
+_AGAIN = "- Why what you handed in last was not taken is in {folder}/again.md: read it first.\n"
 _TASK = "- What is asked is in {folder}/task.md: read it before you begin.\n"
 
 
@@ -104,8 +105,11 @@ def kept_answer(text: str) -> Answer | None:
 # --- before --------------------------------------------------------------------------------------
 
 
-def context_files(context: Context) -> dict[str, str]:
-    """Return the files that tell an agent what it has to know, by path below `.incumbent/`."""
+def context_files(context: Context, again: str = "") -> dict[str, str]:
+    """Return the files that tell an agent what it has to know, by path below `.incumbent/`.
+
+    `again` is why what it has handed in before was not taken; empty if it has not.
+    """
     prompt = render(context, tokens=_CONTEXT_TOKENS, count=1)
     files = {
         "prompt.md": _PROMPT.format(editable=", ".join(sorted(context.files))),
@@ -116,6 +120,9 @@ def context_files(context: Context) -> dict[str, str]:
     if context.task is not None:
         files["prompt.md"] += _TASK.format(folder=FOLDER)
         files |= _task_files(context.task)
+    if again:
+        files["prompt.md"] += _AGAIN.format(folder=FOLDER)
+        files["again.md"] = f"Of what you handed in last: {again}\n"
     return files
 
 

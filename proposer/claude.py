@@ -23,14 +23,11 @@ from proposer.anthropic_model import (
 from proposer.config import ClaudeSource
 from proposer.constants import turned_constants
 from proposer.edits import EditProblem, apply_edits
-from proposer.hunks import unified
-from proposer.likeness import twin
-from proposer.plain import fenced
+from proposer.likeness import told_twin, twin_of
 from proposer.prices import Price
 from proposer.prompt import most_tokens, render
 from proposer.proposal import (
     Context,
-    Past,
     Proposal,
     ProposerDone,
     ProposerTroubled,
@@ -45,7 +42,7 @@ from proposer.purse import (
     Settlement,
     Usage,
 )
-from proposer.reply import BadReply, ExperimentReply, Reply, read_reply, tool
+from proposer.reply import BadReply, Reply, read_reply, tool
 
 _MOST_REPAIRS = 1
 """How often an answer is sent back for what cannot be taken of it."""
@@ -299,9 +296,13 @@ class Claude:
                 continue
             if edits in seen:
                 continue
-            likely = None if knows_twins else self._twin(context, experiment, edits)
+            likely = (
+                None
+                if knows_twins
+                else twin_of(context, edits, hypothesis=experiment.subject, likeness=self._likeness)
+            )
             if likely is not None:
-                problems.append(f"{label}: {_told_twin(likely)}")
+                problems.append(f"{label}: {told_twin(likely)}")
                 continue
             seen.append(edits)
             proposals.append(
@@ -318,26 +319,6 @@ class Claude:
                 )
             )
         return _Made(proposals=proposals, problems=problems)
-
-    def _twin(
-        self, context: Context, experiment: ExperimentReply, edits: Mapping[str, str]
-    ) -> Past | None:
-        before = {path: context.files[path] for path in edits}
-        return twin(
-            context.history,
-            hypothesis=experiment.subject,
-            patch=unified(before, edits),
-            likeness=self._likeness,
-        )
-
-
-def _told_twin(past: Past) -> str:
-    said = fenced("\n".join(filter(None, [past.hypothesis[:120], past.reason[:300]])))
-    return (
-        f"it is much like {past.experiment}, which was {past.status}; hand in something else, or "
-        f"the same again if you know why it should differ. What that was, and what came of it:\n"
-        f"{said}"
-    )
 
 
 def _again(answer: ModelAnswer, problems: Sequence[str]) -> Iterator[Mapping[str, Any]]:

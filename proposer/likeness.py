@@ -5,14 +5,34 @@ their hypotheses and their diffs are, each from 0 to 100. Where the earlier diff
 words alone decide.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rapidfuzz import fuzz, process
 
-from proposer.proposal import Past
+from proposer.hunks import unified
+from proposer.plain import fenced
+from proposer.proposal import Context, Past
 
 MOST_COMPARED = 40
 """Earlier proposals whose diffs are looked at: those with the most similar words."""
+
+
+def twin_of(
+    context: Context, edits: Mapping[str, str], *, hypothesis: str, likeness: float
+) -> Past | None:
+    """Return the earlier proposal that these edits of the incumbent are a twin of; see `twin`."""
+    patch = unified({path: context.files[path] for path in edits}, edits)
+    return twin(context.history, hypothesis=hypothesis, patch=patch, likeness=likeness)
+
+
+def told_twin(past: Past) -> str:
+    """Return what an author is told whose proposal is a twin; the twin's own words are data."""
+    said = fenced("\n".join(filter(None, [past.hypothesis[:120], past.reason[:300]])))
+    return (
+        f"it is much like {past.experiment}, which was {past.status}; hand in something else, or "
+        f"the same again if you know why it should differ. What that was, and what came of it:\n"
+        f"{said}"
+    )
 
 
 def twin(history: Sequence[Past], *, hypothesis: str, patch: str, likeness: float) -> Past | None:

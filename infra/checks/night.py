@@ -17,6 +17,9 @@ from proposer.config import AgentSource, ClaudeSource
 OVERHEAD = 0.1
 """What a trial takes beyond its budget, as a share of it, before any was timed."""
 
+_ASKED = 2
+"""Calls for one answer at most: what cannot be taken, or repeats something, is sent back once."""
+
 MostUsd = Callable[[ClaudeSource], float | None]
 """The most that one call of an entry can cost; None where nobody knows its price."""
 
@@ -64,7 +67,7 @@ def most_usd(
 ) -> tuple[float | None, list[str]]:
     """Return what models can cost at most, and which of them nobody knows the price of.
 
-    None where neither a limit nor the number of ideas bounds it. One repair may follow each call.
+    None where neither a limit nor the number of ideas bounds it.
     """
     sources = [s for s in config.proposer if isinstance(s, ClaudeSource | AgentSource)]
     costs = [price(s) if isinstance(s, ClaudeSource) else s.usd for s in sources]
@@ -83,8 +86,7 @@ def most_usd(
     for source, cost in zip(sources, costs, strict=True):
         batch = source.batch if isinstance(source, ClaudeSource) else 1
         calls = ceil(ideas * source.weight / weights / batch)
-        repaired = 2 if isinstance(source, ClaudeSource) else 1
-        total += calls * repaired * (cost or 0.0)
+        total += calls * _ASKED * (cost or 0.0)
     return total, unknown
 
 

@@ -123,7 +123,13 @@ def _agent(makings: Makings, name: str, source: AgentSource) -> Proposer:
         given=makings.keys,
         labels={section: score.labels for section, score in config.scores().items()},
     )
-    return Agent(source, name=name, purse=makings.purse, workspace=workspace)
+    return Agent(
+        source,
+        name=name,
+        purse=makings.purse,
+        workspace=workspace,
+        likeness=config.proposals.likeness,
+    )
 
 
 def _crossover(makings: Makings, name: str, source: CrossoverSource) -> Proposer:

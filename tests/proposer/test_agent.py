@@ -261,6 +261,49 @@ def task_of(kind: TaskKind) -> Task:
     )
 
 
+TWIN = past(
+    7,
+    hypothesis="lower the rate",
+    patch="--- a/train.py\n+++ b/train.py\n-LR = 0.1\n+LR = 0.05\n",
+    reason="0.2 worse than e0",
+)
+SAY = "echo 'lower the rate' > .incumbent/hypothesis.txt"
+
+
+def test_a_twin_of_the_history_is_run_again_once_with_what_came_of_it(agency: Agency) -> None:
+    command = (
+        "if grep -q again.md .incumbent/prompt.md; then"
+        " cat .incumbent/again.md; sed -i 's/DEPTH = 4/DEPTH = 8/' train.py;"
+        f" else {LOWER}; {SAY}; fi"
+    )
+    agent = agency.agent(command, usd=0.5)
+    (deeper,) = agent.propose(agency.context(history=[past(3), TWIN]), 1)
+    assert deeper.edits == {"train.py": TRAIN.replace("DEPTH = 4", "DEPTH = 8")}
+    assert (deeper.origin, list(agency.purse.settled)) == ("c2/0", ["c1", "c2"])
+    told = agency.log("c2")
+    assert "it is much like e7, which was discarded" in told
+    assert "<<<DATA\nlower the rate\n0.2 worse than e0\nDATA>>>" in told
+
+
+def test_who_insists_on_a_twin_is_taken_at_its_word(agency: Agency) -> None:
+    agent = agency.agent(f"{LOWER}; {SAY}")
+    (insisted,) = agent.propose(agency.context(history=[TWIN]), 1)
+    assert (insisted.hypothesis, insisted.origin) == ("lower the rate", "c2/0")
+
+
+def test_what_mends_is_not_run_again_for_being_like_what_it_mends(agency: Agency) -> None:
+    task = Task(
+        kind=TaskKind.FIX,
+        experiment=TWIN.experiment,
+        hypothesis=TWIN.hypothesis,
+        problem="NameError",
+        files={"train.py": TRAIN},
+    )
+    context = agency.context(history=[TWIN], task=task)
+    (fix,) = agency.agent(f"{LOWER}; {SAY}").propose(context, 1)
+    assert fix.origin == "c1/0"
+
+
 @pytest.mark.parametrize("kind", list(TaskKind))
 def test_a_task_is_told_in_files_and_names_its_answer(agency: Agency, kind: TaskKind) -> None:
     task = task_of(kind)

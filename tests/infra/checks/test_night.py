@@ -86,12 +86,12 @@ def test_else_it_is_what_every_call_and_its_repair_may_cost() -> None:
     assert words.startswith("models may cost $20.00, if every call costs all it can")
 
 
-def test_an_agent_may_cost_what_each_run_of_it_may() -> None:
+def test_an_agent_may_cost_what_each_run_of_it_and_one_more_may() -> None:
     agent = {"kind": "agent", "command": "x", "usd": 0.25}
     (words,) = night_words(
         config(agent, TUNER, experiments=80), StudyState(), slots=1, price=one_dollar
     )
-    assert words.startswith("models may cost $10.00, if every call costs all it can")
+    assert words.startswith("models may cost $20.00, if every call costs all it can")
 
 
 def test_what_nothing_bounds_is_said_with_the_option() -> None:
