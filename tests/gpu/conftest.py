@@ -1,4 +1,6 @@
-"""A real card, claimed as a worker claims it, and trials on it. Without a card all of this skips.
+"""A real card, claimed as a worker claims it, and trials on it, in the sandbox.
+
+Without a card all of this skips.
 
 On a machine with an NVIDIA card and a CUDA build of torch in the environment:
 
@@ -7,7 +9,6 @@ On a machine with an NVIDIA card and a CUDA build of torch in the environment:
 takes about two minutes and at most a few GiB of the card (one test asks for more than there is).
 """
 
-import os
 import subprocess
 import sys
 import time
@@ -19,19 +20,19 @@ from pathlib import Path
 
 import pytest
 
-from eval.metric import Goal, Metric
+from tests.trainer.sandbox.sandboxed_slot import SandboxedSlot
 from trainer.endings import classify
-from trainer.gpu import Gpu, NvmlGpus, NvmlSampler, mark_of
+from trainer.gpu import Gpu, NvmlGpus, NvmlSampler, device_nodes, mark_of
 from trainer.gpu_watch import GpuWatch
-from trainer.run_records import RunReport, RunRequest
+from trainer.ports import Slot
+from trainer.run_records import RunReport
 from trainer.slots import Claim, Unavailable, claim_gpus
 from trainer.supervisor_client import Supervisor
-from trainer.trial import TrialOutcome
+from trainer.trial import SlotId, TrialOutcome
 
 BUSY_MB = 2000.0
 LOOK_S = 0.5
 PATIENCE_S = 120.0
-METRIC = Metric(name="loss", goal=Goal.MINIMIZE, pattern=r"^loss:\s+(\S+)")
 NO_CARD = "no NVIDIA card: the driver shows none"
 
 
@@ -47,8 +48,7 @@ class Bench:
     """A claimed card, and what runs trials on it."""
 
     claim: Claim
-    study: str
-    folder: Path
+    slot: SandboxedSlot
     supervisor: Supervisor
 
     @property
@@ -65,35 +65,30 @@ class Bench:
         watch = GpuWatch(
             sampler,
             self.claim.gpu_uuids,
-            mark_prefix=f"{self.study}/gpu-0/",
+            mark_prefix=self.slot.mark_prefix,
             mark_of=mark_of,
             tolerated_mb=BUSY_MB,
         )
         with closing(sampler):
-            self.supervisor.start(self._request(code, timeout_s))
+            trial = self.slot.start(self.slot.commit(code), "e1", timeout_s=timeout_s)
             watch.begin()
             while not isinstance(report := self.supervisor.poll(LOOK_S), RunReport):
                 watch.look()
             gpu = watch.end()
         kind = self.claim.device_class
         outcome = classify(report, device_class=kind, stages_s={"train": report.wall_s}, gpu=gpu)
-        return outcome, (self.folder / "log").read_text()
+        return outcome, self.slot.end(trial)
 
-    def _request(self, code: str, timeout_s: float) -> RunRequest:
-        return RunRequest(
-            argv=(sys.executable, "-c", code),
-            env={
-                "PATH": os.environ["PATH"],
-                "HOME": str(self.folder),
-                "CUDA_VISIBLE_DEVICES": ",".join(self.claim.gpu_uuids),
-                "PYTHONUNBUFFERED": "1",
-            },
-            cwd=str(self.folder),
-            log_path=str(self.folder / "log"),
-            timeout_s=timeout_s,
-            metric=METRIC,
-            mark=f"{self.study}/gpu-0/e1.1",
-        )
+
+def slot_of(claim: Claim) -> Slot:
+    return Slot(
+        id=SlotId(claim.name),
+        incarnation="a",
+        node="n",
+        device=claim.device,
+        device_class=claim.device_class,
+        gpu_uuids=claim.gpu_uuids,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -116,13 +111,17 @@ def bench(
     torch_with_cuda: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Bench]:
     study = uuid.uuid4().hex
+    folder = tmp_path / study
+    folder.mkdir()
     claim = claim_gpus(
         study=study, share=1, indexes=[0], worker=0, gpus=NvmlGpus(), busy_mb=BUSY_MB
     )
     if isinstance(claim, Unavailable):
         pytest.skip(f"the card is not free: {claim.reason}")
     with closing(Supervisor()) as supervisor:
-        yield Bench(claim=claim, study=study, folder=tmp_path, supervisor=supervisor)
+        devices = device_nodes(claim.gpu_uuids, NvmlGpus())
+        slot = SandboxedSlot(slot_of(claim), folder, supervisor, devices=devices)
+        yield Bench(claim=claim, slot=slot, supervisor=supervisor)
     claim.release()
 
 

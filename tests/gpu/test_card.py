@@ -6,7 +6,8 @@ from tests.gpu.conftest import Bench
 from trainer.trial import CrashKind, Ending
 
 SEEN = """
-import torch
+import glob, torch
+print("nodes:", len(glob.glob("/dev/nvidia[0-9]*")))
 print("cards:", torch.cuda.device_count())
 print("uuid is", torch.cuda.get_device_properties(0).uuid)
 print("loss: 1")
@@ -44,7 +45,7 @@ RELEASE_S = 2.0
 def test_a_trial_sees_exactly_its_card(bench: Bench) -> None:
     outcome, log = bench.run(SEEN)
     assert outcome.ending is Ending.SCORED, outcome.tail
-    assert outcome.metrics["cards"] == 1
+    assert (outcome.metrics["cards"], outcome.metrics["nodes"]) == (1, 1)
     assert bench.uuid.removeprefix("GPU-") in log
 
 
