@@ -1,8 +1,10 @@
 """What only a card can show: whose it is, what it does, and that it is free afterwards."""
 
 from collections.abc import Callable
+from pathlib import Path
 
-from tests.gpu.conftest import Bench
+from tests.gpu.conftest import PATIENCE_S, Bench
+from tests.trainer.test_warm_start import ENV, Tree
 from trainer.trial import CrashKind, Ending
 
 SEEN = """
@@ -87,6 +89,18 @@ def test_memory_is_free_once_a_trial_was_killed(
     assert "held" in log
     assert outcome.telemetry.gpu.vram_peak_mb > 4096
     assert until(lambda: bench.card().used_mb <= before + SLACK_MB, RELEASE_S)
+
+
+def test_a_process_that_waits_with_torch_holds_no_memory(bench: Bench, tmp_path: Path) -> None:
+    tree = Tree(tmp_path / "tree", {"train.py": SEEN})
+    before = bench.card().used_mb
+    env = {**ENV, "CUDA_VISIBLE_DEVICES": bench.uuid}
+    process, ours = tree.arm("python", "train.py", preload=("torch",), env=env)
+    with process, ours:
+        assert ours.recv(600) == b"ready\n"
+        assert bench.card().used_mb <= before + 1
+        ours.sendall(b"!")
+        assert b"cards: 1" in process.communicate(timeout=PATIENCE_S)[0]
 
 
 def test_out_of_gpu_memory_is_told_apart(bench: Bench) -> None:
