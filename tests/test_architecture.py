@@ -193,3 +193,11 @@ def test_a_reading_command_imports_nothing_heavy(command: str, repository: Path)
     assert not loaded & set(HEAVY)
     # What checks configurations takes as long as all else that `status` does.
     assert "status" not in command or "cluster.config" not in modules
+
+
+def test_the_verbs_are_listed_without_what_they_need() -> None:
+    probe = "import sys, infra.cli.main; print(*sys.modules)"
+    printed = subprocess.run([sys.executable, "-c", probe], capture_output=True, check=True).stdout
+    modules = set(printed.decode().split())
+    assert "infra.cli.cmd_status" in modules
+    assert not modules & {"cluster.state.state", "msgspec", "pydantic", "redis", "rich.console"}

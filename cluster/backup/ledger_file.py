@@ -22,13 +22,13 @@ from typing import IO, Any, TypeVar
 
 from cluster.ledger.call_book import CallRecord
 from cluster.ledger.codec import (
-    SCHEMA_VERSION,
     SchemaError,
     decode_event,
     encode_draft,
     from_json,
     to_json,
 )
+from cluster.ledger.schema import SCHEMA_VERSION
 from cluster.state.events import Draft, Recorded
 from trainer.trial import CommitId, TrialSpec
 

@@ -11,14 +11,12 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import msgspec
 from immutables import Map
 
+from cluster.ledger.schema import SCHEMA_VERSION
 from cluster.state.events import EVENT_TYPES, Draft, Event, Recorded
 from cluster.state.state import StudyState
 
 T = TypeVar("T")
 V = TypeVar("V", bound="_Version")
-
-SCHEMA_VERSION = 5
-"""Raised when an older program could misread what a newer one writes."""
 
 
 class SchemaError(ValueError):

@@ -32,7 +32,7 @@ from typing import IO
 
 from platformdirs import user_config_path, user_state_path
 
-from cluster.ledger.codec import SCHEMA_VERSION
+from cluster.ledger.schema import SCHEMA_VERSION
 from infra.local.checkout import main_checkout
 
 

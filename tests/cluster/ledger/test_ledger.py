@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from cluster.ledger.codec import SCHEMA_VERSION, SchemaError, decode_event, encode_draft
+from cluster.ledger.codec import SchemaError, decode_event, encode_draft
 from cluster.ledger.ledger import Fenced, InMemoryLedger, Ledger, LedgerAway, load
 from cluster.ledger.redis_ledger import RedisLedger
 from cluster.ledger.redis_store import RedisStore, WrongServer, check_server, connect
+from cluster.ledger.schema import SCHEMA_VERSION
 from cluster.state import events as ev
 from cluster.state.state import StudyState
 from tests.cluster.redis_user import restricted

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from cluster.ledger.codec import SCHEMA_VERSION
+from cluster.ledger.schema import SCHEMA_VERSION
 from infra.local.embedded_server import EmbeddedServer
 from infra.local.study import opened
 from tests.infra.researchers import researcher, studied, user
