@@ -41,7 +41,8 @@ class Ledger(Protocol):
 
     Atomicity: one `append` is recorded as a whole or not at all. Idempotence: an event whose id is
     recorded already is skipped, so an append may be repeated after a failure to connect. Fencing:
-    with an epoch, an append is refused with Fenced unless that epoch is the latest that was begun.
+    with an epoch, an append is refused with Fenced unless that epoch is the latest that was begun,
+    and with RolledBack where the last event that was read here is not in the ledger any more.
     All methods raise LedgerAway while the server is gone, and SchemaError for what they cannot
     read.
     """

@@ -25,7 +25,7 @@ class RedisLedger:
 
     def append(self, drafts: Sequence[Draft], *, epoch: int | None = None) -> int:
         """See Ledger."""
-        args: list[str | bytes] = ["" if epoch is None else str(epoch)]
+        args: list[str | bytes] = ["" if epoch is None else self._store.claim(epoch)]
         for draft in drafts:
             args += [draft.id, encode_draft(draft)]
         return cast("int", self._store.run("append", *args))
@@ -38,7 +38,10 @@ class RedisLedger:
         """See Ledger."""
         with translated():
             entries = self._store.client.xrange(self._events, min=f"{after + 1}-0", count=limit)
-        return [_decoded(entry) for entry in cast("list[Any]", entries)]
+        found = [_decoded(entry) for entry in cast("list[Any]", entries)]
+        if found:
+            self._store.seen = (found[-1].seq, found[-1].id)
+        return found
 
     def get(self, seqs: Sequence[int]) -> list[Recorded]:
         """See Ledger."""

@@ -13,7 +13,7 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from cluster.ledger.ledger import LOST_DATA, Emptied, Fenced, LedgerAway
+from cluster.ledger.ledger import LOST_DATA, ROLLED_BACK, Emptied, Fenced, LedgerAway, RolledBack
 from cluster.ledger.redis_problems import hint, obstacle, refusal
 from cluster.ledger.redis_url import named_files, shown, taken_apart
 
@@ -27,6 +27,7 @@ KEYS = ("meta", "events", "ids", "ready", "specs", "leases", "expiry", "answers"
 _FENCES = {
     "FENCED": (Fenced, "another controller has taken over this study"),
     "EMPTIED": (Emptied, LOST_DATA),
+    "ROLLEDBACK": (RolledBack, ROLLED_BACK),
 }
 _NO_WRITES = ("LOADING", "READONLY", "MISCONF", "MASTERDOWN", "OOM", "NOREPLICAS", "BUSY")
 """How a server begins its answer that cannot take a write for the time being."""
@@ -135,6 +136,8 @@ class RedisStore:
         self.prefix = f"incumbent:{{{study}}}:{part}"
         self.keys = [self.key(name) for name in KEYS]
         """Full names of `KEYS`, in their order."""
+        self.seen: tuple[int, str] = (0, "")
+        """Number and id of the last event that was read: what is written follows from it."""
         prelude = _script("record")
         self._scripts = {
             name: client.register_script(f"{prelude}\n{_script(name)}") for name in SCRIPTS
@@ -155,6 +158,11 @@ class RedisStore:
         """Take over what is staged, at one go; False, and nothing has changed, unless empty."""
         with translated():
             return bool(self._scripts["land"](keys=[*self.keys, *staged.keys], args=[]))
+
+    def claim(self, epoch: int) -> str:
+        """Return what a controller's scripts are fenced by: see lua/record.lua."""
+        seq, event_id = self.seen
+        return f"{epoch} {seq} {event_id}"
 
     def run(self, script: str, *args: Arg) -> object:
         """Run one of `SCRIPTS`; raises Fenced or LedgerAway."""

@@ -57,7 +57,7 @@ class RedisTrialQueue:
         where = f"{place.slot}@{place.avoid}" if place.avoid else place.slot
         tag = "" if place == Place() else f"|{where}|{place.device_class}"
         about = (_attempt_of(spec), to_json(spec), -priority, tag)
-        self._store.run("put", str(epoch), draft.id, encode_draft(draft), *about)
+        self._store.run("put", self._store.claim(epoch), draft.id, encode_draft(draft), *about)
 
     def lease(
         self, slot: Slot, *, now: datetime, ttl_s: float, even_avoiding: bool = True
@@ -224,7 +224,7 @@ class RedisTrialQueue:
 
     def _answer(self, trial: TrialId, answer: Heartbeat, epoch: int) -> None:
         tokens = [held.token for held in self._holding(trial) if held.spec.trial == trial]
-        self._store.run("answer", str(epoch), answer.value, *tokens)
+        self._store.run("answer", self._store.claim(epoch), answer.value, *tokens)
 
     def withdraw(self, trial: TrialId, attempt: int, draft: Draft, *, epoch: int) -> bool:
         """See TrialQueue."""
@@ -239,13 +239,13 @@ class RedisTrialQueue:
         return self._take_out(member, ended_event(spec, cancelled(), now), epoch)
 
     def _take_out(self, member: bytes, draft: Draft, epoch: int) -> bool:
-        args = (str(epoch), member, attempt_in(member), draft.id, encode_draft(draft))
+        args = (self._store.claim(epoch), member, attempt_in(member), draft.id, encode_draft(draft))
         return bool(self._store.run("cancel", *args))
 
     def give_back_all(self, *, epoch: int) -> None:
         """See TrialQueue."""
         tokens = [held.token for held in self.held()]
-        self._store.run("answer", str(epoch), Heartbeat.GIVE_BACK.value, *tokens)
+        self._store.run("answer", self._store.claim(epoch), Heartbeat.GIVE_BACK.value, *tokens)
 
     def expire(self, *, now: datetime, even_live: bool = False) -> int:
         """See TrialQueue."""
@@ -323,11 +323,11 @@ class RedisTrialQueue:
 
     def set_mode(self, mode: QueueMode, *, epoch: int) -> None:
         """See TrialQueue."""
-        self._store.run("mode", str(epoch), mode.value, "mode")
+        self._store.run("mode", self._store.claim(epoch), mode.value, "mode")
 
     def set_node_mode(self, node: str, mode: QueueMode, *, epoch: int) -> None:
         """See TrialQueue."""
-        self._store.run("mode", str(epoch), mode.value, _mode_of(node))
+        self._store.run("mode", self._store.claim(epoch), mode.value, _mode_of(node))
 
     def mode(self, node: str = "") -> QueueMode:
         """See TrialQueue."""

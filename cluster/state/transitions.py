@@ -38,15 +38,26 @@ _BY_WAY = frozenset({S.MERGING, S.DROPPED, S.CONFLICTED})
 """What a winner may be whose patch comes onto the branch by way of a merge: given up, too."""
 
 
+class OutOfOrder(ValueError):
+    """What was recorded between two events is not there: no state follows."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what}: the ledger has lost what was between them. Bring a copy back (`incumbent "
+            "import-ledger`), or `incumbent rebuild` makes one of what git knows; both say how to "
+            "put this one away"
+        )
+
+
 def apply(state: StudyState, recorded: ev.Recorded) -> StudyState:
     """Return the state after one more event.
 
     Raises:
         cluster.state.steps.IllegalTransition: the event cannot follow what was recorded before.
-        ValueError: a gap in the sequence numbers.
+        OutOfOrder: what was recorded in between is not there.
     """
     if recorded.seq != state.seq + 1:
-        raise ValueError(f"event {recorded.seq} cannot follow event {state.seq}")
+        raise OutOfOrder(f"event {recorded.seq} cannot follow event {state.seq}")
     handler = _HANDLERS[type(recorded.event)]
     changed = node_runs.noted(handler(state, recorded.event, recorded), recorded)
     heard_at = state.heard_at if isinstance(recorded.event, OF_PEOPLE) else recorded.at
@@ -85,7 +96,7 @@ def _proposed(state: StudyState, event: ev.ExperimentProposed, rec: ev.Recorded)
         story=((rec.seq, type(event).__name__),),
     )
     if event.experiment != state.next_experiment:
-        raise ValueError(f"{event.experiment} cannot follow {len(state.experiments)} experiments")
+        raise OutOfOrder(f"{event.experiment} cannot follow {len(state.experiments)} experiments")
     state = proposed(state, event)
     state = replace(
         _answered(state, event.submission, experiment=new.id),

@@ -7,9 +7,14 @@
 local META, EVENTS, IDS, READY = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local SPECS, LEASES, EXPIRY, ANSWERS, RESERVED = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 
--- Refuse a controller whose epoch is over. An empty epoch is a writer that is fenced otherwise.
-local function is_fenced(epoch)
-  return epoch ~= '' and redis.call('HGET', META, 'epoch') ~= epoch
+-- Refuse a controller whose epoch is over, or which has read an event that is not there any more: the
+-- server was started from an older copy. A claim is 'EPOCH SEQ ID', with 0 for who has read nothing; an
+-- empty one is a writer that is fenced otherwise.
+local function is_fenced(claim)
+  if claim == '' then return false end
+  local epoch, seq, id = claim:match('^(%d+) (%d+) (.*)$')
+  if redis.call('HGET', META, 'epoch') ~= epoch then return true end
+  return seq ~= '0' and redis.call('HGET', IDS, id) ~= seq
 end
 
 -- Say whether the slots of a node may begin trials. `field` is mode/NODE.
@@ -21,8 +26,10 @@ local function is_open(field)
 end
 
 -- A controller begins its epoch before all else: where there is none, the server has lost its data.
-local function fenced()
-  return redis.error_reply(redis.call('HEXISTS', META, 'epoch') == 1 and 'FENCED' or 'EMPTIED')
+local function fenced(claim)
+  local epoch = redis.call('HGET', META, 'epoch')
+  if not epoch then return redis.error_reply('EMPTIED') end
+  return redis.error_reply(epoch == claim:match('^%d+') and 'ROLLEDBACK' or 'FENCED')
 end
 
 -- Say whether a worker holds an attempt at a trial (TRIAL|ATTEMPT) under a token. The token alone does

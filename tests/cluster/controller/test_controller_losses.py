@@ -1,15 +1,20 @@
 """A server that comes back without what it was told last, under a controller that lives."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from cluster.ledger.ledger import Emptied, LedgerAway, RolledBack, load
+from cluster.ledger.redis_ledger import RedisLedger
 from cluster.ledger.redis_store import RedisStore
 from cluster.queue.queue_mode import QueueMode
 from cluster.queue.redis_queue import RedisTrialQueue
 from cluster.state import events as ev
 from tests.cluster.bench import Bench, Script, ThreadFleet, bench
+from trainer.trial import TrialId
 
 __all__ = ["bench"]  # a fixture
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def test_a_pause_outlasts_a_server_that_lost_what_it_was_told_last(bench: Bench) -> None:
@@ -47,6 +52,28 @@ def test_a_controller_does_not_go_on_from_events_that_are_gone(bench: Bench) -> 
     assert again.state.is_paused
 
 
+def test_nothing_is_written_that_follows_from_events_that_are_gone(bench: Bench) -> None:
+    store = bench.store()
+    ledger, queue = RedisLedger(store), RedisTrialQueue(store)
+    epoch = ledger.begin_epoch()
+    ledger.append([draft("first"), draft("second")], epoch=epoch)
+    last = ledger.read(0)[-1]
+    roll_back(store, to=last.seq - 1)
+    for write in (
+        lambda: ledger.append([draft("third")], epoch=epoch),
+        lambda: queue.cancel(TrialId("e1.1"), now=NOW, epoch=epoch),
+        lambda: queue.set_mode(QueueMode.HELD, epoch=epoch),
+    ):
+        with pytest.raises(RolledBack, match="`incumbent run` goes on"):
+            write()
+    assert RedisLedger(bench.store()).read(0)[-1].id == "first"
+    ledger.append([draft("another's")])  # who is not fenced gives its number to another event
+    with pytest.raises(RolledBack):
+        ledger.append([draft("third")], epoch=epoch)
+    ledger.read(0)
+    ledger.append([draft("third")], epoch=epoch)
+
+
 def test_a_ledger_that_is_gone_is_noticed_where_it_is_read(bench: Bench) -> None:
     controller = bench.controller(lambda b: ThreadFleet(b, 0), Script())
     controller.step()
@@ -67,3 +94,7 @@ def roll_back(store: RedisStore, to: int) -> None:
         if int(seq) > to:
             store.client.hdel(ids, name)
     store.client.hset(store.key("meta"), "seq", to)
+
+
+def draft(name: str) -> ev.Draft:
+    return ev.Draft(id=name, at=NOW, event=ev.PauseRequested())

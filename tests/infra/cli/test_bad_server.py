@@ -11,9 +11,11 @@ from contextlib import contextmanager
 import pytest
 
 from cluster.ledger.schema import SCHEMA_VERSION
+from cluster.state import events as ev
 from infra.local.embedded_server import EmbeddedServer
 from infra.local.study import opened
 from tests.infra.researchers import researcher, studied, user
+from tests.infra.study_factory import Study
 from tests.infra.user import CONFIG, FAILURE, USAGE, User
 
 __all__ = ["researcher", "studied", "user"]  # fixtures
@@ -107,3 +109,16 @@ def test_a_ledger_of_a_newer_version(studied: User, key: str) -> None:
     for verb in ("status", "run"):
         said = studied.refused(FAILURE, verb)
         assert f"was written by a newer Incumbent (schema {SCHEMA_VERSION + 1}" in said
+
+
+def test_a_ledger_that_has_lost_what_was_between_two_events(studied: User) -> None:
+    told = Study(slots=1)
+    told.baseline(1.0)
+    told.propose("what only e0 can be followed by")
+    last = told.events[-1]
+    with opened(studied.home) as study:
+        study.ledger.append([ev.Draft(id="later", at=last.at, event=last.event)])
+    for verb in ("status", "run"):
+        said = studied.refused(FAILURE, verb)
+        assert "e1 cannot follow 0 experiments" in said
+        assert "`incumbent rebuild`" in said
