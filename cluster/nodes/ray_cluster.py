@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -105,6 +105,14 @@ class PrivateRay:
     def temporary(self) -> str:
         """Where Ray keeps its sockets, and by which it is told from others on this machine."""
         return os.fspath(self._temporary)
+
+    @property
+    def logs(self) -> Iterator[Path]:
+        """What its processes write to; Ray itself lets each grow to 3 GB, a worker's without end.
+
+        And whatever else lies beside them.
+        """
+        return self._temporary.glob("session_[0-9]*/logs/**/*")
 
     def environment(self) -> Mapping[str, str]:
         """Return the variables with which Ray's processes and its drivers start."""

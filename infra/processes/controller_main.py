@@ -27,6 +27,7 @@ from infra.local.settings import load_settings
 from infra.local.study import OpenStudy, Server, join, redis_url
 from infra.processes import compose
 from infra.processes.holdout_watch import HoldoutWatch
+from infra.processes.listening import ray_of
 from infra.processes.proposing import call_book
 from proposer.proposal import Proposer
 from trainer.environment import Environment, EnvironmentFailed, prepare
@@ -61,7 +62,7 @@ def growing_logs(home: StudyHome) -> list[Path]:
     """Return the logs that are written to for as long as the study runs."""
     paths = paths_at(home)
     own = chain(home.directory.glob("*.log"), home.redis.glob("*.log"))
-    return [*own, *paths.preparation_logs]
+    return [*own, *paths.preparation_logs, *ray_of(home).logs]
 
 
 def _run(home: StudyHome) -> int:

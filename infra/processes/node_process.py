@@ -253,7 +253,7 @@ def left_memberships(own: NodeHome) -> tuple[str, ...]:
 
 def growing_logs(home: NodeHome) -> list[Path]:
     """Return the logs that are written to for as long as the machine is a node."""
-    own = [home.reports, *home.directory.glob("*.log")]
+    own = [home.reports, *home.directory.glob("*.log"), *home.ray().logs]
     stores = home.directory.glob("study-*")
     paths = [WorkerPaths(study=store, environments=home.environments) for store in stores]
     return [*own, *(log for each in paths for log in each.preparation_logs)]

@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 import psutil
@@ -69,6 +71,26 @@ def test_what_a_killed_ray_leaves_is_ended_with_it(private: PrivateRay) -> None:
     assert set(of_session(ray.pid).values()) == set(held_up)
     private.stop()
     assert not of_session(ray.pid)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_ray_appends_to_its_logs_which_can_be_cut_under_it(private: PrivateRay) -> None:
+    ray = private.start()
+    written = dict(chain(*map(files_written, of_session(ray.pid).values())))
+    logs = {path: flags for path, flags in written.items() if path in set(private.logs)}
+    assert {"gcs_server.out", "raylet.out"} <= {path.name for path in logs}
+    assert not [path for path, flags in logs.items() if not flags & os.O_APPEND]
+
+
+def files_written(process: psutil.Process) -> Iterator[tuple[Path, int]]:
+    """Yield the files that a process has open to write to, with the flags of open(2)."""
+    for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
+        with suppress(OSError):
+            about = Path(f"/proc/{process.pid}/fdinfo/{descriptor.name}").read_text()
+            flags = int(re.findall(r"^flags:\s+(\d+)", about, re.MULTILINE)[0], 8)
+            if flags & os.O_ACCMODE != os.O_RDONLY:
+                yield descriptor.readlink(), flags
 
 
 def test_somebody_elses_process_of_the_same_number_is_let_live(

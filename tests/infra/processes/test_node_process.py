@@ -1,6 +1,7 @@
 """What a node process makes of its driver's reports, with drivers that do nothing but report."""
 
 import json
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -66,10 +67,13 @@ LEFT = Drive((("left", "drained"),), 0)
 def test_what_a_node_writes_for_as_long_as_it_lives_is_known(home: NodeHome) -> None:
     setup = home.directory / "study-0123456789" / "logs" / "setup.log"
     setup.parent.mkdir(parents=True)
-    written = [home.reports, home.driver_log, home.directory / "ray.log", setup]
+    of_ray = home.runtime() / "ray" / "session_2026" / "logs" / "worker-1.err"
+    of_ray.parent.mkdir(parents=True)
+    written = [home.reports, home.driver_log, home.directory / "ray.log", setup, of_ray]
     for log in written:
         log.touch()
     assert set(written) <= set(growing_logs(home))
+    shutil.rmtree(home.runtime())
 
 
 def test_a_study_that_stopped_is_waited_for_in_silence_until_it_is_up(
