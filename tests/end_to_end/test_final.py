@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cluster.config_file import load_config
+from cluster.git.code_outcomes import Candidate
 from cluster.git.source_repository import SourceRepository
 from cluster.git.study_repository import StudyRepository
 from cluster.state import events as ev
@@ -58,9 +59,13 @@ def labels(tmp_path: Path) -> dict[str, Path]:
 
 
 def searched(
-    make_study: MakeStudy, more: str, labels: Path, files: Mapping[str, str] = FILES
+    make_study: MakeStudy,
+    more: str,
+    labels: Path,
+    files: Mapping[str, str] = FILES,
+    tried: str = "",
 ) -> Study:
-    """A study whose baseline was measured, and nothing since."""
+    """A study whose baseline was measured, and a script that was `tried` and discarded, if any."""
     text = (
         CONFIG.replace("bench.sh", "train.py")
         .replace("./train.py", "python train.py")
@@ -75,10 +80,13 @@ def searched(
         home, base = prepared.home, prepared.state().base_commit
         repository = StudyRepository.open(home.git, study="study")
         repository.start_branch(base)
+        events = baseline(base, repository.tree_of(base))
+        if tried:
+            events += discarded(repository, base, tried)
         prepared.ledger.append(
             [
                 ev.Draft(id=f"{index}", at=datetime.now(UTC), event=event)
-                for index, event in enumerate(baseline(base, repository.tree_of(base)))
+                for index, event in enumerate(events)
             ]
         )
     finally:
@@ -87,25 +95,50 @@ def searched(
 
 
 def baseline(commit: CommitId, tree: str) -> list[ev.Event]:
-    name, trial = ExperimentId("e0"), TrialId("e0.1")
-    outcome = TrialOutcome(ending=Ending.SCORED, value=0.8)
+    return measured("e0", commit, tree, base_commit=commit, value=0.8)
+
+
+def discarded(repository: StudyRepository, base: CommitId, script: str) -> list[ev.Event]:
+    found = repository.commit_edits(
+        base=base,
+        edits={"train.py": script},
+        editable=("train.py",),
+        message="Another threshold",
+        author="user",
+    )
+    assert isinstance(found, Candidate)
+    repository.keep_ref(ExperimentId("e1"), found.commit)
+    return measured("e1", found.commit, found.tree, base_commit=base, value=0.7)
+
+
+def measured(
+    experiment: str, commit: CommitId, tree: str, *, base_commit: CommitId, value: float
+) -> list[ev.Event]:
+    """What is on record of one that was run once: the baseline is kept, all others discarded."""
+    name, trial, base = ExperimentId(experiment), TrialId(f"{experiment}.1"), ExperimentId("e0")
+    outcome = TrialOutcome(ending=Ending.SCORED, value=value)
+    is_first = name == base
     return [
         ev.ExperimentProposed(
             experiment=name,
-            kind=Kind.BASELINE,
+            kind=Kind.BASELINE if is_first else Kind.PROPOSAL,
             commit=commit,
             tree=tree,
-            base=name,
-            base_commit=commit,
+            base=base,
+            base_commit=base_commit,
             lines=1,
-            proposer="baseline",
-            hypothesis="baseline",
+            proposer="baseline" if is_first else "user",
+            hypothesis="baseline" if is_first else "another threshold",
         ),
         ev.TrialQueued(trial=trial, experiment=name, attempt=1, seed=1),
         ev.TrialStarted(trial=trial, experiment=name, attempt=1, slot=SlotId("cpu-0"), node="box"),
         ev.TrialFinished(trial=trial, experiment=name, attempt=1, outcome=outcome),
         ev.ExperimentJudged(
-            experiment=name, verdict=Verdict.KEEP, delta=0.0, reason="", reference=name
+            experiment=name,
+            verdict=Verdict.KEEP if is_first else Verdict.DISCARD,
+            delta=0.0,
+            reason="",
+            reference=base,
         ),
     ]
 
@@ -139,6 +172,30 @@ def test_a_final_run_that_is_broken_off_is_carried_on_and_looks_once(
     again = study.incumbent("final", "--seeds", "1")
     assert "the test labels were looked at 2 times" in again.stdout
     assert "0.9 (1)" in again.stdout
+
+
+def test_another_experiment_than_the_best_is_trained_if_it_is_named(
+    make_study: MakeStudy, labels: dict[str, Path]
+) -> None:
+    """One that was never promoted: its own commit is run, and tagged."""
+    study = searched(
+        make_study,
+        FINAL.format(labels=labels["test"]),
+        labels["val"],
+        tried=SCRIPT.replace("> 4 - seed", "> 4").replace("> 6", "> 7"),
+    )
+    (tried,) = [e.commit for e in study.state().experiments.values() if e.id == "e1"]
+
+    facts = json.loads(study.incumbent("final", "-e", "e1", "--seeds", "1", "--json").stdout)
+
+    assert (facts["experiment"], facts["commit"]) == ("e1", tried)
+    assert study.git("rev-parse", "incumbent/study/final-1^{commit}").strip() == tried
+    told = {name: facts[name]["mean"] for name in ("baseline", "search", "validation", "test")}
+    assert told == {"baseline": 0.8, "search": 0.7, "validation": 0.7, "test": 1.0}
+    assert study.state().lineage == ("e0",)
+
+    best = json.loads(study.incumbent("final", "--seeds", "1", "--json").stdout)
+    assert (best["experiment"], best["test"]["mean"], best["looks"]) == ("e0", 0.9, 2)
 
 
 MODEL = {
