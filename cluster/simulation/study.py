@@ -2,7 +2,7 @@
 
 Time jumps from one happening to the next. Every fact is an event that goes through `apply`, every
 step is a command of `decide`, as in a real study; only slots, nodes, proposers and git are played.
-Events are not kept, and nothing is encoded: a study of a thousand experiments takes about a second.
+Events are not kept, and nothing is encoded: a study of a thousand experiments takes seconds.
 """
 
 from collections.abc import Callable

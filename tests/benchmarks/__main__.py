@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.benchmarks import (
     commands,
     joining,
+    landscapes,
     memory,
     proposing,
     scale,
@@ -44,6 +45,7 @@ BENCHES: Mapping[str, Callable[[Sizes], Iterator[Figure]]] = {
         scale,
         simulation,
         sensitivity,
+        landscapes,
     )
 }
 

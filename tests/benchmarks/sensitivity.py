@@ -37,7 +37,7 @@ def measure(sizes: Sizes) -> Iterator[Figure]:
     played: list[Course] = []
     for course in play_all(setups):
         played.append(course)
-        _progress(len(played), len(setups))
+        progress(len(played), len(setups))
     n = len(seeds)
     as_is, *others = (played[start : start + n] for start in range(0, len(played), n))
     yield from as_it_is(as_is)
@@ -98,23 +98,27 @@ def _assumptions(factor: float) -> dict[str, Assumptions]:
 
 def as_it_is(courses: Sequence[Course]) -> Iterator[Figure]:
     """Yield what the judge as it is comes to."""
-    yield _figure("as it is: true gain", "e-3", [1000 * course.true for course in courses])
-    yield _figure("as it is: false promotions", "", [c.false_promotions for c in courses])
+    yield mean_figure(
+        NAME, "as it is: true gain", "e-3", [1000 * course.true for course in courses]
+    )
+    yield mean_figure(NAME, "as it is: false promotions", "", [c.false_promotions for c in courses])
 
 
 def differences(name: str, courses: Sequence[Course], as_is: Sequence[Course]) -> Iterator[Figure]:
     """Yield by how much each seed came to more than with the judge as it is."""
     pairs = list(zip(courses, as_is, strict=True))
-    yield _figure(f"{name}: true gain", "e-3", [1000 * (a.true - b.true) for a, b in pairs])
+    yield mean_figure(
+        NAME, f"{name}: true gain", "e-3", [1000 * (a.true - b.true) for a, b in pairs]
+    )
     more = [a.false_promotions - b.false_promotions for a, b in pairs]
-    yield _figure(f"{name}: false promotions", "", more)
+    yield mean_figure(NAME, f"{name}: false promotions", "", more)
 
 
-def _figure(name: str, unit: str, values: Sequence[float]) -> Figure:
+def mean_figure(bench: str, name: str, unit: str, values: Sequence[float]) -> Figure:
     """Tell a mean: differences of counts have hardly a median."""
     estimate = Estimate.of(values)
     return Figure(
-        bench=NAME,
+        bench=bench,
         name=name,
         unit=unit,
         values=[fmean(values)],
@@ -123,6 +127,7 @@ def _figure(name: str, unit: str, values: Sequence[float]) -> Figure:
     )
 
 
-def _progress(done: int, of: int) -> None:
+def progress(done: int, of: int) -> None:
+    """Say at a terminal how far it is."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r{done} of {of} simulated studies" + ("\n" if done == of else ""))

@@ -1,15 +1,20 @@
 """Judges and reducers in the simulator: what each comes to, over many seeds.
 
-Nothing here is timed: the same seeds give the same figures on every machine. What all are compared
-with is one greedy slot, which is what plain autoresearch does.
+But for the simulator's own speed nothing here is timed: the same seeds give the same figures on
+every machine. What all are compared with is one greedy slot, which is what plain autoresearch does.
 """
 
 import math
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from cluster.simulation.course import play
 from cluster.simulation.landscape import load_landscape
+from cluster.simulation.setup import Setup
+from cluster.simulation.study import METRIC
+from eval.bayes import BayesJudge
 from infra.simulations.simulations import REDUCERS, Answer, Question, simulate
 from tests.benchmarks.figures import Aim, Figure, at_least, at_most
 from tests.benchmarks.sizes import Sizes
@@ -25,7 +30,8 @@ GAPS = {8: at_most(0.1)}
 
 
 def measure(sizes: Sizes) -> Iterator[Figure]:
-    """Yield the figures of every judge and every reducer."""
+    """Yield the simulator's speed, and the figures of every judge and every reducer."""
+    yield speed(8, range(sizes.repeats), HOURS)
     for name in LANDSCAPES:
         for question in _questions(name, sizes):
             for answer in simulate(question, _progress):
@@ -48,6 +54,25 @@ def _questions(name: str, sizes: Sizes) -> Iterator[Question]:
     yield replace(eight, judges=("bayes",), reducers=REDUCERS)
     if many:
         yield replace(eight, slots=(64,), judges=("greedy", "bayes"), seeds=many)
+
+
+def speed(slots: int, seeds: Sequence[int], hours: float) -> Figure:
+    """Return how many experiments one core simulates in a second under the default judge."""
+    landscape = load_landscape(LANDSCAPES[0]).changed(runs__noise=NOISE)
+    values = []
+    for seed in seeds:
+        setup = Setup(
+            landscape=landscape,
+            judge=BayesJudge(metric=METRIC),
+            slots=slots,
+            hours=hours,
+            seed=seed,
+        )
+        began = time.process_time()
+        course = play(setup)
+        values.append(course.experiments / (time.process_time() - began))
+    what = f"experiments that one core simulates, {slots} slots, bayes"
+    return Figure(bench=NAME, name=what, unit="/s", values=values)
 
 
 def figures(landscape: str, answer: Answer) -> Iterator[Figure]:

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from cluster.simulation.course import play
-from cluster.simulation.landscape import load_landscape
+from cluster.simulation.course import Course, play
+from cluster.simulation.landscape import SECTIONS, load_landscape
+from cluster.simulation.setup import Step
+from cluster.state.slot_time import SlotTime
 from eval.assumptions import Assumptions
 from infra.simulations.simulations import Question, simulate
 from tests.benchmarks import __main__ as program
 from tests.benchmarks import (
     joining,
+    landscapes,
     scale,
     sensitivity,
     simulation,
@@ -223,6 +226,12 @@ def test_a_policy_is_told_by_medians_over_its_simulated_studies() -> None:
     assert found["speed-up"].cells()[4] == "3"
 
 
+def test_the_simulators_speed_is_one_figure_a_study() -> None:
+    found = simulation.speed(2, (0, 1), 1.0)
+    assert len(found.values) == 2
+    assert min(found.values) > 10
+
+
 def test_each_number_of_the_judge_is_varied_down_and_up_and_alone() -> None:
     usual = sensitivity.AS_IS
     varied: Counter[str] = Counter()
@@ -253,6 +262,31 @@ def test_a_variation_is_told_by_its_difference_seed_by_seed() -> None:
     better = [replace(c, steps=(replace(c.steps[-1], true=c.true + 0.001),)) for c in usual]
     gained, _ = sensitivity.differences("x", better, usual)
     assert gained.median == pytest.approx(1.0)
+
+
+def test_each_parameter_of_a_landscape_is_varied_down_and_up_and_alone() -> None:
+    names = [(s.__name__.lower(), name) for s in SECTIONS for name in s.model_fields]
+    usual = landscapes.USUAL.model_dump()
+    varied: Counter[str] = Counter()
+    for landscape in landscapes.variations().values():
+        other = landscape.model_dump()
+        differ = [f"{s}.{name}" for s, name in names if other[s][name] != usual[s][name]]
+        assert len(differ) == 1
+        varied.update(differ)
+    # Twice 0.42 of small harms would be more than all candidates, and nothing is less than no loss.
+    once = {"harms.small_share", "surroundings.losses_per_hour"}
+    assert {name for name, times in varied.items() if times == 1} == once
+    assert varied.keys() | set(landscapes.ELSEWHERE) == {f"{s}.{name}" for s, name in names}
+
+
+def test_landscapes_are_told_by_bayes_beyond_greedy_and_by_its_claims() -> None:
+    end = Step(at_s=1.0, slot_seconds=1.0, true=0.001, claimed=0.003)
+    bayes = Course(
+        steps=(end,), experiments=1, passed_over=0, stopped=0, improving=1, time=SlotTime()
+    )
+    greedy = replace(bayes, steps=(replace(end, true=0.0),))
+    gained, gap = landscapes.figures("x", [bayes, bayes], [greedy, greedy])
+    assert (gained.median, gap.median) == (pytest.approx(1.0), pytest.approx(2.0))
 
 
 def test_a_median_is_known_the_better_the_more_values_there_are() -> None:
