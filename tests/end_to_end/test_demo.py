@@ -29,3 +29,7 @@ def test_the_demo_says_whether_it_improved_and_all_its_accounts_agree(
     proposals = [row for row in log if row["proposer"] == "tuner" and row["kind"] == "proposal"]
     # What went stale before it began went back to the tuner, and was not tried.
     assert sum(row["status"] != "cancelled" for row in proposals) == 6
+    # As everybody has it: in the sandbox, and from the second trial of a slot on without waiting.
+    (baseline,) = study.json("show", "e0")["trials"][:1]
+    assert baseline["outcome"]["sandbox"] == "bubblewrap"
+    assert status["starts"]["warm"] >= 1
