@@ -64,7 +64,8 @@ class Model:
 
     def __call__(self, request: dict) -> Move:
         if self.away > 0:
-            self.away -= 1
+            # For the crossover too, which asks when it likes, and whose trouble is not looked at.
+            self.away -= "which won too" not in question(request)
             return Move(status=529, message="Overloaded")
         self.calls += 1
         return Move(experiments=self.experiments(request), notes=f"note {self.calls}", usage=USAGE)
