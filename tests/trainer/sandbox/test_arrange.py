@@ -41,6 +41,16 @@ if __name__ == "__main__":
     print(squares, "loss:", total)
     print(f"loss: {total}")
 """
+TORCHRUN = """
+import torch
+import torch.distributed as dist
+dist.init_process_group("gloo")
+total = torch.tensor([dist.get_rank() + 1.0])
+dist.all_reduce(total)
+if dist.get_rank() == 0:
+    print(f"loss: {total.item()}")
+dist.destroy_process_group()
+"""
 VARIABLES = {
     "PATH": os.pathsep.join([os.fspath(Path(sys.executable).parent), "/usr/bin", "/bin"]),
     "HOME": os.path.expanduser("~"),  # noqa: PTH111
@@ -89,6 +99,16 @@ def test_torch_with_its_workers_and_pools_trains_in_the_sandbox(
     assert report.metric_text == "12.0"
     assert "[0, 1, 4, 9]" in report.tail
     assert (tmp_path / "run" / "out" / "model.pt").read_bytes() == b"weights"
+
+
+@pytest.mark.slow
+def test_torchrun_s_processes_meet_in_the_sandbox(paths: WorkerPaths, tmp_path: Path) -> None:
+    argv = ("torchrun", "--standalone", "--nproc-per-node=2", "train.py")
+    environment = Environment(argv=argv, variables=VARIABLES)
+    sandbox = arrange("bubblewrap", environment=environment, data=(), paths=paths)
+    report = run(sandbox, environment, {"train.py": TORCHRUN}, tmp_path)
+    assert (report.ended_by, report.exit_code) == (EndedBy.EXIT, 0), report.tail
+    assert report.metric_text == "3.0"
 
 
 def test_uv_runs_in_the_sandbox(paths: WorkerPaths, tmp_path: Path) -> None:
