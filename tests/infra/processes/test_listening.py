@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +15,12 @@ from infra.cli.main import spelled_out
 from infra.local.home import StudyHome, StudyProblem
 from infra.local.settings import save_settings
 from infra.processes.listening import FIRST_PORT, LAST_PORT, ListenProblem, join_words, placed
+from tests.chaos.machines import Rack, obstacle
 from tests.infra.user import CONFIG, TRAIN, USAGE, User, left_behind
 
 OWN = "127.0.0.2"
 """Of this machine, and of no other: what a test may bind, though no study would be let to."""
+OWN_ADDRESS = "from infra.processes.listening import _own_address; print(_own_address())"
 
 
 @pytest.fixture
@@ -59,6 +62,37 @@ def test_a_port_is_found_for_an_address(home: StudyHome) -> None:
     host, port = where(OWN, home)
     assert host == OWN
     assert FIRST_PORT <= port <= LAST_PORT
+
+
+def test_without_an_address_it_is_the_one_by_which_the_machine_reaches_the_world(
+    home: StudyHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def towards(host: str) -> str:
+        asked.append(host)
+        return OWN
+
+    monkeypatch.setattr("infra.processes.listening.address_towards", towards)
+    assert where("auto", home)[0] == OWN
+    assert asked == ["192.0.2.1"], "that is nobody's, and so the way there is the default route"
+
+
+@pytest.mark.skipif(bool(obstacle()), reason=obstacle() or "there are machines")
+def test_of_several_addresses_that_of_the_default_route_is_taken(tmp_path: Path) -> None:
+    with Rack(tmp_path / "outputs") as rack:
+        machine = rack.add("head")
+        for line in (
+            "link add lan type bridge",
+            "address add 10.9.0.1/24 dev lan",
+            "link set lan up",
+        ):
+            assert machine.run("ip", *line.split()).returncode == 0
+        found = machine.run(sys.executable, "-Ic", OWN_ADDRESS)
+        assert found.stdout == f"{machine.address}\n", found.stderr
+        assert machine.run("ip", "route", "del", "default").returncode == 0
+        found = machine.run(sys.executable, "-Ic", OWN_ADDRESS)
+        assert found.stdout.strip() in {machine.address, "10.9.0.1"}, found.stderr
 
 
 def test_a_port_at_which_machines_know_another_study_is_left_to_that(
