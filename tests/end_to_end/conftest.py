@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import psutil
 import pytest
 
 from cluster.state.state import StudyState
+from infra.local.controller_process import find_controller
 from infra.local.home import StudyHome
 from infra.local.study import opened
 from tests.infra.command_line import command_line
@@ -128,6 +130,15 @@ class Study:
         """Return what the ledger says."""
         with opened(self.home) as study:
             return study.state()
+
+    def metrics(self) -> str:
+        """Return what the controller serves at /metrics."""
+        running = find_controller(self.home)
+        assert running is not None
+        with urlopen(running.metrics, timeout=10) as answer:  # noqa: S310 - our own address
+            text: str = answer.read().decode()
+        assert "incumbent_" in text
+        return text
 
     def processes(self) -> dict[psutil.Process, str]:
         """Return every process of the study, and its command line.

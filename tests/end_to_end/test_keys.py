@@ -28,13 +28,16 @@ PROCESSES = {
 """Each must be found, or nothing is shown."""
 
 
-def test_a_key_is_in_no_file_argument_or_variable_of_a_study(make_study: MakeStudy) -> None:
+def test_a_key_is_in_no_file_argument_variable_or_metric_of_a_study(make_study: MakeStudy) -> None:
     study = make_study(config=CONFIG + MODEL, variables={"ANTHROPIC_API_KEY": SECRET})
     done = study.incumbent("run", "--detach")
     assert SECRET not in done.stdout + done.stderr
     assert "no key for" not in done.stderr  # it was found, and handed on
     study.wait_for_status("e0", "kept")
     look(study, study.processes())
+    served = study.metrics()
+    assert SECRET not in served
+    assert study.home.ray_token.read_text() not in served
 
 
 def test_without_a_key_the_tuner_goes_on_alone_and_a_run_says_so_before_it_starts(

@@ -10,10 +10,12 @@ import psutil
 import pytest
 
 from infra.local.study import opened
+from tests.cluster.redis_tls import TlsServer, certificates, tls
 from tests.cluster.redis_user import PASSWORD, restricted
 from tests.end_to_end.conftest import BY_HAND, CONFIG, SIGNALS, MakeStudy, Study
 from trainer.trial import ExperimentId
 
+__all__ = ["certificates", "tls"]  # the fixtures
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 HOLDERS = {"redis.url", "settings.json", "fleet.json"}
@@ -41,11 +43,20 @@ def test_a_password_is_in_three_files_of_mode_0600_and_nowhere_else(
     study.wait_for_status("e0", "kept")
     told = study.incumbent("status")
     assert PASSWORD not in done.stdout + done.stderr + told.stdout + told.stderr
+    assert PASSWORD not in study.metrics()
     look_at_processes(study)
     found = {path for path in files(study) if PASSWORD.encode() in path.read_bytes()}
     found = {path for path in found if path.name != "incumbent.toml"}  # the test has committed it
     assert {path.name for path in found} == HOLDERS
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in found)
+
+
+def test_a_study_runs_over_tls(make_study: MakeStudy, tls: TlsServer) -> None:
+    study = make_study(config=BY_HAND + in_redis(tls.url(ssl_ca_certs="ca.pem")))
+    study.incumbent("run", "--detach")
+    study.submit(study.patch("bench.sh", "X=2", "X=1"))
+    study.wait_for_status("e1", "kept")
+    assert not [line for line in study.processes().values() if "valkey-server" in line]
 
 
 def look_at_processes(study: Study) -> None:
