@@ -91,6 +91,42 @@ def test_a_machine_that_joins_works_within_seconds_and_leaves_when_it_has_finish
     assert not node.find("python"), node.processes()
 
 
+def test_a_machine_works_for_two_studies_of_one_name_and_leaves_one(
+    study: Study, rack: Rack
+) -> None:
+    """Both are called the same, in repositories at the same path: so are their ids."""
+    other = Study(head=rack.add("head2"), experiments=MANY, listens=True, slots=1)
+    other.create()
+    other.start()
+    wait(lambda: other.outside(other.home.directory / "ray.token").exists(), "a token")
+    wait(lambda: other.state().open_slots, "a slot of the other head")
+    node = rack.add("shared")
+    for each, slots in ((study, "1"), (other, "2")):  # what the first leaves is one
+        join(each, node, "--slots", slots)
+        wait(lambda each=each: trials_of(each, "shared"), "a trial on the node")
+    wait(lambda: len(open_slots(study)) + len(open_slots(other)) == 2, "both slots")
+    assert open_slots(study).isdisjoint(open_slots(other))
+    joined = json.loads(node.run(str(PROGRAM), "ls", "--json").stdout)["joined"]
+    assert {each["head"] for each in joined} == {study.reach, other.reach}
+    assert node.run(str(PROGRAM), "leave", timeout_s=60).returncode == 2, "which of them?"
+    left = node.run(str(PROGRAM), "leave", study.reach, timeout_s=60)
+    assert left.returncode == 0, left.stderr
+    before = len(trials_of(other, "shared"))
+    wait(lambda: len(trials_of(other, "shared")) > before + 2, "more of the other's trials")
+    lost = [e.id for e in other.state().experiments.values() if e.losses]
+    assert not lost, "what one study ends is its own"
+    node.run(str(PROGRAM), "leave", timeout_s=60)
+    other.give_up()
+    other.incumbent("stop", "--now")
+    assert not node.processes()
+
+
+def open_slots(study: Study) -> set[str]:
+    """Return the slots of the machine that two studies share which this one has."""
+    slots = study.state().slots.values()
+    return {slot.slot for slot in slots if slot.node == "shared" and slot.is_open and not slot.note}
+
+
 def test_who_has_another_token_is_refused_and_does_not_keep_it(study: Study, rack: Rack) -> None:
     node = rack.add("stranger")
     node.outside("home/token").write_text("0" * 64)
