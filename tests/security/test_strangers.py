@@ -7,6 +7,7 @@ one the same questions are answered, so that a refusal means something.
 
 import json
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ import pytest
 
 from cluster.ledger.ledger import LedgerAway
 from cluster.state.state import StudyState
-from tests.chaos.machines import PROGRAM, ROOT, Machine, Rack, obstacle
+from tests.chaos.machines import PREFIX, PROGRAM, ROOT, Machine, Rack, obstacle
 from tests.chaos.study import Study
 from tests.security.strangers import Finding, Port, table
 
@@ -34,6 +35,19 @@ import ray, sys
 ray.init(address=sys.argv[1], logging_level="critical", log_to_driver=False)
 print("IN", ray.nodes())
 """
+CONNECT = """
+import json, socket, sys
+from concurrent.futures import ThreadPoolExecutor
+def is_let_in(place):
+    try:
+        socket.create_connection(place, 2).close()
+    except OSError:
+        return False
+    return True
+asked = [tuple(place) for place in json.load(sys.stdin)]
+print(json.dumps(list(ThreadPoolExecutor(50).map(is_let_in, asked))))
+"""
+ABROAD = "10.99.0"
 
 
 class Place:
@@ -133,6 +147,69 @@ def test_a_stranger_cannot_join_the_study(place: Place) -> None:
     assert "token" in done.stderr
     assert "Traceback" not in done.stderr
     assert set(place.state().nodes) <= {"head", "node1"}
+
+
+@pytest.mark.skipif(not shutil.which("nft"), reason="there is no nft")
+def test_behind_the_rules_of_doctor_a_study_goes_on_and_other_networks_reach_nothing(
+    place: Place,
+) -> None:
+    abroad(place)
+    firewalls = {each.name: firewall_of(each) for each in (place.head, place.node)}
+    assert reached(place) >= {("head", "gcs_server"), ("head", "raylet"), ("node1", "raylet")}
+    try:
+        for machine in (place.head, place.node):
+            type_in(machine, firewalls[machine.name]["nft"])
+        assert not reached(place)
+        left = place.node.run(str(PROGRAM), "leave", "--now")
+        assert left.returncode == 0, left.stderr
+        place.wait(lambda state: state.open_slots == 1)
+        place.wait(lambda state: state.open_slots == 2)  # and joins again, from behind it
+        before = len(trials_of(place.state(), "node1"))
+        place.wait(lambda state: len(trials_of(state, "node1")) > before + 1)
+    finally:
+        for machine in (place.head, place.node):
+            type_in(machine, firewalls[machine.name]["nft_undo"])
+    assert reached(place)
+
+
+def abroad(place: Place) -> None:
+    """Give the stranger an address in another network, by which all its connections come."""
+    there = f"{ABROAD}.9"
+    type_in(place.stranger, [f"ip address add {there}/24 dev eth0"])
+    type_in(place.stranger, [f"ip route replace {PREFIX}0/24 dev eth0 src {there}"])
+    for machine in (place.head, place.node):
+        type_in(machine, [f"ip route add {ABROAD}.0/24 dev eth0"])
+
+
+def firewall_of(machine: Machine) -> dict[str, list[str]]:
+    """Return the rules that doctor says on a machine."""
+    said = json.loads(machine.run(str(PROGRAM), "doctor", "--json").stdout)
+    [found] = said["studies"] or said["joined"]
+    rules: dict[str, list[str]] = found["firewall"]
+    return rules
+
+
+def type_in(machine: Machine, lines: list[str]) -> None:
+    """Do what is said, as root, who needs no sudo."""
+    for line in lines:
+        done = machine.run("sh", "-c", line.removeprefix("sudo "))
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+
+
+def reached(place: Place) -> set[tuple[str, str]]:
+    """Return whose ports, on which machine, the stranger can connect to."""
+    ports = [port for each in (place.head, place.node) for port in listening(each)]
+    asked = json.dumps([(port.address, port.port) for port in ports])
+    code, said = place.run_stranger("-c", CONNECT, stdin=asked)
+    assert code == 0, said
+    let_in = json.loads(said)
+    return {(port.machine, port.owner) for port, is_in in zip(ports, let_in, strict=True) if is_in}
+
+
+def trials_of(state: StudyState, node: str) -> list[str]:
+    """Return the trials that were started on a node."""
+    found = [trial for each in state.experiments.values() for trial in each.trials]
+    return [trial.id for trial in found if trial.slot.startswith(f"{node}/")]
 
 
 def test_redis_listens_on_no_port(place: Place) -> None:
