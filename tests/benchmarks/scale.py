@@ -71,13 +71,13 @@ def _shares(report: Report, experiments: int, what: str) -> Iterator[Figure]:
 
 def over_ray(sizes: Sizes) -> Iterator[Figure]:
     """Yield the same with workers that are actors of Ray, and what a call takes through it."""
-    slots, experiments = sizes.slots, sizes.ray_experiments
-    report = run_study(Order(experiments=experiments, slots=slots, workers="imaginary_ray"))
-    what = f"{slots} imaginary workers as Ray's actors"
-    yield _single(f"{what}: decisions", "/s", rate(report))
-    cpu_ms = 1000 * report.fleet.queue_cpu_s / experiments
-    yield _single(f"{what}: queue actor's CPU per experiment", "ms", cpu_ms)
-    yield from _call_figures(report, what)
+    for slots, experiments in sizes.ray_fleets:
+        report = run_study(Order(experiments=experiments, slots=slots, workers="imaginary_ray"))
+        what = f"{slots} imaginary workers as Ray's actors"
+        yield _single(f"{what}: decisions", "/s", rate(report))
+        cpu_ms = 1000 * report.fleet.queue_cpu_s / experiments
+        yield _single(f"{what}: queue actor's CPU per experiment", "ms", cpu_ms)
+        yield from _call_figures(report, what)
 
 
 # --- workers that wait for trials -----------------------------------------------------------------

@@ -40,8 +40,8 @@ class Sizes:
     fleets: tuple[tuple[int, int], ...]
     """Numbers of imaginary workers, and of experiments that they do without waiting. The last is
     the study of which the controller's cost is told, at `samples_at` and its end."""
-    ray_experiments: int
-    """The same with workers that are Ray's, as many as there are slots."""
+    ray_fleets: tuple[tuple[int, int], ...]
+    """The same with workers that are Ray's actors."""
     paced: tuple[tuple[int, float, int], ...]
     """Imaginary workers, how long each of their trials takes, and how many."""
     leases: tuple[int, ...]
@@ -66,7 +66,7 @@ FULL = Sizes(
     seeds_of_many_slots=10,
     seeds_of_variations=8,
     fleets=((8, 2000), (64, 2000), (256, 10_000)),
-    ray_experiments=600,
+    ray_fleets=((8, 600), (64, 600)),
     paced=((8, 0.625, 800), (64, 5.0, 900), (256, 20.0, 1280)),
     leases=(256, 1000, 2000),
 )
@@ -88,7 +88,7 @@ QUICK = Sizes(
     seeds_of_many_slots=0,
     seeds_of_variations=2,
     fleets=((8, 500), (256, 2000)),
-    ray_experiments=200,
+    ray_fleets=((8, 200),),
     paced=((64, 5.0, 450),),
     leases=(256,),
 )

@@ -42,7 +42,7 @@ TINY = replace(
     samples_at=(1, 4, 8, 12),
     known=30,
     fleets=((2, 12),),
-    ray_experiments=4,
+    ray_fleets=((2, 4),),
     repository_mb=1,
     candidates=2,
 )
