@@ -188,10 +188,11 @@ def _uses_per_s(state: StudyState, slots: int, now: datetime) -> float:
     """Rate at which the slots use proposals up, or would if they never had to wait for one.
 
     While slots starve, verdicts come no faster than proposals, and asking for as many would keep
-    it so. What the slots could do is what a verdict has taken of their time so far.
+    it so. What the slots could do is what a verdict has taken of their time so far. And of verdicts
+    that are no more than slots nothing follows: trials that began together may end together.
     """
     could = slots * state.judged / state.slot_seconds if state.slot_seconds > 0 else 0.0
-    return max(verdicts_per_s(state, now), could)
+    return max(verdicts_per_s(state, now), could) if len(state.recent) > slots else could
 
 
 def verdicts_per_s(state: StudyState, now: datetime) -> float:

@@ -1,5 +1,6 @@
 """What is decided in which state."""
 
+import math
 from dataclasses import replace
 from datetime import timedelta
 
@@ -128,6 +129,20 @@ class TestAsking:
         slow = Asked(proposer="slow", latency_s=5 / rate)
         commands = decide(world.state, plan, Circumstances(now=world.now, asked=[slow]))
         assert [c.count for c in commands if isinstance(c, cmd.Propose)] == [15]
+
+    def test_trials_that_end_at_one_moment_have_no_more_asked_for(self) -> None:
+        world = World(slots=3)
+        world.baseline(1.0)
+        for experiment in [world.propose() for _ in range(3)]:
+            world.run(experiment, scored(2.0))
+        at_once = replace(world.state, recent=(world.now,) * 3)
+        slow = Asked(proposer="slow", latency_s=1.0)
+        now = world.now + timedelta(seconds=0.03)
+        plan = replace(world.plan, proposers=seats("slow"))
+        commands = decide(at_once, plan, Circumstances(now=now, asked=[slow]))
+        rate = 3 * world.state.judged / world.state.slot_seconds
+        wanted = [3 + math.ceil(2.5 * rate)]
+        assert [c.count for c in commands if isinstance(c, cmd.Propose)] == wanted
 
     def test_a_study_whose_proposers_ran_dry_ends_when_nothing_is_open(self) -> None:
         world = self.ready(slots=2)
