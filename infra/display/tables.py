@@ -171,9 +171,11 @@ def _best(facts: StatusFacts) -> Text:
     text = Text(f"{one_line(metric['name'])} {number(best['score'])}", style="bold")
     text.append(f"  {best['experiment']} at {best['commit'][:7]}", style="not bold")
     if best["improvement"] and start["score"] is not None:
-        percent = best["improvement_percent"]
-        gain = f"{percent:.3g} % better" if percent is not None else signed(best["improvement"])
-        text.append(f"  {gain} than {number(start['score'])}", style="not bold green")
+        percent, is_better = best["improvement_percent"], best["improvement"] > 0
+        way = "better" if is_better else "worse"
+        gain = signed(best["improvement"]) if percent is None else f"{abs(percent):.3g} % {way}"
+        style = "not bold green" if is_better else "not bold red"
+        text.append(f"  {gain} than {number(start['score'])}", style=style)
     return text
 
 

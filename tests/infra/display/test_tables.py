@@ -91,6 +91,15 @@ def test_a_status_shows_best_slots_queue_and_results(study: Study, narrow: io.St
     assert fits(text)
 
 
+def test_a_best_that_is_worse_than_the_start_is_said_to_be_worse(narrow: io.StringIO) -> None:
+    """As after a revert, or for fewer lines at a loss within noise."""
+    study = Study()
+    study.baseline(0.41)
+    study.keep("fewer lines", 0.4141)
+    tables.render_status(status(study), file=narrow)
+    assert "  1 % worse than 0.41" in narrow.getvalue()
+
+
 def test_a_status_names_the_folder_of_the_study(study: Study, narrow: io.StringIO) -> None:
     tables.render_status(status(study), file=narrow)
     assert re.search(r"^folder +/home/ada/mar5$", narrow.getvalue(), re.MULTILINE)
