@@ -26,7 +26,7 @@ lint: $(READY)
 
 # The slow ones too: whole studies with Ray, some on machines of their own, some of them killed.
 check: lint
-	$(MAKE) test TESTS=
+	$(MAKE) --no-print-directory test TESTS=
 
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
