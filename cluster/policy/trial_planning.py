@@ -93,12 +93,19 @@ def _queue_trial(state: StudyState, experiment: Experiment, plan: StudyPlan) -> 
         trial=trial,
         attempt=attempt,
         seed=_seed(experiment, trial, is_repeat=is_repeat),
-        priority=_PRIORITY[experiment.kind] + bounded,
+        priority=_urgency(experiment, is_repeat=is_repeat) + bounded,
         place=place,
         rung_s=ladder.next_rung(state, plan, experiment),
         smoke=_smoke(state, experiment, plan),
         is_repeat=is_repeat,
     )
+
+
+def _urgency(experiment: Experiment, *, is_repeat: bool) -> int:
+    """Return how early a trial comes: a verdict that waits for it holds up all that follows."""
+    if is_repeat and experiment.kind is Kind.PROPOSAL:
+        return _PRIORITY[Kind.MERGE]
+    return _PRIORITY[experiment.kind]
 
 
 def _elsewhere(state: StudyState, place: Place, node: str) -> Place:

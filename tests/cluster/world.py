@@ -103,6 +103,7 @@ class World:
         self.probe: Probe | None = None
         """What the baseline tells of its script."""
         self.repeats: dict[TrialId, bool] = {}
+        self.priorities: dict[TrialId, int] = {}
         """Whether each trial was to repeat a measured tree."""
         self.claims: list[tuple[ExperimentId, float, float]] = []
         self.happen(
@@ -184,6 +185,7 @@ class World:
             rung_s=command.rung_s,
         )
         self.repeats[command.trial] = command.is_repeat
+        self.priorities[command.trial] = command.priority
         self.happen(f"{command.trial}/{command.attempt}/queued", event)
 
     def _recordrung(self, command: cmd.RecordRung) -> None:

@@ -142,6 +142,16 @@ def test_a_candidate_that_may_be_luck_is_run_again_and_tells_of_noise(world: Wor
     assert noise(world.state, "another card") == noise(world.state, "cpu")
 
 
+def test_what_is_run_again_goes_before_candidates_that_wait(world: World) -> None:
+    begin(world)
+    maybe, other = world.propose(), world.propose()
+    world.run(maybe, scored(0.9975))
+    world.settle()
+    first, again, waits = (f"{maybe}.1", f"{maybe}.2", f"{other}.1")
+    assert world.priorities[again] > world.priorities[waits] == world.priorities[first]
+    assert world.priorities["e0.1"] > world.priorities[again]
+
+
 def test_a_replicate_that_crashes_is_a_crash(world: World) -> None:
     begin(world)
     maybe = world.propose()
