@@ -46,7 +46,7 @@ def test_without_a_key_the_tuner_goes_on_alone_and_a_run_says_so_before_it_start
     study = make_study(config=CONFIG + MODEL)
     done = study.incumbent("run", "-n", "2", "--hours", "1", "--usd", "5")
     said = done.stderr.splitlines()
-    night = "expect about 6545 trials of 1.1 s (assumed) on 2 slots, and 2 ideas judged"
+    night = "expect about 6545 trials of 1s (assumed) on 2 slots, and 2 ideas judged"
     begin = said.index(night)
     assert said[begin + 1] == "models may cost $5.00 in all ([limits] usd)"
     assert re.fullmatch(
