@@ -208,4 +208,4 @@ def test_what_was_printed_and_what_is_scored_is_never_mixed(study: Study) -> Non
     config = study.repository / "incumbent.toml"
     scored, _, _ = config.read_text().partition("[score]")
     config.write_text(scored.replace('source = "predictions"', ""))
-    assert "was predictions, and incumbent.toml now says" in study.incumbent("run", code=1).stderr
+    assert "was predictions, and incumbent.toml now says" in study.incumbent("run", code=2).stderr

@@ -174,7 +174,8 @@ def test_what_differs_in_comments_or_form_alone_is_refused_by_the_name_of_its_tw
     assert [(event.reason, event.duplicate_of) for event in refused] == [
         (f"the same code as {twin} but for comments or formatting", twin) for twin in ("e1", "e0")
     ]
-    assert [e.experiment for e in told if isinstance(e, ev.TrialQueued)] == ["e0", "e1", "e2"]
+    begun = [event.experiment for event in told if isinstance(event, ev.ExperimentProposed)]
+    assert begun == ["e0", "e1", "e2"]
 
 
 def test_a_proposer_sees_each_result_once_and_failures_too(bench: Bench) -> None:
