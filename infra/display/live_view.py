@@ -54,8 +54,8 @@ class PlainView:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._noticed = ""
-        self._begun: set[str] = set()
-        """What the study was at before it had slots, without its details."""
+        self._phase = ""
+        """What the study was at before it had slots, when last looked at."""
 
     def observe(self, recorded: ev.Recorded, state: StudyState) -> None:
         """Print the event's line, if it is of interest."""
@@ -66,15 +66,15 @@ class PlainView:
     def update(self, facts: StatusFacts) -> None:
         """Print what comes before the first slot, and a standing notice when it is new.
 
-        The rest the events have told.
+        With what a download or [trial] setup prints meanwhile, or ten minutes of it would look like
+        a study that hangs. The rest the events have told.
         """
-        at = facts["phase"].partition(":")[0]
         has_slots = any(slot["state"] != "closed" for slot in facts["slots"])
         # Until a controller has said that it started, what ended the one before it still stands.
         is_early = not (has_slots or facts["stopping"] or facts["finished"])
-        if facts["running"] and is_early and at not in self._begun:
-            self._begun.add(at)
-            self.notice(facts["phase"])
+        if facts["running"] and is_early and facts["phase"] != self._phase:
+            self._phase = facts["phase"]
+            self.notice(self._phase)
         if facts["notice"] not in {"", self._noticed}:
             self.notice(facts["notice"])
         self._noticed = facts["notice"]

@@ -91,6 +91,20 @@ def test_a_terminal_gets_a_picture_that_is_drawn_over() -> None:
     assert "stopping when what runs has finished" in text
 
 
+def test_a_terminal_shows_the_line_that_setup_is_at() -> None:
+    terminal = io.StringIO()
+    console = Console(file=terminal, force_terminal=True, width=80, height=24)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        view = LiveView(live)
+        for line in ("shard 1 of 9\x1b[2J", "shard 2 of 9"):
+            phase = f"preparing: {line}"
+            state, now = Study(slots=0).state, Study().now
+            view.update(status_facts(state, now=now, is_running=True, progress={}, phase=phase))
+    text = terminal.getvalue()
+    assert "preparing: shard 1 of 9" in text
+    assert "preparing: shard 2 of 9" in text
+
+
 def test_lines_go_to_a_pipe_and_leave_standard_output_to_json(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -121,7 +135,7 @@ def test_what_comes_before_the_first_slot_is_told_step_by_step() -> None:
         view.update(status_facts(state, now=study.now, is_running=True, progress={}, phase=phase))
 
     update(StudyState(), "")
-    steps = ("preparing: torch", "preparing: numpy", "starting Ray", "starting Ray", "")
+    steps = ("preparing: torch", "preparing: numpy", "preparing: numpy", "starting Ray", "")
     for phase in steps:
         update(Study(slots=0).state, phase)
     study.baseline(0.41)
@@ -129,6 +143,7 @@ def test_what_comes_before_the_first_slot_is_told_step_by_step() -> None:
     assert stream.getvalue().splitlines() == [
         "starting",
         "preparing: torch",
+        "preparing: numpy",
         "starting Ray",
         "waiting for workers",
     ]
