@@ -66,6 +66,12 @@ def test_every_verb_with_every_option_is_in_the_command_reference() -> None:
                 assert re.search(rf"[`, ]{spelling}\b", text), f"{verb} {spelling}"
 
 
+def test_every_verb_speaks_json() -> None:
+    silent = {verb for verb, command in verbs().items()
+              if not any("--json" in parameter.opts for parameter in command.params)}  # fmt: skip
+    assert not silent
+
+
 def test_every_configuration_key_is_in_the_reference_with_its_meaning() -> None:
     for key in describe_keys():
         text = section(page("configuration.md"), f"### `{key.section}`")

@@ -99,9 +99,9 @@ def test_a_machine_that_makes_no_sandbox_runs_nothing_until_told_to(researcher: 
     assert "incumbent run --sandbox none" in doctor.stdout
 
 
-def refused_by_the_controller(user: User) -> str:
+def refused_by_the_controller(user: User, *args: str) -> str:
     """Run a study that cannot begin; it is to end by itself, and leave nothing running."""
-    said = user.refused(FAILURE, "run")
+    said = user.refused(FAILURE, "run", *args)
     assert "failed: " in said
     assert find_controller(user.home) is None
     with opened(user.home) as study:
@@ -123,6 +123,14 @@ def test_a_node_that_cannot_run_the_trials(researcher: User, trial: str, words: 
     said = refused_by_the_controller(researcher)
     for word in words:
         assert word in said
+
+
+@pytest.mark.slow
+def test_a_run_without_a_sandbox_says_so_in_one_line(researcher: User) -> None:
+    researcher.write({"incumbent.toml": f'{CONFIG}data = ["~/nowhere"]\n'})  # an end that is near
+    said = refused_by_the_controller(researcher, "--sandbox", "none")
+    told = [line for line in said.splitlines() if "sandbox" in line]
+    assert told == ["sandbox: none - trials run as you, with your files and network"]
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """results.tsv: karpathy/autoresearch's five columns, and what becomes which row."""
 
 import csv
+from collections import Counter
 from collections.abc import Callable
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -165,17 +166,36 @@ def test_a_deleted_file_comes_back_whole(study: Study, path: Path) -> None:
     assert [row[3] for row in rows(path)] == ["status", "keep", "discard"]
 
 
-def test_the_analysis_notebook_of_autoresearch_can_read_it(study: Study, path: Path) -> None:
-    """What its cells compute, without pandas: baseline, running minimum, kept descriptions."""
+def test_the_analysis_notebook_of_autoresearch_can_read_it(path: Path) -> None:
+    """What its cells compute, one after another; without pandas, which no one else here needs."""
+    study = Study()
+    study.watch(ResultsTsv(path, metric(name="val_bpb")))
+    study.baseline(0.41)
     study.discard('an "unfinished quotation', 0.5)
     study.keep('"LR" up', 0.38)
     study.crash("NaN")
-    study.keep("DEPTH 2 -> 3", 0.31)
+    study.keep("DEPTH 2 -> 3", 0.28)
+    study.discard("close", 0.4)
+    # It is loaded; numbers are numbers, and statuses are stripped and in capitals.
     with path.open(encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file, delimiter="\t"))
-    valid = [row for row in table if row["status"].upper() != "CRASH"]
-    kept = [row for row in valid if row["status"].upper() == "KEEP"]
-    assert float(table[0]["val_loss"]) == 0.41
-    assert {row["status"].upper() for row in table} == {"KEEP", "DISCARD", "CRASH"}
-    assert list(accumulate((float(row["val_loss"]) for row in kept), min)) == [0.41, 0.38, 0.31]
-    assert [row["description"] for row in kept] == ["baseline", "'LR' up", "DEPTH 2 -> 3"]
+    assert list(table[0]) == ["commit", "val_bpb", "memory_gb", "status", "description"]
+    bpb = [float(row["val_bpb"]) for row in table]
+    assert [float(row["memory_gb"]) for row in table] == [44.0, 44.0, 44.0, 0.0, 44.0, 44.0]
+    words = [row["status"].strip().upper() for row in table]
+    # Outcomes are counted, and the rate of those that are kept.
+    assert Counter(words) == {"KEEP": 3, "DISCARD": 2, "CRASH": 1}
+    kept = [at for at, word in enumerate(words) if word == "KEEP"]
+    assert [table[at]["description"] for at in kept] == ["baseline", "'LR' up", "DEPTH 2 -> 3"]
+    # The picture: without crashes, those at or below the first; and the least so far.
+    valid = [at for at, word in enumerate(words) if word != "CRASH"]
+    below = [at for at in valid if bpb[at] <= bpb[valid[0]] + 0.0005]
+    assert [at for at in below if words[at] == "DISCARD"] == [5]
+    assert [at for at in below if words[at] == "KEEP"] == kept
+    assert list(accumulate((bpb[at] for at in kept), min)) == [0.41, 0.38, 0.28]
+    # Totals, and what each that was kept brought against the one before it.
+    best = min(kept, key=lambda at: bpb[at])
+    assert (bpb[0], bpb[best], table[best]["description"]) == (0.41, 0.28, "DEPTH 2 -> 3")
+    gains = {table[at]["description"]: bpb[last] - bpb[at] for last, at in pairwise(kept)}
+    assert sorted(gains, key=gains.__getitem__, reverse=True) == ["DEPTH 2 -> 3", "'LR' up"]
+    assert sum(gains.values()) == pytest.approx(bpb[0] - bpb[best])

@@ -91,6 +91,24 @@ def test_a_status_shows_best_slots_queue_and_results(study: Study, narrow: io.St
     assert fits(text)
 
 
+def test_a_status_shows_how_many_are_judged_an_hour(study: Study, narrow: io.StringIO) -> None:
+    facts = status(study) | {"rate_per_hour": 42.0}
+    for text in (shown_live(facts), rendered(facts, narrow)):
+        assert "3 of 24, 1 promoted, 42 an hour" in text
+    assert "an hour" not in shown_live(facts | {"rate_per_hour": 0.0})
+
+
+def shown_live(facts: dict) -> str:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(tables.status_view(facts, most_slots=4))
+    return console.file.getvalue()
+
+
+def rendered(facts: dict, stream: io.StringIO) -> str:
+    tables.render_status(facts, file=stream)
+    return stream.getvalue()
+
+
 def test_a_best_that_is_worse_than_the_start_is_said_to_be_worse(narrow: io.StringIO) -> None:
     """As after a revert, or for fewer lines at a loss within noise."""
     study = Study()
