@@ -1,5 +1,7 @@
 """What goes wrong in trials and around them ends well: told apart, and never taken for a score."""
 
+import re
+
 import pytest
 
 from tests.end_to_end.conftest import BY_HAND, CONFIG, MakeStudy, Study
@@ -65,6 +67,7 @@ def test_every_way_to_fail_has_its_name_and_the_others_go_on(make_study: MakeStu
     assert shown["trials"][-1]["outcome"]["tail"] == "METRIC loss=1\ngave up"
     table = [line.split("\t") for line in study.home.results.read_text().splitlines()[1:]]
     assert [row[1] for row in table if row[3] == "crash"] == ["0.000000"] * len(FAILURES)
+    verify_that_only_we_speak(running.output)
     assert f"{len(FAILURES) - 1} crashed, 1 timed out, 1 conflicted" in running.output
     verify_that_others_went_on(study, log["MODE fine -> hang"]["id"])
     kept, conflicted = log["better"], log["good, on the same line"]
@@ -72,6 +75,12 @@ def test_every_way_to_fail_has_its_name_and_the_others_go_on(make_study: MakeStu
     assert conflicted["status"] == "conflicted"
     assert conflicted["reason"] == f"conflicts with {kept['id']} in bench.sh"
     assert f"conflicted {conflicted['id']}: with {kept['id']} in bench.sh" in running.output
+
+
+def verify_that_only_we_speak(output: str) -> None:
+    """Ray says nothing: not its own log, nor what its processes print, which it would prefix."""
+    theirs = re.compile(r"ray::|raylet|gcs_server|\bpid=|\b(INFO|WARNING|ERROR)\b|^\[?\d{4}-\d\d-")
+    assert not [line for line in output.splitlines() if theirs.search(line)]
 
 
 def sleepers(study: Study) -> list[str]:

@@ -1,8 +1,13 @@
 """Terminals come and go: a study lives on, is attached to, watched, interrupted and stopped."""
 
+import fcntl
 import json
+import os
+import pty
+import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -11,6 +16,7 @@ import pytest
 from infra.local.controller_process import find_controller
 from infra.local.controller_start import PROGRAM
 from tests.end_to_end.conftest import BY_HAND, CONFIG, SIGNALS, MakeStudy, Study
+from tests.end_to_end.conftest import PROGRAM as INCUMBENT
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -36,11 +42,14 @@ def test_terminals_come_and_go_and_the_last_one_stops_the_study(study: Study) ->
     assert done.stdout == ""
     refuse_a_second_controller(study)
 
-    attached = study.start("run")
-    study.wait("it to attach", lambda: "attached to the controller" in attached.output)
-    attached.process.kill()  # as a closing terminal does to what does not listen
-    attached.wait()
+    close_the_terminal(study)
+    study.wait_for_status("e1", "running")
+    workers = find_workers(study)
+    assert workers
+    kill_the_controller(study)
     watch_until_judged(study)
+    assert find_workers(study) == workers
+    assert [trial.attempt for trial in study.state().experiments["e1"].trials] == [1]
 
     study.incumbent("submit", "--grid", "GATE=2,3")
     attached = study.start("run")
@@ -82,6 +91,56 @@ def refuse_a_second_controller(study: Study) -> None:
     still = find_controller(study.home)  # its /metrics may have come up meanwhile
     assert still is not None
     assert (still.pid, still.node) == (first.pid, first.node)
+
+
+def close_the_terminal(study: Study) -> None:
+    """Attach in a terminal of its own and close that: the command goes, and nothing else."""
+    first = find_controller(study.home)
+    assert first is not None
+    assert os.getsid(first.pid) == first.pid
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as screen, os.fdopen(theirs, "wb") as terminal:
+        attached = subprocess.Popen(
+            [str(INCUMBENT), "run"],
+            cwd=study.repository,
+            env=study.environment | {"TERM": "xterm"},
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+            preexec_fn=_take_terminal,  # noqa: PLW1509 - it is safe beside other threads
+        )
+        shown = b""
+        while b"attached to the controller" not in shown:
+            shown += screen.read(4096)
+    assert attached.wait(30) == -signal.SIGHUP
+    still = find_controller(study.home)
+    assert still is not None
+    assert still.pid == first.pid
+
+
+def _take_terminal() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def kill_the_controller(study: Study) -> None:
+    """Kill it; the next one finds workers and trial where they are."""
+    first = find_controller(study.home)
+    assert first is not None
+    os.kill(first.pid, signal.SIGKILL)
+    study.incumbent("run", "--detach")
+    second = find_controller(study.home)
+    assert second is not None
+    assert second.pid != first.pid
+
+
+def find_workers(study: Study) -> set[int]:
+    return {
+        process.pid
+        for process, line in study.processes().items()
+        if line.startswith("ray::WorkerActor")
+    }
 
 
 def watch_until_judged(study: Study) -> None:
