@@ -43,6 +43,8 @@ def measure(sizes: Sizes) -> Iterator[Figure]:
 def slow_proposers(sizes: Sizes) -> Iterator[Figure]:
     """Yield how busy imaginary trials keep slots when a model takes its time."""
     for what, quick_s, slow_s in (
+        ("proposals take 0 s", 0.0, None),
+        ("proposals take 1 s", 1.0, None),
         ("proposals take 10 s", 10.0, None),
         ("one proposer takes 10 s, another none", 0.0, 10.0),
     ):
