@@ -12,6 +12,8 @@ from trainer.run_records import EndedBy
 
 _attempt = partial(Attempt, category=Category.PROCESSES)
 _THE_SUPERVISOR_DOES = "the supervisor ends what is left, with or without a sandbox"
+_LIMIT_S = 1.5
+"""Long enough for a script to have begun, on a busy machine as well."""
 
 _DAEMON = """
 import time
@@ -101,7 +103,7 @@ Path(out, "mark").write_text("no-daemon-" + os.urandom(8).hex())
 time.sleep(60)
 """,
         judge=stops_the_clock,
-        timeout_s=0.5,
+        timeout_s=_LIMIT_S,
         control=Control.HARMLESS,
         harmless="""
 import signal, time
@@ -130,7 +132,7 @@ os.kill(launcher, signal.SIGCONT)
         aim="to go on in a daemon when the time is up",
         script=_DAEMON + "daemon(0, 1, 2)\ntime.sleep(60)\n",
         judge=outstays,
-        timeout_s=0.5,
+        timeout_s=_LIMIT_S,
         control=Control.PLAIN,
         why=_THE_SUPERVISOR_DOES,
     ),
@@ -143,7 +145,7 @@ os.kill(launcher, signal.SIGCONT)
         + "os.execve('/usr/bin/python3', ['python3', '-ISc', 'import time; time.sleep(20)', mark],"
         + " {})\n",
         judge=outstays,
-        timeout_s=0.5,
+        timeout_s=_LIMIT_S,
         control=Control.PLAIN,
         why=_THE_SUPERVISOR_DOES,
     ),
@@ -161,7 +163,7 @@ os.kill(launcher, signal.SIGCONT)
         aim="to close its output and go on past the time limit",
         script=_DAEMON + "for number in range(3): os.close(number)\ndaemon()\ntime.sleep(60)\n",
         judge=outstays,
-        timeout_s=0.5,
+        timeout_s=_LIMIT_S,
         control=Control.PLAIN,
         why=_THE_SUPERVISOR_DOES,
     ),
