@@ -268,7 +268,9 @@ def main() -> int:
         if not is_ours:
             return 1
         keep_short(lambda: growing_logs(home))
-        return NodeProcess(home, node=node, slots=int(slots)).run()
+        code = NodeProcess(home, node=node, slots=int(slots)).run()
+        # Under the lock: who waits for it then finds nothing left of this process.
+        os._exit(code)
 
 
 def start_node(home: NodeHome, *, node: str, slots: int) -> subprocess.Popen[bytes]:

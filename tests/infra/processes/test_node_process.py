@@ -3,6 +3,8 @@
 import json
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,6 +64,23 @@ def reported(
 
 
 LEFT = Drive((("left", "drained"),), 0)
+SLOW_TO_GO = """
+import atexit, sys, time
+from infra.processes import node_process
+atexit.register(time.sleep, 30)
+node_process.NodeProcess.run = lambda _: 7
+sys.exit(node_process.main())
+"""
+"""A node process of which much is left to do, were it to end as others do."""
+
+
+def test_who_waits_for_its_lock_finds_nothing_left_of_it(incumbent_home: Path) -> None:
+    home = NodeHome.locate(HEAD)
+    home.create()
+    program = (sys.executable, "-c", SLOW_TO_GO, HEAD, "rig", "1")
+    assert subprocess.run(program, check=False, timeout=20).returncode == 7
+    with home.held() as is_ours:
+        assert is_ours
 
 
 def test_what_a_node_writes_for_as_long_as_it_lives_is_known(home: NodeHome) -> None:
