@@ -1,6 +1,7 @@
 """constraints.txt: a fresh environment has what this one has, to the version."""
 
 import re
+import sysconfig
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -17,7 +18,10 @@ def test_every_package_of_this_environment_is_pinned_by_name_and_version_alone()
             found = PIN.fullmatch(line)
             assert found, line
             pins[plain(found[1])] = found[2]
-    here = {plain(each.name): each.version.partition("+")[0] for each in distributions()}
+    # Not all of sys.path: importing Ray adds its `thirdparty_files`, packages of its own.
+    folders = list({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+    installed = distributions(path=folders)
+    here = {plain(each.name): each.version.partition("+")[0] for each in installed}
     held = {name: version for name, version in here.items() if not UNPINNED.fullmatch(name)}
     assert {name: pins.get(name) for name in held} == held
 
