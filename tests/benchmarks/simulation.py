@@ -9,13 +9,24 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 
 from cluster.simulation.course import play
 from cluster.simulation.landscape import load_landscape
 from cluster.simulation.setup import Setup
 from cluster.simulation.study import METRIC
+from cluster.simulation.summary import Speedup, speedup
 from eval.bayes import BayesJudge
-from infra.simulations.simulations import REDUCERS, Answer, Question, simulate
+from infra.simulations.simulations import (
+    REDUCERS,
+    Answer,
+    Cell,
+    Policy,
+    Question,
+    cells,
+    play_all,
+    simulate,
+)
 from tests.benchmarks.figures import Aim, Figure, at_least, at_most
 from tests.benchmarks.sizes import Sizes
 
@@ -23,6 +34,8 @@ NAME = "simulation"
 LANDSCAPES = ("published", "long_tail")
 NOISE = 0.0005
 HOURS = 8.0
+BEGINNING_H = 1.5
+"""Of a study on 64 slots, which by then has long overtaken what one slot has after eight hours."""
 SPEEDUPS = {8: at_least(6.5), 64: at_least(18)}
 EFFICIENCIES = {8: at_least(0.8)}
 GAPS = {8: at_most(0.1)}
@@ -32,28 +45,32 @@ GAPS = {8: at_most(0.1)}
 def measure(sizes: Sizes) -> Iterator[Figure]:
     """Yield the simulator's speed, and the figures of every judge and every reducer."""
     yield speed(8, range(sizes.repeats), HOURS)
+    seeds = tuple(range(sizes.seeds))
     for name in LANDSCAPES:
-        for question in _questions(name, sizes):
+        eight = _question(name, seeds, slots=8, judges=("greedy", "sequential"))
+        for question in (eight, replace(eight, judges=("bayes",), reducers=REDUCERS)):
             for answer in simulate(question, _progress):
                 yield from figures(name, answer)
+                yield from sooner(name, answer.cell, answer.summary.speedup, len(seeds))
+        if sizes.seeds_of_many_slots:
+            many = _question(name, seeds, slots=64, judges=("greedy", "bayes"))
+            few = replace(many, seeds=seeds[: sizes.seeds_of_many_slots])
+            for answer in simulate(few, _progress):
+                yield from figures(name, answer)
+            yield from begun(many)
 
 
-def _questions(name: str, sizes: Sizes) -> Iterator[Question]:
-    landscape = load_landscape(name).changed(runs__noise=NOISE)
-    few, many = tuple(range(sizes.seeds)), tuple(range(sizes.seeds_of_many_slots))
-
-    eight = Question(
+def _question(
+    name: str, seeds: tuple[int, ...], *, slots: int, judges: tuple[Policy, ...]
+) -> Question:
+    return Question(
         name=name,
-        landscape=landscape,
-        slots=(8,),
-        judges=("greedy", "sequential"),
+        landscape=load_landscape(name).changed(runs__noise=NOISE),
+        slots=(slots,),
+        judges=judges,
         hours=HOURS,
-        seeds=few,
+        seeds=seeds,
     )
-    yield eight
-    yield replace(eight, judges=("bayes",), reducers=REDUCERS)
-    if many:
-        yield replace(eight, slots=(64,), judges=("greedy", "bayes"), seeds=many)
 
 
 def speed(slots: int, seeds: Sequence[int], hours: float) -> Figure:
@@ -77,42 +94,67 @@ def speed(slots: int, seeds: Sequence[int], hours: float) -> Figure:
 
 def figures(landscape: str, answer: Answer) -> Iterator[Figure]:
     """Yield what one policy came to: medians over seeds, each with its interval of 95 %."""
-    slots, courses, speedup = answer.cell.slots, answer.courses, answer.summary.speedup
-    what = f"{landscape}, {slots} slots, {answer.cell.judge}, {answer.cell.reducer}"
-    has_aims = answer.cell.judge == "bayes" and answer.cell.reducer == "chain"
+    what, courses = _what(landscape, answer.cell), answer.courses
 
-    def over_seeds(
-        name: str, unit: str, values: Sequence[float], aims: Mapping[int, Aim]
-    ) -> Figure:
+    def over_seeds(name: str, unit: str, values: Sequence[float], aim: Aim | None = None) -> Figure:
         return Figure(
             bench=NAME,
             name=f"{what}: {name}",
             unit=unit,
             values=values,
             interval=median_interval(values),
-            aim=aims.get(slots) if has_aims else None,
+            aim=aim,
         )
 
-    yield over_seeds("true gain", "e-3", [1000 * course.true for course in courses], {})
+    yield over_seeds("true gain", "e-3", [1000 * course.true for course in courses])
     gaps = [1000 * (course.claimed - course.true) for course in courses]
-    yield over_seeds("claimed less true", "e-3", gaps, GAPS)
+    yield over_seeds("claimed less true", "e-3", gaps, _aim(answer.cell, GAPS))
     moved = [course for course in courses if course.promotions]
     shares = [100 * course.false_promotions / course.promotions for course in moved]
     if shares:
-        yield over_seeds("false promotions", "%", shares, {})
-    if speedup.mean is None:
+        yield over_seeds("false promotions", "%", shares)
+
+
+def begun(question: Question, beginning_h: float = BEGINNING_H) -> Iterator[Figure]:
+    """Yield speed-ups on many slots from the beginning of each study, which is sooner simulated.
+
+    A whole study on 64 slots takes eight times as long as one on 8.
+    """
+    reference = Cell(slots=1, judge="greedy")
+    ends = play_all([reference.setup(question, seed) for seed in question.seeds])
+    target = fmean(course.true for course in ends)
+    beginning = replace(question, hours=beginning_h)
+    for cell in cells(beginning):
+        courses = list(play_all([cell.setup(beginning, seed) for seed in question.seeds]))
+        found = speedup(courses, target, question.hours)
+        yield from sooner(question.name, cell, found, len(courses))
+
+
+def sooner(landscape: str, cell: Cell, found: Speedup, seeds: int) -> Iterator[Figure]:
+    """Yield how many times sooner a policy has what one greedy slot has at the end."""
+    if found.mean is None:
         return
-    interval = (speedup.low or 0.0, speedup.high or math.inf)
-    for name, per, aims in (("speed-up", 1, SPEEDUPS), ("per slot", slots, EFFICIENCIES)):
+    low, high = found.low or 0.0, found.high or math.inf
+    for name, per, aims in (("speed-up", 1, SPEEDUPS), ("per slot", cell.slots, EFFICIENCIES)):
         yield Figure(
             bench=NAME,
-            name=f"{what}: {name}",
+            name=f"{_what(landscape, cell)}: {name}",
             unit="x",
-            values=[speedup.mean / per],
-            interval=(interval[0] / per, interval[1] / per),
-            count=len(courses),
-            aim=aims.get(slots) if has_aims else None,
+            values=[found.mean / per],
+            interval=(low / per, high / per),
+            count=seeds,
+            aim=_aim(cell, aims),
         )
+
+
+def _what(landscape: str, cell: Cell) -> str:
+    return f"{landscape}, {cell.slots} slots, {cell.judge}, {cell.reducer}"
+
+
+def _aim(cell: Cell, aims: Mapping[int, Aim]) -> Aim | None:
+    """Return what the default policy aims at on so many slots; nothing for the others."""
+    is_default = cell.judge == "bayes" and cell.reducer == "chain"
+    return aims.get(cell.slots) if is_default else None
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:

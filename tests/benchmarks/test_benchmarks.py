@@ -215,7 +215,9 @@ def test_a_policy_is_told_by_medians_over_its_simulated_studies() -> None:
     )
     (answer,) = simulate(question, lambda _done, _of: None)
 
-    found = {f.name.rpartition(": ")[2]: f for f in simulation.figures("published", answer)}
+    sooner = simulation.sooner("published", answer.cell, answer.summary.speedup, 3)
+    figures = (*simulation.figures("published", answer), *sooner)
+    found = {f.name.rpartition(": ")[2]: f for f in figures}
 
     gains = sorted(1000 * course.true for course in answer.courses)
     assert found["true gain"].median == gains[1]
@@ -224,6 +226,24 @@ def test_a_policy_is_told_by_medians_over_its_simulated_studies() -> None:
     assert found["per slot"].median == pytest.approx(found["speed-up"].median / 2)
     assert "(95 %)" in found["speed-up"].cells()[3]
     assert found["speed-up"].cells()[4] == "3"
+
+
+def test_speed_ups_are_found_in_the_beginning_of_studies_as_in_the_whole() -> None:
+    question = Question(
+        name="published",
+        landscape=load_landscape("published"),
+        slots=(16,),
+        judges=("greedy",),
+        hours=2.0,
+        seeds=(0, 1, 2),
+    )
+    (answer,) = simulate(question, lambda _done, _of: None)
+    whole = list(simulation.sooner("published", answer.cell, answer.summary.speedup, 3))
+
+    begun = list(simulation.begun(question, 1.0))
+
+    assert begun == whole
+    assert begun[0].median > 2  # so it was reached within that hour
 
 
 def test_the_simulators_speed_is_one_figure_a_study() -> None:
