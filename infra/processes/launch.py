@@ -43,7 +43,7 @@ def prepare_study(source: SourceRepository, config: StudyConfig) -> Prepared:
     Raises:
         SourceProblem: the repository cannot be studied.
         ConfigError: the study exists and measures something else.
-        StudyProblem: its mirror is all there is of it.
+        StudyProblem: its mirror, or its ledger, is all there is of it.
         LedgerAway, WrongServer, ServerFailed: there is no server to keep the ledger.
     """
     require_git()
@@ -51,13 +51,16 @@ def prepare_study(source: SourceRepository, config: StudyConfig) -> Prepared:
     home = StudyHome.of(source.toplevel, config.study.name)
     base = source.resolve(config.study.base)
     _require_no_mere_mirror(home, source)
-    if not home.exists():
+    is_new = not home.exists()
+    if is_new:
         _check_files(lambda path: source.read_text(base, path), base, config)
     home.create()
     server = Server(home, config.cluster.redis)
     study = join(home, server, server.ensure())
     try:
         state = study.state()
+        if is_new:
+            _require_none_elsewhere(home, state)
         if not state.study:
             _begin_repository(home, source, config, base)
             _begin(study, config, base)
@@ -173,6 +176,18 @@ def _require_no_mere_mirror(home: StudyHome, source: SourceRepository) -> None:
             f"{home.directory}, and nothing is overwritten: `incumbent rebuild` makes the study of "
             "it, `incumbent import-ledger FILE` of a copy, and another [study] name begins a new "
             "one"
+        )
+
+
+def _require_none_elsewhere(home: StudyHome, state: StudyState) -> None:
+    """Raise StudyProblem where the ledger of a new study is that of another machine's."""
+    # Whoever begins it here makes its repository before its ledger, so also one who is quicker.
+    if state.study and not home.git.exists():
+        home.discard()
+        raise StudyProblem(
+            f"the server that [cluster] redis names holds a study {state.study} of a repository at "
+            f"{home.repository}, and nothing of it is on this machine: give [study] name another "
+            "name if that is another machine's, or bring its folder back if this one has lost it"
         )
 
 

@@ -7,6 +7,7 @@ import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -44,6 +45,26 @@ def test_a_redis_address_that_is_no_url(researcher: User) -> None:
     said = researcher.refused(USAGE, "run")
     assert "[cluster] redis" in said
     assert "redis://host:6379/0" in said
+
+
+def test_a_redis_with_the_study_of_another_machine_whose_repository_has_the_same_path(
+    researcher: User, server_url: str
+) -> None:
+    with_redis(researcher, server_url)
+    researcher.done("submit", "--set", "LR=0.3")
+    with opened(researcher.home) as study:
+        ours = study.state()
+    state = researcher.folder.parent / "of another machine"
+    other = replace(researcher, variables={**researcher.variables, "INCUMBENT_HOME": str(state)})
+    for refs in other.git("for-each-ref", "--format=%(refname)", "refs/incumbent").split():
+        other.git("update-ref", "-d", refs)  # its own clone has none
+    for words in (("submit", "--set", "LR=0.4"), ("run", "--sandbox", "none")):
+        said = other.refused(FAILURE, *words)
+        assert f"holds a study mar5 of a repository at {researcher.folder}" in said
+        assert "give [study] name another name" in said
+    assert not list(state.glob("studies/*"))
+    with opened(researcher.home) as study:
+        assert study.state() == ours
 
 
 class _OldRedis(socketserver.StreamRequestHandler):
