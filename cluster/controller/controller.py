@@ -207,8 +207,7 @@ class Controller:
 
     def _close_task(self, task: str, proposer: str, reason: str) -> None:
         event = ev.TaskClosed(task=task, proposer=proposer, reason=reason)
-        self._parts.performer.record(f"{task}/closed/{self._state.seq}", event)
-        self._catch_up()
+        self._record(f"{task}/closed/{self._state.seq}", event)
 
     def _accept(self, answer: Answer) -> None:
         """Make experiments of an answer; what comes too late is used by the next controller."""
@@ -246,8 +245,7 @@ class Controller:
         calls = tuple(c for c, plan in self._state.replies.items() if plan.proposer == proposer)
         if calls:
             event = ev.AnswerUsed(calls=calls)
-            self._parts.performer.record(f"{'+'.join(sorted(calls))}/used", event)
-            self._catch_up()
+            self._record(f"{'+'.join(sorted(calls))}/used", event)
 
     def _without_proposals(self, answer: Answer) -> None:
         """Note that a proposer is in trouble, gives a task up, or has run dry."""
@@ -261,8 +259,7 @@ class Controller:
         else:
             reason = answer.problem or "has nothing more to suggest"
             done = ev.ProposerExhausted(proposer=answer.proposer, reason=reason)
-            self._parts.performer.record(f"{self._parts.epoch}/{answer.proposer}/exhausted", done)
-        self._catch_up()
+            self._record(f"{self._parts.epoch}/{answer.proposer}/exhausted", done)
 
     def _put_off(
         self, proposer: str, reason: str, at_least_s: float = 0.0, *, is_idle: bool = False
@@ -275,6 +272,9 @@ class Controller:
             is_idle=is_idle,
         )
         name = f"{self._parts.epoch}/{proposer}/failed/{self._state.seq}"
+        self._record(name, event)
+
+    def _record(self, name: str, event: ev.Event) -> None:
         self._parts.performer.record(name, event)
         self._catch_up()
 
@@ -327,8 +327,7 @@ class Controller:
             log.warning("%s", problem.text)
             if problem.is_fatal and not self._state.finished:
                 event = ev.StudyFinished(reason=problem.text, failed=True)
-                self._parts.performer.record(f"finished/{self._parts.epoch}", event)
-                self._catch_up()
+                self._record(f"finished/{self._parts.epoch}", event)
 
     def _mirror(self, *, is_last: bool = False) -> None:
         if is_last or time.monotonic() - self._mirrored >= MIRROR_S:
@@ -393,7 +392,6 @@ class Controller:
         self._parts.queue.expire(now=self._parts.clock(), even_live=True)
         reason = self._state.finished or "stopped"
         event = ev.ControllerStopped(epoch=self._parts.epoch, reason=reason)
-        self._parts.performer.record(f"stopped/{self._parts.epoch}", event)
-        self._catch_up()
+        self._record(f"stopped/{self._parts.epoch}", event)
         self._mirror(is_last=True)
         self._snapshot(is_last=True)
