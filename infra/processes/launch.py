@@ -98,8 +98,8 @@ def prepare_run(source: SourceRepository, config: StudyConfig) -> Prepared:
     study.server.release(study.client)
     if config.cluster.redis:
         raise StudyProblem(
-            f"the baseline of {state.study} failed, and there is a newer commit: give [study] name "
-            "another name to begin a study from that"
+            f"the baseline of {state.study} failed, and [study] base is another commit now: give "
+            "[study] name another name to begin a study from that"
         )
     Mirror(
         StudyRepository.open(study.home.git, study=study.home.name), study.home.repository
@@ -238,7 +238,7 @@ def _notes(source: SourceRepository, state: StudyState, base: str) -> list[str]:
         notes.append("the study is paused: `incumbent resume` lets it go on")
     if state.base_commit != base:
         notes.append(
-            f"{base[:10]} is newer than that and not part of the study "
+            f"commit {base[:10]}, where [study] base is now, is not part of the study "
             "(`incumbent submit --branch` brings changes in)"
         )
     elif source.changes().is_dirty:
