@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
+from cluster.ledger.ledger import LedgerAway
+from cluster.state.invariants import check
 from cluster.state.state import StudyState
 from infra.local.controller_process import find_controller
 from infra.local.home import StudyHome
@@ -282,15 +285,20 @@ def make_study(tmp_path: Path, environment: dict[str, str]) -> Iterator[MakeStud
         return study
 
     yield make
+    ends: list[StudyState] = []
     for study in made:
         for prompt in study.prompts:
             prompt.process.kill()
             prompt.wait()
         if study.home.exists():
             study.incumbent("stop", "--now")
+            with suppress(LedgerAway):  # a test of its own server has ended that
+                ends.append(study.state())
     left = [line for study in made for line in study.processes().values()]
     left += [path for study in made for path in cleared(study.home.runtime())]
     assert not left
+    for state in ends:
+        check(state)
 
 
 def cleared(runtime: Path) -> list[str]:
