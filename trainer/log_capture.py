@@ -12,11 +12,13 @@ second and at the end): at any time the file is a whole one, at most one such in
 """
 
 import errno
+import fcntl
 import math
 import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 
 from eval.metric import Metric, MetricReader
 
@@ -51,6 +53,8 @@ _WITHOUT_WIDTH_OR_CLASS = re.compile(r"\\[AbBdDsSwWZ][*+?]*|[.^$*+?]")
 class LogFile:
     """The first and the last bytes of a stream, in a file; counts those in between.
 
+    While it is open its file is locked, for `is_open_log`.
+
     Only construction raises OSError. Once writing has failed (ENOSPC, EDQUOT, EFBIG), `problem`
     says why; the file is left as it is, and the stream is still counted and its end remembered.
     """
@@ -69,6 +73,8 @@ class LogFile:
                 os.close(self._file)
                 raise OSError(errno.EMLINK, "the log has a second name", path)
             os.ftruncate(self._file, 0)
+        with suppress(OSError):  # some file systems have no locks; never wait for a stranger's
+            fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         self._head = head_bytes
         self._tail = tail_bytes
         self._recent = bytearray()
@@ -123,6 +129,21 @@ class LogFile:
                 rest = rest[os.write(self._file, rest) :]
         except OSError as error:
             self.problem = error
+
+
+def is_open_log(path: str | os.PathLike[str]) -> bool:
+    """Say whether a trial's output still goes to a log."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno == errno.EWOULDBLOCK
+    finally:
+        os.close(file)
+    return False
 
 
 class OutputScanner:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trainer.folder_use import FolderUse
 from trainer.limits import GB
+from trainer.log_capture import is_open_log
 from trainer.paths import KINDS, WorkerPaths
 from trainer.ports import CodeAway
 from trainer.trial import ExperimentId, experiment_id
@@ -52,6 +53,7 @@ class Keeper:
             return ()
         size = self._measure(name, self._paths.logs_of(name))
         with locked(self._index.with_suffix(".lock")):
+            _restore(self._paths, name)
             sizes = self._sizes()
             missed = self._missed(sizes)
             sizes.update(missed)
@@ -79,8 +81,9 @@ class Keeper:
         for name in list(sizes):
             if excess <= 0:
                 break
-            if name != newest and self._may_go(name, spared):
-                self._remove(name, logs.get(name, ()))
+            of_it = logs.get(name, ())
+            if name != newest and self._may_go(name, spared) and not _is_running(of_it):
+                self._remove(name, of_it)
                 excess -= sizes.pop(name)
                 gone.append(name)
         return tuple(gone)
@@ -102,13 +105,15 @@ class Keeper:
     def _missed(self, sizes: Mapping[str, int]) -> dict[str, int]:
         """Return, once, what there is of attempts of which nobody took note.
 
-        Their workers were killed, as this one's predecessor may have been, or are still at them.
+        Their workers were killed, as this one's predecessor may have been. Who is still at one will
+        take note of it.
         """
         if self._has_looked:
             return {}
         self._has_looked = True
         logs = self._paths.logs()
-        return {name: self._measure(name, logs[name]) for name in logs if name not in sizes}
+        missed = [name for name in logs if name not in sizes and not _is_running(logs[name])]
+        return {name: self._measure(name, logs[name]) for name in missed}
 
     def _sizes(self) -> dict[str, int]:
         """Return what is kept, the oldest first, by the index, or by a look where there is none."""
@@ -135,7 +140,8 @@ class Keeper:
         parts += [(path, name) for name, paths in logs.items() for path in paths]
         parts.sort(key=lambda part: part[0].lstat().st_mtime)
         names = dict.fromkeys(name for _, name in parts)
-        return {name: self._measure(name, logs.get(name, ())) for name in names}
+        ended = [name for name in names if not _is_running(logs.get(name, ()))]
+        return {name: self._measure(name, logs.get(name, ())) for name in ended}
 
     def _measure(self, name: str, logs: Iterable[Path]) -> int:
         folders = [self._paths.kept(kind, name) for kind in KINDS]
@@ -155,6 +161,19 @@ def is_pruned(paths: WorkerPaths, name: str) -> bool:
         return name in _pruned(paths).read_text("utf-8").splitlines()
     except FileNotFoundError:
         return False
+
+
+def _restore(paths: WorkerPaths, name: str) -> None:
+    """Forget that an attempt's had gone: more of it came, as from a node where it still ran."""
+    if is_pruned(paths, name):
+        gone = _pruned(paths).read_text("utf-8").splitlines()
+        fresh = _pruned(paths).with_suffix(".new")
+        fresh.write_text("".join(f"{other}\n" for other in gone if other != name), "utf-8")
+        fresh.replace(_pruned(paths))
+
+
+def _is_running(logs: Iterable[Path]) -> bool:
+    return any(is_open_log(log) for log in logs)
 
 
 def _pruned(paths: WorkerPaths) -> Path:

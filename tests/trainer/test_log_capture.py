@@ -1,3 +1,4 @@
+import fcntl
 import os
 import re
 import time
@@ -15,6 +16,7 @@ from trainer.log_capture import (
     LogFile,
     OutputScanner,
     as_shown,
+    is_open_log,
     parse_points,
     printable,
     required_text,
@@ -103,6 +105,25 @@ def test_what_a_trial_planted_for_the_next_log_is_neither_waited_for_nor_emptied
     with pytest.raises(OSError, match="second name"):
         LogFile(str(tmp_path / "log"))
     assert (tmp_path / "thesis").read_text() == "years of work"
+
+
+def test_a_log_is_known_to_be_open_until_it_is_closed(tmp_path):
+    path = tmp_path / "e1.1.log"
+    assert not is_open_log(path)
+    file = LogFile(str(path))
+    assert is_open_log(path)
+    file.close()
+    assert not is_open_log(path)
+
+
+def test_a_lock_of_a_stranger_on_a_log_keeps_nobody_from_writing(tmp_path):
+    path = tmp_path / "e1.1.log"
+    with path.open("w") as planted:
+        fcntl.flock(planted, fcntl.LOCK_EX)
+        file = LogFile(str(path))
+        file.write(b"loss: 1\n")
+        file.close()
+    assert path.read_bytes() == b"loss: 1\n"
 
 
 def test_numbers_are_kept_only_if_they_can_be_written_down_and_subtracted(tmp_path):

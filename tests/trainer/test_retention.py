@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from trainer.log_capture import LogFile
 from trainer.paths import WorkerPaths
 from trainer.ports import CodeAway
 from trainer.removal import remove_tree
@@ -132,6 +133,36 @@ def test_logs_of_a_worker_that_was_killed_count_for_the_next(
     assert keeper.note(leave(paths, "e4.1-1")) == ("e1.1-1",)
     assert keeper.note(leave(paths, "e5.1-1")) == ("e2.1-1",)
     assert kept(paths, "logs") == ["e3.1.log"]
+
+
+@pytest.mark.parametrize("has_index", [True, False])
+def test_the_log_of_a_trial_that_runs_in_another_slot_stays(
+    has_index: bool, make: Make, paths: WorkerPaths
+) -> None:
+    if has_index:
+        make().note(leave(paths, "e1.1-1"))
+    print_much(paths, "", "e2.1-smoke.log")
+    running = LogFile(str(paths.study / "logs" / "e2.1.log"))
+    tight = make(most_gb=0.5 * FILE_BYTES / 1e9)
+    tight.note(leave(paths, "e3.1-1"))
+    assert kept(paths, "logs") == ["e2.1-smoke.log", "e2.1.log"]
+    assert not is_pruned(paths, "e2.1-1")
+
+    running.close()
+    assert tight.note("e2.1-1") == ("e3.1-1",)
+    assert tight.note(leave(paths, "e4.1-1")) == ("e2.1-1",)
+    assert kept(paths, "logs") == []
+
+
+def test_what_comes_of_an_attempt_after_something_of_it_had_gone_is_there(
+    make: Make, paths: WorkerPaths
+) -> None:
+    keeper = make(most_gb=0.5 * FILE_BYTES / 1e9)
+    for name in ("e1.1-1", "e2.1-1", "e3.1-1"):
+        keeper.note(leave(paths, name))
+    keeper.note(leave(paths, "e2.1-1"))
+    gone = [is_pruned(paths, name) for name in ("e1.1-1", "e2.1-1", "e3.1-1")]
+    assert gone == [True, False, True]
 
 
 def test_what_was_there_before_there_was_an_index_counts(make: Make, paths: WorkerPaths) -> None:
