@@ -10,7 +10,7 @@ from trainer.frozen import FrozenCheck
 from trainer.materialise import Materialiser
 from trainer.run_records import RunProgress, RunReport, RunRequest
 from trainer.supervisor_client import Supervisor
-from trainer.trial import Rung, TrialSpec
+from trainer.trial import TrialSpec
 
 
 class Bay:
@@ -84,13 +84,9 @@ class Bay:
             self._materialiser.keep_caches(self._spec)
 
     def tidy(self) -> None:
-        """Keep what the trial left, once it has ended, and be free for the next.
-
-        Of a smoke run nothing is kept but its log.
-        """
+        """Keep what the trial left, once it has ended, and be free for the next."""
         if self._spec is not None:
-            is_full = self._spec.rung is Rung.FULL
-            (self._materialiser.tidy if is_full else self._materialiser.drop)(self._spec)
+            self._materialiser.tidy(self._spec)
         self._spec = self._request = None
 
     def clear(self, *, is_over: bool = False) -> None:

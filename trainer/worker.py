@@ -234,7 +234,7 @@ class Worker:
         turn = self._begin(
             replace(due, run=due.further, further=None, since=ended.over_at, smoke=smoke)
         )
-        ended.running.bay.tidy()
+        ended.running.bay.clear()  # but for its log
         return turn
 
     def _change(self, ended: _Ended) -> _Running | _Failed | None:
@@ -319,8 +319,9 @@ class Worker:
             if outcome is not None and outcome.ending is Ending.SCORED:
                 check = bay.inspect()
                 bay.keep_caches()  # before the outcome is known, and brings more trials
-            if outcome is not None and outcome.crash is CrashKind.DISK_LIMIT:
-                bay.clear(is_over=True)  # of what was too much nothing is kept
+            is_too_much = outcome is not None and outcome.crash is CrashKind.DISK_LIMIT
+            if is_too_much or ended.due.run.rung is Rung.SMOKE:
+                bay.clear(is_over=True)  # nothing of it is kept but its log
             else:
                 bay.tidy()
             if outcome is not None:

@@ -1,5 +1,6 @@
 """Trials of two runs: a smoke run, and the full run if that went well."""
 
+import re
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,10 @@ def test_a_smoke_run_goes_before_the_full_run_under_the_same_lease(bench: Bench)
 def test_a_smoke_run_that_fails_is_the_end_of_its_trial(
     how: str, ending: Ending, crash: CrashKind | None, reason: str, bench: Bench
 ) -> None:
+    bench.keep_gb = 1.0
     script = f"touch $INCUMBENT_OUT/left; if {IS_SMOKE}; then {how}; fi; {SCORE}"
     leases = bench.serve(
+        bench.lease(SCORE, trial="e9.1"),
         smoked(bench, script, timeout_s=1.25),
         bench.lease(SCORE, trial="e2.1"),
         on_reserve=first_in_line,
@@ -69,6 +72,10 @@ def test_a_smoke_run_that_fails_is_the_end_of_its_trial(
     assert leases.outcomes["e2.1"].value == 1.0
     assert not (bench.paths.study / "out").exists()
     assert list(bench.paths.study.glob("runs/*/*/src")) == []
+    counted = dict(re.findall(r"(.+)\t(.+)\n", (bench.paths.study / "kept").read_text()))
+    printed = bench.paths.study / "logs" / "e1.1-smoke.log"
+    assert [*counted] == ["e9.1-1", "e1.1-1", "e2.1-1"]
+    assert counted["e1.1-1"] == str(printed.stat().st_size)
 
 
 @pytest.mark.parametrize(

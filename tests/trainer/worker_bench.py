@@ -159,6 +159,7 @@ class Bench:
     results: ResultSink | None = None
     editable: tuple[str, ...] = ()
     seed_pattern: str = ""
+    keep_gb: float = 0.0
 
     def serve(
         self, *waiting: Lease | NoWork | type[ConnectionError], **hooks: Any
@@ -180,6 +181,7 @@ class Bench:
             limits=self.limits,
             editable=self.editable,
             seed_pattern=self.seed_pattern,
+            keep_gb=self.keep_gb,
         )
         Worker(
             slot=SLOT,
