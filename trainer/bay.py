@@ -27,12 +27,16 @@ class Bay:
         """Say whether it holds a trial."""
         return self._spec is not None
 
+    def holds(self, spec: TrialSpec) -> bool:
+        """Say whether that is this very trial."""
+        return self._spec == spec
+
     def prepare(self, spec: TrialSpec) -> None:
         """Make a trial ready instead of any other, with a process that waits for it where possible.
 
         Raises what Materialiser.materialise raises, and RuntimeError.
         """
-        if self._spec == spec:
+        if self.holds(spec):
             return
         self.clear()
         self._hold(spec, self._materialiser.materialise(spec, is_ahead=True))
@@ -40,7 +44,7 @@ class Bay:
 
     def load(self, spec: TrialSpec) -> None:
         """Make a trial ready that is to be started now; raises as `prepare` does."""
-        if self._spec != spec:
+        if not self.holds(spec):
             self.clear()
             self._hold(spec, self._materialiser.materialise(spec))
 

@@ -6,7 +6,9 @@ once, from the first to the last.
 """
 
 import math
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from trainer.ports import Heartbeat, Lease, LeaseSource, Progress, Slot
 from trainer.run_records import RunProgress
@@ -110,3 +112,24 @@ class Hold:
         is_first = self.order is Heartbeat.GO_ON
         self.order = answer
         return is_first
+
+    @contextmanager
+    def kept(self, end: Callable[[], None]) -> Iterator[None]:
+        """Send what is due from a thread while the slot's own does something that may last.
+
+        `end` is called there if the run must be ended.
+        """
+        is_back = threading.Event()
+
+        def keep() -> None:
+            while not is_back.wait(max(0.0, self.next_at - self._clock())):
+                if self.beat():
+                    end()
+
+        thread = threading.Thread(target=keep, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_back.set()
+            thread.join()

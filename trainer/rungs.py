@@ -56,8 +56,10 @@ def ended_with_smoke(smoke: TrialOutcome) -> TrialOutcome:
     )
 
 
-def after_smoke(spec: TrialSpec, smoke: TrialOutcome, full: TrialOutcome) -> TrialOutcome:
-    """Return the outcome of a trial of both runs: the full run's, and what the smoke run adds."""
+def after_smoke(spec: TrialSpec, smoke: TrialOutcome | None, full: TrialOutcome) -> TrialOutcome:
+    """Return the outcome of a trial: its full run's, and what a smoke run before it adds."""
+    if smoke is None:
+        return full
     stages_s = dict(full.stages_s)
     for stage in _BEFORE_FULL:
         stages_s[stage] = stages_s.get(stage, 0.0) + smoke.stages_s.get(stage, 0.0)

@@ -215,7 +215,8 @@ class Worker:
         except (OSError, LookupError, RuntimeError, ValueError) as error:
             bay.clear()
             stages_s = {"materialise": self._clock() - due.since}
-            outcome = _with_smoke(due, lost(error, self._slot.device_class, stages_s))
+            failed = lost(error, self._slot.device_class, stages_s)
+            outcome = after_smoke(due.spec, due.smoke, failed)
             return _Failed(lease=due.hold.lease, outcome=outcome)
         due.hold.note(RunProgress(elapsed_s=0.0), due.run.rung)
         self._busy, self._spare = bay, self._busy
@@ -242,12 +243,19 @@ class Worker:
         self._scoring.settle(ended.due.hold)  # done long ago, unless scoring outlasts a trial
         # A slot without a sandbox would fail one trial after the other, and fast.
         has_failed = ended.report.ended_by is EndedBy.NO_SANDBOX
-        turn = None if has_failed else self._begin_next()
+        due = None if has_failed else self._next_due()
+        if due is not None and self._spare.holds(due.run):
+            turn = self._begin(due)
+            self._finish(ended)
+            return turn
         self._finish(ended)
-        return turn
+        if due is None:
+            return None
+        self._outbox.offer(due.hold.spare_s)  # nobody keeps its lease while this is made ready
+        return self._begin(due)
 
-    def _begin_next(self) -> _Running | _Failed | None:
-        """Start the next trial if one is ready, or a more urgent one if that is what there is."""
+    def _next_due(self) -> _Due | None:
+        """Lease the next trial if one is ready, or a more urgent one if that is what there is."""
         if not self._spare.is_prepared or self._obstacle():
             return None
         try:
@@ -255,7 +263,7 @@ class Worker:
         except ConnectionError:
             self._is_known = False  # what it was leased perhaps is to be given back
             return None
-        return self._begin(self._first_run(answer)) if isinstance(answer, Lease) else None
+        return self._first_run(answer) if isinstance(answer, Lease) else None
 
     def _watch(self, running: _Running) -> _Ended:
         """Keep the lease alive until the run has ended."""
@@ -275,7 +283,7 @@ class Worker:
                 running.bay.cancel()
             if hold.spare_s and self._clock() >= prepare_at:
                 if hold.order is Heartbeat.GO_ON:
-                    self._prepare(running.due.further, hold.spare_s)
+                    self._prepare(running, hold.spare_s)
                 elapsed_s = self._clock() - running.started_at
                 prepare_at = self._clock() + look_again_s(
                     elapsed_s, hold.lease.ttl_s, is_prepared=self._spare.is_prepared
@@ -291,9 +299,9 @@ class Worker:
             return replace(ended, report=replace(ended.report, ended_by=EndedBy.CANCEL))
         return replace(ended, predicted=told, over_at=self._clock())
 
-    def _prepare(self, further: TrialSpec | None, patience_s: float) -> None:
-        """Make ready what runs next, if it is not: `further`, or what the queue names."""
-        run = further
+    def _prepare(self, running: _Running, patience_s: float) -> None:
+        """Make ready what runs next, if it is not: of the same trial, or what the queue names."""
+        run = running.due.further
         if run is None:
             try:
                 reserved = self._leases.reserve(self._slot, patience_s)
@@ -303,8 +311,9 @@ class Worker:
         try:
             if run is None:
                 self._spare.clear()
-            else:
-                self._spare.prepare(run)
+            elif not self._spare.holds(run):
+                with running.due.hold.kept(running.bay.cancel):
+                    self._spare.prepare(run)
         except (OSError, LookupError, RuntimeError, ValueError):
             self._spare.clear()  # should it come to run, that will fail for all to see
 
@@ -362,7 +371,9 @@ class Worker:
         )
         if due.hold.order is Heartbeat.GIVE_BACK and is_broken_off:
             return given_back(outcome)
-        return ended_with_smoke(outcome) if is_smoke else _with_smoke(due, outcome)
+        if is_smoke:
+            return ended_with_smoke(outcome)
+        return after_smoke(due.spec, due.smoke, outcome)
 
     def _classified(self, ended: _Ended, score: ScoreReport | None = None) -> TrialOutcome:
         report = ended.report
@@ -394,8 +405,3 @@ class Worker:
         self._outbox.offer()
         self._failures += 1
         self._sleep(min(_LONGEST_PAUSE_S, 2.0 ** (self._failures - 1)))
-
-
-def _with_smoke(due: _Due, outcome: TrialOutcome) -> TrialOutcome:
-    """Add what a smoke run told before, if there was one."""
-    return outcome if due.smoke is None else after_smoke(due.spec, due.smoke, outcome)

@@ -1,5 +1,6 @@
 """The next trial of a slot, made ready while one runs."""
 
+import threading
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.trainer.worker_bench import FOREVER, SLOT, TTL_S, Bench, first_in_line
+from tests.trainer.worker_bench import FOREVER, PATIENCE_S, SLOT, TTL_S, Bench, first_in_line
 from trainer.hold import look_again_s
 from trainer.ports import Heartbeat, Lease, NoWork, Progress
 from trainer.trial import CommitId, Ending, TrialSpec
@@ -66,6 +67,64 @@ def test_something_more_urgent_than_what_is_ready_runs_first(
     )
     assert list(leases.outcomes) == ["e1.1", "e2.1", "e3.1"]
     assert [outcome.value for outcome in leases.outcomes.values()] == [1.0, 2.0, 3.0]
+
+
+def test_an_outcome_does_not_wait_for_something_urgent_to_be_made_ready(
+    bench: Bench, until_ready: str
+) -> None:
+    prepared = bench.lease("echo 'loss: 3'", trial="e3.1")
+    urgent = bench.lease("echo 'loss: 2'", trial="e2.1")
+    steps: list[str] = []
+
+    def fetched(commit: CommitId, is_ahead: bool) -> None:
+        if commit == urgent.spec.commit and not is_ahead:
+            steps.append("made ready")
+
+    def completed() -> bool:
+        steps.append("handed in")
+        return True
+
+    bench.code.on_fetch = fetched
+    bench.serve(
+        bench.lease(f"{until_ready}; echo 'loss: 1'"),
+        urgent,
+        prepared,
+        on_reserve=lambda waiting: prepared.spec if prepared in waiting else None,
+        on_complete=completed,
+    )
+    assert steps[:2] == ["handed in", "made ready"]
+
+
+@pytest.mark.parametrize("answer", [Heartbeat.GO_ON, Heartbeat.GONE])
+def test_a_trial_keeps_its_lease_while_the_next_takes_long_to_be_made_ready(
+    answer: Heartbeat, bench: Bench, tmp_path: Path
+) -> None:
+    beats: list[bool] = []
+    is_preparing, is_beaten = threading.Event(), threading.Event()
+
+    def fetched(_commit: CommitId, is_ahead: bool) -> None:
+        if is_ahead:
+            is_preparing.set()
+            beats.append(is_beaten.wait(PATIENCE_S))
+            (tmp_path / "go").touch()
+
+    def beaten(*_: object) -> Heartbeat:
+        if is_preparing.is_set():
+            is_beaten.set()
+            return answer
+        return Heartbeat.GO_ON
+
+    bench.code.on_fetch = fetched
+    script = f"until [ -e {tmp_path}/go ]; do sleep 0.01; done; echo 'loss: 1'"
+    leases = bench.serve(
+        bench.lease(script if answer is Heartbeat.GO_ON else FOREVER, ttl_s=TTL_S),
+        bench.lease("echo 'loss: 2'", trial="e2.1"),
+        on_reserve=first_in_line,
+        on_heartbeat=beaten,
+    )
+    assert beats == [True]
+    expected = ["e1.1", "e2.1"] if answer is Heartbeat.GO_ON else ["e2.1"]
+    assert list(leases.outcomes) == expected
 
 
 def test_what_another_slot_took_is_let_go_of(bench: Bench, until_ready: str) -> None:

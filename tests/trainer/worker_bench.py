@@ -84,8 +84,10 @@ class FakeCodeSource:
 
     repository: Path
     errors: deque[Exception] = field(default_factory=deque)
+    on_fetch: Callable[[CommitId, bool], object] = lambda *_: None
 
     def fetch(self, commit: CommitId, *, is_ahead: bool = False) -> Path:
+        self.on_fetch(commit, is_ahead)
         if self.errors:
             raise self.errors.popleft()
         return self.repository
