@@ -39,7 +39,7 @@ class RedisLedger:
         with translated():
             entries = self._store.client.xrange(self._events, min=f"{after + 1}-0", count=limit)
         found = [_decoded(entry) for entry in cast("list[Any]", entries)]
-        if found:
+        if found and found[-1].seq > self._store.seen[0]:  # who reads older ones has seen no less
             self._store.seen = (found[-1].seq, found[-1].id)
         return found
 

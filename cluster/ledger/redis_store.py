@@ -137,7 +137,7 @@ class RedisStore:
         self.keys = [self.key(name) for name in KEYS]
         """Full names of `KEYS`, in their order."""
         self.seen: tuple[int, str] = (0, "")
-        """Number and id of the last event that was read: what is written follows from it."""
+        """Number and id of the latest event that was read: what is written follows from it."""
         prelude = _script("record")
         self._scripts = {
             name: client.register_script(f"{prelude}\n{_script(name)}") for name in SCRIPTS
