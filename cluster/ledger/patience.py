@@ -31,21 +31,20 @@ def patiently(
     Raises:
         LedgerAway: it stayed away for AWAY_S.
     """
-    began = time.monotonic()
-    is_away = False
+    away_since: float | None = None
     while True:
         try:
-            if is_away:
+            if away_since is not None:
                 renew()
-                log.info("the server answers again, after %.0f s", time.monotonic() - began)
-                is_away = False
+                log.info("the server answers again, after %.0f s", time.monotonic() - away_since)
+                away_since = None
             action()
         except LedgerAway as error:
-            if time.monotonic() > began + AWAY_S:
-                raise
-            if not is_away:
+            if away_since is None:
+                away_since = time.monotonic()
                 log.warning("%s: waiting for up to %.0f s", error, AWAY_S)
-            is_away = True
+            elif time.monotonic() > away_since + AWAY_S:
+                raise
             time.sleep(PAUSE_S)
             with suppress(LedgerAway):  # it lives, and does not answer
                 revive()
