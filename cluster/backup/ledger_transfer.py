@@ -19,7 +19,7 @@ from cluster.backup.ledger_file import (
 )
 from cluster.ledger.call_book import CallRecord
 from cluster.ledger.codec import from_json, to_json
-from cluster.ledger.ledger import Ledger
+from cluster.ledger.ledger import ROLLED_BACK, Ledger, RolledBack
 from cluster.ledger.progress import ProgressStore
 from cluster.ledger.redis_ledger import RedisLedger
 from cluster.ledger.redis_store import RedisStore, translated
@@ -82,7 +82,7 @@ def _waiting(member: bytes, rank: float, specs: dict[bytes, bytes]) -> Waiting:
 
 
 def replayed(ledger: Ledger, seq: int) -> StudyState:
-    """Return the state as of event `seq`."""
+    """Return the state as of event `seq`; raises RolledBack where that is gone."""
     state = StudyState()
     for recorded in _events(ledger, seq, lambda _done, _all: None):
         state = apply(state, recorded)
@@ -120,9 +120,11 @@ def contents(
 def _events(ledger: Ledger, last: int, show: Show) -> Iterator[Recorded]:
     done = 0
     while done < last:
-        for recorded in ledger.read(done, limit=min(PAGE, last - done)):
-            done = recorded.seq
-            yield recorded
+        page = ledger.read(done, limit=min(PAGE, last - done))
+        if not page:  # its server came back without its last second
+            raise RolledBack(ROLLED_BACK)
+        yield from page
+        done = page[-1].seq
         show(done, last)
 
 

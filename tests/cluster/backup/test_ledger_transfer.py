@@ -13,7 +13,7 @@ from cluster.backup import ledger_file, ledger_transfer
 from cluster.backup.ledger_file import LedgerFileProblem
 from cluster.backup.ledger_transfer import MOVED, NotEmpty
 from cluster.ledger.call_book import CallRecord
-from cluster.ledger.ledger import load
+from cluster.ledger.ledger import InMemoryLedger, RolledBack, load
 from cluster.ledger.progress import ProgressStore
 from cluster.ledger.redis_ledger import RedisLedger
 from cluster.ledger.redis_store import RedisStore, connect
@@ -290,3 +290,11 @@ def test_events_that_cannot_be_are_refused_whatever_the_digest_says(old: Server)
     events = old.ledger.read(0)
     with pytest.raises(LedgerFileProblem, match="event 5 cannot be"):
         ledger_transfer.fold([*events[:2], events[4]])
+
+
+def test_a_copy_ends_where_the_events_do_that_a_server_came_back_with() -> None:
+    ledger = InMemoryLedger()
+    ledger.append([ev.Draft(id="a", at=NOW, event=ev.PauseRequested())])
+    assert ledger_transfer.replayed(ledger, 1).seq == 1
+    with pytest.raises(RolledBack):
+        ledger_transfer.replayed(ledger, 2)
