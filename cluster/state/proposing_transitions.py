@@ -5,7 +5,7 @@ from cluster.state.events import Event, ExperimentProposed, Recorded
 from cluster.state.experiment import Status
 from cluster.state.replacing import replace
 from cluster.state.state import ProposerAccount, StudyState, Trouble
-from cluster.state.steps import step
+from cluster.state.steps import OutOfOrder, step
 from cluster.state.study_transitions import Handler
 from trainer.trial import ExperimentId
 
@@ -62,7 +62,9 @@ def _reserved(state: StudyState, event: pe.CallReserved, _: Recorded) -> StudySt
 
 
 def _settled(state: StudyState, event: pe.CallSettled, _: Recorded) -> StudyState:
-    plan = state.reserved[event.call]
+    plan = state.reserved.get(event.call)
+    if plan is None:
+        raise OutOfOrder(f"the end of call {event.call} cannot follow what has no beginning of it")
     account = state.accounts.get(plan.proposer, ProposerAccount())
     account = replace(
         account,

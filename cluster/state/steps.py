@@ -123,6 +123,17 @@ _UNJUDGED = frozenset(
 )
 
 
+class OutOfOrder(ValueError):
+    """What was recorded between two events is not there: no state follows."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what}: the ledger has lost what was between them. Bring a copy back (`incumbent "
+            "import-ledger`), or `incumbent rebuild` makes one of what git knows; both say how to "
+            "put this one away"
+        )
+
+
 class IllegalTransition(RuntimeError):
     """An event that cannot follow what was recorded of an experiment."""
 

@@ -23,7 +23,7 @@ from cluster.state.proposing_transitions import (
 from cluster.state.replacing import replace
 from cluster.state.staleness_transitions import STALENESS_HANDLERS
 from cluster.state.state import PersonCommit, StudyState
-from cluster.state.steps import STATUS_OF_ENDING, step
+from cluster.state.steps import STATUS_OF_ENDING, OutOfOrder, step
 from cluster.state.study_transitions import OF_PEOPLE, STUDY_HANDLERS, Handler
 from cluster.state.trial_accounts import replicated, slot_freed, slot_taken
 from cluster.state.winners import is_moot, left_out, lineage_of
@@ -38,23 +38,12 @@ _BY_WAY = frozenset({S.MERGING, S.DROPPED, S.CONFLICTED})
 """What a winner may be whose patch comes onto the branch by way of a merge: given up, too."""
 
 
-class OutOfOrder(ValueError):
-    """What was recorded between two events is not there: no state follows."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(
-            f"{what}: the ledger has lost what was between them. Bring a copy back (`incumbent "
-            "import-ledger`), or `incumbent rebuild` makes one of what git knows; both say how to "
-            "put this one away"
-        )
-
-
 def apply(state: StudyState, recorded: ev.Recorded) -> StudyState:
     """Return the state after one more event.
 
     Raises:
         cluster.state.steps.IllegalTransition: the event cannot follow what was recorded before.
-        OutOfOrder: what was recorded in between is not there.
+        cluster.state.steps.OutOfOrder: what was recorded in between is not there.
     """
     if recorded.seq != state.seq + 1:
         raise OutOfOrder(f"event {recorded.seq} cannot follow event {state.seq}")

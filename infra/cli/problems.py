@@ -14,7 +14,7 @@ from cluster.ledger.ledger import Fenced, LedgerAway
 from cluster.ledger.redis_store import WrongServer
 from cluster.nodes.fleet_process import ClusterAway
 from cluster.ours import Shadowed
-from cluster.state.transitions import OutOfOrder
+from cluster.state.steps import OutOfOrder
 from infra.cli.study_choice import UsageProblem
 from infra.local.controller_process import ControllerRuns
 from infra.local.embedded_server import ServerFailed

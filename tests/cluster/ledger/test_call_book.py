@@ -15,8 +15,9 @@ from cluster.policy.study_plan import StudyPlan
 from cluster.state import events as ev
 from cluster.state.invariants import check
 from cluster.state.state import StudyState
+from cluster.state.steps import OutOfOrder
 from eval.judge import GreedyJudge
-from proposer.purse import CallPlan, OverLimit, Settlement, Usage
+from proposer.purse import CallId, CallPlan, OverLimit, Settlement, Usage
 from tests.cluster.world import METRIC
 from trainer.trial import CommitId, ExperimentId
 
@@ -129,6 +130,15 @@ def test_a_call_is_reserved_settled_and_accounted_for(desk: Desk) -> None:
     assert (account.calls, account.usd, account.usage) == (1, 0.25, REPLY.usage)
     assert not desk.state.reserved
     assert dict(desk.state.replies) == {call: plan_of()}
+
+
+def test_the_end_of_a_call_whose_beginning_was_lost_is_refused_and_says_what_to_do(
+    desk: Desk,
+) -> None:
+    settled = ev.CallSettled(call=CallId("c7"), usd=0.25, usage=REPLY.usage, seconds=3.0)
+    desk.ledger.append([ev.Draft(id="c7/settled", at=NOW, event=settled)])
+    with pytest.raises(OutOfOrder, match=r"the end of call c7 .* `incumbent rebuild`"):
+        load(desk.ledger)
 
 
 def test_a_reply_lies_in_a_file_that_nobody_else_can_read(desk: Desk) -> None:
