@@ -68,16 +68,20 @@ class Study:
         self, *args: str, code: int | None = 0, stdin: str | None = None, timeout_s: float = 250
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in the repository, which is to end with `code`; None is any."""
-        done = subprocess.run(
-            [str(PROGRAM), *args],
-            cwd=self.repository,
-            env=self.environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [str(PROGRAM), *args],
+                cwd=self.repository,
+                env=self.environment,
+                input=stdin,
+                capture_output=True,
+                text=True,
+                timeout=timeout_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            told = (error.stdout or b"").decode() + (error.stderr or b"").decode()
+            pytest.fail(f"{args} did not end within {timeout_s:.0f} s\n{told}\n{self._logs()}")
         told = f"{args}\n{done.stdout}\n{done.stderr}\n{self._logs()}"
         assert code in {None, done.returncode}, told
         return done

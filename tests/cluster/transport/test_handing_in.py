@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,7 @@ class Scene:
         self.head, self.node = (_paths(folder / name) for name in ("head", "node"))
         self.depot = FakeDepot(DepotActor(str(self.head.study), BASE))
         self.said: list[tuple[str, str]] = []
+        self.senders: list[RemoteResults] = []
         self.node.unsent.mkdir()
         for name in NAMES:
             (self.node.unsent / name).write_text(BASE)
@@ -37,9 +38,15 @@ class Scene:
 
     def handing_in(self, silent_s: float = 60.0) -> HandingIn:
         results = RemoteResults(self.depot, self.node, node="rig", base=BASE, others_s=0.0)
+        self.senders.append(results)
         return HandingIn(
             results, lambda kind, text: self.said.append((kind, text)), silent_s=silent_s
         )
+
+    def close(self) -> None:
+        """End the threads: they would go on trying, in the midst of other tests."""
+        for sender in self.senders:
+            sender.close()
 
     def has(self, name: str) -> bool:
         return read_manifest(self.head.returned(name)) is not None
@@ -52,8 +59,10 @@ def _paths(study: Path) -> WorkerPaths:
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Scene:
-    return Scene(tmp_path)
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    made = Scene(tmp_path)
+    yield made
+    made.close()
 
 
 def until(condition: Callable[[], object]) -> None:

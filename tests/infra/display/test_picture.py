@@ -81,7 +81,8 @@ def test_a_renderer_that_cannot_start_or_fails_harms_nothing(
         (folder / "progress.png").mkdir(exist_ok=True)  # cannot be replaced by a file
         study.baseline(0.41)
         watching.close()
-    words = [record.message for record in caplog.records]
+    ours = "infra.display.picture"
+    words = [record.message for record in caplog.records if record.name == ours]
     assert len(words) == 2
     assert all(word.startswith("the progress picture was not drawn: ") for word in words)
     assert "Is a directory" in words[0]
