@@ -4,6 +4,7 @@ Every change of several keys is one Lua script (see `lua/`), so the store is nev
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
@@ -29,8 +30,17 @@ _FENCES = {
     "EMPTIED": (Emptied, LOST_DATA),
     "ROLLEDBACK": (RolledBack, ROLLED_BACK),
 }
-_NO_WRITES = ("LOADING", "READONLY", "MISCONF", "MASTERDOWN", "OOM", "NOREPLICAS", "BUSY")
-"""How a server begins its answer that cannot take a write for the time being."""
+_NO_WRITES = re.compile(r"(^|: -?)(LOADING|READONLY|MISCONF|MASTERDOWN|OOM|NOREPLICAS|BUSY) ")
+"""What a server's answer has in it that cannot take a write for the time being.
+
+Redis 6.2 puts before it which script failed and where, redis-py which command of a pipeline.
+"""
+_NO_WRITES_KINDS = (
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.MasterDownError,
+)
+"""What redis-py makes of some of these, and takes the word away."""
 
 Arg = str | bytes | int | float
 
@@ -120,7 +130,7 @@ def _meaning(error: redis.exceptions.RedisError, where: str) -> Exception | None
             return kind(words)
     if words := refusal(text) or obstacle(text):
         return WrongServer(f"{where} {words}")
-    if text.startswith(_NO_WRITES):
+    if isinstance(error, _NO_WRITES_KINDS) or _NO_WRITES.search(text):
         return LedgerAway(f"{where} takes no writes: {text}")
     if isinstance(error, redis.exceptions.ConnectionError | redis.exceptions.TimeoutError):
         return LedgerAway(f"{where} does not answer: {text}")

@@ -1,18 +1,24 @@
 """Passwords, users and TLS of a Redis of one's own, and what is said of a mistake in them."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from redis.exceptions import ResponseError
 
 from cluster.ledger import redis_url
 from cluster.ledger.ledger import Emptied, LedgerAway
 from cluster.ledger.redis_ledger import RedisLedger
 from cluster.ledger.redis_problems import COMMANDS, acl
-from cluster.ledger.redis_store import RedisStore, WrongServer, check_server, connect
+from cluster.ledger.redis_store import RedisStore, WrongServer, check_server, connect, translated
+from cluster.queue.redis_queue import RedisTrialQueue
+from cluster.state import events as ev
 from tests.cluster.redis_tls import TlsServer, certificates, tls
 from tests.cluster.redis_user import PASSWORD, restricted
 
 __all__ = ["certificates", "tls"]  # the fixtures
+
+PAUSE = ev.Draft(id="a", at=datetime(2026, 3, 1, tzinfo=UTC), event=ev.PauseRequested())
 
 
 def refused(url: str, kind: type[Exception] | tuple[type[Exception], ...] = WrongServer) -> str:
@@ -126,6 +132,83 @@ def test_a_server_that_would_throw_the_ledger_away_is_refused(server_url: str) -
     finally:
         admin.config_set("maxmemory-policy", "noeviction")
         admin.close()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "mend", "words"),
+    [
+        (["CONFIG SET maxmemory 1"], ["CONFIG SET maxmemory 0"], "used memory > 'maxmemory'"),
+        (["REPLICAOF 127.0.0.1 1"], ["REPLICAOF NO ONE"], "read only replica"),
+        (
+            ["CONFIG SET replica-serve-stale-data no", "REPLICAOF 127.0.0.1 1"],
+            ["CONFIG SET replica-serve-stale-data yes", "REPLICAOF NO ONE"],
+            "Link with MASTER is down",
+        ),
+        (
+            ["CONFIG SET min-replicas-to-write 1"],
+            ["CONFIG SET min-replicas-to-write 0"],
+            "Not enough good replicas",
+        ),
+    ],
+    ids=["full", "replica", "cut-off", "alone"],
+)
+def test_a_server_that_takes_no_writes_is_away(
+    server_url: str, study_id: str, spoil: list[str], mend: list[str], words: str
+) -> None:
+    admin = connect(server_url)
+    store = RedisStore(connect(server_url), study_id)
+    ledger = RedisLedger(store)
+    epoch = ledger.begin_epoch()
+    for line in spoil:
+        admin.execute_command(*line.split())
+    try:
+        with pytest.raises(LedgerAway, match=f"takes no writes: .*{words}"):
+            ledger.append([PAUSE], epoch=epoch)
+    finally:
+        for line in mend:
+            admin.execute_command(*line.split())
+        admin.close()
+    assert ledger.append([PAUSE], epoch=epoch) == 1
+    store.client.close()
+
+
+def test_a_replica_that_is_cut_off_is_away_to_who_reads_several_keys_at_once(
+    server_url: str, study_id: str
+) -> None:
+    admin = connect(server_url)
+    store = RedisStore(connect(server_url), study_id)
+    admin.config_set("replica-serve-stale-data", "no")
+    admin.execute_command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        with pytest.raises(LedgerAway, match="Link with MASTER is down"):
+            RedisTrialQueue(store).depth()
+        with pytest.raises(LedgerAway, match="Link with MASTER is down"):
+            RedisTrialQueue(store).held()
+    finally:
+        admin.execute_command("REPLICAOF", "NO", "ONE")
+        admin.config_set("replica-serve-stale-data", "yes")
+        admin.close()
+    store.client.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        # As Redis 6.2 puts it, and redis-py hands it on.
+        "Error running script (call to f_2a): @user_script:3: @user_script: 3: -MISCONF Errors",
+        "Error running script (call to f_2a): @user_script:3: @user_script: 3: -OOM command not",
+        "Command # 1 (ZCARD incumbent:{a}:ready) of pipeline caused error: BUSY Valkey is busy",
+    ],
+)
+def test_why_a_server_takes_no_writes_may_stand_in_the_middle(answer: str) -> None:
+    with pytest.raises(LedgerAway, match="takes no writes"), translated():
+        raise ResponseError(answer)
+
+
+def test_what_a_script_does_wrong_is_not_taken_for_an_outage() -> None:
+    answer = "Error running script (call to f_2a): @user_script:3: attempt to index a nil value"
+    with pytest.raises(ResponseError), translated():
+        raise ResponseError(answer)
 
 
 def test_a_ledger_that_was_lost_under_a_controller_is_told_from_a_takeover(
