@@ -186,10 +186,9 @@ class QueueActor(Door):
         """Expire leases, and close slots that nothing was heard of."""
         while True:
             await asyncio.sleep(EXPIRE_S)
-            if self.outage.reason and not await self._is_back():
-                continue
             try:
-                self._look_for_silence()
+                if not self.outage.reason or await self._is_back():
+                    self._look_for_silence()
             except AWAY as error:
                 self.outage.begin(error)
             except Exception:  # noqa: BLE001

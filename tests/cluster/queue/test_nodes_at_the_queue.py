@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -10,13 +10,14 @@ from typing import TypeVar
 import pytest
 
 from cluster.ledger.codec import from_json, to_json
-from cluster.ledger.ledger import load
+from cluster.ledger.ledger import LedgerAway, load
 from cluster.ledger.redis_ledger import RedisLedger
 from cluster.ledger.redis_store import RedisStore, connect
 from cluster.queue.brief import NodeFacts, Order, Refusal, Versions
 from cluster.queue.queue_actor import QueueActor
 from cluster.queue.queue_mode import QueueMode
 from cluster.queue.redis_queue import RedisTrialQueue
+from cluster.queue.trial_queue import Held
 from cluster.state import events as ev
 from cluster.state.event import Event
 from tests.trainer.trials import cpu_slot, spec
@@ -144,6 +145,33 @@ def test_what_goes_wrong_once_does_not_end_the_looking_for_silence(
             await asyncio.sleep(0.01)
 
     scene.run(story)
+
+
+def test_what_goes_wrong_as_a_server_comes_back_does_not_end_the_looking_for_silence(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.queue.queue_actor.EXPIRE_S", 0.01)
+    held = RedisTrialQueue.held
+    asked: list[int] = []
+
+    def odd_at_first(self: RedisTrialQueue) -> Sequence[Held]:
+        asked.append(len(asked))
+        if len(asked) < 3:
+            raise RuntimeError("the server says something that nobody has thought of")
+        return held(self)
+
+    monkeypatch.setattr(RedisTrialQueue, "held", odd_at_first)
+
+    async def story(actor: QueueActor) -> None:
+        actor.outage.begin(LedgerAway("gone"))
+        await actor.start()
+        watch = actor._tasks[1]
+        while actor.outage.reason:
+            assert not watch.done(), "no lease would ever run out"
+            await asyncio.sleep(0.01)
+
+    scene.run(story)
+    assert len(asked) == 3
 
 
 def test_a_node_that_is_drained_gets_no_work_and_is_told_to_leave(scene: Scene) -> None:
