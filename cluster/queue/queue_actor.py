@@ -26,7 +26,7 @@ from cluster.queue.queue_mode import QueueMode
 from cluster.queue.redis_queue import RedisTrialQueue
 from cluster.state.event import Event
 from cluster.state.events import Draft
-from cluster.state.node_events import DrainRequested
+from cluster.state.node_events import DrainRequested, NodeLeft
 from trainer.ports import Heartbeat, Lease, NoWork, Progress, Slot
 from trainer.trial import SlotId, TrialOutcome, TrialSpec
 
@@ -70,7 +70,11 @@ class QueueActor(Door):
         self._seen: dict[SlotId, tuple[Slot, float]] = {}
         self._orders: dict[SlotId, object] = {}
         """By which call each slot asked for work last."""
+        self._gone: dict[SlotId, str] = {}
+        """Slots that are forgotten, and why, until their end is in the ledger."""
         self._roll = NodeRoll()
+        self._left: dict[str, NodeLeft] = {}
+        """The same of nodes."""
         self._has_roll = False
         self._work = asyncio.Event()
         self._waiting = 0
@@ -144,6 +148,7 @@ class QueueActor(Door):
         known = self._seen.get(slot.id)
         if known is None or known[0] != slot:
             await self.start()
+            self._record_ends()  # its own among them, which is over with this
             self._queue.greet(slot, now=_now())
         self._seen[slot.id] = (slot, time.monotonic())
 
@@ -199,8 +204,8 @@ class QueueActor(Door):
         self._watch.expire(self._ttl_s)
         for slot, (_, seen) in list(self._seen.items()):
             if time.monotonic() - seen > SILENT_TTLS * self._ttl_s:
-                del self._seen[slot]
-                self._queue.close_slot(slot, "fell silent", now=_now())
+                self._forget(slot, "fell silent")
+        self._record_ends()
         if not self._has_roll:
             nodes = load(self._ledger).nodes.values()
             there = [node.node for node in nodes if node.status.is_there and node.joins]
@@ -210,7 +215,8 @@ class QueueActor(Door):
             # With it all its slots are closed; those that live are to present themselves anew.
             for gone in [slot.id for slot, _ in self._seen.values() if slot.node == left.node]:
                 del self._seen[gone]
-            self._record(left.node, left)
+            self._left[left.node] = left
+        self._record_ends()
 
     async def _is_back(self) -> bool:
         """Ask a store that was away, without keeping anybody waiting; then renew all leases."""
@@ -233,7 +239,8 @@ class QueueActor(Door):
         except LedgerAway:
             if not self.outage.covers(slot, lease):
                 raise
-            self._seen[slot.id] = (slot, time.monotonic())
+            if slot.id in self._seen:  # else its end may be recorded: it is greeted anew
+                self._seen[slot.id] = (slot, time.monotonic())
             return Heartbeat.GO_ON
         return answer
 
@@ -257,8 +264,8 @@ class QueueActor(Door):
     @needs_store
     async def goodbye(self, slot: Slot, reason: str) -> None:
         """Close a slot."""
-        if self._seen.pop(slot.id, None) is not None:
-            self._queue.close_slot(slot.id, reason, now=_now())
+        self._forget(slot.id, reason)
+        self._record_ends()
 
     async def is_taken(self, node: NodeFacts) -> bool:
         """Say whether the head or another machine has a node's name; records nothing."""
@@ -286,6 +293,7 @@ class QueueActor(Door):
             return Order.TAKEN
         study, own = self._queue.mode(), self._queue.mode(node.node)
         if not self._roll.is_known(node):
+            self._record_ends()
             self._record(node.node, joined(node))
         self._roll.beat(node, time.monotonic())
         is_drained = own is not study and own is QueueMode.DRAINING
@@ -298,9 +306,10 @@ class QueueActor(Door):
             if held.node == node:
                 self._queue.give_back(held, f"{node} left: {reason}", now=_now())
         for slot in [slot for slot, _ in self._seen.values() if slot.node == node]:
-            await self.goodbye(slot, reason)
+            self._forget(slot.id, reason)
         if (left := self._roll.part(node, reason)) is not None:
-            self._record(node, left)
+            self._left[node] = left
+        self._record_ends()
 
     @needs_store
     async def drain(self, node: str) -> None:
@@ -313,6 +322,24 @@ class QueueActor(Door):
     async def refuse(self, refusal: Refusal) -> None:
         """Record that a machine does not fit."""
         self._record(refusal.node, refused(refusal))
+
+    def _forget(self, slot: SlotId, reason: str) -> None:
+        """Forget a slot, but for what is to be recorded of its end."""
+        if self._seen.pop(slot, None) is not None:
+            self._gone[slot] = reason
+
+    def _record_ends(self) -> None:
+        """Record which slots and nodes are gone; what cannot be recorded waits for the next look.
+
+        One that is in the ledger though the server's answer was lost is recorded twice: that
+        changes nothing.
+        """
+        for slot, reason in list(self._gone.items()):
+            self._queue.close_slot(slot, reason, now=_now())
+            del self._gone[slot]
+        for node, left in list(self._left.items()):
+            self._record(node, left)
+            del self._left[node]
 
     def _record(self, node: str, event: Event) -> None:
         now = _now()

@@ -54,9 +54,9 @@ def test_nothing_is_written_into_a_ledger_that_was_lost(
     store = RedisStore(connect(server.embedded.url), STUDY)
     for ask in (
         lambda: leases.actor.hello(idle_slot(1)),
-        lambda: leases.actor.goodbye(SLOT, "drained"),
         lambda: leases.actor.drain("rig"),
         lambda: leases.actor.refuse(Refusal(node="rig", address="10.0.0.7", reason="old")),
+        lambda: leases.actor.goodbye(SLOT, "drained"),  # which is not forgotten: it is away again
     ):
         wait_until(lambda: not is_away(leases))
         with pytest.raises(LedgerAway, match="lost its data"):

@@ -3,8 +3,10 @@
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -20,8 +22,9 @@ from cluster.queue.redis_queue import RedisTrialQueue
 from cluster.queue.trial_queue import Held
 from cluster.state import events as ev
 from cluster.state.event import Event
+from cluster.state.node_state import NodeStatus
 from tests.trainer.trials import cpu_slot, spec
-from trainer.ports import Lease, NoWork
+from trainer.ports import Heartbeat, Lease, NoWork, Progress
 from trainer.trial import Place, SlotId
 
 T = TypeVar("T")
@@ -29,6 +32,8 @@ RIG = NodeFacts(
     node="rig", id="a", address="10.0.0.7", versions=Versions.ours(), cpus=8, memory_gb=32.0
 )
 SLOT = cpu_slot("rig/cpu-0", node="rig")
+NONE = -1
+"""A patience with which whoever is there has fallen silent."""
 
 
 class Scene:
@@ -47,6 +52,15 @@ class Scene:
             return await story(QueueActor(self._url, self._study, 30.0))
 
         return asyncio.run(told())
+
+    @contextmanager
+    def no_writes(self) -> Iterator[None]:
+        """Have the server take none meanwhile."""
+        self.store.client.config_set("min-replicas-to-write", 1)
+        try:
+            yield
+        finally:
+            self.store.client.config_set("min-replicas-to-write", 0)
 
     def recorded(self, kind: type[Event]) -> list[Event]:
         events = [recorded.event for recorded in RedisLedger(self.store).read(0)]
@@ -172,6 +186,129 @@ def test_what_goes_wrong_as_a_server_comes_back_does_not_end_the_looking_for_sil
 
     scene.run(story)
     assert len(asked) == 3
+
+
+def by_hand(actor: QueueActor) -> None:
+    """Have an actor look for silence when the test says so."""
+    actor._tasks = [asyncio.create_task(asyncio.sleep(0))]
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Return what says for how many lease times one may be silent."""
+    return partial(monkeypatch.setattr, "cluster.queue.queue_actor.SILENT_TTLS")
+
+
+def test_ends_that_could_not_be_recorded_are_recorded_at_the_next_look(
+    scene: Scene, patience: Callable[[int], None]
+) -> None:
+    async def story(actor: QueueActor) -> None:
+        by_hand(actor)
+        await actor.hello(cpu_slot("cpu-0", node="head"))
+        await actor.hello(cpu_slot("cpu-1", node="head"))
+        await actor.beat(RIG)
+        await actor.beat(replace(RIG, node="other", id="b"))
+        actor._look_for_silence()
+        patience(NONE)
+        for _ in range(2):
+            with scene.no_writes(), pytest.raises(LedgerAway):
+                actor._look_for_silence()
+        actor._look_for_silence()
+        actor._look_for_silence()
+
+    scene.run(story)
+    closed, left = scene.recorded(ev.SlotClosed), scene.recorded(ev.NodeLeft)
+    assert closed == [ev.SlotClosed(slot=SlotId(f"cpu-{n}"), reason="fell silent") for n in (0, 1)]
+    assert left == [
+        ev.NodeLeft(node=node, reason="fell silent", is_silent=True) for node in ("rig", "other")
+    ]
+
+
+def test_of_nodes_that_fall_silent_at_once_none_is_missed_when_one_cannot_be_recorded(
+    scene: Scene, patience: Callable[[int], None]
+) -> None:
+    async def story(actor: QueueActor) -> None:
+        by_hand(actor)
+        await actor.beat(RIG)
+        await actor.beat(replace(RIG, node="other", id="b"))
+        actor._look_for_silence()
+        patience(NONE)
+        with scene.no_writes(), pytest.raises(LedgerAway):
+            actor._look_for_silence()
+        actor._look_for_silence()
+
+    scene.run(story)
+    nodes = load(RedisLedger(scene.store)).nodes
+    assert [nodes[name].status for name in ("rig", "other")] == [NodeStatus.LEFT] * 2
+
+
+def test_a_farewell_that_could_not_be_recorded_is_recorded_at_the_next_look(scene: Scene) -> None:
+    head = cpu_slot("cpu-0", node="head")
+
+    async def story(actor: QueueActor) -> None:
+        by_hand(actor)
+        await actor.beat(RIG)
+        await actor.hello(SLOT)
+        await actor.hello(head)
+        for farewell in (actor.goodbye(head, "drained"), actor.part("rig", "asked to leave")):
+            with scene.no_writes(), pytest.raises(LedgerAway):
+                await farewell
+            assert await actor._is_back()
+        actor._look_for_silence()
+
+    scene.run(story)
+    assert scene.recorded(ev.SlotClosed) == [
+        ev.SlotClosed(slot=head.id, reason="drained"),
+        ev.SlotClosed(slot=SLOT.id, reason="asked to leave"),
+    ]
+    assert scene.recorded(ev.NodeLeft) == [ev.NodeLeft(node="rig", reason="asked to leave")]
+
+
+def test_who_comes_again_before_its_end_could_be_recorded_is_there(scene: Scene) -> None:
+    async def story(actor: QueueActor) -> None:
+        by_hand(actor)
+        await actor.beat(RIG)
+        await actor.hello(SLOT)
+        with scene.no_writes(), pytest.raises(LedgerAway):
+            await actor.part("rig", "drained")
+        assert await actor._is_back()
+        assert await actor.beat(RIG) is Order.GO_ON
+        await actor.hello(SLOT)
+        actor._look_for_silence()
+
+    scene.run(story)
+    state = load(RedisLedger(scene.store))
+    assert state.nodes["rig"].status is NodeStatus.JOINED
+    assert state.slots[SLOT.id].is_open
+    assert len(scene.recorded(ev.NodeLeft)) == 1
+
+
+def test_a_slot_that_is_heard_of_before_its_end_could_be_recorded_is_open_again(
+    scene: Scene, patience: Callable[[int], None]
+) -> None:
+    epoch = RedisLedger(scene.store).begin_epoch()
+    queue = RedisTrialQueue(scene.store)
+
+    async def story(actor: QueueActor) -> None:
+        by_hand(actor)
+        actor._look_for_silence()
+        queue.put(spec(1), priority=0, now=datetime.now(UTC), epoch=epoch)
+        lease = await actor.lease(SLOT, 0.0)
+        patience(NONE)
+        with scene.no_writes():
+            with pytest.raises(LedgerAway) as away:
+                actor._look_for_silence()
+            actor.outage.begin(away.value)
+            assert await actor.heartbeat(SLOT, lease, Progress(elapsed_s=1.0)) is Heartbeat.GO_ON
+        patience(3)
+        assert await actor._is_back()
+        actor._look_for_silence()
+        assert await actor.heartbeat(SLOT, lease, Progress(elapsed_s=2.0)) is Heartbeat.GO_ON
+
+    scene.run(story)
+    told = [type(event) for event in scene.recorded(Event)]
+    of_the_slot = [kind for kind in told if kind in {ev.SlotOpened, ev.SlotClosed}]
+    assert of_the_slot == [ev.SlotOpened, ev.SlotClosed, ev.SlotOpened]
 
 
 def test_a_node_that_is_drained_gets_no_work_and_is_told_to_leave(scene: Scene) -> None:
