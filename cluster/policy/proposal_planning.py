@@ -111,7 +111,7 @@ def _arriving(
     if len(usable) <= 1 or not batches:
         return circumstances.asking
     slots = state.open_slots or plan.slots
-    rate = _uses_per_s(state, slots, circumstances.now) or slots / max(plan.budget_s, 1e-9)
+    rate = _uses_per_s(state, slots) or slots / max(plan.budget_s, 1e-9)
     lasts_s = ready / rate
     count = 0
     for asked in circumstances.asked:
@@ -179,20 +179,19 @@ def _ready_wanted(
     half of it more, as neither rate nor latency is steady.
     """
     slots = state.open_slots or plan.slots
-    rate = _uses_per_s(state, slots, circumstances.now)
+    rate = _uses_per_s(state, slots)
     latency_s = min((circumstances.of(seat.name).latency_s for seat in usable), default=0.0)
     return slots + math.ceil(rate * _LATENCIES * latency_s)
 
 
-def _uses_per_s(state: StudyState, slots: int, now: datetime) -> float:
+def _uses_per_s(state: StudyState, slots: int) -> float:
     """Rate at which the slots use proposals up, or would if they never had to wait for one.
 
-    While slots starve, verdicts come no faster than proposals, and asking for as many would keep
-    it so. What the slots could do is what a verdict has taken of their time so far. And of verdicts
-    that are no more than slots nothing follows: trials that began together may end together.
+    It is what a verdict has taken of their time so far. How fast verdicts come tells nothing: while
+    slots starve, no faster than proposals, and asking for as many would keep it so; and what waited
+    for the baseline, or for a merge, is judged all at once.
     """
-    could = slots * state.judged / state.slot_seconds if state.slot_seconds > 0 else 0.0
-    return max(verdicts_per_s(state, now), could) if len(state.recent) > slots else could
+    return slots * state.used_up / state.slot_seconds if state.slot_seconds > 0 else 0.0
 
 
 def verdicts_per_s(state: StudyState, now: datetime) -> float:

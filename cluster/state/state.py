@@ -210,6 +210,8 @@ class StudyState:
     """The same by purpose, as far as the program that ran the trials told purposes apart."""
     recent: tuple[datetime, ...] = ()
     """When the last proposals were judged, oldest first; for the rate."""
+    used_up: int = 0
+    """Proposals that came to such an end and had held a slot: not what was rebuilt from git."""
 
     holdouts: tuple[HoldoutScored, ...] = ()
     """What the holdout said of promoted experiments, in order."""

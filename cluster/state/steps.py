@@ -183,7 +183,8 @@ def _count_judged(state: StudyState, new: Experiment, before: Status, at: dateti
     if not counted:
         return state
     recent = (*state.recent, at)[-RECENT:] if counted > 0 else state.recent
-    return replace(state, judged=state.judged + counted, recent=recent)
+    used_up = state.used_up + (counted if new.seconds > 0 else 0)
+    return replace(state, judged=state.judged + counted, recent=recent, used_up=used_up)
 
 
 def is_judged(kind: Kind, status: Status) -> bool:

@@ -130,19 +130,33 @@ class TestAsking:
         commands = decide(world.state, plan, Circumstances(now=world.now, asked=[slow]))
         assert [c.count for c in commands if isinstance(c, cmd.Propose)] == [15]
 
-    def test_trials_that_end_at_one_moment_have_no_more_asked_for(self) -> None:
+    @pytest.mark.parametrize("verdicts", [3, 32])
+    def test_verdicts_that_come_together_have_no_more_asked_for(self, verdicts: int) -> None:
+        """As of all that waited for the baseline: 740 were once asked for 3 slots."""
         world = World(slots=3)
         world.baseline(1.0)
-        for experiment in [world.propose() for _ in range(3)]:
+        for experiment in [world.propose() for _ in range(verdicts)]:
             world.run(experiment, scored(2.0))
-        at_once = replace(world.state, recent=(world.now,) * 3)
+        at_once = replace(world.state, recent=(world.now,) * verdicts)
         slow = Asked(proposer="slow", latency_s=1.0)
         now = world.now + timedelta(seconds=0.03)
         plan = replace(world.plan, proposers=seats("slow"))
         commands = decide(at_once, plan, Circumstances(now=now, asked=[slow]))
-        rate = 3 * world.state.judged / world.state.slot_seconds
+        rate = 3 * verdicts / world.state.slot_seconds
         wanted = [3 + math.ceil(2.5 * rate)]
         assert [c.count for c in commands if isinstance(c, cmd.Propose)] == wanted
+
+    def test_what_was_rebuilt_from_git_tells_of_no_rate(self) -> None:
+        world = World(slots=3)
+        world.baseline(1.0)
+        for experiment in [world.propose() for _ in range(3)]:
+            world.settle()
+            world.start(experiment)
+            world.now -= timedelta(seconds=1)  # git knows when one was made, not how long it ran
+            world.end(experiment, scored(2.0))
+        world.run(world.propose(), scored(2.0))
+        assert world.state.judged == 4
+        assert world.state.used_up == 1
 
     def test_a_study_whose_proposers_ran_dry_ends_when_nothing_is_open(self) -> None:
         world = self.ready(slots=2)
