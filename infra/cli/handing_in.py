@@ -119,19 +119,36 @@ def _wait(
     """Wait until every submission has come to an end; return what became of each.
 
     `before` is the state before they were handed in. What has to happen first is said once,
-    whenever it comes to that.
+    whenever it comes to that. Raises StudyProblem where the study is set aside meanwhile.
     """
     from infra.facts.submission_fate import SubmissionFates
 
     fates, told = SubmissionFates(names, before), ""
+    folder = study.home.folder()
     while True:
-        fates.read(study.ledger)
+        try:
+            fates.read(study.ledger)
+        finally:  # the ledger of another study in its place may have been read, or none
+            _require_in_place(study, folder)
         if fates.are_known():
             return fates.facts()
         if (obstacle := _obstacle(study, fates.state)) != told:
             note_if_any(obstacle)
             told = obstacle
         time.sleep(LOOK_S)
+
+
+def _require_in_place(study: "OpenStudy", folder: tuple[int, int] | None) -> None:
+    """Raise StudyProblem where a study's folder is not that which it was."""
+    from infra.local.home import StudyProblem
+
+    home = study.home
+    if home.folder() != folder:
+        raise StudyProblem(
+            f"the study {home.name} was set aside or moved away meanwhile, and no verdict comes "
+            "any more: if a study was begun anew in its place, what waited goes on with that "
+            "(`incumbent log`)"
+        )
 
 
 def _obstacle(study: "OpenStudy", state: "StudyState") -> str:

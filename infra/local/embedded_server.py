@@ -31,6 +31,8 @@ START_S = 30.0
 SILENT_S = 5.0
 """How long one that was started before may say nothing; one that loads its file says so."""
 ANSWER_S = 2.0
+LEAVE_S = 2.0
+"""How long one may take to stop, and who only looks at a study to leave it."""
 NAMELESS_S = 0.2
 """How long a connection without a name may be one of ours whose name was not read yet."""
 LONGEST_SOCKET_PATH = 100
@@ -90,6 +92,19 @@ class EmbeddedServer:
                 self._close(client)
                 with suppress(OSError):  # what is in use holds something
                     self.socket.parent.rmdir()
+
+    @contextmanager
+    def kept_down(self) -> Iterator[bool]:
+        """Say whether the server has stopped; if it has, nobody starts it before this ends."""
+        deadline = time.monotonic() + LEAVE_S
+        while True:
+            # Not all the while: who leaves takes the lock, too.
+            with self._locked():
+                is_down = not self._is_running()
+                if is_down or time.monotonic() > deadline:
+                    yield is_down
+                    return
+            time.sleep(0.02)
 
     def _close(self, client: redis.Redis) -> None:
         client.close()

@@ -177,6 +177,14 @@ class StudyHome:
             self.directory / "study.json", json.dumps({**facts, **more}, indent=1) + "\n"
         )
 
+    def folder(self) -> tuple[int, int] | None:
+        """Return what tells its folder from one that takes its place; None if there is none."""
+        try:
+            found = self.directory.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
     def exists(self) -> bool:
         """Say whether the study was created."""
         return (self.directory / "study.json").exists()

@@ -50,6 +50,15 @@ class Server:
         else:
             client.close()
 
+    @contextmanager
+    def kept_down(self) -> Iterator[bool]:
+        """Say whether no server has the study's files, nor gets them before this ends."""
+        if self._embedded is None:
+            yield True
+            return
+        with self._embedded.kept_down() as is_down:
+            yield is_down
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenStudy:

@@ -59,7 +59,7 @@ def prepare_study(source: SourceRepository, config: StudyConfig) -> Prepared:
     study = join(home, server, server.ensure())
     try:
         state = study.state()
-        if is_new:
+        if is_new and config.cluster.redis:
             _require_none_elsewhere(home, state)
         if not state.study:
             _begin_repository(home, source, config, base)
@@ -82,7 +82,7 @@ def prepare_run(source: SourceRepository, config: StudyConfig) -> Prepared:
     What failed may be mended by now: in a newer commit, which the study then begins anew from, or
     outside the repository. Raises what `prepare_study` raises, and StudyProblem before anything is
     made or started where trials are to have a sandbox and this machine makes none, or labels that
-    are to be hidden are not.
+    are to be hidden are not, and where others use the study that is to make way.
     """
     require_sandbox(config)
     require_hidden_labels(config, source.toplevel, main_checkout(source.toplevel))
@@ -101,16 +101,28 @@ def prepare_run(source: SourceRepository, config: StudyConfig) -> Prepared:
             f"the baseline of {state.study} failed, and [study] base is another commit now: give "
             "[study] name another name to begin a study from that"
         )
-    Mirror(
-        StudyRepository.open(study.home.git, study=study.home.name), study.home.repository
-    ).withdraw()
-    aside = study.home.set_aside(f"failed-{state.base_commit[:10]}")
+    aside = _set_aside(study, state)
     begun = prepare_study(source, config)
     note = (
         f"the baseline had failed: the study begins anew{_hand_on(state, begun.study)} (what there "
         f"was lies in {aside.directory}; --study {aside.id} looks at it)"
     )
     return replace(begun, notes=(note, *begun.notes))
+
+
+def _set_aside(study: OpenStudy, state: StudyState) -> StudyHome:
+    """Move a study out of the way, which this process has released; return where it then is."""
+    with study.server.kept_down() as is_down:
+        if not is_down:
+            raise StudyProblem(
+                f"the baseline of {state.study} failed, and [study] base is another commit now, "
+                "but another process still uses the study, as `incumbent submit --wait`, `watch` "
+                "and `final` do: end it (what was handed in stays), then `incumbent run` begins "
+                "the study anew"
+            )
+        repository = StudyRepository.open(study.home.git, study=study.home.name)
+        Mirror(repository, study.home.repository).withdraw()
+        return study.home.set_aside(f"failed-{state.base_commit[:10]}")
 
 
 def _hand_on(state: StudyState, study: OpenStudy) -> str:

@@ -1,17 +1,25 @@
 """A study that was begun anew: its predecessor is kept, and never meant by accident."""
 
+import os
+import shutil
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import redis
 
 from cluster.config_file import load_config
 from cluster.git.mirror import Mirror
-from cluster.git.study_repository import StudyRepository
+from cluster.git.study_repository import NoRepository, StudyRepository
+from cluster.ledger.redis_store import client_name
 from cluster.state import events as ev
-from infra.local.home import StudyHome
+from infra.cli import handing_in
+from infra.local import embedded_server
+from infra.local.embedded_server import EmbeddedServer
+from infra.local.home import StudyHome, StudyProblem
 from infra.local.study import opened
-from infra.processes.launch import find_config, prepare_run
+from infra.processes.launch import find_config, prepare_run, prepare_study
 from tests.infra.study_factory import Study
 from tests.infra.user import CONFIG, TRAIN, USAGE, User
 from trainer.trial import CommitId, ExperimentId
@@ -105,6 +113,55 @@ def test_what_people_had_handed_in_and_told_goes_on_with_the_study(user: User) -
     assert state.notes == ("depth matters",)
     with opened(aside) as study:
         assert study.state().submissions == waiting, "and what was set aside stays as it was"
+
+
+def test_a_study_that_others_use_is_not_set_aside(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, base = user.home, CommitId(user.git("rev-parse", "HEAD").strip())
+    failed = StudyRepository.open(home.git, study="mar5")
+    failed.keep_ref(ExperimentId("e0"), base)
+    Mirror(failed, user.folder).sync()
+    mirrored = user.git("for-each-ref", "refs/incumbent")
+    name = client_name(os.getppid())
+    with opened(home), redis.Redis.from_url(EmbeddedServer(home).url, client_name=name) as other:
+        other.ping()
+        with monkeypatch.context() as patched:
+            patched.setattr(embedded_server, "LEAVE_S", 0.0)
+            with pytest.raises(StudyProblem, match="another process still uses the study"):
+                begin_anew(user)
+        assert user.home == home, "the only one"
+        assert user.git("for-each-ref", "refs/incumbent") == mirrored
+    assert begin_anew(user).name == "mar5", "once they have left"
+
+
+def test_who_waits_for_a_verdict_of_a_study_that_is_set_aside_is_told(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def happenings(home: StudyHome) -> Iterator[None]:
+        yield
+        home.set_aside("by-hand")
+        StudyHome.locate(user.folder, "mar5").create()
+        yield
+
+    steps = happenings(user.home)
+    with opened(user.home) as study, monkeypatch.context() as patched:
+        waiting = study.state().submissions
+        patched.setattr(handing_in.time, "sleep", lambda _: next(steps))
+        with pytest.raises(StudyProblem, match="the study mar5 was set aside or moved away"):
+            handing_in.hand_in(study, waiting, wait=True, as_json=False)
+
+
+def test_a_study_that_lost_its_code_is_not_taken_for_another_machines(user: User) -> None:
+    home = user.home
+    shutil.rmtree(home.git)
+    (home.directory / "study.json").unlink()
+    source, file = find_config(user.folder)
+    with pytest.raises(NoRepository):
+        prepare_study(source, load_config(file))
+    assert home.exists()
+    with opened(home) as study:
+        assert study.state().baseline, "its ledger is there still"
 
 
 def test_a_repository_whose_every_study_was_set_aside_has_none(user: User) -> None:

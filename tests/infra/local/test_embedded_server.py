@@ -17,6 +17,7 @@ from cluster.ledger.ledger import LedgerAway
 from cluster.ledger.redis_store import client_name
 from infra.local import embedded_server
 from infra.local.embedded_server import EmbeddedServer
+from infra.local.file_lock import try_lock
 from infra.local.home import StudyHome
 
 
@@ -130,6 +131,26 @@ def test_a_connection_that_goes_before_its_name_was_read_keeps_no_server_alive(
     leaving.join()
     psutil.wait_procs(servers(home), timeout=10)
     assert servers(home) == []
+
+
+def test_it_is_known_to_have_stopped_and_kept_down_only_without_users(
+    home: StudyHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = EmbeddedServer(home)
+    other = redis.Redis.from_url(server.url, client_name=client_name(os.getppid()))
+    client = server.ensure()
+    other.ping()
+    server.release(client)
+    with monkeypatch.context() as patched:
+        patched.setattr(embedded_server, "LEAVE_S", 0.0)
+        with server.kept_down() as is_down:
+            assert not is_down
+    other.close()
+    server.release(server.ensure())
+    with server.kept_down() as is_down, (home.redis / "lock").open() as lock:
+        assert is_down
+        assert servers(home) == []
+        assert not try_lock(lock), "who comes now waits"
 
 
 def test_a_killed_server_and_its_stale_socket_are_replaced(home: StudyHome) -> None:
