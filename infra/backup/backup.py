@@ -6,7 +6,7 @@ cluster.backup.ledger_file's and cluster.backup.study_copy's to know.
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -22,6 +22,7 @@ from cluster.config_file import ConfigError
 from cluster.git.source_repository import SourceRepository
 from cluster.git.study_repository import StudyRepository
 from cluster.ledger.call_book import Replies
+from cluster.ledger.ledger import LedgerAway
 from cluster.state.state import StudyState
 from infra.local.controller_process import sole_controller
 from infra.local.home import StudyHome, StudyProblem
@@ -163,35 +164,44 @@ def _check_study(file: Path, state: StudyState, config: StudyConfig) -> None:
 def empty_study(source: SourceRepository, config: StudyConfig) -> Iterator[OpenStudy]:
     """Open a study that has no events, creating what is missing, and keep others away meanwhile.
 
-    What was created goes again where nothing came of it. Raises HasEvents if there are events,
+    What was created goes again where nothing came of it: a ledger needs its code, be it one that
+    has been written here or that a `submit` began meanwhile. Raises HasEvents if there are events,
     ControllerRuns if it runs.
     """
     home = StudyHome.of(source.toplevel, config.study.name)
-    is_new = not home.directory.exists()
+    is_to_go = is_new = not home.directory.exists()
     home.create()
-    with sole_controller(home), _taken_back(home) if is_new else nullcontext():
-        server = Server(home, config.cluster.redis)
-        study = join(home, server, server.ensure())
+    with sole_controller(home):
         try:
-            if study.ledger.read(0, limit=1):
-                raise has_events(study)
-            yield study
-            remember_redis_url(home, config.cluster.redis)
-            save_settings(home, config)  # of a study that has run, which commands may ask for
+            server = Server(home, config.cluster.redis)
+            study = join(home, server, server.ensure())
+            is_to_go = False
+            try:
+                _require_empty(study)
+                yield study
+                remember_redis_url(home, config.cluster.redis)
+                save_settings(home, config)  # of a study that has run, which commands may ask for
+            except BaseException:
+                is_to_go = is_new and _is_empty(study)
+                raise
+            finally:
+                server.release(study.client)
         finally:
-            server.release(study.client)
+            if is_to_go:
+                home.discard()
 
 
-@contextmanager
-def _taken_back(home: StudyHome) -> Iterator[None]:
-    """Remove a study's folder where an error comes, unless a `submit` began it meanwhile."""
+def _require_empty(study: OpenStudy) -> None:
+    if study.ledger.read(0, limit=1):
+        raise has_events(study)
+
+
+def _is_empty(study: OpenStudy) -> bool:
+    """Say whether it is certain that there are no events."""
     try:
-        yield
-    except HasEvents:
-        raise
-    except BaseException:
-        home.discard()
-        raise
+        return not study.ledger.read(0, limit=1)
+    except LedgerAway:
+        return False
 
 
 def has_events(study: OpenStudy) -> HasEvents:

@@ -12,7 +12,7 @@ from cluster.config_file import load_config
 from cluster.ledger.call_book import CallBook, CallRecord, Replies
 from cluster.state import events as ev
 from cluster.state.invariants import check
-from infra.backup.backup import HasEvents, empty_study, has_events
+from infra.backup.backup import HasEvents, empty_study, has_events, import_study
 from infra.local.controller_process import sole_controller
 from infra.local.home import StudyHome
 from infra.local.study import OpenStudy, opened
@@ -265,6 +265,38 @@ def test_a_study_that_somebody_began_during_an_import_stays(
         find_it_begun()
     with opened(other.home) as study:
         assert study.state().submissions
+
+
+@pytest.mark.parametrize("has_landed", [False, True])
+def test_in_a_redis_of_the_users_own_a_failed_import_keeps_the_code_of_a_ledger_that_landed(
+    grown: GrownStudy,
+    user: User,
+    other: User,
+    server_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    has_landed: bool,
+) -> None:
+    user.done("export-ledger")
+    carried(user, other)
+    other.write({"incumbent.toml": f'{CONFIG}[cluster]\nredis = "{server_url}"\n'})
+    monkeypatch.setenv("INCUMBENT_HOME", other.variables["INCUMBENT_HOME"])
+    source, file = find_config(other.folder)
+
+    def disturb(_done: int, _total: int) -> None:
+        if not has_landed:
+            raise KeyboardInterrupt
+        other.home.settings.mkdir()  # what is written after the events cannot be
+
+    with pytest.raises(IsADirectoryError if has_landed else KeyboardInterrupt):
+        import_study(source, load_config(file), other.folder / FILE, disturb)
+    if has_landed:
+        other.home.settings.rmdir()
+        assert refs(other.home) == refs(user.home)
+    else:
+        assert not list(studies_of(other).iterdir())
+        other.done("import-ledger", FILE)
+    assert other.done("log") == user.done("log")
 
 
 def test_a_new_server_on_the_same_machine_needs_no_bundle(grown: GrownStudy, user: User) -> None:
