@@ -47,7 +47,7 @@ def read_order(home: StudyHome) -> FinalOrder:
 
 
 def find_final(home: StudyHome) -> int | None:
-    """Return the process of the final run that is under way; None if none is."""
+    """Return the process of the final run that is under way, 0 until it says; None if none is."""
     try:
         with home.final.open("r", encoding="utf-8") as file:
             if is_locked(file):
@@ -64,8 +64,8 @@ def sole_final(home: StudyHome) -> Iterator[None]:
     with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
         if not locked_soon(file):
             raise StudyProblem(f"a final run of {home.name} is under way already")
+        file.truncate(0)  # who held it last is not to be taken for us
         file.write(f"{os.getpid()}\n")
-        file.truncate()
         file.flush()
         yield
 
@@ -90,13 +90,13 @@ def start_final(home: StudyHome) -> subprocess.Popen[bytes]:
 def end_final(home: StudyHome) -> bool:
     """Have a final run give back what runs, and wait until it has ended; say whether there was one.
 
-    What it has trained stays: the next carries it on.
+    What it has trained stays: the next carries it on. One that begins meanwhile is left alone.
     """
-    was_running = False
-    while (process := find_final(home)) is not None:
-        if process and not was_running:
-            was_running = True
+    told = 0
+    while (process := find_final(home)) is not None and told in {0, process}:
+        if process and not told:
+            told = process
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGTERM)
         time.sleep(0.1)
-    return was_running
+    return told != 0
