@@ -120,29 +120,38 @@ def is_left_alone(name: str) -> bool:
     return bool(words(name) & _LEFT_ALONE)
 
 
-def read_hint(comment: str, value: Scalar) -> Hint:
+def read_hint(
+    comment: str, value: Scalar, *, source: str = "", syntax: Syntax = Syntax.PYTHON
+) -> Hint:
     """Read `# choices: a, b` and `# range: 1e-4..1e-2 log` anywhere in a comment.
 
-    A comment that does not fit the value (prose, a range for a word) is no hint.
+    A comment that does not fit the value is no hint: prose, a range for a word, one of fractions
+    for a whole number, a choice that the shell could not write where `source` stands. Whoever wrote
+    it, a candidate that was promoted maybe, must not end the tuner with it.
     """
     found = _CHOICES.search(comment)
     try:
         if found:
             texts = [text.strip().strip("\"'") for text in found["choices"].split(",")]
             choices = tuple(dict.fromkeys(literal.read(text, value) for text in texts if text))
+            for choice in choices:
+                literal.write(choice, source, syntax)  # complains of what cannot stand there
             return Hint(choices=choices) if len(choices) > 1 else Hint()
         found = _RANGE.search(comment)
         if found and not isinstance(value, bool | str):
-            return Hint(range=_range(found))
+            return Hint(range=_range(found, is_whole=isinstance(value, int)))
     except ValueError:
         pass
     return Hint()
 
 
-def _range(found: re.Match[str]) -> Range:
+def _range(found: re.Match[str], *, is_whole: bool) -> Range:
     limits = Range(low=float(found["low"]), high=float(found["high"]), log=bool(found["log"]))
-    if not (math.isfinite(limits.low) and limits.low < limits.high < math.inf):
+    # Of two finite limits the distance may still be beyond floats, which no optimiser takes.
+    if not (limits.low < limits.high and math.isfinite(limits.high - limits.low)):
         raise ValueError("no range")
+    if is_whole and not (limits.low.is_integer() and limits.high.is_integer()):
+        raise ValueError("no range of whole numbers")
     if limits.log and limits.low <= 0:
         raise ValueError("a logarithmic range starts above 0")
     return limits

@@ -29,13 +29,14 @@ def read_shell(path: str, text: str) -> list[Knob]:
     knobs = []
     for found in _ASSIGNMENT.finditer(text):
         value = _value(found["quoted"] or found["bare"])
-        hint = read_hint(found["comment"] or "", value)
+        source = found["source"]
+        hint = read_hint(found["comment"] or "", value, source=source, syntax=Syntax.SHELL)
         if bindings[found["name"]] == 1 and is_constant(found["name"], hint):
             knob = Knob(
                 name=found["name"],
                 path=path,
                 value=value,
-                source=found["source"],
+                source=source,
                 start=found.start("source"),
                 syntax=Syntax.SHELL,
                 hint=hint,

@@ -126,10 +126,26 @@ def test_a_pin_that_does_not_fit_is_refused_by_name(
         pinned(line, **pin)
 
 
-def test_a_choice_that_the_file_cannot_hold_is_refused() -> None:
-    (word,) = read_constants({"run.sh": "OPT=adam # choices: adam, a b\n"}).values()
+def test_a_pinned_choice_that_the_file_cannot_hold_is_refused() -> None:
+    (word,) = read_constants({"run.sh": "OPT=adam\n"}).values()
+    config = TunerConfig(space={"OPT": SpaceConfig(choices=("adam", "a b"))})
     with pytest.raises(ValueError, match="OPT: 'a b' cannot stand in a shell assignment"):
-        choose_space(word, TunerConfig())
+        choose_space(word, config)
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "bare"),
+    [
+        ("train.py", "GRAD_CLIP = 1  # range: 0.5..2.0", "GRAD_CLIP = 1"),
+        ("train.py", "SEED = 42  # range: 0.5..2.0", "SEED = 42"),
+        ("train.py", "SHIFT = 0.5  # range: -1e308..1e308", "SHIFT = 0.5"),
+        ("run.sh", "OPT=adam # choices: adam, a b", "OPT=adam"),
+        ("run.sh", "DEPTH=8 # range: 0.5..16", "DEPTH=8"),
+    ],
+)
+def test_a_comment_that_cannot_be_used_is_passed_over(path: str, line: str, bare: str) -> None:
+    (steered,), (usual,) = (read_constants({path: f"{text}\n"}).values() for text in (line, bare))
+    assert choose_space(steered, TunerConfig()) == choose_space(usual, TunerConfig())
 
 
 def test_a_pin_of_one_value_leaves_nothing_to_turn() -> None:

@@ -216,6 +216,13 @@ def test_an_incumbent_without_constants_leaves_nothing_to_propose(new_game: NewG
     assert game.ask(2) == []
 
 
+def test_a_comment_of_the_incumbent_that_cannot_be_used_ends_nothing(new_game: NewGame) -> None:
+    game = new_game("LR = 1e-3\n")
+    list(game.play(4))
+    game.text = "LR = 1e-3\nGRAD_CLIP = 1  # range: 0.5..2.0\n"
+    assert {proposal.parameters["GRAD_CLIP"] for proposal in game.ask(8)} <= {1, 2, 4}
+
+
 def test_an_incumbent_that_is_no_python_is_named(new_game: NewGame) -> None:
     game = new_game(SMALL, bowl)
     game.text = "LR = (\n"
