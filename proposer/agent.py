@@ -40,7 +40,7 @@ from proposer.proposal import (
     TaskGivenUp,
     TaskKind,
 )
-from proposer.purse import CallId, CallPlan, Purse, RecordedReply, Settlement, Usage
+from proposer.purse import CallId, CallPlan, OverLimit, Purse, RecordedReply, Settlement, Usage
 from trainer.environment import EnvironmentFailed
 from trainer.git_command import GitError
 from trainer.run_records import EndedBy, RunReport
@@ -115,8 +115,8 @@ class Agent:
     def propose(self, context: Context, count: int) -> Sequence[Proposal]:  # noqa: ARG002 - one run, one proposal
         """Run the agent, and return what it proposes.
 
-        What is much like an earlier proposal is thrown away once: it runs again, told of that. Who
-        insists has a reason.
+        Of what is much like an earlier proposal it is told, and runs once more; who insists has a
+        reason. The first counts where nothing comes of the second.
 
         Raises:
             ProposerTroubled: it failed, took too long or changed nothing; another run may not.
@@ -130,7 +130,7 @@ class Agent:
             try:
                 proposal = self._run(context)
                 likely = self._twin(context, proposal)
-                return [self._run(context, told_twin(likely)) if likely else proposal]
+                return [self._again(context, proposal, likely) if likely else proposal]
             finally:
                 self._runner.tidy()
 
@@ -138,6 +138,13 @@ class Agent:
         self._make_ready(context, again)
         call = self._purse.reserve(self._plan(context))
         return _proposal(self._paid(call, context), context, call)
+
+    def _again(self, context: Context, twin: Proposal, likely: Past) -> Proposal:
+        """Run it once more; what it had is paid for, and better than nothing."""
+        try:
+            return self._run(context, told_twin(likely))
+        except (ProposerTroubled, ProposerDone, OverLimit):
+            return twin  # what is wrong shows again with the next question
 
     def _twin(self, context: Context, proposal: Proposal) -> Past | None:
         if context.task is not None:

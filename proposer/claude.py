@@ -55,6 +55,8 @@ class _Made:
     """What one answer came to."""
 
     proposals: Sequence[Proposal]
+    twins: Sequence[Proposal] = ()
+    """Those of the others that could run, but are much like something earlier."""
     problems: Sequence[str]
     """What its author has to be told of the others."""
 
@@ -111,21 +113,24 @@ class Claude:
         messages: list[Mapping[str, Any]] = [{"role": "user", "content": prompt.dynamic}]
         purpose = context.task.kind.value if context.task else "propose"
         good: list[Proposal] = []
+        twins: Sequence[Proposal] = ()
         problems: Sequence[str] = ()
         for turn in range(_MOST_REPAIRS + 1):
             try:
                 call, answer = self._call(prompt.static, messages, context, purpose)
             except (ProposerTroubled, ProposerDone, OverLimit):
-                if good:
+                if good or twins:
                     break  # they are paid for; what is wrong shows again with the next question
                 raise
             made = self._made(answer, context, call, good, is_first=not turn)
             good += made.proposals
-            problems = made.problems
+            twins, problems = twins or made.twins, made.problems
             if not problems or turn == _MOST_REPAIRS:
                 break
             messages += _again(answer, problems)
             purpose = "repair"
+        if not good and problems:
+            good += twins  # nobody has withdrawn them
         if not good and context.task is None:
             # Of a task it means that it gives that up; of ideas there may be some next time.
             why = problems[0] if problems else "no experiment was handed in"
@@ -283,8 +288,8 @@ class Claude:
         knows_twins: bool,
     ) -> _Made:
         proposals: list[Proposal] = []
+        twins: list[Proposal] = []
         problems: list[str] = []
-        seen = [proposal.edits for proposal in good]
         # A task is for one; what came beside it is nobody's answer to it.
         asked_for = reply.experiments[:1] if context.task else reply.experiments
         for place, experiment in enumerate(asked_for):
@@ -294,7 +299,7 @@ class Claude:
             except EditProblem as error:
                 problems.append(f"{label}: {error}")
                 continue
-            if edits in seen:
+            if edits in (each.edits for each in (*good, *proposals)):
                 continue
             likely = (
                 None
@@ -303,9 +308,10 @@ class Claude:
             )
             if likely is not None:
                 problems.append(f"{label}: {told_twin(likely)}")
+            those = proposals if likely is None else twins
+            if edits in (each.edits for each in those):
                 continue
-            seen.append(edits)
-            proposals.append(
+            those.append(
                 Proposal(
                     edits=edits,
                     hypothesis=experiment.subject,
@@ -313,12 +319,12 @@ class Claude:
                     category=experiment.kind_of_change,
                     expected_effect=experiment.effect,
                     # What goes for the whole answer is written down once.
-                    notes="" if proposals or good else reply.notes,
-                    hints=() if proposals or good else reply.plain_hints,
+                    notes="" if those or good else reply.notes,
+                    hints=() if those or good else reply.plain_hints,
                     origin=f"{call}/{place}",
                 )
             )
-        return _Made(proposals=proposals, problems=problems)
+        return _Made(proposals=proposals, twins=twins, problems=problems)
 
 
 def _again(answer: ModelAnswer, problems: Sequence[str]) -> Iterator[Mapping[str, Any]]:

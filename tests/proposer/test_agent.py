@@ -291,6 +291,21 @@ def test_who_insists_on_a_twin_is_taken_at_its_word(agency: Agency) -> None:
     assert (insisted.hypothesis, insisted.origin) == ("lower the rate", "c2/0")
 
 
+@pytest.mark.parametrize("again", ["exit 1", "true", "exit 127"])
+def test_a_twin_is_taken_where_nothing_comes_of_the_second_run(agency: Agency, again: str) -> None:
+    command = f"if grep -q again.md .incumbent/prompt.md; then {again}; else {LOWER}; {SAY}; fi"
+    (twin,) = agency.agent(command).propose(agency.context(history=[TWIN]), 1)
+    assert (twin.hypothesis, twin.origin) == ("lower the rate", "c1/0")
+    assert list(agency.purse.problems) == ["c2"]
+
+
+def test_a_twin_is_taken_where_a_second_run_could_cost_too_much(agency: Agency) -> None:
+    agency.purse.left = 0.7
+    agent = agency.agent(f"{LOWER}; {SAY}", usd=0.5)
+    (twin,) = agent.propose(agency.context(history=[TWIN]), 1)
+    assert (twin.origin, list(agency.purse.settled)) == ("c1/0", ["c1"])
+
+
 def test_what_mends_is_not_run_again_for_being_like_what_it_mends(agency: Agency) -> None:
     task = Task(
         kind=TaskKind.FIX,

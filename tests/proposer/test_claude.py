@@ -230,6 +230,41 @@ def test_a_twin_of_the_history_goes_back_once_with_what_came_of_it(table: Table)
     assert "0.2 worse than e0" in told
 
 
+TWIN = past(
+    7, hypothesis="LR 0.1 -> 0.05", patch="--- a/train.py\n+++ b/train.py\n-LR = 0.1\n+LR = 0.05\n"
+)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [[Move(status=529)] * 9, [Move(raw={"experiments": "many"})]],
+    ids=["out", "malformed"],
+)
+def test_a_twin_is_taken_where_nothing_comes_of_the_second_question(
+    table: Table, second: list[Move]
+) -> None:
+    claude = table.claude([Move(experiments=[LOWER, LOWER], notes="n", hints=["h"]), *second])
+    (twin,) = claude.propose(context(history=[TWIN]), 2)
+    assert (twin.hypothesis, twin.origin) == ("LR 0.1 -> 0.05", "c1/0")
+    assert (twin.notes, twin.hints) == ("n", ("h",))
+
+
+def test_a_twin_is_taken_where_a_second_question_could_cost_too_much(table: Table) -> None:
+    claude = table.claude([Move(experiments=[LOWER])])
+    first = table.purse.reserve
+    table.purse.reserve = lambda plan: first(plan) if plan.purpose == "propose" else over(plan)
+    assert [each.origin for each in claude.propose(context(history=[TWIN]), 1)] == ["c1/0"]
+
+
+def test_a_twin_is_left_where_something_else_is_good_or_it_is_withdrawn(table: Table) -> None:
+    claude = table.claude([Move(experiments=[LOWER, DEEPER]), *[Move(status=529)] * 9])
+    (deeper,) = claude.propose(context(history=[TWIN]), 2)
+    assert deeper.hypothesis == "deeper"
+    claude = table.claude([Move(experiments=[LOWER]), Move(experiments=[])])
+    with pytest.raises(ProposerTroubled, match="no experiment was handed in"):
+        claude.propose(context(history=[TWIN]), 1)
+
+
 # --- trouble -------------------------------------------------------------------------------------
 
 
