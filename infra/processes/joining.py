@@ -148,5 +148,9 @@ def _reports(home: NodeHome, offset: int) -> Iterator[tuple[str, str, int]]:
             if not line.endswith(b"\n"):
                 return  # it is only being written
             offset += len(line)
-            report = json.loads(line)
-            yield report["kind"], report["text"], offset
+            try:
+                report = json.loads(line)
+                kind, text = str(report["kind"]), str(report["text"])
+            except (ValueError, KeyError, TypeError):
+                continue  # what is left of a report where the file was cut, or another's words
+            yield kind, text, offset
