@@ -111,7 +111,7 @@ class ReplaySource(_Source):
     kind: Literal["replay"]
     """What kind of proposer it is; what else may be said depends on it."""
     file: Annotated[str, Field(min_length=1)]
-    """What `incumbent log --proposals` of the other study printed; relative to the repository."""
+    """What `incumbent log --proposals` of the other study printed; relative to this file."""
 
 
 ProposerConfig = Annotated[

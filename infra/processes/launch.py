@@ -20,6 +20,7 @@ from infra.local.controller_process import find_controller
 from infra.local.home import StudyHome, StudyProblem
 from infra.local.requests import request
 from infra.local.study import OpenStudy, Server, join, remember_redis_url
+from proposer.config import ReplaySource
 from trainer.environment import EnvironmentFailed, user_path
 from trainer.git_command import require_git
 from trainer.sandbox.choose import choose
@@ -148,17 +149,25 @@ def require_sandbox(config: StudyConfig) -> None:
 
 
 def _placed(config: StudyConfig, folder: Path) -> StudyConfig:
-    """Take a relative path of a virtual environment as one beside the configuration."""
-    named = config.trial.environment
-    if named in {"uv", "current"}:
-        return config
-    try:
-        path = folder / user_path(named, "[trial] environment")
-    except EnvironmentFailed as error:
-        raise ConfigError(f"{folder / CONFIG}: {error}") from error
-    return config.model_copy(
-        update={"trial": config.trial.model_copy(update={"environment": str(path)})}
+    """Take relative paths of a virtual environment and of what is replayed as beside the file."""
+
+    def beside(path: str, key: str) -> str:
+        try:
+            return str(folder / user_path(path, key))
+        except EnvironmentFailed as error:
+            raise ConfigError(f"{folder / CONFIG}: {error}") from error
+
+    trial = config.trial
+    if trial.environment not in {"uv", "current"}:
+        path = beside(trial.environment, "[trial] environment")
+        trial = trial.model_copy(update={"environment": path})
+    sources = tuple(
+        source.model_copy(update={"file": beside(source.file, "[[proposer]] file")})
+        if isinstance(source, ReplaySource)
+        else source
+        for source in config.proposer
     )
+    return config.model_copy(update={"trial": trial, "proposer": sources})
 
 
 def _check_files(read: Callable[[str], object], base: str, config: StudyConfig) -> None:

@@ -152,6 +152,7 @@ def _crossover(makings: Makings, name: str, source: CrossoverSource) -> Proposer
 def _replay(makings: Makings, name: str, source: ReplaySource) -> Proposer:
     used = [each.origin for each in makings.study.state().experiments.values() if each.origin]
     try:
+        # Settings that an earlier version wrote name it as the configuration does.
         path = makings.study.home.repository / Path(source.file).expanduser()
         recorded = read_recorded(path.read_text("utf-8"))
     except (OSError, ValueError, RuntimeError) as error:  # the last: `~` of nobody

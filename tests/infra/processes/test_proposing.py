@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,10 @@ import pytest
 from cluster.config_file import load_config
 from infra.local.study import opened
 from infra.processes import compose
+from infra.processes.launch import find_config, prepare_study
 from proposer.proposal import Proposal, Proposer, ProposerDone
 from tests.infra.study_of_git import grow, user
-from tests.infra.user import CONFIG, TRAIN, User
+from tests.infra.user import CONFIG, TRAIN, USAGE, User
 from tests.proposer.messages_server import MessagesServer, Move, experiment
 from tests.proposer.study import FakePurse, context
 
@@ -52,6 +54,32 @@ def test_what_one_study_proposed_another_proposes_again_in_order(
     assert lines == ["LR = 0.3", "LR = 0.05", "LR = 0.025", "LR = 9.0"]
     with pytest.raises(ProposerDone, match=r"^all 4 were played$"):
         replay.propose(context(files=files), 9)
+
+
+def test_what_is_replayed_lies_beside_the_configuration_of_a_linked_worktree(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INCUMBENT_HOME", user.variables["INCUMBENT_HOME"])
+    linked = replace(user, folder=user.folder.parent / "linked")
+    user.git("worktree", "add", "--quiet", "--detach", str(linked.folder))
+    linked.write({"incumbent.toml": CONFIG + REPLAY, "proposals.jsonl": ""})
+    user.write({"proposals.jsonl": "not what is meant\n"})
+    source, file = find_config(linked.folder)
+    prepared = prepare_study(source, load_config(file))
+    try:
+        (replay,) = compose.proposers(prepared.study, prepared.config, FakePurse(), {})
+    finally:
+        prepared.study.server.release(prepared.study.client)
+    assert prepared.study.home == user.home
+    with pytest.raises(ProposerDone, match=r"^all 0 were played"):
+        replay.propose(context(files={"train.py": TRAIN}), 1)
+
+
+def test_a_home_of_nobody_is_named_with_its_entry(user: User) -> None:
+    nobodys = REPLAY.replace("proposals", "~nobody-at-all/proposals")
+    user.write({"incumbent.toml": CONFIG + nobodys})
+    said = user.refused(USAGE, "submit", "--set", "LR=0.4")
+    assert "[[proposer]] file: ~nobody-at-all/proposals.jsonl begins with a home folder" in said
 
 
 def test_a_file_that_holds_no_proposals_is_refused_by_the_name_of_its_entry(
