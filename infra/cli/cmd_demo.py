@@ -54,7 +54,7 @@ def demo(
     study = prepared.study
     try:
         note(prepared.notes[0])
-        code = start(prepared, detach=False, as_json=as_json)
+        code = start(prepared, detach=False, as_json=as_json, path=repository)
         state = study.state()
         facts = gather(study, state, bounds_of(config))
     finally:

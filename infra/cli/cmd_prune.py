@@ -1,12 +1,13 @@
 """`incumbent prune`."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from infra.cli.output import print_json, say
 from infra.cli.study_choice import JsonOption, StudyOption, UsageProblem, choose_study
-from infra.local.checkout import CONFIG
+from infra.local.checkout import CONFIG, config_file, run_folder
 
 if TYPE_CHECKING:
     from cluster.config import StudyConfig
@@ -72,11 +73,11 @@ def _kinds(text: str | None) -> list[str]:
 
 
 def _config(home: "StudyHome") -> "StudyConfig":
-    """Return the configuration as it stands in the repository now: that is what is being tried."""
+    """Return the configuration as it stands now, where it would be run: that is what is tried."""
     from cluster.config_file import load_config
     from infra.local.settings import load_settings
 
-    path = home.repository / CONFIG
+    path = config_file(run_folder(home.name, home.repository, Path()))
     return load_config(path) if path.is_file() else load_settings(home)
 
 

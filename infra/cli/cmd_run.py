@@ -59,7 +59,7 @@ def run(
     try:
         for line in prepared.notes:
             note(line)
-        code = start(prepared, detach=detach, as_json=as_json)
+        code = start(prepared, detach=detach, as_json=as_json, path=path)
     finally:
         prepared.study.server.release(prepared.study.client)
     raise typer.Exit(code)
@@ -109,7 +109,7 @@ def _prepare(
     return prepare_run(source, config)
 
 
-def start(prepared: "Prepared", *, detach: bool, as_json: bool) -> int:
+def start(prepared: "Prepared", *, detach: bool, as_json: bool, path: Path) -> int:
     """Start the controller unless it runs, and follow it; return the exit code."""
     from infra.display.attach import Follower, Left, counted_interrupts, follow, gather
     from infra.display.closing import last_words
@@ -145,7 +145,7 @@ def start(prepared: "Prepared", *, detach: bool, as_json: bool) -> int:
             if not running and not wait_until_it_runs(
                 study.home, start_controller(study.home, keys)
             ):
-                return last_words(study, Left.DIED, study.state(), config)
+                return last_words(study, Left.DIED, study.state(), config, path)
             _say_detached(study.home.name, study.home.directory, as_json=as_json)
             return 0
         with make_view(as_json=as_json) as view:
@@ -154,7 +154,7 @@ def start(prepared: "Prepared", *, detach: bool, as_json: bool) -> int:
             left = follow(follower, presses, process=process)
     if as_json:
         print_json(gather(study, follower.state, bounds_of(config)))
-    return last_words(study, left, follower.state, config)
+    return last_words(study, left, follower.state, config, path)
 
 
 def _say_what_to_expect(prepared: "Prepared", keyless: str) -> None:

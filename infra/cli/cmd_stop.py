@@ -1,6 +1,7 @@
 """`incumbent stop`."""
 
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,6 +21,7 @@ def stop(
 ) -> None:
     """End everything that the study started, and nothing else; `run` carries on later."""
     from cluster.ledger.ledger import catch_up
+    from infra.local.checkout import run_folder
     from infra.local.controller_process import find_controller
     from infra.local.final_process import end_final
     from infra.local.requests import request_stop
@@ -55,6 +57,7 @@ def stop(
             }
         )
     elif was_running or ended or has_ended_final:
-        say(f"stopped; `incumbent run` in {home.repository} carries on")
+        folder = run_folder(home.name, home.repository, Path())
+        say(f"stopped; `incumbent run` in {folder} carries on")
     else:
         say("nothing was running")

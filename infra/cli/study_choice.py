@@ -1,12 +1,11 @@
 """Which study a command is about: named, or the one of the repository here, or the only one."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from infra.local.checkout import CONFIG, config_file, main_checkout
+from infra.local.checkout import config_file, main_checkout, study_named, toplevel
 from infra.local.home import StudyHome, studies
 
 StudyOption = Annotated[
@@ -25,8 +24,8 @@ def choose_study(name: str = "", *, to_act: bool = False) -> StudyHome:
     From elsewhere a look at the only study there is may be meant; an act on it has to be said. One
     that was set aside is meant only where its whole id is given.
     """
-    here = Path.cwd().resolve()
-    repository, configured = _configured(here)
+    repository = toplevel(Path.cwd().resolve())
+    configured = study_named(config_file(repository)) if repository else ""
     nearby_at = {repository, main_checkout(repository)} if repository else set()
     everything = studies()
     for home in everything:
@@ -51,19 +50,3 @@ def _complain_of(home: StudyHome) -> None:
     """Raise StudyProblem if there is such a study, but one that this program cannot read."""
     if home.exists():
         StudyHome.read(home.directory)
-
-
-def _configured(here: Path) -> tuple[Path | None, str]:
-    """Return the repository that holds `here`, and the study that its incumbent.toml names."""
-    for folder in (here, *here.parents):
-        if (folder / CONFIG).is_file() or (folder / ".git").exists():
-            return folder, _name_in(config_file(folder))
-    return None, ""
-
-
-def _name_in(path: Path) -> str:
-    try:
-        name = tomllib.loads(path.read_text("utf-8")).get("study", {}).get("name", "")
-    except (ValueError, AttributeError, OSError):
-        return ""  # there is none, or `incumbent run` says what is wrong with it
-    return name if isinstance(name, str) else ""

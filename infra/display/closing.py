@@ -1,6 +1,7 @@
 """What is said when a run has ended."""
 
 import sys
+from pathlib import Path
 
 from cluster.config import StudyConfig
 from cluster.state.experiment import Status
@@ -10,12 +11,22 @@ from infra.display.tables import render_summary
 from infra.facts.hints import Known, next_step
 from infra.facts.plain_text import one_line, printable_lines
 from infra.local.bounds import Bounds, bounds_of
+from infra.local.checkout import run_folder
 from infra.local.study import OpenStudy
 from trainer.trial import number_of
 
 
-def last_words(study: OpenStudy, left: Left, state: StudyState, config: StudyConfig | None) -> int:
-    """Say how it ended and how to go on, on standard error; return the exit code."""
+def last_words(
+    study: OpenStudy,
+    left: Left,
+    state: StudyState,
+    config: StudyConfig | None,
+    path: Path = Path(),
+) -> int:
+    """Say how it ended and how to go on, on standard error; return the exit code.
+
+    `path` is what the command was told the study by: the folder that it was called in, or another.
+    """
     home = study.home
     if left is Left.DETACHED:
         if state.stopping:
@@ -37,7 +48,8 @@ def last_words(study: OpenStudy, left: Left, state: StudyState, config: StudyCon
     render_summary(gather(study, state, bounds), file=sys.stderr)
     _say(_suspects(state))
     if not state.finished:
-        _say(f"stopped; `incumbent run` in {home.repository} carries on")
+        folder = run_folder(home.name, home.repository, path)
+        _say(f"stopped; `incumbent run` in {folder} carries on")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,20 @@ def test_the_keys_that_stand_in_the_file_now_are_tried(user: User) -> None:
     told(user, LOSSES)
     text = (user.folder / "incumbent.toml").read_text()
     user.write({"incumbent.toml": f"{text}warmup = 0.9\n"})
+    facts = json.loads(user.done("prune", "--dry-run", "--kind", "median", "--json"))
+    assert {stop["percent"] for stop in facts["kinds"][0]["stopped"]} == {90}
+
+
+def test_the_file_of_the_linked_worktree_that_runs_the_study_is_tried(user: User) -> None:
+    told(user, LOSSES)
+    text = (user.folder / "incumbent.toml").read_text()
+    linked = replace(user, folder=user.folder.parent / "linked")
+    user.git("worktree", "add", "--quiet", "--detach", str(linked.folder))
+    linked.write({"incumbent.toml": f"{text}warmup = 0.9\n"})
+    for each, percent in ((linked, 90), (user, 30)):
+        facts = json.loads(each.done("prune", "--dry-run", "--kind", "median", "--json"))
+        assert {stop["percent"] for stop in facts["kinds"][0]["stopped"]} == {percent}
+    (user.folder / "incumbent.toml").unlink()
     facts = json.loads(user.done("prune", "--dry-run", "--kind", "median", "--json"))
     assert {stop["percent"] for stop in facts["kinds"][0]["stopped"]} == {90}
 

@@ -1,14 +1,18 @@
 """Linked worktrees of the researcher's repository: all are of one study."""
 
 import json
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from infra.display.attach import Left
+from infra.display.closing import last_words
 from infra.local.study import opened
 from tests.infra.researchers import researcher, studied, user
 from tests.infra.user import CONFIG, TRAIN, USAGE, User
+from trainer.process_tree import MARK_VARIABLE
 
 __all__ = ["researcher", "studied", "user"]  # fixtures
 
@@ -54,6 +58,31 @@ def test_its_own_configuration_counts_before_that_of_the_main_checkout(
     beside.done("submit", "--set", "LR=0.4")
     assert json.loads(beside.done("status", "--json"))["study"] == "april"
     assert json.loads(studied.done("status", "--json"))["study"] == "mar5"
+
+
+def test_who_stops_a_study_is_told_where_it_is_run_from(
+    studied: User, beside: User, tmp_path: Path
+) -> None:
+    (studied.folder / "incumbent.toml").rename(beside.folder / "incumbent.toml")
+    for path in (beside.folder, studied.folder, tmp_path):
+        mark = {MARK_VARIABLE: f"{studied.home.id}/cpu-0"}
+        with subprocess.Popen(["sleep", "60"], env={**studied.variables, **mark}):
+            said = replace(studied, folder=path).done("stop", "--study", "mar5")
+        assert said == f"stopped; `incumbent run` in {beside.folder} carries on\n"
+
+
+def test_the_last_words_of_a_run_say_where_it_is_run_from(
+    studied: User,
+    beside: User,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("INCUMBENT_HOME", studied.variables["INCUMBENT_HOME"])
+    beside.write({"incumbent.toml": CONFIG})
+    with opened(studied.home) as study:
+        for path in (beside.folder, studied.folder):
+            last_words(study, Left.ENDED, study.state(), None, path)
+            assert f"`incumbent run` in {path} carries on" in capsys.readouterr().err
 
 
 def test_init_writes_a_configuration_of_its_own(beside: User) -> None:

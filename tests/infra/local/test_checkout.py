@@ -1,11 +1,12 @@
 """Which repository a folder belongs to, as git itself links worktrees."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from infra.local.checkout import config_file, main_checkout
+from infra.local.checkout import config_file, main_checkout, run_folder, study_named
 from infra.local.home import StudyHome
 
 
@@ -84,3 +85,53 @@ def test_a_study_that_was_begun_in_a_linked_worktree_stays_its_own(
     assert StudyHome.of(linked, "mar5") == early
     shared.create()
     assert StudyHome.of(linked, "mar5") == shared
+
+
+def named(study: str) -> str:
+    return f'[study]\nname = "{study}"\n'
+
+
+def test_a_study_is_run_from_where_its_configuration_is(main: Path, tmp_path: Path) -> None:
+    linked, second, gone = (tmp_path / name for name in ("linked", "second", "gone"))
+    for folder in (linked, second, gone):
+        git(main, "worktree", "add", "--quiet", "--detach", str(folder))
+    shutil.rmtree(gone)
+    assert run_folder("mar5", main, tmp_path) == main
+    (linked / "incumbent.toml").write_text(named("april"))
+    (second / "incumbent.toml").write_text(named("mar5"))
+    for path in (tmp_path, main, linked, second, tmp_path / "nowhere"):
+        assert run_folder("mar5", main, path) == second
+    (main / "incumbent.toml").write_text(named("mar5"))
+    (second / "deep").mkdir()
+    assert run_folder("mar5", main, second / "deep") == second
+    for path in (tmp_path, main, linked):
+        assert run_folder("mar5", main, path) == main
+        assert run_folder("april", main, path) == linked
+    (second / "incumbent.toml").unlink()
+    assert run_folder("mar5", main, second) == second, "which has that of the main checkout"
+
+
+def test_a_configuration_with_a_mistake_is_that_of_whoever_stands_beside_it(main: Path) -> None:
+    linked = main.parent / "linked"
+    git(main, "worktree", "add", "--quiet", "--detach", str(linked))
+    (main / "incumbent.toml").write_text(named("mar5"))
+    (linked / "incumbent.toml").write_text("[study\n")
+    assert run_folder("mar5", main, linked) == linked
+    assert run_folder("mar5", main, main.parent) == main
+
+
+def test_a_study_of_a_bare_repository_is_run_from_a_worktree(main: Path) -> None:
+    for name in ("bare.git", "around/.git"):
+        bare = main.parent / name
+        git(main, "clone", "--quiet", "--bare", ".", str(bare))
+        linked = main.parent / f"of {bare.parent.name}"
+        git(bare, "worktree", "add", "--quiet", "--detach", str(linked))
+        (linked / "incumbent.toml").write_text(named("mar5"))
+        assert run_folder("mar5", main_checkout(linked), main) == linked
+
+
+@pytest.mark.parametrize("text", ["", "study = 1", "[study]\nname = 1", "[study", "\0"])
+def test_a_configuration_that_cannot_be_read_names_no_study(tmp_path: Path, text: str) -> None:
+    assert study_named(tmp_path / "incumbent.toml") == ""
+    (tmp_path / "incumbent.toml").write_text(text)
+    assert study_named(tmp_path / "incumbent.toml") == ""
