@@ -1,4 +1,4 @@
-"""What a seed brings to every tree that is run with it, and how runs compare without that. Pure.
+"""How much of the noise a seed brings to every tree that is run with it, and what follows. Pure.
 
 All first runs of a study have one seed, its repeats another. Where a seed is good or bad for any
 tree (an easy order of the data, a lucky start), runs of one seed differ by less than the noise
@@ -8,9 +8,12 @@ says, and runs of different seeds by more. The model is that of random effects,
 
 with trees as they are and seeds drawn at random (Searle, Casella and McCulloch, Variance
 Components, 1992): the share of the seeds in the variance by the restricted likelihood, in which
-trees cancel out; each seed's effect by its best linear unbiased predictor, which goes by its own
-evidence. The share is the posterior's median with half of the prior on none, so that it is
-exactly none while little speaks for any (Johnstone and Silverman, 2004).
+trees cancel out. It is the posterior's median with half of the prior on none, so that it is exactly
+none while little speaks for any (Johnstone and Silverman, 2004).
+
+What each seed brings is not estimated. Trees are run again because their first run was good, so the
+first seed would look good wherever nothing but luck was, and repeats, put as if they had had it,
+would say once more what luck had said.
 """
 
 import math
@@ -40,7 +43,7 @@ class Measured:
     """What the runs of one tree say of it."""
 
     mean: float
-    """As if they had all had the first seed."""
+    """Its score with the first seed."""
     runs: float
     """So many runs on the first seed would say as much."""
 
@@ -60,38 +63,25 @@ class SeedEffects:
     """Standard deviation of what is left, in the metric's unit, above zero."""
     first: int
     """The seed that the first runs have, which all are compared by."""
-    means: dict[int, float]
-    """What each seed adds to a score; of those that are not here, nothing is known."""
-    errors: dict[tuple[int, int], float]
-    """Covariances of what is wrong with these."""
 
     def measured(self, score: Score) -> Measured:
         """Return what a score says of its tree; the runs weighed by generalised least squares."""
-        values = map(self.on_first, score.values, score.seeds)
         weights = solve(factor(self._covariances(score.seeds)), [1.0] * score.n)
         total = sum(weights)
-        mean = sum(map(math.prod, zip(weights, values, strict=True))) / total
+        mean = sum(map(math.prod, zip(weights, score.values, strict=True))) / total
         return Measured(mean=mean, runs=total * self.sigma**2)
-
-    def on_first(self, value: float, seed: int) -> float:
-        """Return what a run with a seed would have scored with the first."""
-        return value - self.means.get(seed, 0.0) + self.means.get(self.first, 0.0)
 
     def _covariances(self, seeds: Sequence[int]) -> Matrix:
         """Return those of runs on some seeds, as they are compared with runs on the first."""
-        f = self.first
-        return [
-            [
-                (self.sigma**2 if i == j else 0.0)
-                + self._error(a, b) - self._error(a, f) - self._error(b, f) + self._error(f, f)
-                for j, b in enumerate(seeds)
-            ]
-            for i, a in enumerate(seeds)
-        ]  # fmt: skip
+        of_seed = self.sigma**2 * self.share / (1 - self.share)
 
-    def _error(self, one: int, other: int) -> float:
-        unknown = self.sigma**2 * self.share / (1 - self.share) if one == other else 0.0
-        return self.errors.get((one, other), unknown)
+        def shared(a: int, b: int) -> float:
+            return 0.0 if self.first in {a, b} else of_seed * (1 + (a == b))
+
+        return [
+            [(self.sigma**2 if i == j else 0.0) + shared(a, b) for j, b in enumerate(seeds)]
+            for i, a in enumerate(seeds)
+        ]
 
 
 def seed_effects(trees: Iterable[Runs], first: int) -> SeedEffects | None:
@@ -113,21 +103,8 @@ def seed_effects(trees: Iterable[Runs], first: int) -> SeedEffects | None:
     chosen = _median([fit.log_likelihood(dof) for fit in fits])
     if not chosen:
         return None
-    fit, share = fits[chosen], SHARES[chosen - 1]
-    variance, ratio = fit.rest / dof, share / (1 - share)
-    units = [[float(i == j) for j in range(len(seeds))] for i in range(len(seeds))]
-    inverse = [solve(fit.lower, unit) for unit in units]
-    return SeedEffects(
-        share=share,
-        sigma=math.sqrt(variance),
-        first=first,
-        means=dict(zip(seeds, (ratio * mean for mean in fit.means), strict=True)),
-        errors={
-            (a, b): ratio * variance * inverse[i][j]
-            for i, a in enumerate(seeds)
-            for j, b in enumerate(seeds)
-        },
-    )
+    sigma = math.sqrt(fits[chosen].rest / dof)
+    return SeedEffects(share=SHARES[chosen - 1], sigma=sigma, first=first)
 
 
 def _comparable(trees: Iterable[Runs]) -> list[Runs]:
@@ -162,8 +139,6 @@ class _Fit:
     """The model with one ratio of the seeds' variance to the rest's."""
 
     lower: Matrix
-    means: list[float]
-    """Of the seeds, by the ratio."""
     rest: float
     """What is left of all squares, in units of the variance of the rest."""
 
@@ -181,7 +156,7 @@ def _fit(design: Matrix, right: list[float], squares: float, ratio: float) -> _F
     )
     means = solve(lower, right)
     explained = ratio * sum(map(math.prod, zip(right, means, strict=True)))
-    return _Fit(lower=lower, means=means, rest=squares - explained)
+    return _Fit(lower=lower, rest=squares - explained)
 
 
 def _median(logs: Sequence[float]) -> int:

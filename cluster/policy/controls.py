@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
-from cluster.policy import device_classes, quarantine, seed_verdicts
+from cluster.policy import device_classes, quarantine
 from cluster.policy.commands import CancelTrial, Command, QueueTrial, RecordControl
 from cluster.policy.study_plan import StudyPlan
 from cluster.policy.verdicts import judgement, noise
@@ -113,10 +113,7 @@ def readings(state: StudyState, plan: StudyPlan) -> Iterator[Command]:
     is_known = bool(experiment.values_on(kind))
     known = experiment.evidence_on(kind) if is_known else None
     spread = noise(state, kind)
-    seeds = seed_verdicts.effects(state, plan, kind, [experiment])
-    # What is believed of a tree is of its score with the first seed, where seeds matter.
-    value = seeds.on_first(outcome.value, found.seed) if seeds else outcome.value
-    reading = read(value, known, spread, plan.metric)
+    reading = read(outcome.value, known, spread, plan.metric)
     slot = state.slots.get(found.slot)
     since = slot.checked_at if slot else None
     yield RecordControl(

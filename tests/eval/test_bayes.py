@@ -138,8 +138,7 @@ def test_beliefs_are_what_brute_force_says() -> None:
 
 def test_what_a_seed_brings_is_not_taken_for_what_a_patch_does() -> None:
     """With the second seed, anything scores worse by three."""
-    sure = dict.fromkeys(((1, 1), (1, 2), (2, 1), (2, 2)), 0.0)
-    seeds = SeedEffects(share=0.9, sigma=0.3, first=1, means={1: -1.5, 2: 1.5}, errors=sure)
+    seeds = SeedEffects(share=0.9, sigma=0.3, first=1)
 
     def on(runs: dict[int, float]) -> Evidence:
         score = Score(values=tuple(runs.values()), seeds=tuple(runs), device_class="gpu")
@@ -149,7 +148,7 @@ def test_what_a_seed_brings_is_not_taken_for_what_a_patch_does() -> None:
         base = on({1: 100.0, 2: 103.0})
         return JUDGE.judge(on(runs), base, replace(around(), seeds=known))
 
-    for worse in ({1: 101.4}, {2: 104.4}, {1: 101.4, 2: 104.4}):
+    for worse in ({1: 101.4}, {1: 101.4, 2: 104.4}):
         assert compared(worse, seeds).verdict is Verdict.DISCARD
         assert compared(worse, seeds).delta == pytest.approx(-1.4, abs=0.3)
     better = {1: 98.6}
@@ -157,7 +156,7 @@ def test_what_a_seed_brings_is_not_taken_for_what_a_patch_does() -> None:
     assert compared(better, seeds).delta == pytest.approx(1.4, abs=0.3)
     assert abs(compared({1: 101.4}, None).delta) < 0.5  # else it is taken for no worse
     begun = JUDGE.begin(on({1: 100.0, 2: 103.0, 3: 90.0}), replace(around(), seeds=seeds))
-    assert begun.learnt.candidate.mean > 99  # of the third seed nothing is known
+    assert begun.learnt.candidate.mean > 99  # what other seeds say is luck, for the most part
 
 
 def test_a_merge_is_judged_by_what_its_patch_did_before() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from eval.score import Score
-from eval.seed_effects import MOST_SEEDS, SHARES, SeedEffects, seed_effects
+from eval.seed_effects import MOST_SEEDS, SHARES, Measured, SeedEffects, seed_effects
 
 Trees = list[list[tuple[int, float]]]
 
@@ -47,23 +47,17 @@ def test_where_seeds_share_nothing_hardly_anything_is_seen() -> None:
 
 
 @pytest.mark.parametrize(("share", "least"), [(0.6, 0.7), (0.9, 0.9)])
-def test_where_they_share_much_it_is_seen_with_what_each_brings(share: float, least: float) -> None:
-    missed, sigmas = [], []
-    for number in range(100):
-        seeds, trees = drawn(number, share)
-        effects = seed_effects(trees, first=1)
-        if effects:
-            sigmas.append(effects.sigma)
-            missed.append(effects.means[2] - effects.means[1] - seeds[2] + seeds[1])
-    assert len(missed) >= 100 * least
-    rest = math.sqrt(1 - share)
-    assert fmean(sigmas) == pytest.approx(rest, rel=0.1)
-    assert math.sqrt(fmean(error**2 for error in missed)) < 0.5 * rest
+def test_where_they_share_much_it_is_seen_with_the_noise_that_is_left(
+    share: float, least: float
+) -> None:
+    found = [effects for n in range(100) if (effects := seed_effects(drawn(n, share)[1], first=1))]
+    assert len(found) >= 100 * least
+    assert fmean(each.sigma for each in found) == pytest.approx(math.sqrt(1 - share), rel=0.1)
 
 
-def test_predictions_are_those_of_the_whole_model() -> None:
+def test_what_is_left_is_that_of_the_whole_model() -> None:
     """Against the textbook's formulas, with all matrices written out."""
-    _, trees = drawn(3, 0.8)
+    trees = drawn(3, 0.8)[1]
     effects = seed_effects(trees, first=1)
     assert effects is not None
     runs = [(t, seed, value) for t, tree in enumerate(trees) for seed, value in tree]
@@ -73,29 +67,32 @@ def test_predictions_are_those_of_the_whole_model() -> None:
     of_seed = effects.sigma**2 * effects.share / (1 - effects.share)
     inverse = np.linalg.inv(of_seed * z @ z.T + effects.sigma**2 * np.eye(len(runs)))
     swept = inverse - inverse @ x @ np.linalg.inv(x.T @ inverse @ x) @ x.T @ inverse
-    means = of_seed * z.T @ swept @ y
-    errors = of_seed * np.eye(3) - of_seed * z.T @ swept @ z * of_seed
-    assert [effects.means[seed] for seed in (1, 2, 3)] == pytest.approx(list(means))
-    for i, a in enumerate((1, 2, 3)):
-        assert [effects.errors[a, b] for b in (1, 2, 3)] == pytest.approx(list(errors[i]))
     dof = len(runs) - len(trees)
     assert float(y @ swept @ y) == pytest.approx(dof)
 
 
-def test_a_run_on_the_first_seed_is_taken_as_it_is_and_others_as_if_on_it() -> None:
-    effects = found(3, 0.8)
-    assert effects is not None
-    alone = effects.measured(scored((1, 7.0)))
-    assert (alone.mean, alone.runs) == (pytest.approx(7.0), pytest.approx(1.0))
-    off = effects.means[2] - effects.means[1]
-    other = effects.measured(scored((2, 7.0 + off)))
-    assert other.mean == pytest.approx(7.0)
-    assert 0.5 < other.runs < 1  # what the second seed brings is not known exactly
-    unknown = effects.measured(scored((99, 7.0)))
-    assert unknown.runs < 0.5
-    both = effects.measured(scored((1, 7.0), (99, 70.0)))
-    assert 1 < both.runs < 1.5
-    assert 7 < both.mean < 70 / 2  # weighed by what each can tell
+def test_a_run_on_another_seed_than_the_first_says_less() -> None:
+    effects = SeedEffects(share=0.8, sigma=1.0, first=1)
+    assert effects.measured(scored((1, 7.0))) == Measured(mean=7.0, runs=1.0)
+    other = effects.measured(scored((2, 7.0)))
+    assert other == Measured(mean=7.0, runs=pytest.approx(1 / (1 + 2 * 4)))  # both seeds vary
+    both = effects.measured(scored((1, 7.0), (2, 16.0)))
+    assert both.runs == pytest.approx(1 + 1 / 9)
+    assert both.mean == pytest.approx((7 + 16 / 9) / (1 + 1 / 9))
+    twice = effects.measured(scored((2, 7.0), (2, 7.0)))
+    assert twice.runs == pytest.approx(1 / (0.5 + 2 * 4)), "what the seed brings is the same"
+    two = effects.measured(scored((2, 7.0), (3, 7.0)))
+    assert two.runs == pytest.approx(1 / (0.5 + 1.5 * 4)), "and what the first brings, for all"
+
+
+def test_trees_that_are_run_again_for_their_first_luck_are_not_said_again_to_be_lucky() -> None:
+    """As a judge has them: half of the first runs, the better ones, where seeds share nothing."""
+    random = Random(5)
+    first = sorted((random.gauss(0, 1) for _ in range(60)), reverse=True)[:30]
+    luck = fmean(first)
+    trees = [[(1, value), (2, random.gauss(0, 1))] for value in first]
+    effects = seed_effects(trees, first=1)
+    assert effects is None or effects.measured(scored((2, 0.0))).mean < 0.1 * luck
 
 
 @pytest.mark.parametrize("factor", [1e-9, -1.0, 1e9])
@@ -108,7 +105,6 @@ def test_units_and_directions_do_not_matter(factor: float) -> None:
     assert other is not None
     assert other.share == one.share
     assert other.sigma == pytest.approx(abs(factor) * one.sigma)
-    assert other.means[2] == pytest.approx(factor * one.means[2])
 
 
 def test_one_tree_that_differs_far_more_than_all_others_does_not_count() -> None:
@@ -131,6 +127,7 @@ def test_however_many_seeds_there_are_the_commonest_are_looked_at() -> None:
     trees = [
         [(seed, level[seed] + random.gauss(0, 0.1)) for seed in range(1, 3 + t)] for t in range(28)
     ]
+    few = [[run for run in tree if run[0] <= MOST_SEEDS] for tree in trees]
     effects = seed_effects(trees, first=1)
     assert effects is not None
-    assert sorted(effects.means) == list(range(1, MOST_SEEDS + 1))
+    assert effects == seed_effects(few, first=1)
