@@ -242,7 +242,10 @@ def test_speed_ups_are_found_in_the_beginning_of_studies_as_in_the_whole() -> No
 
     begun = list(simulation.begun(question, 1.0))
 
-    assert begun == whole
+    # But for the machine's load, which is another a moment later.
+    assert [replace(each, load=0.0) for each in begun] == [
+        replace(each, load=0.0) for each in whole
+    ]
     assert begun[0].median > 2  # so it was reached within that hour
 
 
