@@ -4,6 +4,7 @@ Whatever is done must bear being done again: it may have been, and only the answ
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +16,8 @@ log = logging.getLogger("incumbent")
 AWAY_S = 120.0
 """How long the ledger's server may stay away before the controller gives up."""
 PAUSE_S = 0.5
+BACK_S = 5.0
+"""A server that fails again so soon after it answered was not back: it may take reads alone."""
 
 
 def patiently(
@@ -32,21 +35,26 @@ def patiently(
         LedgerAway: it stayed away for AWAY_S.
     """
     away_since: float | None = None
+    back_at = math.inf
     while True:
         try:
             if away_since is not None:
                 renew()
-                log.info("the server answers again, after %.0f s", time.monotonic() - away_since)
-                away_since = None
+                back_at = time.monotonic()
             action()
         except LedgerAway as error:
+            if time.monotonic() > back_at + BACK_S:
+                away_since = None  # it went away anew
             if away_since is None:
                 away_since = time.monotonic()
                 log.warning("%s: waiting for up to %.0f s", error, AWAY_S)
             elif time.monotonic() > away_since + AWAY_S:
                 raise
+            back_at = math.inf
             time.sleep(PAUSE_S)
             with suppress(LedgerAway):  # it lives, and does not answer
                 revive()
         else:
+            if away_since is not None:
+                log.info("the server answers again, after %.0f s", back_at - away_since)
             return

@@ -77,3 +77,14 @@ def test_each_absence_has_its_own_patience(study: Study) -> None:
     study.answers = lambda now: not any(a * AWAY_S <= now < b * AWAY_S for a, b in away)
     study.run()
     assert [what for what in study.done if what != "revive"] == ["renew", "renew", "act"]
+
+
+def test_a_server_that_answers_and_takes_no_writes_is_given_up_too(study: Study) -> None:
+    """A full one renews what leases there are, if there are none."""
+
+    def act() -> None:
+        raise LedgerAway("full")
+
+    with pytest.raises(LedgerAway, match="full"):
+        patiently(act, revive=study.revive, renew=study.renew)
+    assert AWAY_S < study.now <= AWAY_S + 2 * PAUSE_S
