@@ -14,6 +14,7 @@ from immutables import Map
 from cluster.ledger.schema import SCHEMA_VERSION
 from cluster.state.events import EVENT_TYPES, Draft, Event, Recorded
 from cluster.state.state import StudyState
+from cluster.state.steps import is_judged
 
 T = TypeVar("T")
 V = TypeVar("V", bound="_Version")
@@ -106,6 +107,11 @@ def decode_state(payload: bytes) -> StudyState:
         for name in stored.__struct_fields__
         if (value := getattr(stored, name)) is not msgspec.UNSET
     }
+    if "used_up" not in fields:  # as in what was stored until 2026-11
+        fields["used_up"] = sum(
+            is_judged(each.kind, each.status) and each.seconds > 0
+            for each in fields["experiments"].values()
+        )
     return StudyState(**fields)
 
 

@@ -1,11 +1,13 @@
 """What slots were used for, and how much of their time proof may take."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from cluster.ledger.codec import decode_state, encode_state
 from cluster.policy import commands as cmd
 from cluster.policy.study_plan import Seat
 from cluster.state import events as ev
@@ -121,3 +123,13 @@ def test_what_is_on_its_way_counts_as_if_it_had_ended(
 def test_each_purpose_has_a_field_of_its_own() -> None:
     for purpose in Purpose:
         assert SlotTime().plus(purpose, 5.0).total == 5.0
+
+
+def test_a_snapshot_of_an_earlier_version_tells_what_held_a_slot() -> None:
+    world = World()
+    world.baseline(1.0)
+    for _ in range(3):
+        world.run(world.propose(), scored(2.0))
+    stored = json.loads(encode_state(world.state))
+    assert stored["state"].pop("used_up") == 3
+    assert decode_state(json.dumps(stored).encode()) == world.state
