@@ -49,7 +49,7 @@ class Circumstance:
     noise: Noise = field(default_factory=Noise)
     """Of single runs on the candidate's device class."""
     seeds: SeedEffects | None = None
-    """What seeds bring to runs there, where anything is known of it."""
+    """How much seeds bring to runs there, where anything is known of it."""
     memory: Memory = field(default_factory=Memory)
     """What the judge remembers from its last verdict."""
     slots: int = 1
@@ -61,7 +61,7 @@ class Circumstance:
         return self.seeds.sigma if self.seeds else self.noise.sigma
 
     def measured(self, score: Score) -> Measured:
-        """Return what a score says of its tree, without what seeds bring to any tree."""
+        """Return what a score says of its tree, by what is known of seeds."""
         return self.seeds.measured(score) if self.seeds and score.seeds else Measured.of(score)
 
 

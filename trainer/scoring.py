@@ -5,7 +5,8 @@ The slot's next trial runs meanwhile, so nothing here waits, but for `settle`.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +78,15 @@ class Scoring:
         if told is not None:
             self._pending = self._told = None
             pending.then(told)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep that lease while the slot's own thread does something that may last."""
+        if self._pending is None:
+            yield
+            return
+        with self._pending.hold.kept(lambda: None):
+            yield
 
     def settle(self, *others: Hold) -> None:
         """Return when no trial is being scored any more; `others` are held meanwhile."""

@@ -312,7 +312,7 @@ class Worker:
             if run is None:
                 self._spare.clear()
             elif not self._spare.holds(run):
-                with running.due.hold.kept(running.bay.cancel):
+                with running.due.hold.kept(running.bay.cancel), self._scoring.kept():
                     self._spare.prepare(run)
         except (OSError, LookupError, RuntimeError, ValueError):
             self._spare.clear()  # should it come to run, that will fail for all to see

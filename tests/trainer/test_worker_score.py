@@ -1,16 +1,17 @@
 """Trials whose predictions are scored: the lease is held until then, and the next trial runs."""
 
 import errno
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from tests.trainer.worker_bench import TTL_S, Bench, first_in_line
+from tests.trainer.worker_bench import PATIENCE_S, TTL_S, Bench, first_in_line
 from trainer.ports import Heartbeat, Lease, Progress
 from trainer.score_report import ScoreReport
-from trainer.trial import CrashKind, Ending, Rung, Smoke, TrialSpec
+from trainer.trial import CommitId, CrashKind, Ending, Rung, Smoke, TrialSpec
 
 LEAVE = "echo 0.5 > $INCUMBENT_OUT/predictions"
 
@@ -169,3 +170,35 @@ def test_a_smoke_run_has_to_leave_predictions_and_its_score_counts_nowhere(bench
     outcome = leases.outcomes["e2.1"]
     assert (outcome.crash, outcome.rung) == (CrashKind.PREDICTIONS, Rung.SMOKE)
     assert outcome.reason == "smoke run: it left no predictions"
+
+
+def test_what_is_scored_keeps_its_lease_while_the_next_takes_long_to_be_made_ready(
+    bench: Bench, tmp_path: Path
+) -> None:
+    beats: list[bool] = []
+    is_preparing, is_beaten = threading.Event(), threading.Event()
+    third = bench.lease(f"{LEAVE}; echo 'loss: 3'", trial="e3.1", ttl_s=TTL_S)
+
+    def fetched(commit: CommitId, is_ahead: bool) -> None:
+        if is_ahead and commit == third.spec.commit:
+            is_preparing.set()
+            beats.append(is_beaten.wait(PATIENCE_S))
+            (tmp_path / "go").touch()
+
+    def beaten(lease: Lease, _: Progress) -> Heartbeat:
+        if is_preparing.is_set() and lease.spec.trial == "e1.1":
+            is_beaten.set()
+        return Heartbeat.GO_ON
+
+    bench.code.on_fetch = fetched
+    bench.scorer = FakeScorer(may_tell=(tmp_path / "go").exists)
+    until_go = f"until [ -e {tmp_path}/go ]; do sleep 0.01; done"
+    leases = bench.serve(
+        bench.lease(f"{LEAVE}; echo 'loss: 1'", ttl_s=TTL_S),
+        bench.lease(f"{until_go}; {LEAVE}; echo 'loss: 2'", trial="e2.1", ttl_s=TTL_S),
+        third,
+        on_reserve=first_in_line,
+        on_heartbeat=beaten,
+    )
+    assert beats == [True]
+    assert len(leases.outcomes) == 3
