@@ -18,6 +18,7 @@ from cluster.controller.controller_parts import Parts
 from cluster.controller.ports import Observer
 from cluster.controller.proposer_desk import Answer, ProposerDesk, news
 from cluster.git.mirror import Standing
+from cluster.git.room import with_room
 from cluster.ledger.ledger import PAGE, LedgerAway, following
 from cluster.ledger.patience import patiently
 from cluster.policy import commands as cmd
@@ -65,6 +66,8 @@ class Controller:
         self._modes: dict[str, QueueMode] = {}
         self._is_over = False
         self._answers: deque[Answer] = deque()
+        self._taken = 0
+        """How many proposals of the first answer were made experiments, or refused."""
         newest_first = sorted(state.replies.items(), key=lambda reply: -call_number(reply[0]))
         self._paid = {plan.proposer: plan for _, plan in newest_first}
         """Of proposers with replies that were paid for before a crash: what the oldest was on."""
@@ -83,11 +86,12 @@ class Controller:
             Fenced: another controller has taken over, or the ledger is not what was read of it any
                 more; nothing more was changed.
             LedgerAway: the server stayed away for too long.
+            NoRoom: the disk of the study's repository was full for too long.
         """
         self._tell(lambda observer: observer.resume(self._state))
         self._desk.start(self._state)
         if not self._ended():
-            self._parts.performer.resume(self._state)
+            self._patiently(self._recover)
             # Workers go home when the queue drains, as the last controller may have left it.
             self._patiently(self._set_mode)
             self._parts.fleet.start()
@@ -114,8 +118,10 @@ class Controller:
         self._set_mode()
         self._answers.extend(self._desk.answers())
         while self._answers:
+            # Kept until it is done: the ledger may go away, or the disk be full meanwhile.
             self._accept(self._answers[0])
-            self._answers.popleft()  # not before: the ledger may go away, and it is accepted again
+            self._answers.popleft()
+            self._taken = 0
         self._do_what_is_due()
         self._check_fleet()
         if self._state.stopping or self._state.finished:
@@ -214,7 +220,7 @@ class Controller:
         if self._state.finished or self._state.stopping:
             return
         task, is_held = answer.context.task, self._parts.plan.approve
-        for proposal in answer.proposals:
+        for proposal in answer.proposals[self._taken :]:
             if room(self._state, self._parts.plan) <= 0:
                 break  # models hand in more than was asked for, and all that is taken is run
             self._parts.performer.propose(
@@ -225,6 +231,7 @@ class Controller:
                 task=task.key if task else "",
                 is_held=is_held,
             )
+            self._taken += 1
             self._catch_up()
             self._queue_trials()  # slots may wait for the first while the last is far
             if proposal.notes:
@@ -368,8 +375,13 @@ class Controller:
                 time.sleep(TICK_S)
 
     def _patiently(self, action: Callable[[], None]) -> None:
-        """Run an action, again after reviving the server if that has died."""
-        patiently(action, revive=self._parts.revive, renew=self._renew)
+        """Run an action, again where the server was away or the disk full, and is not any more."""
+        roomy = partial(with_room, action, recover=self._recover)
+        patiently(roomy, revive=self._parts.revive, renew=self._renew)
+
+    def _recover(self) -> None:
+        self._catch_up()
+        self._parts.performer.resume(self._state)
 
     def _renew(self) -> None:
         self._leases.renew(self._parts.lease_s)

@@ -114,7 +114,11 @@ class Performer:
         return self._queue.withdraw(trial.id, trial.attempt, draft, epoch=self._epoch)
 
     def resume(self, state: StudyState) -> None:
-        """Finish what a controller that was killed had begun and the ledger does not show."""
+        """Finish what was begun and the ledger does not show: the controller was killed, say.
+
+        Raises NoRoom while there is none, as all here that writes to git.
+        """
+        self._repository.check_room()
         self._rebasing.resume(state)
 
     def files_at(self, commit: CommitId) -> Mapping[str, str]:

@@ -105,11 +105,11 @@ class Rebasing:
         problem = self._admission.problem(onto, made.commit)
         if not self._tell(candidate, f"{candidate.id}/rebased/{onto}", event):
             return
-        self._repository.move_refs({candidate.id: made.commit})
         if problem:
             reason = f"{problem} (rebased onto {incumbent.id})"
             rejected = ev.ExperimentRejected(experiment=candidate.id, reason=reason)
             self._record(f"{candidate.id}/rejected", rejected)
+        self._repository.move_refs({candidate.id: made.commit})
 
     def _parameters(self, candidate: Experiment, onto: CommitId) -> Mapping[str, Scalar]:
         """Return what the constants are that the proposal named; none if that cannot be read."""

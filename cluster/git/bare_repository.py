@@ -15,11 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.git.git_objects import Snapshot, read_snapshot
+from cluster.git.room import is_lack_of_room
 from cluster.git.source_repository import SourceProblem, SourceRepository
 from trainer.git_command import FROM_THIS_MACHINE, GitCommand, GitError
 from trainer.trial import CommitId
 
 _SNAPSHOTS = 16
+_REFUSED = re.compile(
+    r"^error: .*(?:patch|in index)|^Applied patch to '.+' with conflicts", re.MULTILINE
+)
+"""What git says of a patch, and of nothing else that may go wrong."""
 _FAILED = re.compile(r"^error: patch failed: (.+)$", re.MULTILINE)
 _CONFLICT = re.compile(r"^Applied patch to '(.+)' with conflicts", re.MULTILINE)
 _STALE_LOCK_S = 10.0
@@ -104,7 +109,8 @@ class BareRepository:
     def apply(self, base: CommitId, patch: str) -> Made:
         """Apply a patch to `base`, three-way where it can be.
 
-        One that is in there already makes the tree of `base`.
+        One that is in there already makes the tree of `base`. Raises GitError where git fails for
+        another reason than the patch.
         """
         stdin = patch.encode("utf-8", "surrogateescape")
         with tempfile.TemporaryDirectory(prefix="incumbent-index-") as scratch:
@@ -114,6 +120,9 @@ class BareRepository:
             applied = self.git.run(*words, "--3way", "-", stdin=stdin, env=env, check=False)
             if applied.status == 0:
                 return Made(tree=self.git.run("write-tree", env=env).stdout.decode().strip())
+            failure = GitError(words, applied.status, applied.stderr)
+            if is_lack_of_room(failure) or not _REFUSED.search(applied.stderr):
+                raise failure
             self.git.run("read-tree", base, env=env)  # a merge that failed leaves its half
             back = (*words, "--check", "--reverse", "-")
             if self.git.run(*back, stdin=stdin, env=env, check=False).status == 0:

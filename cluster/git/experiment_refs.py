@@ -41,7 +41,8 @@ class ExperimentRefs:
         else:
             self._loose += 1
         if self._loose >= _PACK_EVERY:
-            self._git.run("pack-refs", "--all")
+            # The candidate is kept, whether there is room for this or not.
+            self._git.run("pack-refs", "--all", check=False)
             self._loose = 0
 
     def move(self, candidates: Mapping[ExperimentId, CommitId]) -> None:

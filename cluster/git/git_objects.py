@@ -4,11 +4,13 @@ Knows git's object formats as far as a candidate needs them: a few blobs, the tr
 the root, a commit. Does not know refs, studies or what may be edited.
 
 Exists for speed: a candidate through `git update-index`, `write-tree` and `commit-tree` starts six
-processes; here it costs three small files. GitPython's object database writes each of them under a
-temporary name and renames it, so concurrent readers see a whole object or none.
+processes; here it costs three small files, whose content GitPython's object database makes. Each
+is written under a temporary name and renamed, so concurrent readers see a whole object or none.
 """
 
+import os
 import re
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -21,6 +23,7 @@ from trainer.trial import CommitId
 try:
     from git.db import GitDB
     from gitdb.base import IStream  # type: ignore[import-untyped]  # GitPython's own, unannotated
+    from gitdb.stream import ZippedStoreShaWriter  # type: ignore[import-untyped]
 except ImportError:
     require_git()  # GitPython cannot be imported without git: say that, with the cure
     raise
@@ -113,10 +116,14 @@ def count_lines(content: bytes) -> int:
 
 
 class ObjectWriter:
-    """Writes objects into one repository. May be used beside running git processes."""
+    """Writes objects into one repository, from one thread, beside running git processes or not.
+
+    All methods raise OSError, with ENOSPC where the disk is full.
+    """
 
     def __init__(self, repository: Path) -> None:
-        self._database = GitDB(str(repository / "objects"))
+        self._folder = repository / "objects"
+        self._database = GitDB(str(self._folder))
 
     def blob(self, content: bytes) -> str:
         """Write a file's content and return its object id."""
@@ -174,8 +181,29 @@ class ObjectWriter:
         )
 
     def _store(self, kind: str, content: bytes) -> str:
+        packed = ZippedStoreShaWriter()
+        self._database.set_ostream(packed)
         stored = self._database.store(IStream(kind, len(content), BytesIO(content)))
-        return stored.hexsha.decode("ascii")  # type: ignore[no-any-return]
+        packed.close()
+        oid: str = stored.hexsha.decode("ascii")
+        self._keep(self._folder / oid[:2] / oid[2:], packed.getvalue())
+        return oid
+
+    def _keep(self, path: Path, packed: bytes) -> None:
+        # Not by the database: where the disk is full, it leaves open for ever what it could not
+        # write, which holds the room that this took.
+        if path.exists():
+            return
+        path.parent.mkdir(exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self._folder, prefix="obj")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(packed)
+            Path(name).chmod(0o444)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
 
 
 def _identity(author: str) -> str:

@@ -9,9 +9,12 @@ Does not know why a candidate is made, how it scored, or when it is promoted.
     refs/tags/incumbent/<study>/final-1  what a final run reported
 
 One process writes (the controller; a final run its tag), any number read. Nothing is ever deleted
-or rewritten; a candidate that is rebased before it runs has its old commit as a parent.
+or rewritten; a candidate that is rebased before it runs has its old commit as a parent. What needs
+room on the disk raises NoRoom where there is none, and may be repeated.
 """
 
+import os
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -31,12 +34,15 @@ from cluster.git.code_outcomes import (
 from cluster.git.commit_message import compose
 from cluster.git.experiment_refs import NO_COMMIT, ExperimentRefs
 from cluster.git.git_objects import ObjectWriter, count_lines
+from cluster.git.room import needs_room
 from cluster.git.source_repository import SourceProblem, SourceRepository
 from proposer.patch import PatchRejected, check_edits, check_patch
 from trainer.git_command import GitCommand, GitError
 from trainer.trial import CommitId, ExperimentId
 
 NOTHING = "changes nothing"
+_ROOM = 1 << 20
+"""Bytes that several candidates fit into."""
 
 
 class NoRepository(FileNotFoundError):
@@ -66,6 +72,7 @@ class StudyRepository:
         self._refs = ExperimentRefs(path, self.experiments_prefix)
 
     @classmethod
+    @needs_room()
     def create(
         cls,
         path: Path,
@@ -124,6 +131,7 @@ class StudyRepository:
         arguments = ("-p", "--no-color", "--no-ext-diff", "--no-textconv")
         return self.git.run("diff-tree", *arguments, a, b).stdout.decode("utf-8", "replace")
 
+    @needs_room()
     def commit_edits(
         self,
         *,
@@ -160,6 +168,7 @@ class StudyRepository:
             changed=tuple(sorted(contents)),
         )
 
+    @needs_room()
     def commit_patch(
         self,
         *,
@@ -181,6 +190,7 @@ class StudyRepository:
             return Rejected(reason=reason, is_stale=True)
         return self._commit_tree(base, made.tree, editable, message, author)
 
+    @needs_room()
     def import_branch(
         self,
         source: Path,
@@ -208,6 +218,7 @@ class StudyRepository:
             found, f"branch {branch}", base=base, editable=editable, message=message, author=author
         )
 
+    @needs_room()
     def bring(self, source: Path, commit: CommitId) -> None:
         """Bring a commit over from the user's repository; raises SourceProblem, GitError."""
         self._bare.fetch(SourceRepository.origin(source), commit)
@@ -216,6 +227,7 @@ class StudyRepository:
         """Return what is wrong with the first path that may not differ so; empty if none is."""
         return self._bare.changes(old, new, editable).problem
 
+    @needs_room()
     def import_commit(
         self,
         tip: CommitId,
@@ -242,6 +254,7 @@ class StudyRepository:
             return Rejected(reason=f"{name} conflicts with {base[:10]} in {where}", is_stale=True)
         return self._commit_tree(base, made.tree, editable, message, author)
 
+    @needs_room()
     def undo(self, promoted: CommitId, before: CommitId) -> CommitId:
         """Return a commit that follows `promoted`, on the branch, with the tree of `before`.
 
@@ -250,6 +263,7 @@ class StudyRepository:
         """
         return self._commit(self.tree_of(before), (promoted,), compose("Undo"), "Incumbent")
 
+    @needs_room()
     def merge(
         self, *, incumbent: CommitId, winner: CommitId, message: str, editable: Sequence[str]
     ) -> Candidate | Conflict | Redundant:
@@ -269,14 +283,17 @@ class StudyRepository:
         merged = self._candidate(made.tree, parents, changes.paths, editable, message, "Incumbent")
         return Conflict(paths=changes.paths) if isinstance(merged, Rejected) else merged
 
+    @needs_room()
     def keep_ref(self, experiment: ExperimentId, commit: CommitId) -> None:
         """Keep a candidate for good under its experiment's name. May be repeated."""
         self._refs.keep(experiment, commit)
 
+    @needs_room()
     def move_refs(self, candidates: Mapping[ExperimentId, CommitId]) -> None:
         """Let refs name what candidates have become. May be repeated."""
         self._refs.move(candidates)
 
+    @needs_room()
     def start_branch(self, base: CommitId) -> CommitId:
         """Make the branch at `base` if there is none; return where it is."""
         try:
@@ -288,6 +305,7 @@ class StudyRepository:
             return head
         return base
 
+    @needs_room()
     def promote(
         self,
         promotions: Sequence[Promotion],
@@ -339,10 +357,12 @@ class StudyRepository:
         """Say whether a commit has another below it."""
         return self.git.run("merge-base", "--is-ancestor", of, head, check=False).status == 0
 
+    @needs_room()
     def merges(self, incumbent: CommitId, winner: CommitId) -> bool:
         """Say whether git can merge a winner into a commit."""
         return bool(self._bare.merge_trees(incumbent, winner).tree)
 
+    @needs_room()
     def tag(self, name: str, commit: CommitId, message: str) -> None:
         """Make the annotated tag `incumbent/<study>/<name>`, unless it is there already."""
         ref = f"{self.tags_prefix}{name}"
@@ -357,6 +377,14 @@ class StudyRepository:
         text = "\n".join([*lines, "", message])
         made = self.git.run("mktag", stdin=text.encode()).stdout.decode().strip()
         self.git.run("update-ref", ref, made, NO_COMMIT)
+
+    @needs_room()
+    def check_room(self) -> None:
+        """Raise NoRoom unless there is room for a few candidates."""
+        with tempfile.TemporaryFile(dir=self.path) as file:
+            file.write(bytes(_ROOM))
+            file.flush()
+            os.fsync(file.fileno())
 
     def has_branch(self) -> bool:
         """Say whether the study's branch was begun."""

@@ -7,6 +7,7 @@ from cluster.backup.ledger_file import LedgerFileProblem
 from cluster.backup.rebuild import CannotRebuild, OtherConfiguration
 from cluster.backup.study_copy import BundleProblem
 from cluster.config_file import ConfigError
+from cluster.git.room import NoRoom
 from cluster.git.source_repository import SourceProblem
 from cluster.git.study_repository import NoRepository
 from cluster.ledger.codec import SchemaError
@@ -39,6 +40,7 @@ _FAILURE = (
     LedgerAway,
     LedgerFileProblem,
     NoRepository,
+    NoRoom,
     OutOfOrder,
     SchemaError,
     ServerFailed,

@@ -5,6 +5,7 @@ import sys
 import threading
 from pathlib import Path
 
+from cluster.git.room import NoRoom
 from cluster.ledger.ledger import LedgerAway
 from cluster.ours import assert_ours
 from infra.local.final_process import read_order, sole_final
@@ -15,7 +16,7 @@ from trainer.environment import EnvironmentFailed
 from trainer.git_command import GitError
 from trainer.growing_log import keep_short
 
-_FAILURES = (EnvironmentFailed, GitError, LedgerAway, StudyProblem)
+_FAILURES = (EnvironmentFailed, GitError, LedgerAway, NoRoom, StudyProblem)
 
 
 def main() -> int:

@@ -227,6 +227,23 @@ def test_a_controller_that_dies_before_the_ref_moves_is_made_up_for(study: Study
     assert study.run(second, 0.8) == after
 
 
+def test_a_candidate_whose_ref_could_not_move_is_rejected_all_the_same(study: Study) -> None:
+    """As where the disk is full: who goes on when there is room finds no event to be missing."""
+    first, second = (
+        study.edit("LR = 0.1", "RATE = 0.1"),
+        study.edit("print('loss", "print(LR, 'loss"),
+    )
+    study.settle()
+    study.repository.is_doomed = True
+    with pytest.raises(Killed):
+        study.run(first, 0.9)
+    study.repository.is_doomed = False
+    study.state = catch_up(study.ledger, study.state)
+    assert study[second].status is Status.REJECTED
+    study.performer.resume(study.state)
+    assert study.ref(second) == study[second].commit
+
+
 def test_a_controller_that_dies_before_the_ledger_knows_does_it_again(study: Study) -> None:
     first, second = study.propose(LR=0.2), study.propose(DEPTH=8)
     study.settle()
