@@ -19,7 +19,7 @@ from infra.local.checkout import CONFIG, config_file, main_checkout
 from infra.local.controller_process import find_controller
 from infra.local.home import StudyHome, StudyProblem
 from infra.local.requests import request
-from infra.local.study import OpenStudy, Server, join, remember_redis_url
+from infra.local.study import OpenStudy, Server, join, opened, remember_redis_url
 from proposer.config import ReplaySource
 from trainer.environment import EnvironmentFailed, user_path
 from trainer.git_command import require_git
@@ -103,9 +103,11 @@ def prepare_run(source: SourceRepository, config: StudyConfig) -> Prepared:
             "[study] name another name to begin a study from that"
         )
     aside = _set_aside(study, state)
+    with opened(aside) as left:
+        told = left.state()  # not before: others may hand things in until nobody has it open
     begun = prepare_study(source, config)
     note = (
-        f"the baseline had failed: the study begins anew{_hand_on(state, begun.study)} (what there "
+        f"the baseline had failed: the study begins anew{_hand_on(told, begun.study)} (what there "
         f"was lies in {aside.directory}; --study {aside.id} looks at it)"
     )
     return replace(begun, notes=(note, *begun.notes))

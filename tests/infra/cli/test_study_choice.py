@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -113,6 +114,24 @@ def test_what_people_had_handed_in_and_told_goes_on_with_the_study(user: User) -
     assert state.notes == ("depth matters",)
     with opened(aside) as study:
         assert study.state().submissions == waiting, "and what was set aside stays as it was"
+
+
+def test_what_is_handed_in_until_a_study_is_set_aside_goes_on_with_it(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_down = EmbeddedServer.kept_down
+
+    def kept_down_later(server: EmbeddedServer) -> AbstractContextManager[bool]:
+        user.done("submit", "--set", "DEPTH=3")
+        user.done("tell", "depth matters")
+        return keep_down(server)
+
+    monkeypatch.setattr(EmbeddedServer, "kept_down", kept_down_later)
+    begin_anew(user)
+    with opened(StudyHome.locate(user.folder, "mar5")) as study:
+        state = study.state()
+    assert [each.settings for each in state.submissions] == [{"LR": "0.3"}, {"DEPTH": "3"}]
+    assert state.notes == ("depth matters",)
 
 
 def test_a_study_that_others_use_is_not_set_aside(
