@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -60,9 +60,10 @@ class EmbeddedServer:
         """Return a connected client, after starting the server if it does not run.
 
         Raises:
-            ServerFailed: it does not start.
+            ServerFailed: it does not start, or the study was set aside while this waited.
             LedgerAway: it lives, and does not answer in time.
         """
+        self._directory.mkdir(parents=True, exist_ok=True)
         client, hasty = connect(self.url), connect(self.url, answer_s=ANSWER_S)
         self._at_exit[client] = partial(self.release, client)
         atexit.register(self._at_exit[client])
@@ -82,7 +83,9 @@ class EmbeddedServer:
 
     def release(self, client: redis.Redis) -> None:
         """Close `client`, and stop the server if nobody else is connected."""
-        with self._locked():
+        with ExitStack() as held:
+            with suppress(ServerFailed):  # nobody comes to a folder that is gone
+                held.enter_context(self._locked())
             try:
                 if not _has_other_users(client):
                     client.shutdown(nosave=True)
@@ -95,7 +98,10 @@ class EmbeddedServer:
 
     @contextmanager
     def kept_down(self) -> Iterator[bool]:
-        """Say whether the server has stopped; if it has, nobody starts it before this ends."""
+        """Say whether the server has stopped; if it has, nobody starts it before this ends.
+
+        Raises ServerFailed where the study was set aside meanwhile.
+        """
         deadline = time.monotonic() + LEAVE_S
         while True:
             # Not all the while: who leaves takes the lock, too.
@@ -113,9 +119,19 @@ class EmbeddedServer:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        with (self._directory / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        """Keep others out; raises ServerFailed where the folder went, as while this waited."""
+        path = self._directory / "lock"
+        with ExitStack() as held:
+            try:
+                lock = held.enter_context(path.open("w"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                # Whoever moved the folder had the lock: this may be that of what was moved.
+                is_there = os.path.samestat(os.fstat(lock.fileno()), path.stat())
+            except FileNotFoundError:
+                is_there = False
+            if not is_there:
+                study = self._directory.parent
+                raise ServerFailed(f"the study in {study} was set aside or moved away meanwhile")
             yield
 
     def _start(self) -> bool:

@@ -1,5 +1,6 @@
 """The embedded server: one at a time, found again, stopped by its last user."""
 
+import fcntl
 import os
 import signal
 import socket
@@ -7,7 +8,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 import psutil
 import pytest
@@ -16,7 +19,7 @@ import redis
 from cluster.ledger.ledger import LedgerAway
 from cluster.ledger.redis_store import client_name
 from infra.local import embedded_server
-from infra.local.embedded_server import EmbeddedServer
+from infra.local.embedded_server import EmbeddedServer, ServerFailed
 from infra.local.file_lock import try_lock
 from infra.local.home import StudyHome
 
@@ -151,6 +154,43 @@ def test_it_is_known_to_have_stopped_and_kept_down_only_without_users(
         assert is_down
         assert servers(home) == []
         assert not try_lock(lock), "who comes now waits"
+
+
+@pytest.mark.parametrize("is_begun_anew", [False, True])
+def test_who_waits_while_a_study_is_set_aside_is_told_and_leaves_nothing(
+    home: StudyHome, monkeypatch: pytest.MonkeyPatch, *, is_begun_anew: bool
+) -> None:
+    server = EmbeddedServer(home)
+    server.release(server.ensure())
+    take_lock, waits = fcntl.flock, threading.Event()
+
+    def flock(file: IO[str], kind: int) -> None:
+        waits.set()
+        take_lock(file, kind)
+
+    with ThreadPoolExecutor() as pool:
+        with server.kept_down() as is_down:
+            assert is_down
+            monkeypatch.setattr(fcntl, "flock", flock)
+            coming = pool.submit(EmbeddedServer(home).ensure)
+            assert waits.wait(timeout=30)
+            home.set_aside("failed")
+            if is_begun_anew:
+                home.create()
+        with pytest.raises(ServerFailed, match="set aside or moved away meanwhile"):
+            coming.result(timeout=30)
+    assert servers(home) == []
+    assert home.directory.exists() == is_begun_anew
+
+
+def test_one_whose_folder_was_removed_is_stopped_all_the_same(home: StudyHome) -> None:
+    server = EmbeddedServer(home)
+    client = server.ensure()
+    home.discard()
+    server.release(client)
+    psutil.wait_procs(servers(home), timeout=10)
+    assert servers(home) == []
+    assert not home.directory.exists()
 
 
 def test_a_killed_server_and_its_stale_socket_are_replaced(home: StudyHome) -> None:
