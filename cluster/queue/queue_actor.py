@@ -180,6 +180,10 @@ class QueueActor(Door):
             except AWAY as error:
                 self.outage.begin(error)
                 continue
+            except Exception:  # noqa: BLE001
+                # Without this task workers would find work only as they ask anew, seconds later.
+                _log.exception("it could not be seen whether there is work")
+                continue
             # What waits may be meant for other slots: then it is looked at, but there is no hurry.
             if (mode, ready) != before:
                 quiet_since = time.monotonic()

@@ -161,6 +161,26 @@ def test_what_goes_wrong_once_does_not_end_the_looking_for_silence(
     scene.run(story)
 
 
+def test_what_goes_wrong_once_does_not_end_the_looking_for_work(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+
+    def look(_: RedisTrialQueue) -> None:
+        looks.append(len(looks))
+        raise RuntimeError("the server says something that nobody has thought of")
+
+    async def story(actor: QueueActor) -> None:
+        await actor.start()
+        monkeypatch.setattr(RedisTrialQueue, "depth", look)
+        waiting = asyncio.create_task(actor.lease(SLOT, 60.0))
+        while len(looks) < 3:
+            await asyncio.sleep(0.01)
+        waiting.cancel()
+
+    scene.run(story)
+
+
 def test_what_goes_wrong_as_a_server_comes_back_does_not_end_the_looking_for_silence(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
