@@ -194,14 +194,6 @@ def _uses_per_s(state: StudyState, slots: int) -> float:
     return slots * state.used_up / state.slot_seconds if state.slot_seconds > 0 else 0.0
 
 
-def verdicts_per_s(state: StudyState, now: datetime) -> float:
-    """Rate of verdicts on proposals over the last few, per second; 0 before there are two."""
-    if len(state.recent) < 2:
-        return 0.0
-    span = (now - state.recent[0]).total_seconds()
-    return (len(state.recent) - 1) / span if span > 0 else 0.0
-
-
 def limit_reached(state: StudyState, plan: StudyPlan, now: datetime) -> str:
     """Return which limit of the study was reached, in words; empty if none."""
     if plan.most_experiments and state.judged >= plan.most_experiments:

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from cluster.policy.device_classes import is_from_git, open_classes
-from cluster.policy.proposal_planning import verdicts_per_s
 from cluster.policy.verdicts import noise, repeats
 from cluster.state.events import Recorded
 from cluster.state.experiment import Experiment, Status
@@ -108,7 +107,7 @@ def status_facts(  # noqa: PLR0913 - whatever is told of a moment beside the sta
         "experiments": {status.value: state.count(status) for status in Status},
         "judged": state.judged,
         "promotions": state.promotions,
-        "rate_per_hour": 3600 * verdicts_per_s(state, now) if is_running else 0.0,
+        "rate_per_hour": 3600 * _verdicts_per_s(state, now) if is_running else 0.0,
         "queue": {
             "submitted": len(state.submissions),
             "held": state.count(Status.HELD),
@@ -365,3 +364,11 @@ def _story(
 def _since(start: datetime | None, now: datetime) -> float | None:
     # Clocks of nodes differ a little: a trial may seem to start in the future.
     return max(0.0, (now - start).total_seconds()) if start else None
+
+
+def _verdicts_per_s(state: StudyState, now: datetime) -> float:
+    """Rate of verdicts on proposals over the last few, per second; 0 before there are two."""
+    if len(state.recent) < 2:
+        return 0.0
+    span = (now - state.recent[0]).total_seconds()
+    return (len(state.recent) - 1) / span if span > 0 else 0.0
